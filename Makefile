@@ -1,0 +1,57 @@
+# `make` lists the targets. Everything works on a machine that has only Python >= 3.10 and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# pytest-xdist: one process per core; `make test JOBS=0` runs in this process.
+JOBS ?= auto
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-fast test-postgres check format bench docs clean
+
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(INSTALLED) ## Make .venv and install the package with its development tools
+
+# Made again when pyproject.toml changes. A virtual environment without pip is not kept.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); wanted Python 3.10 to 3.13, for example: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(INSTALLED) ## Sync real rows from a bundled API through Dagster into SQLite, and show them
+	$(BIN)/python -m nango_dagster.demo
+
+test: $(INSTALLED) ## All tests, on SQLite and on PostgreSQL: the fast ones first, then acceptance
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED) ## Only the fast tests
+	$(BIN)/python -m pytest -n $(JOBS) -m "not acceptance" $(PYTEST_ARGS)
+
+test-postgres: $(INSTALLED) ## Only the tests on PostgreSQL (NANGO_TEST_DB_URL: on your server)
+	$(BIN)/python -m pytest -n $(JOBS) -m postgresql $(PYTEST_ARGS)
+
+check: $(INSTALLED) ## What CI checks before the tests: format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Format the code and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## Measure rows a second, and show them beside the last figures
+	$(BIN)/python -m bench
+
+docs: $(INSTALLED) ## Check that the documentation is true: examples, links, commands
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+clean: ## Remove .venv, caches and the demo's data
+	rm -rf $(VENV) .nango build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

