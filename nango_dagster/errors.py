@@ -1,0 +1,93 @@
+"""What can go wrong, grouped by what to do next: fix the config, try later, or skip one record.
+
+A message is a sentence for the person who can act on it: what happened, where, the value found and the value wanted.
+Secrets never enter a message; :mod:`nango_dagster.http` stars them before an error is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NangoError(Exception):
+    """Something in nango_dagster did not work."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a config: where it stands, what was found there, what is allowed."""
+
+    sentence: str
+    file: str | None = None
+    line: int | None = None
+    field: str | None = None
+    found: object = None
+    wanted: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        return f"{where}: {self.sentence}" if where else self.sentence
+
+
+class ConfigError(NangoError):
+    """A sync config or a setting has to be changed before this can work.
+
+    >>> print(ConfigError.of(Problem("frequency is 0; wanted at least 1 minute.", file="a.yaml", line=3)))
+    a.yaml:3: frequency is 0; wanted at least 1 minute.
+    """
+
+    def __init__(self, message: str | None = None, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (Problem(str(self)),)
+
+    @classmethod
+    def of(cls, *problems: Problem) -> ConfigError:
+        """One error that says all problems, a line each."""
+        return cls("\n".join(map(str, problems)), problems)
+
+
+class Refused(NangoError):
+    """What was asked for would destroy or mix up data, so it was not done."""
+
+
+class TryLater(NangoError):
+    """The outside world did not answer as it should; the next run may succeed."""
+
+
+class ApiError(TryLater):
+    """The external API answered with an error, or with something that is no list of records."""
+
+    def __init__(self, message: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AuthenticationFailed(ApiError):
+    """The external API refused the connection's credentials."""
+
+
+class StoreUnavailable(TryLater):
+    """The database cannot be reached."""
+
+
+class Incomplete(TryLater):
+    """The list ended in a way that does not prove that all of it was seen."""
+
+
+class PagingRepeats(Incomplete):
+    """The API answered with a cursor or next URL that was already followed."""
+
+
+class RecordRejected(NangoError):
+    """One record cannot be stored; the others are."""
+
+
+class LeaseLost(NangoError):
+    """Another run took this execution over; nothing more may be written."""
+
+
+class Cancelled(NangoError):
+    """Somebody asked this execution to stop."""

@@ -1,0 +1,229 @@
+"""The connection to the store: one engine, its transactions, and what to do when it cannot be reached."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.url import URL
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from ..errors import StoreUnavailable
+from ..settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 30  # seconds a SQLite writer waits for another
+MAX_POOL = 8
+_TRIES = 5
+_NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "afs",
+    "ceph",
+    "glusterfs",
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """The store of one deployment: a PostgreSQL schema or a SQLite file."""
+
+    engine: Engine
+    schema: str
+
+    @property
+    def dialect(self) -> str:
+        """`postgresql` or `sqlite`."""
+        return self.engine.dialect.name
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether this is PostgreSQL; everything that differs between the two asks this."""
+        return self.dialect == "postgresql"
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection to read with; nothing it does is kept.
+
+        Raises StoreUnavailable when the database cannot be reached.
+        """
+        with _sentences(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction to write with, committed at the end; on SQLite it holds the write lock from the start."""
+        with _sentences(self.engine), self.engine.connect() as connection:
+            connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns after its transaction was committed; one that was dead-locked is repeated whole."""
+        for attempt in range(_TRIES):
+            try:
+                with self.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if attempt == _TRIES - 1 or not _may_be_repeated(error):
+                    raise
+                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+        raise AssertionError("the last try returns or raises")
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's clock, in UTC; on SQLite, which lives on this machine, the machine's."""
+        if not self.is_postgresql:
+            return datetime.now(timezone.utc)
+        found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return found.astimezone(timezone.utc)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def open_database(settings: Settings, *, migrate: bool = True) -> Database:
+    """The store that the settings name, its tables made or brought up to date.
+
+    Raises StoreUnavailable when the database cannot be reached.
+    """
+    url = make_url(settings.db_url)
+    database = Database(_engine(url, settings.db_schema), settings.db_schema)
+    if migrate:
+        from .upgrade import upgrade
+
+        with _sentences(database.engine):
+            upgrade(database)
+    return database
+
+
+def _engine(url: URL, schema: str) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return _postgresql_engine(url, schema)
+
+
+def _postgresql_engine(url: URL, schema: str) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=MAX_POOL,
+        max_overflow=2,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "nango-dagster"},
+    )
+    quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # Only our schema: an unqualified name never means somebody else's table.
+        connection.execute(
+            "SELECT set_config('search_path', %s, false), set_config('TimeZone', 'UTC', false)", (quoted,)
+        )
+        connection.commit()
+
+    return engine
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        _prepare_folder(Path(url.database))
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, see `begin`
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000}")
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -16000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+    return engine
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """WAL lets readers go on while a run writes; the switch itself does not wait for locks, so we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _prepare_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot create the folder {file.parent} of the SQLite database: {error}."
+        ) from None
+    kind = _file_system_of(file.parent)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        log.warning(
+            "%s lies on a network file system (%s); SQLite needs a local disk and one machine. Use PostgreSQL here.",
+            file,
+            kind,
+        )
+
+
+def _file_system_of(folder: Path) -> str | None:
+    """The type of the file system `folder` is on, where the system says so."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return None
+    here = folder.resolve()
+    holding = [mount for mount in mounts if here == Path(mount[1]) or Path(mount[1]) in here.parents]
+    return max(holding, key=lambda mount: len(mount[1]), default=["", "", None])[2]
+
+
+@contextlib.contextmanager
+def _sentences(engine: Engine) -> Iterator[None]:
+    """Turn "no connection" into a sentence without the password."""
+    try:
+        yield
+    except OperationalError as error:
+        if not _is_unreachable(error):
+            raise
+        raise StoreUnavailable(
+            f"cannot reach the database {engine.url.render_as_string(hide_password=True)}: {_first_line(error)}."
+        ) from None
+
+
+def _is_unreachable(error: OperationalError) -> bool:
+    """Whether the connection itself failed, not a statement on it."""
+    return error.connection_invalidated or error.statement is None or "unable to open" in str(error.orig)
+
+
+def _may_be_repeated(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return state in {"40001", "40P01"} or "database is locked" in str(error.orig)
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    reason = getattr(error, "orig", None) or error
+    return str(reason).strip().splitlines()[0].rstrip(".")
