@@ -65,8 +65,14 @@ LOADED_BY_ALEMBIC = PACKAGE / "store" / "migrations"
 # Dagster is one thing in several distributions.
 SAME = {"dagster_postgres": "dagster", "dagster_webserver": "dagster", "dagster_graphql": "dagster"}
 
-# Where the name to import is not the name to install; the rest comes with a package of the same maintainers.
-DISTRIBUTIONS = {"yaml": "pyyaml", "dotenv": "python-dotenv", "starlette": "fastapi", "urllib3": "requests"}
+# Where the name to import is not the name to install, or what we import comes with something we declare.
+DISTRIBUTIONS = {
+    "dotenv": "python-dotenv",
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
+    "urllib3": "requests",
+    "yaml": "pyyaml",
+}
 
 # `nango_dagster` itself in `import nango_dagster`, or in `from nango_dagster import Nango`.
 ITSELF = "__init__"

@@ -1,0 +1,141 @@
+"""A small API with real data, in the shapes of two well-known ones, so that the demo needs no network.
+
+- `/api/v2/pokemon?offset=&limit=`: the 251 Pokémon of the first two generations, as PokéAPI lists them.
+- `/repos/{owner}/{repo}/issues?state=&page=&per_page=`: issues of NangoHQ/nango and NangoHQ/nango-sync, as
+  GitHub lists them. Numbers, states, labels, authors and days are facts, the titles are retold; what is not
+  known is null.
+
+>>> import json, urllib.request
+>>> with serve() as url, urllib.request.urlopen(f"{url}/api/v2/pokemon?limit=1") as response:
+...     json.load(response)["results"][0]["name"]
+'bulbasaur'
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+
+@contextmanager
+def serve(port: int = 0) -> Iterator[str]:
+    """Serve on loopback while the block runs; gives the base URL. Port 0 takes a free one."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="demo-api", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back: a status, JSON, and perhaps headers."""
+
+    body: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(base: str, target: str) -> Answer:
+    """The answer to a GET for a path and query; `base` is where this server is reached."""
+    parts = urlsplit(target)
+    params = dict(parse_qsl(parts.query))
+    if parts.path.rstrip("/") == "/api/v2/pokemon":
+        return pokemon(base, params)
+    if found := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/?", parts.path):
+        return issues(base, found.group(1), params)
+    return Answer({"message": "Not Found"}, status=404)
+
+
+def pokemon(base: str, params: Mapping[str, str]) -> Answer:
+    """One page as PokéAPI sends it: next and previous are URLs in the body."""
+    rows = _data("pokemon.json")
+    offset, limit = _number(params, "offset", 0), _number(params, "limit", 20) or 20
+
+    def url(start: int) -> str:
+        return f"{base}/api/v2/pokemon?{urlencode({'offset': start, 'limit': limit})}"
+
+    return Answer(
+        {
+            "count": len(rows),
+            "next": url(offset + limit) if offset + limit < len(rows) else None,
+            "previous": url(max(0, offset - limit)) if offset else None,
+            "results": rows[offset : offset + limit],
+        }
+    )
+
+
+def issues(base: str, repo: str, params: Mapping[str, str]) -> Answer:
+    """One page as GitHub sends it: an array, the other pages in the Link header, open issues unless asked."""
+    repos: dict[str, list[dict[str, Any]]] = _data("issues.json")
+    if repo not in repos:
+        return Answer({"message": "Not Found"}, status=404)
+    state = params.get("state", "open")
+    rows = [row for row in repos[repo] if state in ("all", row["state"])]
+    page, size = _number(params, "page", 1) or 1, min(_number(params, "per_page", 30) or 30, 100)
+    last = max(1, -(-len(rows) // size))
+    pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
+    wanted = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
+    links = [
+        f'<{base}/repos/{repo}/issues?{urlencode({**params, "page": pages[rel]})}>; rel="{rel}"'
+        for rel in wanted
+    ]
+    headers = {"Link": ", ".join(links)} if last > 1 else {}
+    return Answer(rows[(page - 1) * size : page * size], headers=headers)
+
+
+def _number(params: Mapping[str, str], name: str, default: int) -> int:
+    return int(value) if (value := params.get(name, "")).isascii() and value.isdigit() else default
+
+
+@cache
+def _data(name: str) -> Any:
+    return json.loads(files(__package__).joinpath("data", name).read_text("utf-8"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        found = answer(f"http://{self.headers.get('Host', 'localhost')}", self.path)
+        body = json.dumps(found.body).encode()
+        self.send_response(found.status)
+        for name, value in found.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The demo's own output is not mixed with a line for each request."""
+
+
+def main() -> None:
+    """Serve until Ctrl-C, for trying a config of your own by hand."""
+    parser = argparse.ArgumentParser(prog="python -m nango_dagster.demo.server", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    with serve(parser.parse_args().port) as url:
+        print(f"{url}/api/v2/pokemon\n{url}/repos/NangoHQ/nango/issues?state=all", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
+
+
+if __name__ == "__main__":
+    main()

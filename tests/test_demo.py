@@ -1,0 +1,75 @@
+"""The demo's API answers as the two APIs do whose shapes it has."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nango_dagster.demo.server import answer, serve
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve() as base:
+        yield base
+
+
+def get(url: str) -> tuple[Any, str | None]:
+    with urllib.request.urlopen(url) as response:
+        return json.load(response), response.headers["Link"]
+
+
+def test_all_pokemon_are_reached_by_following_next(url: str) -> None:
+    seen: list[str] = []
+    page: str | None = f"{url}/api/v2/pokemon"
+    while page:
+        body, _ = get(page)
+        assert body["count"] == 251
+        seen += [row["name"] for row in body["results"]]
+        page = body["next"]
+    assert (seen[0], seen[24], seen[150], seen[250], len(set(seen))) == (
+        "bulbasaur",
+        "pikachu",
+        "mew",
+        "celebi",
+        251,
+    )
+
+
+def test_a_pokemons_url_does_not_depend_on_where_the_demo_is_served(url: str) -> None:
+    body, _ = get(f"{url}/api/v2/pokemon?offset=132&limit=1")
+    assert body["results"] == [{"name": "eevee", "url": "https://pokeapi.co/api/v2/pokemon/133/"}]
+    assert body["previous"] == f"{url}/api/v2/pokemon?offset=131&limit=1"
+
+
+@pytest.mark.parametrize(("page", "rels"), [(1, "next last"), (2, "prev next last first"), (3, "prev first")])
+def test_the_link_header_names_the_pages_around(page: int, rels: str) -> None:
+    found = answer("http://demo", f"/repos/NangoHQ/nango/issues?state=all&per_page=20&page={page}")
+    links = {rel: target for target, rel in re.findall(r'<([^>]+)>; rel="(\w+)"', found.headers["Link"])}
+    assert list(links) == rels.split()
+    if "next" in links:
+        assert (
+            links["next"] == f"http://demo/repos/NangoHQ/nango/issues?state=all&per_page=20&page={page + 1}"
+        )
+
+
+def test_issues_are_the_open_ones_unless_asked_otherwise() -> None:
+    states = {row["state"] for row in answer("http://demo", "/repos/NangoHQ/nango/issues").body}
+    assert states == {"open"}
+
+
+def test_a_list_that_fits_on_a_page_has_no_links() -> None:
+    assert not answer("http://demo", "/repos/NangoHQ/nango-sync/issues?state=all&per_page=100").headers
+
+
+def test_what_there_is_not_is_a_404(url: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(f"{url}/repos/nobody/nothing/issues")
+    assert error.value.code == 404
+    error.value.close()
