@@ -1,0 +1,312 @@
+"""The kinds of values that sync fields hold: what is accepted, and what it becomes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from nango_dagster import paths
+from nango_dagster.config.frequency import minutes, seconds
+from nango_dagster.config.schedule import check_cron
+from nango_dagster.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Text of one grammar, which an error describes in words."""
+
+    pattern: str
+    wanted: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
+
+    def _check(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(self.wanted)
+        return text
+
+
+def _path(text: str) -> str:
+    try:
+        paths.parse(text)
+    except ConfigError as error:
+        raise ValueError(error.problems[0].wanted) from None
+    return text
+
+
+def _url(text: str) -> str:
+    if text.startswith("${"):  # the scheme and the host come from a variable
+        return text
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f]", text):
+        raise ValueError("a URL such as https://api.example.com/items")
+    return text
+
+
+def _origin(text: str) -> str:
+    url = urlsplit(_url(text))
+    if url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
+        raise ValueError("a scheme and a host, such as https://files.example.com")
+    return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def _headers(value: Any) -> Any:
+    """Header values as text; a number is sent as it is written."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _header(name, item) for name, item in value.items()}
+
+
+def _header(name: Any, value: Any) -> Any:
+    if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("header names of letters, digits and -, such as X-Api-Key")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise ValueError("header values of one line each")
+    return value
+
+
+def _query_params(value: dict[str, Any]) -> Any:
+    for item in value.values():
+        for one in item if isinstance(item, list) else [item]:
+            if not isinstance(one, str | int | float | bool):
+                raise ValueError("text, numbers, true or false, or lists of them")
+    return _json(value)
+
+
+def _json(value: Any) -> Any:
+    """A value that JSON can hold, copied, so that nobody changes the sync by changing it."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("text as the keys of objects")
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("finite numbers")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError("values that JSON can hold")
+
+
+def _object_or_list(value: Any) -> Any:
+    if not isinstance(value, dict | list):
+        raise ValueError("an object or a list")
+    return _json(value)
+
+
+def _metadata(value: dict[str, Any]) -> Any:
+    if any(not key or key.lower().startswith("_nango_") for key in value):
+        raise ValueError("names that do not begin with _nango_")
+    return _json(value)
+
+
+def _table(text: str) -> str:
+    if "." in text:
+        raise ValueError("a table name without its schema; the schema is set by NANGO_DB_SCHEMA")
+    return _column(text)
+
+
+def _column(text: str) -> str:
+    if not 1 <= len(text.encode(errors="replace")) <= 63 or not text.isprintable():
+        raise ValueError("a name of 1 to 63 bytes")
+    if text.lower().startswith("_nango_"):
+        raise ValueError("a name that does not begin with _nango_, as our own tables and columns do")
+    return text
+
+
+def _size(value: Any) -> Any:
+    """Bytes, from a number or from text such as `100 MB`."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(
+        r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*", value, re.IGNORECASE
+    )
+    if match is None:
+        raise ValueError("a number of bytes, or text such as 100 MB")
+    unit = (match[2] or "b").lower()
+    return int(float(match[1]) * (1024 if "i" in unit else 1000) ** "bkmg".index(unit[0]))
+
+
+def _digits(value: Any) -> Any:
+    """The first syncs' reference calls `max_total` a string, so digits are read as a number."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value) else value
+
+
+def _sentence(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A parser's ConfigError as the words of a validation error."""
+
+    def parsed(value: Any) -> Any:
+        try:
+            return parse(value)
+        except ConfigError as error:
+            raise ValueError(error.problems[0].wanted) from None
+
+    return parsed
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("a time zone such as Europe/Berlin") from None
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrackDeletes(_Part):
+    """How many vanished records one execution may mark as deleted."""
+
+    max_fraction: float = Field(
+        0.5, gt=0, le=1, strict=False, description="Share of the records that may go at once."
+    )
+    min_rows: int = Field(20, ge=0, description="Below this many records the share is not looked at.")
+
+
+def _track_deletes(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, Mapping | TrackDeletes):
+        raise ValueError("true, false, or an object with max_fraction and min_rows")
+    return value
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_sentence(seconds)),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
+
+
+class RateLimit(_Part):
+    """How many requests a sync may send in how much time."""
+
+    requests: int = Field(ge=1, description="The number of requests.")
+    per: Seconds = Field(description='The time they may be spread over: seconds, or text such as "minute".')
+
+
+class Column(_Part):
+    """One column of a custom mapping."""
+
+    path: Annotated[str, AfterValidator(_path)] = Field(
+        description="The path to the value inside the record."
+    )
+    type: Literal["boolean", "number", "string", "timestamp"] = Field(description="The column's type.")
+
+
+class CustomMapping(_Part):
+    """The columns of a mapped table, chosen by hand."""
+
+    columns: dict[Annotated[str, AfterValidator(_column)], Column] = Field(
+        min_length=1, description="Column names with the path and type of each."
+    )
+    extra: Literal["ignore", "evolve", "fail"] = Field(
+        "ignore",
+        description="Other fields of a record are left out, become columns too, or fail the execution.",
+    )
+
+
+Path = Annotated[str, AfterValidator(_path)]
+Url = Annotated[str, AfterValidator(_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Table = Annotated[str, AfterValidator(_table)]
+Name = Annotated[str, Matches("[a-zA-Z0-9_-]{1,255}", "letters, digits, _ and - (at most 255)")]
+Model = Annotated[
+    str,
+    Matches("[A-Z][a-zA-Z0-9_-]{1,254}", "a capital letter, then letters, digits, _ and - (2 to 255 in all)"),
+]
+Integration = Annotated[str, Matches("[a-zA-Z0-9~:.@ _-]{1,255}", "letters, digits, blanks and ~:.@_-")]
+Connection = Annotated[
+    str,
+    Matches(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""", "letters, digits, blanks and common signs"),
+]
+# Owners, tags and groups are checked here as Dagster does, so that an error names the file and the line.
+Owner = Annotated[
+    str, Matches(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", "an email address or team:name")
+]
+TagKey = Annotated[
+    str, Matches(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}", "letters, digits, _ . and - (at most 63)")
+]
+TagValue = Annotated[str, Matches(r"[A-Za-z0-9_.-]{0,63}", "letters, digits, _ . and - (at most 63)")]
+Group = Annotated[str, Matches(r"[A-Za-z0-9_]+", "letters, digits and _")]
+Function = Annotated[
+    str,
+    Matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "module:function, such as my_transforms:clean"),
+]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+Method = Annotated[
+    Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+    WithJsonSchema({"enum": _METHODS + [method.lower() for method in _METHODS]}),
+]
+_TEXT_OR_NUMBER: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+Headers = Annotated[dict[str, str], BeforeValidator(_headers), WithJsonSchema(_TEXT_OR_NUMBER)]
+_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+QueryParams = Annotated[
+    dict[str, Any],
+    AfterValidator(_query_params),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]},
+        }
+    ),
+]
+Body = Annotated[Any, AfterValidator(_object_or_list), WithJsonSchema({"type": ["object", "array"]})]
+Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+Text = Annotated[str, Field(min_length=1)]
+Query = Annotated[str, Field(min_length=1)]
+Cron = Annotated[str, BeforeValidator(_sentence(check_cron))]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Frequency = Annotated[
+    int,
+    BeforeValidator(_sentence(minutes)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=1),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+Total = Annotated[
+    int,
+    BeforeValidator(_digits),
+    Field(ge=1),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9]+$"}]}),
+]
+DeleteTracking = Annotated[
+    TrackDeletes | None,
+    BeforeValidator(_track_deletes),
+]

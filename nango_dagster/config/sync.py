@@ -1,0 +1,281 @@
+"""One sync: every documented field, with its default and a sentence on what it is for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nango_dagster.config import fields as f
+from nango_dagster.config.schedule import Cron, Interval
+
+DEFAULT_FREQUENCY = 60
+
+
+class Sync(BaseModel):
+    """A sync: where the records are, how to page through them, when, and where they go.
+
+    Made by :func:`nango_dagster.config.read_dir` or :func:`~nango_dagster.config.from_body`, which also check
+    how fields fit together.
+
+    >>> sync = Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon", unique_key="name")
+    >>> sync.mode, sync.model, sync.method
+    ('upsert', 'Pokemon', 'GET')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    # What the sync is called
+    name: f.Name = Field("sync", description="What the sync is called; the file's name by default.")
+    friendly_name: str | None = Field(None, description="A name for people, shown in logs and lists.")
+    description: str | None = Field(None, description="What the sync is for; shown in the Dagster UI.")
+    owners: list[f.Owner] = Field([], description="Who looks after it: email addresses, or team:name.")
+    tags: dict[f.TagKey, f.TagValue] = Field({}, description="Tags of the asset in Dagster.")
+    group: f.Group | None = Field(None, description="The asset group it is shown in.")
+    enabled: bool = Field(True, description="Whether the sync is loaded at all.")
+    renamed_from: f.Name | None = Field(
+        None, description="The name it had before, so that its rows are kept."
+    )
+
+    # The request to the external API
+    url: f.Url = Field(description="The endpoint's URL; a query in it is kept.")
+    method: f.Method = Field("GET", description="The HTTP method, in capitals or not.")
+    headers: f.Headers = Field({}, description="Headers that are sent with every request.")
+    query_params: f.QueryParams = Field({}, description="Query parameters that are sent with every request.")
+    body: f.Body | None = Field(None, description="A JSON body that is sent with every request.")
+
+    # The records in the answer
+    response_path: f.Path | None = Field(
+        None, description="Where the records stand in the answer; a list at the root or `results` by default."
+    )
+    unique_key: f.Path | None = Field(
+        None, description="The field that tells records apart; without it each execution replaces all rows."
+    )
+    model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
+    ignore_fields: list[f.Path] = Field(
+        [], description="Volatile fields whose changes do not count as changes."
+    )
+
+    # The next page
+    paging_cursor_request_path: f.Query | None = Field(
+        None,
+        description="Where the cursor goes: a query parameter, or a path in the body where there is one.",
+    )
+    paging_cursor_metadata_response_path: f.Path | None = Field(
+        None, description="Where the next page's cursor stands in the answer."
+    )
+    paging_cursor_object_response_path: f.Path | None = Field(
+        None, description="Where the next page's cursor stands in the last record of the answer."
+    )
+    paging_url_path: f.Path | None = Field(
+        None, description="Where the next page's URL stands in the answer."
+    )
+    paging_response_path: f.Path | None = Field(
+        None, description="The next page's URL or cursor, whichever the answer has there (an older field)."
+    )
+    paging_header_link_rel: f.Text | None = Field(
+        None, description="The relation of the next page in the Link header, usually `next`."
+    )
+    paging_header_cursor: f.Text | None = Field(
+        None, description="The answer's header with the next page's cursor."
+    )
+    paging_header_url: f.Text | None = Field(
+        None, description="The answer's header with the next page's URL."
+    )
+    paging_page_request_path: f.Query | None = Field(None, description="Where the number of the page goes.")
+    paging_page_start: int | None = Field(
+        None, ge=0, description="The number of the first page; 1 by default."
+    )
+    paging_offset_request_path: f.Query | None = Field(
+        None, description="Where the number of records that were already seen goes."
+    )
+    paging_offset_start: int | None = Field(None, ge=0, description="The first page's offset; 0 by default.")
+    paging_limit_request_path: f.Query | None = Field(None, description="Where the size of a page goes.")
+    paging_limit: int | None = Field(None, ge=1, description="The number of records to ask for in a page.")
+    paging_has_more_response_path: f.Path | None = Field(
+        None, description="Where the answer says whether there are more pages; false ends the list."
+    )
+    max_total: f.Total | None = Field(
+        None, description="Stop after this many records; for trying a sync out."
+    )
+    max_pages: int | None = Field(
+        None, ge=1, description="Stop after this many pages; nothing is deleted then."
+    )
+
+    # How the API is treated
+    timeout: f.Seconds = Field(30.0, description="How long to wait for the API to answer, in seconds.")
+    retries: int = Field(3, ge=0, le=100, description="How often a failed request is tried again.")
+    rate_limit: f.RateLimit | None = Field(
+        None, description="How many requests may be sent in how much time."
+    )
+    max_page_bytes: f.Bytes = Field(
+        100_000_000, description='The largest answer that is read, such as "100 MB".'
+    )
+    max_duration: f.Seconds | None = Field(
+        None, description='The longest time one execution may take: seconds, or text such as "2 hours".'
+    )
+    allowed_origins: list[f.Origin] = Field(
+        [], description="Other hosts that next pages may lead to and that may see the credentials."
+    )
+    concurrency: int = Field(8, ge=1, le=256, description="How many connections one run syncs side by side.")
+    connections_per_run: int = Field(2000, ge=1, description="How many connections one run takes on.")
+    max_runs: int = Field(1, ge=1, description="How many runs may work on the sync at the same time.")
+
+    # When it runs
+    frequency: f.Frequency | None = Field(
+        None, description='How often it runs: minutes, or text such as "every 15 minutes"; hourly by default.'
+    )
+    cron: f.Cron | None = Field(None, description="When it runs, as a cron expression of five fields.")
+    timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
+    sync_type: Literal["full", "incremental"] = Field(
+        "full", description="Each execution reads the full list."
+    )
+    auto_start: bool = Field(True, description="Whether the sync starts on its own.")
+    events: Literal["changed", "all"] = Field(
+        "changed", description="Which executions Dagster is told of: those that changed rows, or all."
+    )
+
+    # The table
+    auto_mapping: bool = Field(
+        True, description="Whether records become rows of a table with a column a field."
+    )
+    mapped_table: f.Table | None = Field(None, description="The table; _nango_sync_[syncId] by default.")
+    mapping: f.CustomMapping | None = Field(None, description="Columns that are chosen by hand.")
+    transform: f.Function | None = Field(
+        None, description="A Python function, module:function, that changes each record before it is mapped."
+    )
+    metadata: f.Metadata = Field({}, description="Values that are added as columns to every row.")
+    track_deletes: f.DeleteTracking = Field(
+        None,
+        description="Whether records that vanish from the list are marked as deleted (with `unique_key`).",
+    )
+
+    # Which accounts it reads
+    integration: f.Integration | None = Field(
+        None, description="The integration whose connections are synced."
+    )
+    pizzly_provider_config_key: f.Integration | None = Field(None, description="The integration in Pizzly.")
+    pizzly_connection_id: f.Connection | None = Field(None, description="The connection in Pizzly.")
+
+    def model_post_init(self, context: Any) -> None:
+        """Give the model its default name."""
+        if not self.model:
+            object.__setattr__(self, "model", pascal_case(self.name))
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nobody named it yet: a posted sync without `name` and `friendly_name`."""
+        return "name" not in self.model_fields_set
+
+    def with_name(self, name: str) -> Sync:
+        """The same sync under another name.
+
+        >>> Sync(url="https://api.example.com/items").with_name("sync-7").model
+        'Sync7'
+        """
+        return Sync(**{**self._given(), "name": name})
+
+    @property
+    def display_name(self) -> str:
+        """The name for people."""
+        return self.friendly_name or self.name
+
+    @property
+    def mode(self) -> Literal["upsert", "overwrite"]:
+        """What an execution does with the rows that are there: add and update, or replace."""
+        return "upsert" if self.unique_key else "overwrite"
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether it reads every connection of an integration, rather than one account."""
+        return self.integration is not None
+
+    @property
+    def integration_key(self) -> str:
+        """The integration its rows are kept under."""
+        return self.integration or self.pizzly_provider_config_key or "default"
+
+    @property
+    def connection_key(self) -> str:
+        """The connection its rows are kept under when it is not partitioned."""
+        return self.pizzly_connection_id or "default"
+
+    @property
+    def interval(self) -> timedelta | None:
+        """The time between two executions; None with `cron`."""
+        return None if self.cron else timedelta(minutes=self.frequency or DEFAULT_FREQUENCY)
+
+    @property
+    def schedule(self) -> Interval | Cron:
+        """Its slots, and the cron string that ticks at every one of them."""
+        if self.cron:
+            return Cron(self.cron, self.timezone or "UTC")
+        return Interval(self.frequency or DEFAULT_FREQUENCY, self.name)
+
+    @property
+    def cron_schedule(self) -> str:
+        """The cron string of its Dagster schedule."""
+        return self.schedule.cron
+
+    @property
+    def cron_timezone(self) -> str:
+        """The time zone that `cron_schedule` is meant in."""
+        return self.schedule.timezone
+
+    def latest_slot(self, at: datetime) -> datetime:
+        """The last slot that is not after a moment, in UTC."""
+        return self.schedule.latest(at)
+
+    def next_slot(self, after: datetime) -> datetime:
+        """The first slot after a moment, in UTC."""
+        return self.schedule.next(after)
+
+    def mapping_version(self) -> str:
+        """Changes when the rows of the mapped table have to be made again."""
+        parts = {"mapped_table", "mapping", "metadata", "transform", "auto_mapping"}
+        return _digest(self.model_dump(mode="json", include=parts))
+
+    def document(self) -> dict[str, Any]:
+        """What the user wrote, as JSON: the documented names, without defaults.
+
+        >>> Sync(name="items", url="https://api.example.com/items", frequency="every day").document()
+        {'name': 'items', 'url': 'https://api.example.com/items', 'frequency': 1440}
+        """
+        return self.model_dump(mode="json", include=set(self._given()), exclude_defaults=True)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Sync:
+        """The sync of a document that :meth:`document` made."""
+        return cls.model_validate(document)
+
+    def fingerprint(self) -> str:
+        """Changes when anything about the sync does."""
+        return _digest(self.document())
+
+    def _given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, name and model included where they were given."""
+        return {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set and getattr(self, name) != field.default
+        }
+
+
+def pascal_case(name: str) -> str:
+    """The default model of a name.
+
+    >>> pascal_case("github-issues"), pascal_case("2024_orders"), pascal_case("x")
+    ('GithubIssues', 'Model2024Orders', 'ModelX')
+    """
+    model = "".join(word[:1].upper() + word[1:] for word in re.split("[_-]+", name))
+    return (model if re.match("[A-Z].", model) else f"Model{model}")[:255]
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
