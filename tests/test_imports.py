@@ -25,7 +25,7 @@ PACKAGE = ROOT / "nango_dagster"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("settings", "paths"),
-    ("config", "http"),
+    ("config", "http", "dagster_yaml"),
     ("records",),
     ("paging", "mapping", "templates"),
     ("auth", "fetch", "store", "webhooks"),
