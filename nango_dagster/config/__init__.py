@@ -1,5 +1,36 @@
-"""A sync: the documented fields, defaults and checks, from a file or a POST body."""
+"""A sync: the documented fields, defaults and checks, from a file or a POST body.
 
-from nango_dagster.config.sync import Sync
+>>> from nango_dagster.config import from_body
+>>> sync = from_body({"url": "https://api.example.com/items", "frequency": "every 15 minutes"})
+>>> sync.interval, sync.mode
+(datetime.timedelta(seconds=900), 'overwrite')
+"""
 
-__all__ = ["Sync"]
+from nango_dagster.config.check import placeholders
+from nango_dagster.config.fields import Column, CustomMapping, RateLimit, TrackDeletes
+from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
+from nango_dagster.config.frequency import minutes, seconds
+from nango_dagster.config.schema import json_schema, reference, schema_text, sync_schema
+from nango_dagster.config.sync import Sync, pascal_case, slug
+
+__all__ = [
+    "Column",
+    "Configs",
+    "CustomMapping",
+    "RateLimit",
+    "Sync",
+    "TrackDeletes",
+    "from_body",
+    "from_document",
+    "json_schema",
+    "minutes",
+    "pascal_case",
+    "placeholders",
+    "read_dir",
+    "read_file",
+    "reference",
+    "schema_text",
+    "seconds",
+    "slug",
+    "sync_schema",
+]

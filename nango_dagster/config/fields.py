@@ -27,6 +27,9 @@ from nango_dagster.config.frequency import minutes, seconds
 from nango_dagster.config.schedule import check_cron
 from nango_dagster.errors import ConfigError
 
+# `${env.NAME}`; `$${` is an escaped `${`.
+PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -58,10 +61,10 @@ def _path(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if text.startswith("${"):  # the scheme and the host come from a variable
+    if PLACEHOLDER.match(text):  # the scheme and the host come from a variable
         return text
     try:
-        url = urlsplit(text)
+        url = urlsplit(PLACEHOLDER.sub("1", text))
         good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         good = False
@@ -72,7 +75,7 @@ def _url(text: str) -> str:
 
 def _origin(text: str) -> str:
     url = urlsplit(_url(text))
-    if url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
+    if url.path.strip("/") or url.query or url.fragment or "@" in url.netloc or "$" in text:
         raise ValueError("a scheme and a host, such as https://files.example.com")
     return f"{url.scheme}://{url.netloc.lower()}"
 
@@ -102,14 +105,16 @@ def _query_params(value: dict[str, Any]) -> Any:
     return _json(value)
 
 
-def _json(value: Any) -> Any:
+def _json(value: Any, depth: int = 0) -> Any:
     """A value that JSON can hold, copied, so that nobody changes the sync by changing it."""
+    if depth > 64:
+        raise ValueError("at most 64 levels of objects and lists")
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("text as the keys of objects")
-        return {key: _json(item) for key, item in value.items()}
+        return {key: _json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_json(item) for item in value]
+        return [_json(item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("finite numbers")
     if value is None or isinstance(value, str | int | float):

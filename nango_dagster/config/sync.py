@@ -248,11 +248,6 @@ class Sync(BaseModel):
         """
         return self.model_dump(mode="json", include=set(self._given()), exclude_defaults=True)
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Sync:
-        """The sync of a document that :meth:`document` made."""
-        return cls.model_validate(document)
-
     def fingerprint(self) -> str:
         """Changes when anything about the sync does."""
         return _digest(self.document())
@@ -264,6 +259,15 @@ class Sync(BaseModel):
             for name, field in type(self).model_fields.items()
             if name in self.model_fields_set and getattr(self, name) != field.default
         }
+
+
+def slug(friendly_name: str) -> str:
+    """A name made from a name for people; empty where nothing of it can stand in a name.
+
+    >>> slug("My Sync (v2)")
+    'my-sync-v2'
+    """
+    return re.sub("[^a-z0-9_-]+", "-", friendly_name.lower()).strip("-")[:255]
 
 
 def pascal_case(name: str) -> str:

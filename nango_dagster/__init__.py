@@ -1,0 +1,1 @@
+"""Nango's syncs on Dagster: external APIs into SQL tables, one asset and one schedule per sync."""

@@ -1,0 +1,157 @@
+"""Config files and POST bodies become syncs; a broken file never hides another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nango_dagster.config import shapes
+from nango_dagster.config.check import Source, check
+from nango_dagster.config.document import Document, read_json, read_yaml
+from nango_dagster.config.sync import Sync
+from nango_dagster.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Configs:
+    """The syncs of a folder, and what is wrong with the others."""
+
+    syncs: tuple[Sync, ...]
+    errors: tuple[ConfigError, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A sync and the place where it stands."""
+
+    sync: Sync
+    source: Source
+
+
+def read_dir(folder: Path | str) -> Configs:
+    """The syncs of all `.yaml`, `.yml` and `.json` files in a folder and the folders inside it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        sentence = f"{folder} is no folder; `nango-dagster init` makes one with a first sync."
+        return Configs((), (_whole(str(folder), sentence),))
+    found: list[_Found] = []
+    errors: list[ConfigError] = []
+    files = _files(folder)
+    for path in files:
+        if path.suffix in (".yaml", ".yml", ".json"):
+            some, problems = _read(path, os.path.relpath(path))
+            found += some
+            errors += [ConfigError.of(*problems)] if problems else []
+    kept, doubles = _unique(found)
+    return Configs(tuple(one.sync for one in kept), (*errors, *_scripts(folder, files, found), *doubles))
+
+
+def read_file(path: Path | str) -> list[Sync]:
+    """The syncs of one file, or a ConfigError with everything that is wrong in it."""
+    found, problems = _read(Path(path), str(path))
+    kept, doubles = _unique(found)
+    problems += [problem for double in doubles for problem in double.problems]
+    if problems:
+        raise ConfigError.of(*problems)
+    return [one.sync for one in kept]
+
+
+def from_body(body: Any) -> Sync:
+    """The sync of a POST body; a field that runs code of this machine is refused.
+
+    Without a `name` it is called after its `friendly_name`; without either it is `unnamed`, and whoever
+    stores it calls it `sync-<id>`.
+
+    >>> from_body({"url": "https://api.example.com/items", "friendly_name": "My Items"}).name
+    'my-items'
+    """
+    if not isinstance(body, Mapping):
+        wanted = "an object with url and the other fields of a sync"
+        raise ConfigError.of(Problem(f"the body is no JSON object; wanted {wanted}.", wanted=wanted))
+    if body.get("transform") is not None:
+        sentence = "transform runs code of this machine, so it can only be set in a config file."
+        raise ConfigError.of(Problem(sentence, field="transform"))
+    return check(shapes.named(body))
+
+
+def from_document(document: Mapping[str, Any]) -> Sync:
+    """The sync of a document that `Sync.document` made."""
+    return check(document)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden, in a fixed order."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _read(path: Path, file: str) -> tuple[list[_Found], list[Problem]]:
+    """The good syncs of a file, and the problems of the others."""
+    found: list[_Found] = []
+    problems: list[Problem] = []
+    try:
+        for fields, source in shapes.entries(_document(path, file), file, path.stem):
+            try:
+                found.append(_Found(check(fields, source), source))
+            except ConfigError as error:
+                problems += error.problems
+    except ConfigError as error:
+        problems += error.problems
+    return found, problems
+
+
+def _document(path: Path, file: str) -> Document:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _whole(file, "the file is not UTF-8 text; save it as UTF-8.") from error
+    except OSError as error:
+        raise _whole(file, f"the file cannot be read: {error.strerror}.") from error
+    if not text.strip():
+        raise _whole(file, f"the file is empty; {shapes.WANTED}.")
+    return read_json(text, file) if path.suffix == ".json" else read_yaml(text, file, shapes.is_written)
+
+
+def _scripts(folder: Path, files: Iterable[Path], found: Iterable[_Found]) -> list[ConfigError]:
+    """An error for every Python file that is not the module of a transform."""
+    modules = {one.sync.transform.partition(":")[0] for one in found if one.sync.transform}
+    instead = "describe the request in a YAML file, or name the file in a transform"
+    return [
+        _whole(os.path.relpath(path), f"sync scripts are not available yet; {instead}.")
+        for path in files
+        if path.suffix == ".py" and ".".join(path.relative_to(folder).with_suffix("").parts) not in modules
+        if path.name != "__init__.py"
+    ]
+
+
+def _unique(found: Iterable[_Found]) -> tuple[list[_Found], list[ConfigError]]:
+    """Each name and each model once in an integration; a later one is an error that names both places."""
+    kept: list[_Found] = []
+    errors: list[ConfigError] = []
+    taken: dict[tuple[str, str, str], _Found] = {}
+    for one in found:
+        keys = {what: (what, one.sync.integration_key, getattr(one.sync, what)) for what in ("name", "model")}
+        double = next((what for what, key in keys.items() if key in taken), None)
+        if double:
+            errors.append(_double(double, one, taken[keys[double]]))
+            continue
+        kept.append(one)
+        taken.update(dict.fromkeys(keys.values(), one))
+    return kept, errors
+
+
+def _double(what: str, one: _Found, first: _Found) -> ConfigError:
+    value = getattr(one.sync, what)
+    where = f"{first.source.file}:{first.source.line(())}"
+    sentence = f"the {what} {value} is taken by the sync {first.sync.name} in {where}; wanted another {what}."
+    return ConfigError.of(one.source.locate(Problem(sentence, field=what, found=value), (what,)))
+
+
+def _whole(file: str, sentence: str) -> ConfigError:
+    return ConfigError.of(Problem(sentence, file=file))
