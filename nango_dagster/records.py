@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from .errors import ApiError, RecordRejected
-from .paths import MISSING, dig, parse
+from .paths import MISSING, Step, dig, follow, parse
 
 MAX_KEY_BYTES = 1024
 _LONGEST_INT = 4000  # digits; Python refuses to convert longer texts to int
@@ -49,11 +49,10 @@ class Envelope:
 
     def dig(self, path: str) -> Any:
         """The value at `path` in the response, or MISSING."""
-        first, *rest = parse(path)
+        first, *rest = (path,) if path in self._fields else parse(path)
         if first not in self._fields:
             return MISSING
-        value = decode(bytes(self._fields[str(first)]))
-        return dig(value, rest) if rest else value
+        return follow(decode(bytes(self._fields[str(first)])), rest)
 
     def dig_last(self, path: str) -> Any:
         """The value at `path` in the last record, or MISSING."""
@@ -291,7 +290,7 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
     return blake2b(text, digest_size=16).digest()
 
 
-def _without(value: Any, steps: Sequence[str | int]) -> Any:
+def _without(value: Any, steps: Sequence[Step]) -> Any:
     """A copy of `value` without the field at `steps`."""
     step, rest = steps[0], steps[1:]
     if isinstance(value, dict) and step in value:
@@ -326,7 +325,7 @@ def key_reader(unique_key: str) -> KeyReader:
     return read_keys
 
 
-def _key_decoders(steps: Sequence[str | int]) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
+def _key_decoders(steps: Sequence[Step]) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
     """Decoders of just the key: of a list of records, and of one."""
     shape: Any = msgspec.Raw
     default: Any = msgspec.Raw()
@@ -344,13 +343,13 @@ def _leaf(shape: Any, depth: int) -> bytes:
     return bytes(shape)
 
 
-def _one_key(record: bytes, one: Callable[[bytes], Any], steps: Sequence[str | int]) -> bytes:
+def _one_key(record: bytes, one: Callable[[bytes], Any], steps: Sequence[Step]) -> bytes:
     """The key's JSON text, also where the path indexes a list or the record is no object."""
     try:
         return _leaf(one(record), len(steps))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         try:
-            value = dig(decode(record), steps)
+            value = follow(decode(record), steps)
             return b"" if value is MISSING else json.dumps(value, sort_keys=True, default=str).encode()
         except RecordRejected:
             return b""
@@ -367,6 +366,8 @@ def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
             return RecordRejected(f'unique_key "{unique_key}" is longer than {MAX_KEY_BYTES:,} bytes')
     except (UnicodeError, RecordRejected):
         return RecordRejected(f'unique_key "{unique_key}" is not valid text')
+    if not text:
+        return RecordRejected(f'unique_key "{unique_key}" is empty')
     if "\x00" in text:
         return RecordRejected(f'unique_key "{unique_key}" contains a NUL character')
     return text

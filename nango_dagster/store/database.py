@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.url import URL
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ..errors import StoreUnavailable
 from ..settings import Settings
@@ -57,6 +57,19 @@ class Database:
         """Whether this is PostgreSQL; everything that differs between the two asks this."""
         return self.dialect == "postgresql"
 
+    @property
+    def driver_error(self) -> type[Exception]:
+        """What the driver raises where it is used without SQLAlchemy around it."""
+        found: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        return found
+
+    def refuses(self, error: Exception) -> bool:
+        """Whether the database will not store this very data, however often it is asked."""
+        cause = _cause(error)
+        state = getattr(cause, "sqlstate", None) or ""
+        # 22: a value it does not take; 54: more than a row, a table or a page holds.
+        return state[:2] in {"22", "54"} or "too big" in str(cause) or isinstance(cause, (UnicodeError, OverflowError))
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection to read with; nothing it does is kept.
@@ -80,7 +93,7 @@ class Database:
             try:
                 with self.begin() as connection:
                     return work(connection)
-            except DBAPIError as error:
+            except (DBAPIError, self.driver_error) as error:
                 if attempt == _TRIES - 1 or not _may_be_repeated(error):
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
@@ -206,24 +219,29 @@ def _sentences(engine: Engine) -> Iterator[None]:
     """Turn "no connection" into a sentence without the password."""
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, engine.dialect.loaded_dbapi.OperationalError) as error:
         if not _is_unreachable(error):
             raise
-        raise StoreUnavailable(
-            f"cannot reach the database {engine.url.render_as_string(hide_password=True)}: {_first_line(error)}."
-        ) from None
+        url = engine.url.render_as_string(hide_password=True)
+        reason = str(_cause(error)).strip().splitlines()[0].rstrip(".")
+        raise StoreUnavailable(f"cannot reach the database {url}: {reason}.") from None
 
 
-def _is_unreachable(error: OperationalError) -> bool:
+def _is_unreachable(error: Exception) -> bool:
     """Whether the connection itself failed, not a statement on it."""
-    return error.connection_invalidated or error.statement is None or "unable to open" in str(error.orig)
+    cause = _cause(error)
+    state = getattr(cause, "sqlstate", None) or ""
+    if isinstance(error, OperationalError) and (error.connection_invalidated or error.statement is None):
+        return "locked" not in str(cause)
+    # 08: connection lost; 57P: the server is shutting down, or has crashed and is starting again.
+    return state[:2] == "08" or state[:3] == "57P" or "unable to open" in str(cause) or "is lost" in str(cause)
 
 
-def _may_be_repeated(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
-    return state in {"40001", "40P01"} or "database is locked" in str(error.orig)
+def _may_be_repeated(error: Exception) -> bool:
+    cause = _cause(error)
+    return getattr(cause, "sqlstate", None) in {"40001", "40P01"} or "database is locked" in str(cause)
 
 
-def _first_line(error: SQLAlchemyError) -> str:
-    reason = getattr(error, "orig", None) or error
-    return str(reason).strip().splitlines()[0].rstrip(".")
+def _cause(error: Exception) -> BaseException:
+    """The driver's own error."""
+    return (error.orig or error) if isinstance(error, DBAPIError) else error

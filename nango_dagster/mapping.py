@@ -1,0 +1,543 @@
+"""A JSON record becomes a flat row, and a value a column type; pure, without a database.
+
+The rules are those of the sync guide ("JSON-to-SQL schema mapping"): nested fields are joined with `_`, list items
+get their index, null is left out, and a value that does not fit its column's type is NULL there and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import Enum
+from hashlib import blake2b
+from typing import Any
+
+from .paths import MISSING, Step, follow
+
+Steps = tuple[Step, ...]
+
+MAX_COLUMNS = 1400
+MAX_NAME_BYTES = 63
+MAX_DIGITS = 1000
+MAX_ROW_BYTES = 7800  # a PostgreSQL page holds 8 kB, and a row must fit one
+_SURELY_FITS = 300  # values a row; even at 25 bytes each they fit
+SCALAR_COLUMN = "value"  # where a record that is no object goes
+
+
+class Type(str, Enum):
+    """What a column holds; the names are the ones `mapping:` accepts."""
+
+    BOOLEAN = "boolean"
+    NUMBER = "number"
+    STRING = "string"
+    TIMESTAMP = "timestamp"
+
+
+# --- paths and names ----------------------------------------------------------------------------------------------
+
+_PLAIN = re.compile(r'[^.\[\]"]+')
+
+
+def path_text(steps: Steps) -> str:
+    """Where a column's values stand in the record.
+
+    >>> path_text(("list", 0, "id")), path_text(("a.b", "c"))
+    ('list[0].id', '["a.b"].c')
+    """
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN.fullmatch(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step)}]"
+    return text
+
+
+def path_steps(text: str) -> Steps:
+    """The inverse of `path_text`.
+
+    >>> path_steps('["a.b"].c[0]')
+    ('a.b', 'c', 0)
+    """
+    steps: list[str | int] = []
+    for quoted, index, plain in re.findall(r'\[("(?:[^"\\]|\\.)*")\]|\[(\d+)\]|\.?([^.\[\]"]+)', text):
+        steps.append(json.loads(quoted) if quoted else int(index) if index else plain)
+    return tuple(steps)
+
+
+def column_name(steps: Steps, taken: Mapping[str, object], fold: Callable[[str], str]) -> str:
+    """The column's name: the steps joined with `_`, and a hash where that alone is no free, valid name.
+
+    >>> column_name(("parent", "nested"), {}, str), column_name(("a_b",), {"a_b": ("a", "b")}, str)
+    ('parent_nested', 'a_b_c311a49b')
+    """
+    name = "_".join(map(str, steps))
+    if _is_valid(name) and len(name.encode()) <= MAX_NAME_BYTES and fold(name) not in taken:
+        return name
+    digest = blake2b(path_text(steps).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    clean = name.encode("utf-8", "ignore").replace(b"\x00", b"")[: MAX_NAME_BYTES - len(digest) - 1]
+    return f"{clean.decode('utf-8', 'ignore')}_{digest}"
+
+
+def _is_valid(name: str) -> bool:
+    if not name or name.lower().startswith("_nango_") or "\x00" in name:
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+# --- types ----------------------------------------------------------------------------------------------------------
+
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII
+)
+
+
+def parse_timestamp(text: str) -> datetime | None:
+    """The point in time that `text` names, in UTC, or None when it is no timestamp we know.
+
+    >>> parse_timestamp("2024-01-15T10:30:00+02:00").isoformat()
+    '2024-01-15T08:30:00+00:00'
+    >>> parse_timestamp("yesterday") is None
+    True
+    """
+    try:
+        if len(text) == 20 and text[10] == "T" and text[19] == "Z":  # by far the most common spelling
+            return datetime.fromisoformat(text[:19]).replace(tzinfo=timezone.utc)
+        if not _DATE.fullmatch(text):
+            return None
+        when = datetime.fromisoformat(_for_fromisoformat(text))
+        return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _for_fromisoformat(text: str) -> str:
+    """The spelling that Python 3.10 understands: six digits of fraction, a colon in the zone."""
+    date, clock = text[:10], text[11:]
+    if not clock:
+        return date
+    if clock[-1] == "Z":
+        clock, zone = clock[:-1], "+00:00"
+    elif len(clock) > 5 and (sign := max(clock.find("+"), clock.find("-"))) > 0:
+        clock, zone = clock[:sign], clock[sign:]
+        zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    else:
+        zone = ""
+    clock, _, fraction = clock.partition(".")
+    return f"{date}T{clock}{'.' + fraction[:6].ljust(6, '0') if fraction else ''}{zone}"
+
+
+def infer(values: Iterable[Any]) -> Type:
+    """The type of a new column from the first values seen: the first one decides, strings only together.
+
+    >>> infer([23, 182, "nango is great"]).value, infer(["2024-01-15", "soon"]).value
+    ('number', 'string')
+    """
+    found = list(values)
+    first = found[0]
+    if isinstance(first, bool):
+        return Type.BOOLEAN
+    if isinstance(first, (int, Decimal, float)):
+        return Type.NUMBER
+    strings = [value for value in found if isinstance(value, str)]
+    return Type.TIMESTAMP if all(parse_timestamp(value) for value in strings) else Type.STRING
+
+
+class Misfit(Exception):
+    """A value that its column cannot hold; the row gets NULL there, and the raw record keeps it."""
+
+
+Convert = Callable[[Any], Any]
+
+
+def _boolean(value: Any) -> bool:
+    if value.__class__ is bool:
+        return bool(value)
+    raise Misfit
+
+
+def _number(value: Any) -> int | Decimal:
+    if value.__class__ is int:
+        if -(10**18) < value < 10**18 or len(str(abs(value))) <= MAX_DIGITS:
+            return int(value)
+    elif value.__class__ is Decimal:
+        _, digits, exponent = value.as_tuple()
+        if isinstance(exponent, int) and max(len(digits) + exponent, len(digits), -exponent) <= MAX_DIGITS:
+            return Decimal(value)
+    raise Misfit
+
+
+def _string(value: Any) -> str:
+    if value.__class__ is not str or "\x00" in value:
+        raise Misfit
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Misfit from None
+    return str(value)
+
+
+def _timestamp(value: Any) -> datetime:
+    when = parse_timestamp(value) if value.__class__ is str else None
+    if when is None:
+        raise Misfit
+    return when
+
+
+def _copy_string(value: Any) -> str:
+    if value.__class__ is str and value.isprintable() and "\\" not in value:
+        if not value.isascii():
+            return _string(value)
+        return str(value)
+    escaped = _string(value).replace("\\", "\\\\").replace("\n", "\\n")
+    return escaped.replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _copy_timestamp(value: Any) -> str:
+    when = _timestamp(value)
+    return str(value) if len(value) <= 20 else when.isoformat(" ", "microseconds")
+
+
+def _sqlite_number(value: Any) -> int | float:
+    number = _number(value)
+    if isinstance(number, int) and -(2**63) <= number < 2**63:
+        return number
+    try:
+        double = float(number)
+    except OverflowError:
+        raise Misfit from None
+    if double in (float("inf"), float("-inf")):
+        raise Misfit
+    held = int(double) if isinstance(number, int) else Decimal(repr(double))
+    if held != number:
+        raise Misfit
+    return double
+
+
+def _sqlite_timestamp(value: Any) -> str:
+    return _timestamp(value).isoformat(" ", "microseconds")
+
+
+# For COPY: the text of a field. For SQLite: the value that its driver binds.
+TO_POSTGRESQL: dict[Type, Convert] = {
+    Type.BOOLEAN: lambda value: "t" if _boolean(value) else "f",
+    Type.NUMBER: lambda value: str(_number(value)),
+    Type.STRING: _copy_string,
+    Type.TIMESTAMP: _copy_timestamp,
+}
+TO_SQLITE: dict[Type, Convert] = {
+    Type.BOOLEAN: _boolean,
+    Type.NUMBER: _sqlite_number,
+    Type.STRING: _string,
+    Type.TIMESTAMP: _sqlite_timestamp,
+}
+
+
+# --- records to rows ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a mapped table and the place in the record that its values come from."""
+
+    name: str
+    type: Type
+    path: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One entry of `mapping.columns`: the column's name, where its values stand, and its type."""
+
+    name: str
+    steps: Steps
+    type: Type
+
+    @property
+    def path(self) -> str:
+        """How the column is known in `_nango_columns`; two may read the same place."""
+        return f"mapping:{self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config says about its mapped table."""
+
+    declared: tuple[Declared, ...] = ()
+    extra: str = "evolve"  # fields that are not declared: evolve | ignore | fail
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def constants(self) -> dict[str, Any]:
+        """The metadata as column values; nested ones as JSON text."""
+        return {
+            key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else _exact(value)
+            for key, value in self.metadata.items()
+            if value is not None
+        }
+
+
+def _exact(value: Any) -> Any:
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+class _Field:
+    """A place in the records: what lies inside it, and the column it goes to."""
+
+    __slots__ = ("at", "convert", "inside", "skipped", "steps")
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.inside: dict[str | int, _Field] = {}
+        self.at = -1
+        self.convert: Convert | None = None
+        self.skipped = False
+
+
+Leaf = tuple[_Field, Any]
+
+
+@dataclass
+class Flat:
+    """Records, flattened but not yet fitted to columns."""
+
+    leaves: list[list[Leaf]]
+    overflow: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Rows:
+    """Rows for one table: values in the order of the layout's columns, and how many values had to stay out."""
+
+    values: list[list[Any]]
+    misfits: Counter[str]
+
+
+class Layout:
+    """How the records of one sync fall into the columns of its mapped table; it grows with what it sees.
+
+    >>> layout = Layout(TO_SQLITE)
+    >>> record = {"field": True, "parent": {"nested": "string_value"}, "nullField": None, "list": [1, 2]}
+    >>> flat = layout.flatten([record])
+    >>> layout.add(layout.new_columns(flat))
+    >>> [(column.name, column.type.value) for column in layout.columns]
+    [('field', 'boolean'), ('parent_nested', 'string'), ('list_0', 'number'), ('list_1', 'number')]
+    >>> layout.rows(flat).values
+    [[True, 'string_value', 1, 2]]
+    """
+
+    def __init__(
+        self,
+        converters: Mapping[Type, Convert],
+        plan: Plan | None = None,
+        *,
+        nothing: Any = None,
+        fold: Callable[[str], str] = str,
+        max_row_bytes: int | None = None,
+    ) -> None:
+        self.columns: list[Column] = []
+        self.plan = plan or Plan()
+        self._converters = converters
+        self.nothing = nothing
+        self._fold = fold
+        self._max_row_bytes = max_row_bytes
+        self._taken: dict[str, Column] = {}
+        self._by_path: dict[str, int] = {}
+        self._root = _Field(())
+        self._fields = 0
+        self._constants = self.plan.constants()
+        for declared in self.plan.declared:
+            self._field(declared.steps).skipped = True
+
+    # what is known
+
+    def add(self, columns: Iterable[Column]) -> None:
+        """Take columns that the table has into the layout."""
+        for column in columns:
+            at = len(self.columns)
+            self.columns.append(column)
+            self._taken[self._fold(column.name)] = column
+            self._by_path[column.path] = at
+            if not column.path.startswith("mapping:"):
+                found = self._field(path_steps(column.path))
+                found.at, found.convert = at, self._converters[column.type]
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, if the table has it."""
+        return self._taken.get(self._fold(name))
+
+    def _field(self, steps: Steps) -> _Field:
+        here = self._root
+        for depth, step in enumerate(steps):
+            if step not in here.inside:
+                here.inside[step] = _Field(steps[: depth + 1])
+                self._fields += 1
+            here = here.inside[step]
+        return here
+
+    # what is new
+
+    def flatten(self, records: Iterable[Any]) -> Flat:
+        """Each record's values with the places they stand at; null and empty ones are left out."""
+        flat = Flat([])
+        for record in records:
+            leaves: list[Leaf] = []
+            whole = record if record.__class__ is dict else {SCALAR_COLUMN: record}
+            self._declared_leaves(whole, leaves)
+            self._collect({**whole, **self._constants}.items(), self._root, leaves, flat.overflow)
+            flat.leaves.append(leaves)
+        return flat
+
+    def _declared_leaves(self, record: Any, leaves: list[Leaf]) -> None:
+        for declared in self.plan.declared:
+            value = follow(record, declared.steps)
+            if isinstance(value, (dict, list)):
+                value = json.dumps(value, ensure_ascii=False, default=str)
+            if value is not None and value is not MISSING:
+                leaves.append((self._declared_field(declared), value))
+
+    def _declared_field(self, declared: Declared) -> _Field:
+        made = _Field((declared.path,))
+        made.at = self._by_path.get(declared.path, -1)
+        if made.at >= 0:
+            made.convert = self._converters[self.columns[made.at].type]
+        return made
+
+    def _collect(
+        self, items: Iterable[tuple[Any, Any]], here: _Field, leaves: list[Leaf], overflow: Counter[str]
+    ) -> None:
+        inside = here.inside
+        for key, value in items:
+            if value is None:
+                continue
+            place = inside.get(key)
+            if place is None:
+                if self._fields >= 4 * MAX_COLUMNS:  # a field per record would fill the memory
+                    overflow[path_text((*here.steps, key))] += 1
+                    continue
+                place = self._field((*here.steps, key))
+            if value.__class__ is dict:
+                self._collect(value.items(), place, leaves, overflow)
+            elif value.__class__ is list:
+                self._collect(enumerate(value), place, leaves, overflow)
+            elif not place.skipped:
+                leaves.append((place, value))
+
+    def new_columns(self, flat: Flat) -> list[Column]:
+        """The columns that `flat` needs beyond those there are, named and typed, in the order they appear."""
+        seen: dict[Steps, list[Any]] = {}
+        for leaves in flat.leaves:
+            for place, value in leaves:
+                if place.at < 0:
+                    seen.setdefault(place.steps, []).append(value)
+        taken = dict(self._taken)
+        new = [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
+        new = [column for column in new if column.path not in self._by_path]
+        taken.update((self._fold(column.name), column) for column in new)
+        for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
+            if not self._is_wanted(steps) or len(taken) >= MAX_COLUMNS:
+                continue
+            name = column_name(steps, taken, self._fold)
+            type_ = infer(seen[steps])
+            if self._is_constant(steps) and type_ is Type.TIMESTAMP:
+                type_ = Type.STRING
+            new.append(Column(name, type_, path_text(steps)))
+            taken[self._fold(name)] = new[-1]
+        return new
+
+    def _is_constant(self, steps: Steps) -> bool:
+        return len(steps) == 1 and steps[0] in self._constants
+
+    def _is_wanted(self, steps: Steps) -> bool:
+        return not _is_declared(steps) and (self.plan.extra == "evolve" or self._is_constant(steps))
+
+    def undeclared(self, flat: Flat) -> list[str]:
+        """The places of values that no column was declared for: what `extra: fail` complains about."""
+        found = {place.steps for leaves in flat.leaves for place, _ in leaves if place.at < 0}
+        return sorted(path_text(steps) for steps in found if not self._is_constant(steps) and not _is_declared(steps))
+
+    # rows
+
+    def rows(self, flat: Flat) -> Rows:
+        """The rows, value by value converted for the database; what does not fit is counted by column."""
+        misfits = Counter(flat.overflow)
+        ignoring = self.plan.extra == "ignore"
+        blank = [self.nothing] * len(self.columns)
+        values = []
+        for leaves in flat.leaves:
+            row = blank.copy()
+            for place, value in leaves:
+                if place.convert is None:
+                    place = self._settle(place)
+                    if place.convert is None:
+                        if not ignoring:
+                            misfits[path_text(place.steps)] += 1
+                        continue
+                try:
+                    row[place.at] = place.convert(value)
+                except Misfit:
+                    misfits[self.columns[place.at].name] += 1
+            if self._max_row_bytes is not None and len(leaves) > _SURELY_FITS:
+                self._narrow(row, misfits)
+            values.append(row)
+        return Rows(values, misfits)
+
+    def _settle(self, place: _Field) -> _Field:
+        """A declared column's place as it is now that the table has the column."""
+        if place.at < 0 and len(place.steps) == 1 and place.steps[0] in self._by_path:
+            at = self._by_path[str(place.steps[0])]
+            place.at, place.convert = at, self._converters[self.columns[at].type]
+        return place
+
+    def _narrow(self, row: list[Any], misfits: Counter[str]) -> None:
+        """Leave out, from the end, what no longer fits one page of the database."""
+        width = 0
+        for at, value in enumerate(row):
+            if value is self.nothing:
+                continue
+            width += _stored_bytes(value, self.columns[at].type)
+            if self._max_row_bytes is not None and width > self._max_row_bytes:
+                row[at] = self.nothing
+                misfits[self.columns[at].name] += 1
+
+
+def _is_declared(steps: Steps) -> bool:
+    return len(steps) == 1 and str(steps[0]).startswith("mapping:")
+
+
+def _stored_bytes(value: Any, type_: Type) -> int:
+    """What a value takes in a PostgreSQL row; measured, see docs/decisions.md."""
+    if type_ is Type.BOOLEAN:
+        return 1
+    if type_ is Type.TIMESTAMP:
+        return 8
+    if type_ is Type.NUMBER:
+        return len(value) // 2 + 8
+    length = len(value.encode())
+    return length + 1 if length <= 24 else 18
+
+
+def flatten(record: Any) -> dict[str, Any]:
+    """One record as a flat row, the way the first one of a new table would be.
+
+    >>> flatten({"a": {"b": {"c": 1}}, "list": [{"id": 7}], "nothing": None})
+    {'a_b_c': 1, 'list_0_id': 7}
+    """
+    layout = Layout(TO_SQLITE)
+    flat = layout.flatten([record])
+    layout.add(layout.new_columns(flat))
+    names = [column.name for column in layout.columns]
+    return {name: value for name, value in zip(names, layout.rows(flat).values[0], strict=True) if value is not None}
+
+
+def columns_of(records: Sequence[Any], plan: Plan | None = None) -> list[Column]:
+    """The columns that a new table would get from these records; what a dry run shows."""
+    layout = Layout(TO_SQLITE, plan)
+    return layout.new_columns(layout.flatten(records))

@@ -1,0 +1,205 @@
+"""Many rows at once: where PostgreSQL and SQLite want it said differently.
+
+PostgreSQL takes new rows by COPY, straight into the table: the caller holds the dataset's lock and has looked the
+keys up, so that no row can be in the way. SQLite takes them by executemany.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection
+
+from .database import Database
+from .types import SQLITE_TIME
+
+SQLITE_PARAMETERS = 500  # names in one IN (...); few enough to stay a cached statement
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
+_COPY_END = b"\xff\xff"
+_POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
+_RAW_COLUMNS = (
+    "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the store knows of a record: enough to tell whether it changed."""
+
+    byte_hash: bytes
+    content_hash: bytes
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A record on its way into `_nango_raw`."""
+
+    external_id: str
+    byte_hash: bytes
+    content_hash: bytes
+    data: bytes
+
+
+def driver(connection: Connection) -> Any:
+    """The driver's own connection, inside the same transaction."""
+    return connection.connection.driver_connection
+
+
+def in_pieces(keys: Sequence[Any], size: int = SQLITE_PARAMETERS) -> Iterator[Sequence[Any]]:
+    """`keys`, at most `size` at a time."""
+    rest = iter(keys)
+    while piece := list(islice(rest, size)):
+        yield piece
+
+
+def lookup(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> dict[str, Known]:
+    """What is known of those records that are there, deleted ones included."""
+    query = "SELECT external_id, byte_hash, content_hash, deleted_at IS NOT NULL FROM _nango_raw WHERE dataset_id = "
+    if database.is_postgresql:
+        cursor = driver(connection).cursor(binary=True)
+        rows = cursor.execute(query + "%s AND external_id = ANY(%s)", (dataset_id, list(keys))).fetchall()
+        return {key: Known(byte_hash, content_hash, deleted) for key, byte_hash, content_hash, deleted in rows}
+    known: dict[str, Known] = {}
+    for piece in in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        rows = driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
+        known.update((row[0], Known(row[1], row[2], bool(row[3]))) for row in rows)
+    return known
+
+
+def put_raw(
+    connection: Connection,
+    database: Database,
+    dataset_id: int,
+    sync_id: int,
+    rows: Sequence[RawRow],
+    replaced: Sequence[str],
+    moment: datetime,
+) -> None:
+    """Write records; those in `replaced` are there already, and the live ones keep the time they were first seen."""
+    if database.is_postgresql:
+        first_seen = _take_out(connection, dataset_id, replaced) if replaced else {}
+        _copy_raw(connection, dataset_id, sync_id, rows, first_seen, moment)
+        return
+    now = moment.strftime(SQLITE_TIME)
+    driver(connection).executemany(
+        f"INSERT INTO _nango_raw ({_RAW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) "
+        "ON CONFLICT (dataset_id, external_id) DO UPDATE SET sync_id = excluded.sync_id, data = excluded.data, "
+        "byte_hash = excluded.byte_hash, content_hash = excluded.content_hash, pruned_at = NULL, deleted_at = NULL, "
+        "first_seen_at = iif(deleted_at IS NULL, first_seen_at, excluded.first_seen_at), "
+        "last_modified_at = excluded.last_modified_at",
+        (
+            (dataset_id, row.external_id, sync_id, row.byte_hash, row.content_hash, now, now, row.data.decode())
+            for row in rows
+        ),
+    )
+
+
+def _take_out(connection: Connection, dataset_id: int, keys: Sequence[str]) -> dict[str, datetime]:
+    """Delete rows that are about to be written anew; when the live ones were first seen."""
+    cursor = driver(connection).cursor(binary=True)
+    cursor.execute(
+        "DELETE FROM _nango_raw WHERE dataset_id = %s AND external_id = ANY(%s) "
+        "RETURNING external_id, first_seen_at, deleted_at",
+        (dataset_id, list(keys)),
+    )
+    return {key: first_seen for key, first_seen, deleted_at in cursor.fetchall() if deleted_at is None}
+
+
+def _copy_raw(
+    connection: Connection,
+    dataset_id: int,
+    sync_id: int,
+    rows: Sequence[RawRow],
+    first_seen: dict[str, datetime],
+    moment: datetime,
+) -> None:
+    now = _microseconds(moment)
+    out = bytearray(_COPY_HEAD)
+    for row in rows:
+        key = row.external_id.encode()
+        seen = _microseconds(first_seen[row.external_id]) if row.external_id in first_seen else now
+        out += struct.pack("!hiqi", 8, 8, dataset_id, len(key))
+        out += key
+        out += struct.pack(
+            "!iqi16si16siqiqi", 8, sync_id, 16, row.byte_hash, 16, row.content_hash, 8, seen, 8, now, len(row.data)
+        )
+        out += row.data
+    out += _COPY_END
+    with driver(connection).cursor().copy(f"COPY _nango_raw ({_RAW_COLUMNS}) FROM STDIN (FORMAT binary)") as copy:
+        copy.write(out)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _POSTGRESQL_EPOCH) // timedelta(microseconds=1)
+
+
+def refresh_hashes(
+    connection: Connection, database: Database, dataset_id: int, hashes: Sequence[tuple[str, bytes]]
+) -> None:
+    """Records whose text changed but not their content: remember the new text's hash, nothing else."""
+    if database.is_postgresql:
+        driver(connection).execute(
+            "UPDATE _nango_raw r SET byte_hash = n.hash FROM unnest(%s::text[], %s::bytea[]) AS n (key, hash) "
+            "WHERE r.dataset_id = %s AND r.external_id = n.key",
+            ([key for key, _ in hashes], [hash_ for _, hash_ in hashes], dataset_id),
+        )
+        return
+    driver(connection).executemany(
+        "UPDATE _nango_raw SET byte_hash = ? WHERE dataset_id = ? AND external_id = ?",
+        ((hash_, dataset_id, key) for key, hash_ in hashes),
+    )
+
+
+def delete_softly(
+    connection: Connection,
+    database: Database,
+    dataset_id: int,
+    keys: Sequence[str],
+    moment: datetime,
+    *,
+    keep_data: bool,
+) -> None:
+    """Mark live records as deleted at `moment`; without `keep_data` their payload goes."""
+    empty = "" if keep_data else ", data = NULL"
+    if database.is_postgresql:
+        driver(connection).execute(
+            f"UPDATE _nango_raw SET deleted_at = %s, last_modified_at = %s{empty} "
+            "WHERE dataset_id = %s AND external_id = ANY(%s)",
+            (moment, moment, dataset_id, list(keys)),
+        )
+        return
+    now = moment.strftime(SQLITE_TIME)
+    for piece in in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        driver(connection).execute(
+            f"UPDATE _nango_raw SET deleted_at = ?, last_modified_at = ?{empty} "
+            f"WHERE dataset_id = ? AND external_id IN ({marks})",
+            (now, now, dataset_id, *piece),
+        )
+
+
+def live_keys(connection: Connection, database: Database, dataset_id: int, size: int = 5000) -> Iterator[list[str]]:
+    """The keys of all live records, in order, some at a time."""
+    mark = "%s" if database.is_postgresql else "?"
+    query = (
+        f"SELECT external_id FROM _nango_raw WHERE dataset_id = {mark} AND external_id > {mark} "
+        f"AND deleted_at IS NULL ORDER BY external_id LIMIT {mark}"
+    )
+    after = ""
+    while keys := [row[0] for row in driver(connection).execute(query, (dataset_id, after, size)).fetchall()]:
+        yield keys
+        after = keys[-1]
+
+
+def copy_lines(connection: Connection, table: str, columns: str, rows: Sequence[Sequence[str]]) -> None:
+    """Rows of COPY's own text into a table; both names come quoted."""
+    text = "".join(["\t".join(row) + "\n" for row in rows])
+    with driver(connection).cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        copy.write(text.encode())

@@ -1,0 +1,95 @@
+"""The records of one (integration, connection, variant, model): their number and the clock their changes follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from . import schema
+from .database import Database
+
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset as it was when it was read."""
+
+    id: int
+    sync_id: int
+    integration: str
+    connection_id: str
+    variant: str
+    model: str
+    live_count: int
+    last_modified_at: datetime | None
+    mapping_version: str | None
+
+
+_table = schema.datasets
+_read = select(
+    _table.c.id,
+    _table.c.sync_id,
+    _table.c.integration,
+    _table.c.connection_id,
+    _table.c.variant,
+    _table.c.model,
+    _table.c.live_count,
+    _table.c.last_modified_at,
+    _table.c.mapping_version,
+)
+
+
+def find_or_make(
+    database: Database, sync_id: int, integration: str, connection_id: str, variant: str, model: str
+) -> Dataset:
+    """The dataset of these names, made empty when there is none."""
+    names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
+    insert = postgresql_insert if database.is_postgresql else sqlite_insert
+    wanted = [_table.c[column] == value for column, value in names.items()]
+    with database.connect() as connection:
+        row = connection.execute(_read.where(*wanted)).one_or_none()
+    if row is None:
+        with database.begin() as connection:
+            connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
+            row = connection.execute(_read.where(*wanted)).one()
+    return Dataset(*row)
+
+
+def of_sync(connection: Connection, sync_id: int) -> list[Dataset]:
+    """Every dataset that a sync writes."""
+    return [Dataset(*row) for row in connection.execute(_read.where(_table.c.sync_id == sync_id))]
+
+
+def read(connection: Connection, dataset_id: int) -> Dataset:
+    """The dataset as it is now."""
+    return Dataset(*connection.execute(_read.where(_table.c.id == dataset_id)).one())
+
+
+def next_moment(connection: Connection, database: Database, dataset_id: int) -> datetime:
+    """The time of this transaction's changes: later than those of every transaction before it.
+
+    The caller holds the dataset's lock. So no two transactions share a time, and a reader who has followed the
+    changes up to one of them misses none.
+    """
+    now = database.now(connection)
+    last = connection.execute(select(_table.c.last_modified_at).where(_table.c.id == dataset_id)).scalar_one()
+    return now if last is None else max(now, last + _TICK)
+
+
+def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: int) -> None:
+    """Note that rows changed at `moment`, and by how many the live ones became more."""
+    connection.execute(
+        update(_table)
+        .where(_table.c.id == dataset_id)
+        .values(last_modified_at=moment, live_count=_table.c.live_count + live_by)
+    )
+
+
+def mapped(connection: Connection, dataset_id: int, version: str | None) -> None:
+    """Note which mapping the dataset's rows in the mapped table follow; None asks for a rebuild."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(mapping_version=version))

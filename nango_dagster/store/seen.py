@@ -1,0 +1,77 @@
+"""Which keys an execution has seen: in memory while they are few, then in a temporary file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+IN_MEMORY = 100_000
+
+
+class Seen:
+    """A set of keys that takes a bounded amount of memory.
+
+    >>> seen = Seen()
+    >>> seen.add(["a", "b"]), seen.add(["b", "c"]), len(seen)
+    (0, 1, 3)
+    >>> seen.missing(["a", "x"])
+    ['x']
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
+        self._digests: set[bytes] = set()
+        self._file: sqlite3.Connection | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, keys: Sequence[str]) -> int:
+        """Note the keys; how many of them had been seen before."""
+        before = self._count
+        digests = [_digest(key) for key in keys]
+        if self._file is None:
+            self._digests.update(digests)
+            self._count = len(self._digests)
+            if self._count > self._in_memory:
+                self._move_to_file()
+        else:
+            self._count += self._insert(self._file, digests)
+        return len(keys) - (self._count - before)
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that were never seen."""
+        if self._file is None:
+            return [key for key in keys if _digest(key) not in self._digests]
+        find = "SELECT 1 FROM seen WHERE digest = ?"
+        return [key for key in keys if self._file.execute(find, (_digest(key),)).fetchone() is None]
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _move_to_file(self) -> None:
+        # An empty name is SQLite's private temporary file, gone when it is closed, also by kill -9.
+        self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._file.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA cache_size = -8000;"
+            "CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+        )
+        self._insert(self._file, sorted(self._digests))
+        self._digests = set()
+
+    @staticmethod
+    def _insert(file: sqlite3.Connection, digests: Iterable[bytes]) -> int:
+        file.execute("BEGIN")
+        inserted = file.executemany(
+            "INSERT OR IGNORE INTO seen VALUES (?)", ((digest,) for digest in digests)
+        ).rowcount
+        file.execute("COMMIT")
+        return inserted
+
+
+def _digest(key: str) -> bytes:
+    return blake2b(key.encode(), digest_size=16).digest()

@@ -1,0 +1,500 @@
+"""The mapped tables: one per sync, or one that several share; they grow with the fields that turn up."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect as inspection
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, inspect, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from .. import mapping, paths, records
+from ..config import Sync
+from ..errors import ConfigError, RecordRejected
+from . import bulk, datasets, schema
+from .database import Database
+from .datasets import Dataset
+from .types import SQLITE_TIME
+
+log = logging.getLogger(__name__)
+
+SYSTEM_COLUMNS = (
+    "_nango_sync_id",
+    "_nango_model",
+    "_nango_connection_id",
+    "_nango_variant",
+    "_nango_unique_key",
+    "_nango_emitted_at",
+    "_nango_deleted_at",
+)
+_KEY_COLUMNS = SYSTEM_COLUMNS[:5]
+_POSTGRESQL_TYPES = {
+    mapping.Type.BOOLEAN: "boolean",
+    mapping.Type.NUMBER: "numeric",
+    mapping.Type.STRING: "text",
+    mapping.Type.TIMESTAMP: "timestamptz",
+}
+_SQLITE_TYPES = {
+    mapping.Type.BOOLEAN: "BOOLEAN",
+    mapping.Type.NUMBER: "NUMERIC",
+    mapping.Type.STRING: "TEXT",
+    mapping.Type.TIMESTAMP: "TIMESTAMP",
+}
+_NOTHING = "\\N"  # NULL in COPY's text
+_REBUILD_BATCH = 1000
+
+Transform = Callable[[Any], Any]
+
+
+def table_name(sync: Sync, sync_id: int) -> str:
+    """The name of a sync's mapped table."""
+    return sync.mapped_table or f"_nango_sync_{sync_id}"
+
+
+def plan_of(sync: Sync) -> mapping.Plan:
+    """What the sync's config says about its table."""
+    return mapping.Plan(
+        declared=tuple(
+            mapping.Declared(name, paths.parse(column.path), mapping.Type(column.type))
+            for name, column in (sync.mapping.columns if sync.mapping else {}).items()
+        ),
+        extra=sync.mapping.extra if sync.mapping else "evolve",
+        metadata=sync.metadata or {},
+    )
+
+
+@dataclass
+class Prepared:
+    """Records ready to be written: their keys and rows, in the same order, and what did not fit."""
+
+    keys: list[str]
+    rows: list[list[Any]]
+    misfits: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class MappedTable:
+    """One sync's view of its mapped table."""
+
+    database: Database
+    sync_id: int
+    sync: Sync
+    name: str
+    layout: mapping.Layout
+    transform: Transform | None = None
+    misfits: Counter[str] = field(default_factory=Counter)
+    new_columns: list[mapping.Column] = field(default_factory=list)
+    incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
+
+    @property
+    def version(self) -> str:
+        """What rows written now follow; it is kept on the dataset."""
+        return f"{self.name}#{self.sync.mapping_version()}{_source_hash(self.transform)}"
+
+    @property
+    def quoted(self) -> str:
+        """The table's name for SQL."""
+        return quote(self.database, self.name)
+
+    # --- before the batch -----------------------------------------------------------------------------------------
+
+    def prepare(self, keys: Sequence[str], decoded: Sequence[Any]) -> Prepared:
+        """Flatten records and add the columns they need; a transaction of its own, so that it holds no lock long.
+
+        Raises ConfigError where the mapping forbids fields that it does not declare.
+        """
+        failed: Counter[str] = Counter()
+        if self.transform is not None:
+            keys, decoded, failed = self._transformed(self.transform, keys, decoded)
+        flat = self.layout.flatten(decoded)
+        if self.layout.plan.extra == "fail" and (surplus := self.layout.undeclared(flat)):
+            raise ConfigError(
+                f"{self.sync.display_name}: the API sends fields that mapping.columns does not declare: "
+                f"{', '.join(surplus[:20])}. Declare them, or set mapping.extra to ignore or evolve."
+            )
+        if self.layout.new_columns(flat) and not self._evolve(flat):
+            self.incomplete = True
+        made = self.layout.rows(flat)
+        return Prepared(list(keys), made.values, made.misfits + failed)
+
+    def _transformed(
+        self, transform: Transform, keys: Sequence[str], decoded: Sequence[Any]
+    ) -> tuple[list[str], list[Any], Counter[str]]:
+        """The records as the config's own function returns them; None leaves a record out of the table."""
+        kept: list[tuple[str, Any]] = []
+        failed: Counter[str] = Counter()
+        for key, record in zip(keys, decoded, strict=True):
+            try:
+                changed = transform(record)
+            except Exception as error:  # the user's code: whatever it raises concerns this record only
+                log.warning("%s: transform failed on record %s: %r", self.sync.display_name, key, error)
+                failed["transform"] += 1
+                continue
+            if changed is not None:
+                kept.append((key, records.decode(records.encode(changed))))
+        return [key for key, _ in kept], [record for _, record in kept], failed
+
+    def _evolve(self, flat: mapping.Flat) -> bool:
+        """Add the columns that `flat` needs; False when somebody held the table for too long."""
+        try:
+            with self.database.begin() as connection:
+                if self.database.is_postgresql:
+                    connection.execute(text("SET LOCAL lock_timeout = '3s'"))
+                _hold(connection, self.database, self.name)
+                self.layout.add(_added_since(connection, self.name, self.layout))
+                new = self.layout.new_columns(flat)
+                self._add_columns(connection, new)
+            self.layout.add(new)
+            self.new_columns.extend(new)
+            return True
+        except OperationalError as error:
+            if "lock timeout" not in str(error):
+                raise
+            log.warning("%s: table %s is in use; its new columns wait for the next run.", self.sync.name, self.name)
+            return False
+
+    def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
+        types = _POSTGRESQL_TYPES if self.database.is_postgresql else _SQLITE_TYPES
+        for column in new:
+            if taken := self.layout.column(column.name):
+                raise ConfigError(
+                    f"{self.sync.display_name}: mapping.columns.{column.name} wants a new column, but table {self.name} "
+                    f"has one of that name already, filled from {taken.path}; choose another name or mapped_table."
+                )
+        adds = [f"ADD COLUMN {quote(self.database, column.name)} {types[column.type]}" for column in new]
+        if self.database.is_postgresql and adds:
+            bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {', '.join(adds)}")
+        elif adds:
+            for add in adds:
+                bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {add}")
+        now = self.database.now(connection)
+        rows = [
+            {
+                "table_name": self.name,
+                "path": _storable(column.path),
+                "column_name": column.name,
+                "type": column.type.value,
+                "created_at": now,
+            }
+            for column in new
+        ]
+        if rows:
+            connection.execute(insert(schema.columns), rows)
+
+    # --- inside the batch's transaction ------------------------------------------------------------------------------
+
+    def write(
+        self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
+    ) -> None:
+        """Put the rows in; those of `replaced` keys may be there already.
+
+        Rows that were prepared before the table grew are filled up with nothing.
+        """
+        self.remove(connection, dataset, replaced)
+        columns = ", ".join(quote(self.database, name) for name in self._column_names())
+        names = (dataset.connection_id, dataset.variant)
+        width = len(self.layout.columns)
+        rows = [row + [self.layout.nothing] * (width - len(row)) for row in prepared.rows]
+        if self.database.is_postgresql:
+            escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
+            head = [str(self.sync_id), escape(dataset.model), *map(escape, names)]
+            tail = [moment.isoformat(" "), _NOTHING]
+            lines = [
+                [*head, escape(key), *tail, *row] for key, row in zip(prepared.keys, rows, strict=True)
+            ]
+            bulk.copy_lines(connection, self.quoted, columns, lines)
+            return
+        start = (self.sync_id, dataset.model, *names)
+        end = (moment.strftime(SQLITE_TIME), None)
+        marks = ",".join("?" * (len(SYSTEM_COLUMNS) + width))
+        bulk.driver(connection).executemany(
+            f"INSERT INTO {self.quoted} ({columns}) VALUES ({marks})",
+            ((*start, key, *end, *row) for key, row in zip(prepared.keys, rows, strict=True)),
+        )
+
+    def _column_names(self) -> list[str]:
+        return [*SYSTEM_COLUMNS, *(column.name for column in self.layout.columns)]
+
+    def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
+        """Take the rows of these keys out."""
+        for statement, values in _by_key(self.database, f"DELETE FROM {self.quoted}", self.sync_id, dataset, keys):
+            bulk.driver(connection).execute(statement, values)
+
+    def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
+        """Set `_nango_deleted_at` on the rows of these keys."""
+        set_ = f"UPDATE {self.quoted} SET _nango_deleted_at = '{moment.strftime(SQLITE_TIME)}'"
+        for statement, values in _by_key(self.database, set_, self.sync_id, dataset, keys):
+            bulk.driver(connection).execute(statement, values)
+
+
+def _by_key(
+    database: Database, verb: str, sync_id: int, dataset: Dataset, keys: Sequence[str]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The statements that do `verb` to the rows of these keys, with their parameters."""
+    mark = "%s" if database.is_postgresql else "?"
+    where = " AND ".join(f"{name} = {mark}" for name in _KEY_COLUMNS[:4])
+    names = (sync_id, dataset.model, dataset.connection_id, dataset.variant)
+    if not keys:
+        return
+    if database.is_postgresql:
+        yield f"{verb} WHERE {where} AND _nango_unique_key = ANY(%s)", (*names, list(keys))
+        return
+    for piece in bulk.in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
+
+
+# --- opening, making, owning ----------------------------------------------------------------------------------------
+
+
+def open_table(
+    database: Database, sync_id: int, sync: Sync, transform: Transform | None = None
+) -> MappedTable | None:
+    """The sync's mapped table, made when there is none; None when auto_mapping is off.
+
+    Raises ConfigError when a table of that name exists that is not ours.
+    """
+    if not sync.auto_mapping:
+        return None
+    name = table_name(sync, sync_id)
+    is_postgresql = database.is_postgresql
+    layout = mapping.Layout(
+        mapping.TO_POSTGRESQL if is_postgresql else mapping.TO_SQLITE,
+        plan_of(sync),
+        nothing=_NOTHING if is_postgresql else None,
+        fold=str if is_postgresql else str.lower,  # SQLite knows no two columns that differ by case alone
+        max_row_bytes=mapping.MAX_ROW_BYTES if is_postgresql else None,
+    )
+    table = MappedTable(database, sync_id, sync, name, layout, transform)
+    with database.connect() as connection:
+        there = _columns_there(connection, name)
+        known = _registered(connection, name)
+    if there is None or known is None or not _agree(there, known):
+        _make(database, table)
+        with database.connect() as connection:
+            known = _registered(connection, name)
+    layout.add(known or [])
+    return table
+
+
+def _columns_there(connection: Connection, name: str) -> set[str] | None:
+    """The columns that the table really has, or None when there is no table."""
+    inspector = inspect(connection)
+    if name not in inspector.get_table_names():
+        return None
+    return {column["name"] for column in inspector.get_columns(name)}
+
+
+def _agree(there: set[str], known: Sequence[mapping.Column]) -> bool:
+    return there >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
+
+
+def _registered(connection: Connection, name: str) -> list[mapping.Column] | None:
+    """The columns we made in a table, oldest first, or None when the table is not one of ours."""
+    ours = schema.mapped_tables
+    if connection.execute(select(ours.c.table_name).where(ours.c.table_name == name)).first() is None:
+        return None
+    of = schema.columns
+    rows = connection.execute(
+        select(of.c.column_name, of.c.type, of.c.path)
+        .where(of.c.table_name == name)
+        .order_by(of.c.created_at, of.c.column_name)
+    )
+    return [mapping.Column(column, mapping.Type(type_), _loaded(path)) for column, type_, path in rows]
+
+
+def _added_since(connection: Connection, name: str, layout: mapping.Layout) -> list[mapping.Column]:
+    """Columns that another sync of the same table has added in the meantime."""
+    return [column for column in _registered(connection, name) or [] if layout.column(column.name) is None]
+
+
+def _make(database: Database, table: MappedTable) -> None:
+    """Make the table, or make it whole again after somebody dropped it or a column of it."""
+    with database.begin() as connection:
+        _hold(connection, database, table.name)
+        known = _registered(connection, table.name)
+        there = _columns_there(connection, table.name)
+        if there is not None and (known is None or not there >= set(SYSTEM_COLUMNS)):
+            raise ConfigError(
+                f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
+                "by a sync; choose a name that is free."
+            )
+        if known is None:
+            now = database.now(connection)
+            connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
+        if there is None:
+            bulk.driver(connection).execute(_create_statement(database, table.name))
+        gone = [column for column in known or [] if there is None or column.name not in there]
+        _forget_columns(connection, table.name, gone)
+        _ask_for_rebuild(connection, table.name)
+
+
+def _create_statement(database: Database, name: str) -> str:
+    """System columns only; the others come with the records that have them."""
+    if database.is_postgresql:
+        key, time = 'text COLLATE "C" NOT NULL', "timestamptz"
+    else:
+        key, time = "TEXT NOT NULL", "TIMESTAMP"
+    return (
+        f"CREATE TABLE {quote(database, name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
+        f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
+        f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, UNIQUE ({', '.join(_KEY_COLUMNS)}))"
+    )
+
+
+def _hold(connection: Connection, database: Database, name: str) -> None:
+    """Let no other transaction change this table's columns until this one ends."""
+    if database.is_postgresql:
+        key = f"{database.schema} {name}"
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
+
+
+def _forget_columns(connection: Connection, name: str, gone: Sequence[mapping.Column]) -> None:
+    of = schema.columns
+    for column in gone:
+        connection.execute(delete(of).where(of.c.table_name == name, of.c.column_name == column.name))
+
+
+def _ask_for_rebuild(connection: Connection, name: str) -> None:
+    of = schema.datasets
+    connection.execute(
+        update(of).where(of.c.mapping_version.startswith(f"{name}#", autoescape=True)).values(mapping_version=None)
+    )
+
+
+def _storable(path: str) -> str:
+    """A path as text that any database keeps: NUL and lone surrogates as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\u0000")
+
+
+def _loaded(path: str) -> str:
+    if "\\u" not in path:
+        return path
+    return path.encode("latin-1", "backslashreplace").decode("unicode_escape")
+
+
+def _source_hash(transform: Transform | None) -> str:
+    """Changes when the code of the function does, as far as Python can show it."""
+    if transform is None:
+        return ""
+    try:
+        return hashlib.blake2b(inspection.getsource(transform).encode(), digest_size=8).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def quote(database: Database, name: str) -> str:
+    """A name for SQL, whatever characters it has."""
+    return database.engine.dialect.identifier_preparer.quote_identifier(name)
+
+
+# --- rebuilding ---------------------------------------------------------------------------------------------------
+
+
+def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Callable[[Connection], None]) -> int:
+    """Map a dataset's raw records again, in repeatable batches; the number of rows written.
+
+    `guard` is called first in each transaction and raises where this process may no longer write.
+    """
+    _empty_old_table(database, table, dataset, guard)
+    count = 0
+    for batch in _raw_batches(database, dataset.id):
+        keys, decoded = _decodable(batch)
+        prepared = table.prepare(keys, decoded)
+        deleted = {row.external_id: row.deleted_at for row in batch if row.deleted_at}
+        moments = {row.external_id: row.last_modified_at for row in batch}
+
+        def write(connection: Connection, prepared: Prepared = prepared, deleted: Any = deleted, m: Any = moments) -> None:
+            guard(connection)
+            table.write(connection, dataset, prepared, prepared.keys, max(m.values()))
+            for at in set(deleted.values()):
+                table.mark_deleted(connection, dataset, [key for key in deleted if deleted[key] == at], at)
+
+        database.transact(write)
+        table.misfits += prepared.misfits
+        count += len(prepared.keys)
+
+    def finish(connection: Connection) -> None:
+        guard(connection)
+        datasets.mapped(connection, dataset.id, None if table.incomplete else table.version)
+
+    database.transact(finish)
+    return count
+
+
+def _empty_old_table(
+    database: Database, table: MappedTable, dataset: Dataset, guard: Callable[[Connection], None]
+) -> None:
+    """Take the dataset's rows out of the table they were in, and out of the one they go to."""
+    before = (dataset.mapping_version or "").rpartition("#")[0]
+    for name in {before, table.name} - {""}:
+        with database.begin() as connection:
+            guard(connection)
+            if _registered(connection, name) is not None and _columns_there(connection, name):
+                forget_rows(connection, database, name, dataset)
+
+
+def forget_rows(connection: Connection, database: Database, name: str, dataset: Dataset) -> None:
+    """Delete a dataset's rows from a mapped table."""
+    mark = "%s" if database.is_postgresql else "?"
+    where = " AND ".join(f"{column} = {mark}" for column in _KEY_COLUMNS[:4])
+    bulk.driver(connection).execute(
+        f"DELETE FROM {quote(database, name)} WHERE {where}",
+        (dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant),
+    )
+
+
+def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
+    of = schema.raw
+    after: str | None = None
+    while True:
+        query = select(of.c.external_id, of.c.data, of.c.deleted_at, of.c.last_modified_at).where(
+            of.c.dataset_id == dataset_id, of.c.data.is_not(None)
+        )
+        if after is not None:
+            query = query.where(of.c.external_id > after)
+        with database.connect() as connection:
+            batch = connection.execute(query.order_by(of.c.external_id).limit(_REBUILD_BATCH)).all()
+        if not batch:
+            return
+        yield batch
+        after = batch[-1].external_id
+
+
+def _decodable(batch: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    keys, decoded = [], []
+    for row in batch:
+        try:
+            decoded.append(records.decode(row.data.encode()))
+            keys.append(row.external_id)
+        except RecordRejected as reason:
+            log.warning("record %s cannot be mapped: %s", row.external_id, reason)
+    return keys, decoded
+
+
+# --- forgetting ---------------------------------------------------------------------------------------------------
+
+
+def forget(connection: Connection, database: Database, sync_id: int) -> None:
+    """Delete a sync's rows from every mapped table, and drop its own table."""
+    own = f"_nango_sync_{sync_id}"
+    for (name,) in connection.execute(select(schema.mapped_tables.c.table_name)).all():
+        if _columns_there(connection, name) is None:
+            continue
+        if name == own:
+            bulk.driver(connection).execute(f"DROP TABLE {quote(database, name)}")
+            connection.execute(delete(schema.columns).where(schema.columns.c.table_name == name))
+            connection.execute(delete(schema.mapped_tables).where(schema.mapped_tables.c.table_name == name))
+        else:
+            mark = "%s" if database.is_postgresql else "?"
+            bulk.driver(connection).execute(
+                f"DELETE FROM {quote(database, name)} WHERE _nango_sync_id = {mark}", (sync_id,)
+            )
+
+
