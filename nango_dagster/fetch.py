@@ -1,0 +1,403 @@
+"""A sync becomes an iterator of pages: one guard loop for all paging styles, one page ahead of its reader."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Final, Generic, TypeVar
+
+from nango_dagster.config import Sync, placeholders
+from nango_dagster.errors import ApiError, Cancelled, ConfigError, NangoError, PagingRepeats, RecordRejected
+from nango_dagster.http import (
+    Client,
+    Limiter,
+    Policy,
+    RateLimit,
+    Reach,
+    Request,
+    Response,
+    origin,
+    query_pairs,
+)
+from nango_dagster.paging import Answer, says_no_more, style
+from nango_dagster.records import Envelope, Rejected, read
+
+Record = bytes
+
+AHEAD_BYTES: Final = 8_000_000
+"""While the pages that wait for their reader are smaller than this together, up to two of them may wait."""
+SAME_AGAIN: Final = 3
+"""So often the same page in a row means that the API does not understand how it is asked for the next one."""
+SAME_AGAIN_IF_ALIKE: Final = 1000
+"""The same where all records of the page are alike, so that two pages of them can be."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of records, as the API sent them."""
+
+    number: int
+    records: list[Record]
+    rejected: list[Rejected]
+    bytes: int
+    """The size of the answer, decompressed."""
+    next: Request | None = field(default=None, repr=False)
+    """The request that paging sends after this page."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a pull is over, and whether the whole list was seen.
+
+    The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false` and `not_modified`;
+    never complete are `max_total`, `max_pages`, and any end at which the API says that there is more.
+    """
+
+    reason: str
+    complete: bool = True
+
+
+class Fetch:
+    """The pages of one sync for one connection, read once, each fetched while the one before is used.
+
+    `credentials(fresh)` gives the values of the sync's `${...}`; it is asked before each request, and with
+    `fresh=True` after a 401. It and `cancelled` are called from another thread than the caller's.
+
+    Iterating raises what went wrong after the pages before it; they were good. Afterwards `stop` says why it
+    ended.
+    """
+
+    def __init__(
+        self,
+        sync: Sync,
+        *,
+        credentials: Callable[[bool], Mapping[str, Any]] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        start: Request | None = None,
+        etag: str | None = None,
+        max_pages: int | None = None,
+        reach: Reach = "anywhere",
+        limiter: Limiter | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.sync = sync
+        self.stop: Stop | None = None
+        self.pages = 0
+        self.records = 0
+        self.etag: str | None = None
+        """The ETag of the list, if it is one page; to be given to the next Fetch of the same request."""
+        self._paging = style(sync)
+        self._first = start or self._paging.first(first_request(sync))
+        self._next: Request | None = self._first
+        self._if_none_match = etag
+        self._max_pages = max_pages or sync.max_pages
+        self._credentials = credentials
+        self._home: str | None = None
+        self._placeholders = set(placeholders([sync.url, sync.headers, sync.query_params, sync.body]))
+        self._cancelled = cancelled
+        self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
+        self._ahead: _Ahead[Page | Stop] | None = None
+
+    def __iter__(self) -> Iterator[Page]:
+        if self._ahead is not None:
+            raise RuntimeError("A Fetch is read once; make a new one.")
+        self._ahead = _Ahead(self._pages(), lambda item: getattr(item, "bytes", 0), self._cancelled)
+        try:
+            for item in self._ahead:
+                if isinstance(item, Stop):
+                    self.stop = item
+                    return
+                self.pages += 1
+                self.records += len(item.records)
+                self._next = item.next
+                yield item
+        finally:
+            self.close()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, retries and redirects included."""
+        return self._client.requests
+
+    @property
+    def retries(self) -> int:
+        """Requests that were sent again."""
+        return self._client.retries
+
+    @property
+    def not_modified(self) -> bool:
+        """Whether the API said that nothing changed since the `etag`."""
+        return self.stop is not None and self.stop.reason == "not_modified"
+
+    @property
+    def next_request(self) -> str | None:
+        """What paging would send after the pages read so far, without secrets."""
+        return None if self._next is None else self._client.redact(str(self._next), self._next)
+
+    @property
+    def request_fingerprint(self) -> str:
+        """Changes when the first request does; an `etag` belongs to one fingerprint."""
+        return self._first.fingerprint()
+
+    def close(self) -> None:
+        """Stop fetching; a request on its way is given up within a moment."""
+        self._client.close()
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def __enter__(self) -> Fetch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the guard loop, in a thread of its own ------------------------------------------------------------
+
+    def _pages(self) -> Iterator[Page | Stop]:
+        """The pages and, at the end, the reason for it."""
+        guard = _Guard()
+        request = self._first
+        total = 0
+        number = 0
+        while True:
+            number += 1
+            guard.before(request)
+            response = self._send(request, number)
+            if response.status == 304:
+                yield Stop("not_modified")
+                return
+            envelope = self._read(request, response)
+            total += len(envelope.records)
+            page = Answer(request, response, envelope, number, total)
+            following, stop = self._decide(page)
+            kept, dropped = self._within_total(page)
+            if number == 1 and following is None and not dropped:
+                self.etag = response.headers.get("ETag")
+            yield Page(number, kept, envelope.rejected, len(response.content), following)
+            if dropped or stop is not None:
+                yield stop if stop is not None and not dropped else Stop("max_total", complete=False)
+                return
+            assert following is not None
+            guard.after(page, following, self._error)
+            request = following
+
+    def _decide(self, page: Answer) -> tuple[Request | None, Stop | None]:
+        """The next request, and why it is not sent if it is not."""
+        more = self._has_more(page)
+        if page.size == 0:
+            return None, Stop("empty_page", complete=more is not True)
+        if more is False:
+            return None, Stop("has_more_false")
+        try:
+            following = self._paging.after(page)
+            if following is not None:
+                origin(following.url)  # anything but http and https is found out here
+        except (ApiError, ConfigError, RecordRejected) as error:
+            sentence = str(error)
+        else:
+            return following, self._limit(page, following, more)
+        raise self._error(ApiError, page.request, sentence)
+
+    def _limit(self, page: Answer, following: Request | None, more: bool | None) -> Stop | None:
+        if following is None:
+            return Stop(self._paging.ends, complete=more is not True)
+        if self.sync.max_total is not None and page.total >= self.sync.max_total:
+            return Stop("max_total", complete=False)
+        if self._max_pages is not None and page.number >= self._max_pages:
+            return Stop("max_pages", complete=False)
+        return None
+
+    def _has_more(self, page: Answer) -> bool | None:
+        """What the API says itself; None where it says nothing."""
+        path = self.sync.paging_has_more_response_path
+        if path is None:
+            return None
+        found = page.envelope.dig(path)
+        return False if says_no_more(found) else True if found else None
+
+    def _within_total(self, page: Answer) -> tuple[list[Record], bool]:
+        """The records up to `max_total`, and whether some were left out."""
+        found = page.envelope.records
+        excess = page.total - (self.sync.max_total or page.total)
+        return (found[: len(found) - excess], True) if excess > 0 else (found, False)
+
+    # --- one page ------------------------------------------------------------------------------------------
+
+    def _send(self, request: Request, number: int) -> Response:
+        if number == 1 and self._if_none_match is not None:
+            request = replace(request, headers={**request.headers, "If-None-Match": self._if_none_match})
+        values = self._values()
+        if self._home is None:
+            self._home = origin(self._fill(first_request(self.sync), values).url)
+        return self._client.send(
+            self._fill(request, values),
+            home=self._home,
+            fresh=lambda: self._fill(request, self._values(fresh=True)),
+        )
+
+    def _values(self, fresh: bool = False) -> Mapping[str, Any]:
+        """What stands for the sync's placeholders at this moment."""
+        if self._credentials is None or not self._placeholders:
+            return {}
+        values = self._credentials(fresh)
+        self._client.hide(*(str(values[name]) for name in self._placeholders if name in values))
+        return values
+
+    def _fill(self, request: Request, values: Mapping[str, Any]) -> Request:
+        try:
+            return request.filled(values).with_userinfo_in_header()
+        except ConfigError as error:
+            sentence = f"{self.sync.display_name}: {error}"
+        raise ConfigError(sentence)
+
+    def _read(self, request: Request, response: Response) -> Envelope:
+        if response.status in (204, 205):  # No Content
+            return Envelope([])
+        try:
+            return read(response.content, self.sync.response_path)
+        except NangoError as error:
+            sentence = str(error)
+        if response.content.lstrip()[:1] not in (b"{", b"["):
+            sentence += self._client.excerpt(request, response)
+        raise self._error(ApiError, request, sentence)
+
+    def _error(self, kind: type[NangoError], request: Request, sentence: str) -> NangoError:
+        """An error about an answer: whose, to what, and without secrets."""
+        return kind(self._client.redact(f"{self.sync.display_name}: {request}: {sentence}", request))
+
+
+class _Guard:
+    """What no paging style has to think of: a list that leads back to where it has been."""
+
+    def __init__(self) -> None:
+        self._been: set[str] = set()
+        self._last = b""
+        self._times = 1
+
+    def before(self, request: Request) -> None:
+        self._been.add(request.fingerprint())
+
+    def after(
+        self, page: Answer, following: Request, error: Callable[[type[NangoError], Request, str], NangoError]
+    ) -> None:
+        """Raise PagingRepeats when the next request was sent before, or makes no difference to the API."""
+        if following.fingerprint() in self._been:
+            sentence = f"paging repeats: page {page.number} leads back to {following}."
+        elif self._is_stuck(page):
+            pages = f"pages {page.number - self._times + 1} to {page.number}"
+            sentence = (
+                f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
+            )
+        else:
+            return
+        raise error(PagingRepeats, page.request, sentence)
+
+    def _is_stuck(self, page: Answer) -> bool:
+        found = page.envelope.records
+        digest = blake2b(b"\n".join(found), digest_size=16).digest()
+        self._times = self._times + 1 if digest == self._last else 1
+        self._last = digest
+        if self._times < SAME_AGAIN or not found:
+            return False
+        return self._times >= SAME_AGAIN_IF_ALIKE or any(record != found[0] for record in found)
+
+
+T = TypeVar("T")
+
+
+class _Ahead(Generic[T]):
+    """Reads an iterator in a thread, a little ahead of whoever reads this one.
+
+    An error comes after all that was read before it, and a stop sign before anything else.
+    """
+
+    def __init__(self, items: Iterator[T], size: Callable[[T], int], cancelled: Callable[[], bool]) -> None:
+        self._items = items
+        self._size = size
+        self._cancelled = cancelled
+        self._ready: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._done = False
+        self._error: BaseException | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="nango-fetch", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while self._wait_for_next():
+            with self._changed:
+                item = self._ready.popleft()
+                self._changed.notify_all()
+            yield item
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        # A connection that is just being opened is waited for, but not for ever; the thread ends after it.
+        self._thread.join(timeout=15)
+
+    def _wait_for_next(self) -> bool:
+        """Whether there is another item; waits until that is known."""
+        while True:
+            if self._cancelled():
+                raise Cancelled
+            with self._changed:
+                if self._changed.wait_for(lambda: self._ready or self._done, timeout=0.2):
+                    return bool(self._ready)
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if not self._hand_over(item):
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._done = True
+                self._changed.notify_all()
+
+    def _hand_over(self, item: T) -> bool:
+        """Put an item out, then wait until there is room for another; False when nobody wants one."""
+        with self._changed:
+            self._ready.append(item)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or self._has_room())
+            return not self._closed
+
+    def _has_room(self) -> bool:
+        return not self._ready or (len(self._ready) < 2 and sum(map(self._size, self._ready)) < AHEAD_BYTES)
+
+
+def first_request(sync: Sync) -> Request:
+    """What a sync asks for, before paging has a say in it.
+
+    >>> first_request(Sync(url="https://api.example.com/items?tag=a", query_params={"tag": "b", "limit": 5}))
+    Request(GET https://api.example.com/items?tag=a&tag=b&limit=5)
+    """
+    request = Request(sync.method, sync.url, sync.headers, query_pairs(sync.query_params), sync.body)
+    return request.with_query_as_params()
+
+
+def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:
+    """How a sync wants its API to be treated."""
+    rate = sync.rate_limit
+    return Policy(
+        name=sync.display_name,
+        timeout=sync.timeout,
+        retries=sync.retries,
+        max_bytes=sync.max_page_bytes,
+        allowed_origins=frozenset(map(origin, sync.allowed_origins)),
+        reach=reach,
+        rate_limit=RateLimit(sync.integration_key, rate.requests, rate.per) if rate else None,
+    )

@@ -1,0 +1,155 @@
+"""Secrets become `***` before any text leaves the package."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+if TYPE_CHECKING:
+    from .values import Request
+
+STARS = "***"
+_SECRET = re.compile(
+    r"key|token|secret|passw|passphrase|pwd|auth|signature|credential|cookie|session|bearer|jwt|hmac"
+    r"|^(sig|code|pass|pin|sid)$",
+    re.IGNORECASE,
+)
+# These only say where the next page begins; without them an error about paging says nothing.
+_CURSOR = re.compile(r"^(next|prev|previous)?[-_]?(page|sync|continuation)?[-_]?token$", re.IGNORECASE)
+_WORDS = frozenset({"true", "false", "null", "none", "basic", "bearer", "application/json"})
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a header, parameter or field of that name holds a credential.
+
+    >>> [name for name in ("X-Api-Key", "Authorization", "pageToken", "limit") if looks_secret(name)]
+    ['X-Api-Key', 'Authorization']
+    """
+    if _CURSOR.match(name) and name.lower() != "token":
+        return False
+    return _SECRET.search(name) is not None
+
+
+def public_url(url: str) -> str:
+    """The URL with its userinfo and secret-looking parameters starred, and without its fragment.
+
+    >>> public_url("https://me:pw@api.example.com/items?api_key=k&page=2")
+    'https://***@api.example.com/items?api_key=***&page=2'
+    """
+    path, mark, query = url.partition("#")[0].partition("?")
+    scheme, slashes, rest = path.partition("//")
+    host, slash, tail = rest.partition("/")
+    if "@" in host:
+        host = f"{STARS}@{host.rpartition('@')[2]}"
+    return scheme + slashes + host + slash + tail + mark + "&".join(map(_public_part, query.split("&")))
+
+
+def _public_part(part: str) -> str:
+    name, mark, value = part.partition("=")
+    return f"{name}={STARS}" if mark and value and looks_secret(unquote_plus(name)) else part
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with each secret starred, also where it stands URL-encoded, escaped or in base64.
+
+    >>> redact('{"echo": "a%2Fb+c", "url": "/items?k=a/b c"}', ["a/b c"])
+    '{"echo": "***", "url": "/items?k=***"}'
+    """
+    pattern = _pattern(frozenset(secrets))
+    return pattern.sub(STARS, text) if pattern else text
+
+
+@lru_cache(maxsize=256)
+def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
+    forms = {form for secret in secrets for form in _forms(secret)}
+    if not forms:
+        return None
+    # The longest first, so that no half of a secret stays.
+    alternatives = (_alternative(form) for form in sorted(forms, key=lambda form: (-len(form), form)))
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+def _alternative(form: str) -> str:
+    # Starring every "1" would hide the whole text; a short secret is starred where it stands alone.
+    return re.escape(form) if len(form) > 3 else rf"(?<!\w){re.escape(form)}(?!\w)"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    secret = secret.strip()
+    if not secret or secret.lower() in _WORDS:
+        return
+    yield secret
+    yield unquote(secret)
+    yield quote(secret, safe="", errors="replace")
+    yield quote(secret, safe="/", errors="replace")
+    yield quote_plus(secret, errors="replace")
+    yield html.escape(secret)
+    yield repr(secret)[1:-1]
+    for ascii_only in (True, False):
+        yield json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield json.dumps(secret, ensure_ascii=ascii_only)[1:-1].replace("/", "\\/")
+    yield b64encode(secret.encode(errors="replace")).decode()
+
+
+def secrets_of(request: Request) -> Iterator[str]:
+    """The values in a request that look like credentials by the names they stand under."""
+    for name, value in request.headers.items():
+        if looks_secret(name):
+            yield from _header_secrets(value)
+    for name, value in request.params:
+        if looks_secret(name):
+            yield value
+    yield from _url_secrets(request.url)
+    yield from _body_secrets(request.body, secret=False)
+
+
+def _header_secrets(value: str) -> Iterator[str]:
+    """The whole value, and what follows its scheme: `Bearer abc`, `Basic dTpw`, `sid=1; theme=dark`."""
+    yield value
+    scheme, _, credentials = value.partition(" ")
+    if credentials:
+        yield credentials
+    if scheme.lower() == "basic":
+        yield from _basic_secrets(credentials)
+    for part in value.split(";"):
+        _, mark, cookie = part.partition("=")
+        if mark:
+            yield cookie
+
+
+def _basic_secrets(credentials: str) -> Iterator[str]:
+    try:
+        user, _, password = b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        return
+    yield password or user
+
+
+def _url_secrets(url: str) -> Iterator[str]:
+    head, _, query = url.partition("#")[0].partition("?")
+    host = head.partition("//")[2].partition("/")[0]
+    if "@" in host:
+        userinfo = host.rpartition("@")[0]
+        user, _, password = userinfo.partition(":")
+        yield from (userinfo, unquote(password or user))
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if looks_secret(unquote_plus(name)):
+            yield unquote_plus(value)
+
+
+def _body_secrets(value: Any, *, secret: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _body_secrets(inner, secret=secret or looks_secret(str(name)))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _body_secrets(inner, secret=secret)
+    elif secret and value is not None and not isinstance(value, bool):
+        yield str(value)
