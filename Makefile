@@ -9,7 +9,7 @@ JOBS ?= auto
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast test-postgres check format bench docs clean
+.PHONY: help install run ui test test-fast test-postgres check format bench docs clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ $(INSTALLED): pyproject.toml
 
 run: $(INSTALLED) ## Sync real rows from a bundled API through Dagster into SQLite, and show them
 	$(BIN)/python -m nango_dagster.demo
+
+ui: $(INSTALLED) ## The same, and then the Dagster UI on it, until Ctrl-C
+	$(BIN)/python -m nango_dagster.demo --ui
 
 test: $(INSTALLED) ## All tests, on SQLite and on PostgreSQL: the fast ones first, then acceptance
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)

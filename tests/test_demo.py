@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nango_dagster.config import read_dir
 from nango_dagster.demo.server import answer, serve
+from nango_dagster.fetch import Fetch
+from nango_dagster.templates import env_variables
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +82,30 @@ def test_what_there_is_not_is_a_404(url: str) -> None:
         get(f"{url}/repos/nobody/nothing/issues")
     assert error.value.code == 404
     error.value.close()
+
+
+def test_the_syncs_of_the_checkout_read_all_rows_of_the_demo(url: str) -> None:
+    configs = read_dir(ROOT / "sync_configs")
+    assert configs.errors == ()
+    read = {}
+    for sync in configs.syncs:
+        fetch = Fetch(sync, credentials=lambda fresh: env_variables({"DEMO_API_URL": url}))
+        read[sync.name] = sum(len(page.records) for page in fetch)
+        assert fetch.stop is not None and fetch.stop.complete
+    assert read == {"pokemon": 251, "github-issues": 54}
+
+
+@pytest.mark.acceptance
+def test_make_run_ends_with_real_rows_and_a_second_time_without_new_ones(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sync_configs", tmp_path / "sync_configs")
+    command = [sys.executable, "-m", "nango_dagster.demo"]
+    env = {**os.environ, "COLUMNS": "200"}
+    first = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "pokemon: 251 rows" in first.stdout and "bulbasaur" in first.stdout
+    assert "github-issues: 54 rows" in first.stdout
+    assert (tmp_path / ".nango" / "nango.db").exists()
+    assert (tmp_path / ".nango" / "dagster" / "dagster.yaml").exists()
+    again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "pokemon: 251 rows" in again.stdout
