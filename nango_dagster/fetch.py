@@ -264,7 +264,8 @@ class Fetch:
         except NangoError as error:
             sentence = str(error)
         if response.content.lstrip()[:1] not in (b"{", b"["):
-            sentence += self._client.excerpt(request, response)
+            begins = self._client.excerpt(request, response)
+            sentence += f" It begins {begins}." if begins else ""
         raise self._error(ApiError, request, sentence)
 
     def _error(self, kind: type[NangoError], request: Request, sentence: str) -> NangoError:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from time import monotonic
 from types import TracebackType
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from requests import RequestException
 from urllib3.exceptions import HTTPError
@@ -20,8 +20,8 @@ from urllib3.exceptions import HTTPError
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from .rates import Limiter, RateLimit, asked_wait, bucket, is_rate_limited
 from .redaction import public_url, redact, secrets_of
-from .values import NO_BODY, Place, Request, Response, json_bytes, origin, split
-from .wire import SLICE, Limits, Reach, TooLarge, UnknownEncoding, Watch, Wire, breakdown
+from .values import NO_BODY, Place, Request, Response, joined, json_bytes, origin, split
+from .wire import ERROR_BYTES, SLICE, Limits, Reach, TooLarge, UnknownEncoding, Watch, Wire, breakdown
 
 MAX_REDIRECTS: Final = 10
 _EXCERPT: Final = 200  # characters of a body in an error
@@ -140,7 +140,7 @@ class Client:
         return redact(text, [*self._secrets, *(secrets_of(request) if request else ())])
 
     def excerpt(self, request: Request, response: Response) -> str:
-        """The first part of a body, as the end of a sentence; empty for an empty one."""
+        """The first part of a body in quotes, without secrets; empty for an empty one."""
         return _excerpt(response, [*self._secrets, *secrets_of(request)])
 
     def close(self) -> None:
@@ -207,7 +207,9 @@ class Client:
             return response
         limited = status == 429 or (status == 403 and is_rate_limited(response.headers))
         wait = asked_wait(response.headers) if limited or status >= 500 else None
-        sentence = f"answered {_phrase(status)}{self.excerpt(request, response)}"
+        begins = self.excerpt(request, response)
+        joint = " with an HTML page: " if _is_html(response) else ": "
+        sentence = f"answered {_phrase(status)}{joint + begins if begins else ''}"
         place = split(request.url)
         if status in (401, 403) and not _is_at_home(place, home):
             sentence += f" (without the sync's credentials, which do not go to {place.origin}, {_ALLOW})"
@@ -267,7 +269,7 @@ def redirected(request: Request, status: int, location: str) -> Request:
     Request(GET http://a.example/items/?page=2)
     """
     here = request.full_url
-    target = urljoin(here, location).partition("#")[0]
+    target = joined(here, location)
     if status == 303 and request.method not in NO_BODY:
         return replace(request, method="GET", url=target, params=(), body=None)
     query = urlsplit(here).query
@@ -344,19 +346,20 @@ def _phrase(status: int) -> str:
 
 
 def _excerpt(response: Response, secrets: list[str]) -> str:
-    """The first part of a body, as the end of a sentence."""
-    body = response.content.lstrip()
-    if not body:
+    text = " ".join("".join(_printable(response.content[:ERROR_BYTES].decode(errors="replace"))).split())
+    if not text:
         return ""
-    kind = response.headers.get("Content-Type", "").lower()
-    is_html = "html" in kind or body[:9].lower().startswith((b"<!doctype", b"<html"))
-    text = " ".join("".join(_printable(body.decode(errors="replace"))).split())
     starred = redact(text, secrets)
-    if len(response.content) >= 64_000:
+    if len(response.content) >= ERROR_BYTES:
         # The end of what was read may be the beginning of a secret.
         starred = starred[: -max(map(len, secrets), default=0) or None]
     short = starred if len(starred) <= _EXCERPT else starred[:_EXCERPT] + "…"
-    return f' with an HTML page: "{short}"' if is_html else f': "{short}"'
+    return f'"{short}"'
+
+
+def _is_html(response: Response) -> bool:
+    kind = response.headers.get("Content-Type", "").lower()
+    return "html" in kind or response.content.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
 
 
 def _printable(text: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -31,14 +31,15 @@ class Limiter(Protocol):
 class Bucket:
     """Hands out requests evenly spaced, so that no window of time ever sees more than the budget."""
 
-    def __init__(self, requests: float, seconds: float) -> None:
+    def __init__(self, requests: float, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self.interval = seconds / requests
+        self._clock = clock
         self._lock = threading.Lock()
         self._free_at = 0.0
 
     def take(self, n: int = 1) -> float:
         with self._lock:
-            now = monotonic()
+            now = self._clock()
             turn = max(now, self._free_at)
             self._free_at = turn + n * self.interval
         return turn - now

@@ -81,11 +81,15 @@ def _alternative(form: str) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
+    """How a secret may be written in a URL, in JSON, in HTML, in a traceback or in a header."""
     secret = secret.strip()
-    if not secret or secret.lower() in _WORDS:
-        return
+    if secret and secret.lower() not in _WORDS:
+        for plain in {secret, unquote(secret), unquote_plus(secret)}:
+            yield from _forms_of(plain)
+
+
+def _forms_of(secret: str) -> Iterator[str]:
     yield secret
-    yield unquote(secret)
     yield quote(secret, safe="", errors="replace")
     yield quote(secret, safe="/", errors="replace")
     yield quote_plus(secret, errors="replace")

@@ -85,7 +85,7 @@ class Request:
         >>> Request("GET", "https://a.example/items", params=(("api_key", "k"),)).follow("?page=2").full_url
         'https://a.example/items?page=2&api_key=k'
         """
-        return replace(self, url=urljoin(base or self.url, url.strip()).replace("${", "$%7B"))
+        return replace(self, url=joined(base or self.url, url).replace("${", "$%7B"))
 
     def with_query_as_params(self) -> Request:
         """The same request, keeping both where the URL and the params name the same parameter.
@@ -151,16 +151,16 @@ class Response:
 
 # One link: a URL in angle brackets, then its parameters; commas may stand in both.
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,]+(?:\s*=\s*(?:"[^"]*"|[^\s;,]*))?)*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,]*))', re.IGNORECASE)
+_PARAMETER = re.compile(r';\s*([^\s=;,]+)(?:\s*=\s*(?:"([^"]*)"|([^\s;,]*)))?')
 
 
 def links(header: str) -> dict[str, str]:
     """`rel` -> URL; the first of a rel counts, and one link may have several."""
     found: dict[str, str] = {}
     for url, parameters in _LINK.findall(header):
-        rel = _REL.search(parameters)
-        for name in (rel[1] or rel[2] or "").split() if rel else []:
-            found.setdefault(name.lower(), url)
+        for name, quoted, plain in _PARAMETER.findall(parameters):
+            for rel in (quoted or plain).split() if name.lower() == "rel" else ():
+                found.setdefault(rel.lower(), url)
     return found
 
 
@@ -184,15 +184,31 @@ def split(url: str) -> Place:
 
 @lru_cache(maxsize=1024)
 def _split(url: str) -> Place:
+    # Raised after each except clause, so that no traceback holds the URL with its secrets.
     try:
         parts = parse_url(url)
     except LocationParseError:
-        raise ConfigError(f"{public_url(url)!r} is no URL; wanted https://host/path.") from None
+        parts = None
+    if parts is None:
+        raise ConfigError(f"{public_url(url)!r} is no URL; wanted https://host/path.")
     if parts.scheme not in ("http", "https") or not parts.host:
         found = public_url(url)
         raise ConfigError(f"{found!r} cannot be fetched; wanted a URL that begins with https:// or http://.")
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return Place(parts.scheme, parts.host.lower().rstrip("."), port)
+
+
+def joined(base: str, url: str) -> str:
+    """Where a URL that may be relative leads. Raises ConfigError for anything but http and https."""
+    target: str | None
+    try:
+        target = urljoin(base, url.strip()).partition("#")[0]
+    except ValueError:
+        target = None
+    if target is None:
+        raise ConfigError(f"{public_url(url)!r} is no URL; wanted https://host/path.")
+    split(target)
+    return target
 
 
 def origin(url: str) -> str:

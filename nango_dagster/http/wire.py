@@ -36,7 +36,7 @@ Reach = Literal["anywhere", "private", "public"]
 
 SLICE: Final = 0.2  # seconds; at least this often a wait asks whether it is still wanted
 _CHUNK: Final = 1 << 20
-_ERROR_BYTES: Final = 64_000  # of an error's body; enough for a sentence, and to keep the connection
+ERROR_BYTES: Final = 64_000  # of an error's body; enough for a sentence, and to keep the connection
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,14 @@ class Wire:
         prepared.method = method
         prepared.prepare_url(url, None)
         prepared.headers = CaseInsensitiveDict(headers)
-        prepared.body = body
+        if body is not None:
+            prepared.body = body
+            prepared.headers["Content-Length"] = str(len(body))
         timeout = (limits.connect, limits.silence)
         answer = self._adapter.send(prepared, stream=True, timeout=timeout, **environment)
         raw: urllib3.HTTPResponse = answer.raw
         try:
-            wanted = limits.max_bytes if raw.status < 300 else min(limits.max_bytes, _ERROR_BYTES)
+            wanted = limits.max_bytes if raw.status < 300 else min(limits.max_bytes, ERROR_BYTES)
             content = _read(raw, wanted, cut=raw.status >= 300)
         finally:
             if not raw.isclosed():
