@@ -22,9 +22,12 @@ from nango_dagster.http import (
     Response,
     origin,
     query_pairs,
+    secrets_of,
 )
 from nango_dagster.paging import Answer, says_no_more, style
+from nango_dagster.paths import MISSING, dig
 from nango_dagster.records import Envelope, Rejected, read
+from nango_dagster.templates import render, render_text, render_url
 
 Record = bytes
 
@@ -100,6 +103,7 @@ class Fetch:
         self._placeholders = set(placeholders([sync.url, sync.headers, sync.query_params, sync.body]))
         self._cancelled = cancelled
         self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
+        self._client.hide(*secrets_of(first_request(sync)))
         self._ahead: _Ahead[Page | Stop] | None = None
 
     def __iter__(self) -> Iterator[Page]:
@@ -196,8 +200,6 @@ class Fetch:
             return None, Stop("has_more_false")
         try:
             following = self._paging.after(page)
-            if following is not None:
-                origin(following.url)  # anything but http and https is found out here
         except (ApiError, ConfigError, RecordRejected) as error:
             sentence = str(error)
         else:
@@ -232,29 +234,26 @@ class Fetch:
     def _send(self, request: Request, number: int) -> Response:
         if number == 1 and self._if_none_match is not None:
             request = replace(request, headers={**request.headers, "If-None-Match": self._if_none_match})
-        values = self._values()
-        if self._home is None:
-            self._home = origin(self._fill(first_request(self.sync), values).url)
-        return self._client.send(
-            self._fill(request, values),
-            home=self._home,
-            fresh=lambda: self._fill(request, self._values(fresh=True)),
-        )
-
-    def _values(self, fresh: bool = False) -> Mapping[str, Any]:
-        """What stands for the sync's placeholders at this moment."""
-        if self._credentials is None or not self._placeholders:
-            return {}
-        values = self._credentials(fresh)
-        self._client.hide(*(str(values[name]) for name in self._placeholders if name in values))
-        return values
-
-    def _fill(self, request: Request, values: Mapping[str, Any]) -> Request:
+        variables = self._variables()
         try:
-            return request.filled(values).with_userinfo_in_header()
+            filled = _filled(request, variables)
+            self._home = self._home or origin(_filled(first_request(self.sync), variables).url)
         except ConfigError as error:
             sentence = f"{self.sync.display_name}: {error}"
+        else:
+            return self._client.send(
+                filled, home=self._home, fresh=lambda: _filled(request, self._variables(fresh=True))
+            )
         raise ConfigError(sentence)
+
+    def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
+        """What the sync's placeholders stand for at this moment; none of it is told in an error."""
+        if self._credentials is None or not self._placeholders:
+            return {}
+        variables = self._credentials(fresh)
+        found = (dig(variables, name) for name in self._placeholders)
+        self._client.hide(*(str(value) for value in found if value is not MISSING))
+        return variables
 
     def _read(self, request: Request, response: Response) -> Envelope:
         if response.status in (204, 205):  # No Content
@@ -388,6 +387,17 @@ def first_request(sync: Sync) -> Request:
     """
     request = Request(sync.method, sync.url, sync.headers, query_pairs(sync.query_params), sync.body)
     return request.with_query_as_params()
+
+
+def _filled(request: Request, variables: Mapping[str, Any]) -> Request:
+    """The request as it is sent, with the values of its placeholders."""
+    return Request(
+        request.method,
+        render_url(request.url, variables),
+        {name: render_text(value, variables) for name, value in request.headers.items()},
+        tuple((name, render_text(value, variables)) for name, value in request.params),
+        render(request.body, variables),
+    ).with_userinfo_in_header()
 
 
 def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:

@@ -14,28 +14,7 @@ from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError
 from nango_dagster.http import Request, Response
 from nango_dagster.paths import MISSING
-
-
-class Body(Protocol):
-    """What a style may ask of a response's body."""
-
-    @property
-    def records(self) -> list[bytes]:
-        """The records' own texts."""
-        ...
-
-    @property
-    def rejected(self) -> list[Any]:
-        """What was no usable record."""
-        ...
-
-    def dig(self, path: str) -> Any:
-        """The value at a path of the response, or MISSING."""
-        ...
-
-    def dig_last(self, path: str) -> Any:
-        """The value at a path of the last record, or MISSING."""
-        ...
+from nango_dagster.records import Envelope
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,7 @@ class Answer:
 
     request: Request
     response: Response
-    envelope: Body
+    envelope: Envelope
     number: int
     """1 for the first page of the pull."""
     total: int

@@ -940,37 +940,6 @@ def test_errors_are_nango_errors_of_the_kind_to_try_later(api: FakeApi) -> None:
     assert isinstance(failure(Request("GET", api.url + "/none")), NangoError)
 
 
-# --- placeholders -----------------------------------------------------------------------------------------
-
-
-def test_placeholders_are_filled_everywhere() -> None:
-    request = Request(
-        "POST",
-        "https://${env.HOST}/x",
-        {"A": "Bearer ${t}"},
-        (("k", "${t}"),),
-        {"deep": [{"t": "${t}"}], "n": 1},
-    )
-    filled = request.filled({"env.HOST": "a.example", "t": "tok"})
-    assert (filled.full_url, filled.headers, filled.body) == (
-        "https://a.example/x?k=tok",
-        {"A": "Bearer tok"},
-        {"deep": [{"t": "tok"}], "n": 1},
-    )
-
-
-def test_a_placeholder_without_a_value_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"\$\{env.TOKEN\} has no value; set NANGO_ENV_TOKEN."):
-        Request("GET", "https://a.example", {"A": "${env.TOKEN}"}).filled({})
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_what_an_api_sends_is_never_a_placeholder(method: str) -> None:
-    request = Request(method, "https://a.example").with_value("after", "$${a} ${t} $")
-    assert request.filled({"t": "tok", "a": "b"}).value("after") == "$${a} ${t} $"
-    assert "tok" not in request.follow("?x=${t}").filled({"t": "tok"}).full_url
-
-
 # --- budgets ----------------------------------------------------------------------------------------------
 
 

@@ -28,8 +28,8 @@ Params = tuple[tuple[str, str], ...]
 class Request:
     """One HTTP request; its `params` are added to the URL's query where the URL does not name them already.
 
-    URL, headers, params and body may hold `${name}` placeholders until they are `filled`. What comes from an
-    API, through `with_value` and `follow`, never becomes one.
+    URL, headers, params and body may hold `${...}` placeholders. What comes from an API, through `with_value`
+    and `follow`, is escaped, so that it never becomes one.
 
     >>> Request("GET", "https://api.example.com/items?page=2", params=(("page", "1"), ("api_key", "k")))
     Request(GET https://api.example.com/items?page=2&api_key=***)
@@ -85,7 +85,16 @@ class Request:
         >>> Request("GET", "https://a.example/items", params=(("api_key", "k"),)).follow("?page=2").full_url
         'https://a.example/items?page=2&api_key=k'
         """
-        return replace(self, url=joined(base or self.url, url).replace("${", "$%7B"))
+        target = joined(base or self.url, url).replace("${", "$%7B")
+        userinfo = _userinfo(self.url)
+        if (
+            userinfo
+            and not _userinfo(target)
+            and "${" not in _host(self.url)
+            and origin(self.url) == origin(target)
+        ):
+            target = target.replace("//", f"//{userinfo}@", 1)
+        return replace(self, url=target)
 
     def with_query_as_params(self) -> Request:
         """The same request, keeping both where the URL and the params name the same parameter.
@@ -100,24 +109,12 @@ class Request:
             url = _without(url, name)
         return replace(self, url=url, params=(*doubled, *self.params))
 
-    def filled(self, values: Mapping[str, Any]) -> Request:
-        """The request with its placeholders replaced. Raises ConfigError for one that has no value.
-
-        >>> Request("GET", "https://a.example", {"X": "${token}, $${kept}"}).filled({"token": "t"}).headers
-        {'X': 't, ${kept}'}
-        """
-        params = tuple((name, _filled(value, values)) for name, value in self.params)
-        headers, body = _filled(self.headers, values), _filled(self.body, values)
-        return replace(self, url=_filled(self.url, values), headers=headers, params=params, body=body)
-
     def with_userinfo_in_header(self) -> Request:
-        """`https://user:password@host` as a header, so that next URLs of that host are allowed in too."""
-        scheme, slashes, rest = self.url.partition("//")
-        authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
-        userinfo, at, _ = authority.rpartition("@")
-        if not at:
+        """`https://user:password@host` as a header, which is how it is sent."""
+        userinfo = _userinfo(self.url)
+        if not userinfo:
             return self
-        bare = replace(self, url=scheme + slashes + rest[len(userinfo) + 1 :])
+        bare = replace(self, url=self.url.replace(f"{userinfo}@", "", 1))
         if any(name.lower() == "authorization" for name in self.headers):
             return bare
         basic = b64encode(unquote(userinfo).encode()).decode()
@@ -198,6 +195,19 @@ def _split(url: str) -> Place:
     return Place(parts.scheme, parts.host.lower().rstrip("."), port)
 
 
+def _authority(url: str) -> str:
+    """`user:password@host:port`, as the parser that connects cuts it out."""
+    return re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0]
+
+
+def _userinfo(url: str) -> str:
+    return _authority(url).rpartition("@")[0]
+
+
+def _host(url: str) -> str:
+    return _authority(url).rpartition("@")[2]
+
+
 def joined(base: str, url: str) -> str:
     """Where a URL that may be relative leads. Raises ConfigError for anything but http and https."""
     target: str | None
@@ -266,32 +276,8 @@ def json_bytes(value: Any) -> bytes:
         ) from None
 
 
-PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")  # `$${` is an escaped `${`
-
-
-def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    if isinstance(value, str):
-        return (
-            PLACEHOLDER.sub(lambda match: _value_of(match["name"], values), value) if "${" in value else value
-        )
-    if isinstance(value, Mapping):
-        return {name: _filled(item, values) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_filled(item, values) for item in value]
-    return value
-
-
-def _value_of(name: str | None, values: Mapping[str, Any]) -> str:
-    if name is None:
-        return "${"
-    if values.get(name) is None:
-        setting = f"; set NANGO_ENV_{name[4:]}" if name.startswith("env.") else ""
-        raise ConfigError(f"${{{name}}} has no value{setting}.")
-    return str(values[name])
-
-
 def _literal(value: Any) -> Any:
-    """The value, such that filling leaves it as it is."""
+    """The value, such that a template gives it back as it is."""
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, Mapping):
