@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import count
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -165,12 +166,10 @@ class Fetch:
 
     def _pages(self) -> Iterator[Page | Stop]:
         """The pages and, at the end, the reason for it."""
-        guard = _Guard()
+        guard = _Guard(self._error)
         request = self._first
         total = 0
-        number = 0
-        while True:
-            number += 1
+        for number in count(1):
             guard.before(request)
             response = self._send(request, number)
             if response.status == 304:
@@ -178,17 +177,24 @@ class Fetch:
                 return
             envelope = self._read(request, response)
             total += len(envelope.records)
-            page = Answer(request, response, envelope, number, total)
-            following, stop = self._decide(page)
-            kept, dropped = self._within_total(page)
-            if number == 1 and following is None and not dropped:
+            answer = Answer(request, response, envelope, number, total)
+            following, stop = self._decide(answer)
+            kept, dropped = self._within_total(answer)
+            if dropped:
+                stop = Stop("max_total", complete=False)
+            elif number == 1 and following is None:
                 self.etag = response.headers.get("ETag")
-            yield Page(number, kept, envelope.rejected, len(response.content), following)
-            if dropped or stop is not None:
-                yield stop if stop is not None and not dropped else Stop("max_total", complete=False)
+            repetition = guard.after(answer, following) if stop is None and following else None
+            page = Page(number, kept, envelope.rejected, len(response.content), following)
+            # While this page waits for its reader, its body need not.
+            del response, envelope, answer
+            yield page
+            if stop is not None:
+                yield stop
                 return
+            if repetition is not None:
+                raise repetition
             assert following is not None
-            guard.after(page, following, self._error)
             request = following
 
     def _decide(self, page: Answer) -> tuple[Request | None, Stop | None]:
@@ -275,28 +281,26 @@ class Fetch:
 class _Guard:
     """What no paging style has to think of: a list that leads back to where it has been."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Callable[[type[NangoError], Request, str], NangoError]) -> None:
+        self._error = error
         self._been: set[str] = set()
         self._last = b""
         self._times = 1
 
     def before(self, request: Request) -> None:
+        """Remember a request that is sent."""
         self._been.add(request.fingerprint())
 
-    def after(
-        self, page: Answer, following: Request, error: Callable[[type[NangoError], Request, str], NangoError]
-    ) -> None:
-        """Raise PagingRepeats when the next request was sent before, or makes no difference to the API."""
+    def after(self, page: Answer, following: Request) -> NangoError | None:
+        """What is wrong when the next request was sent before, or makes no difference to the API."""
         if following.fingerprint() in self._been:
             sentence = f"paging repeats: page {page.number} leads back to {following}."
         elif self._is_stuck(page):
             pages = f"pages {page.number - self._times + 1} to {page.number}"
-            sentence = (
-                f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
-            )
+            sentence = f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
         else:
-            return
-        raise error(PagingRepeats, page.request, sentence)
+            return None
+        return self._error(PagingRepeats, page.request, sentence)
 
     def _is_stuck(self, page: Answer) -> bool:
         found = page.envelope.records

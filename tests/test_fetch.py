@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import threading
@@ -19,6 +20,7 @@ from nango_dagster.config import RateLimit, Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError, PagingRepeats
 from nango_dagster.fetch import AHEAD_BYTES, SAME_AGAIN, Fetch, Page, Stop, _Ahead, first_request, policy_of
 from nango_dagster.http import Request, query_text
+from nango_dagster.http.values import joined, split
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html
 from tests.strategies import cursors, json_values
 
@@ -73,6 +75,13 @@ def no_thread_is_left() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeApi]:
     """One server for all examples of a property."""
+    with FakeApi() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def other_server() -> Iterator[FakeApi]:
+    """Another origin for all examples of a property."""
     with FakeApi() as running:
         yield running
 
@@ -262,9 +271,7 @@ def test_pages_of_records_that_are_all_alike_are_no_repetition(api: FakeApi) -> 
 # --- when an answer is bad --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "bad", [(500, {}, ""), (429, {"Retry-After": "0"}, ""), HANG_UP, half(b'{"results": [1]}')]
-)
+@pytest.mark.parametrize("bad", [(500, {}, ""), (429, {"Retry-After": "0"}, ""), HANG_UP, half(b'{"results": [1]}')])
 def test_a_bad_answer_in_the_middle_is_tried_again(api: FakeApi, bad: Any) -> None:
     good = by_cursor(ITEMS[:3], ITEMS[3:6], ITEMS[6:])
     api.script("/items", good, bad, good, bad, bad, good)
@@ -372,9 +379,7 @@ def test_refused_credentials_are_an_error_of_their_own(api: FakeApi) -> None:
     api.route("/items", (401, {}, {"error": "bad token sekret-token"}))
     sync = made(api, headers={"X-Shop": "${env.TOKEN}"})
     _, error = read_until_error(fetch(sync, credentials=lambda fresh: {"env.TOKEN": "sekret-token"}))
-    assert isinstance(error, AuthenticationFailed) and "sekret" not in "".join(
-        traceback.format_exception(error)
-    )
+    assert isinstance(error, AuthenticationFailed) and "sekret" not in "".join(traceback.format_exception(error))
 
 
 def test_a_placeholder_without_a_value_is_named(api: FakeApi) -> None:
@@ -588,9 +593,7 @@ def test_a_pull_stopped_before_it_begins_asks_for_nothing(api: FakeApi) -> None:
 
 def test_a_list_that_has_not_changed_is_not_sent_again(api: FakeApi) -> None:
     def reply(request: Received) -> Any:
-        return (
-            (304, {}, b"") if request.headers["If-None-Match"] == '"v1"' else (200, {"ETag": '"v1"'}, ITEMS)
-        )
+        return (304, {}, b"") if request.headers["If-None-Match"] == '"v1"' else (200, {"ETag": '"v1"'}, ITEMS)
 
     api.route("/items", reply)
     first = fetch(made(api))
@@ -695,9 +698,7 @@ STYLES = [
 @settings(max_examples=15, deadline=None)
 def test_no_style_loses_a_record(server: FakeApi, style: str, method: str, data: st.DataObject) -> None:
     pages = data.draw(st.lists(st.lists(json_values, min_size=1, max_size=4), min_size=1, max_size=6))
-    numbered = [
-        [[number, index, value] for index, value in enumerate(page)] for number, page in enumerate(pages)
-    ]
+    numbered = [[[number, index, value] for index, value in enumerate(page)] for number, page in enumerate(pages)]
     api = Scripted(numbered, style, method)
     server.route("/items", api)
     pull = fetch(made(server, method=method, **api.fields()))
@@ -733,6 +734,46 @@ def test_no_style_runs_for_ever(server: FakeApi, style: str, data: st.DataObject
     except PagingRepeats:
         assert pull.stop is None
     assert asked <= size + 1
+
+
+HOSTS = st.sampled_from(["AWAY", "HOME"])
+USERINFO = st.sampled_from(
+    ["", "HOME@", "me:pw@", "HOME\\@", "HOME#@", "HOME?@", "HOME/@", "HOME%40", "HOME\t@", "HOME;@"]
+)
+URLS = st.tuples(
+    st.sampled_from(["http:", "HTTP:", "", " http:", "http:http:"]),
+    st.sampled_from(["//", "/\\", "\\\\", "///", "/", ""]),
+    USERINFO,
+    HOSTS,
+    st.sampled_from(["", "/", "?", "#", "\\", "%2f", "@", ":"]),
+    st.sampled_from(["", "x", "AWAY", "//AWAY", "@AWAY/", "?key=1"]),
+)
+
+
+@given(pieces=URLS)
+@settings(max_examples=300, deadline=None)
+def test_however_a_next_url_is_written_a_stranger_sees_no_credential(
+    server: FakeApi, other_server: FakeApi, pieces: tuple[str, ...]
+) -> None:
+    url = "".join(pieces).replace("HOME", server.host).replace("AWAY", other_server.host)
+    try:
+        goes_to = host_of(server.url + "/items", url)
+    except ConfigError:
+        return
+    if goes_to != "127.0.0.1":
+        return  # a name that would have to be looked up
+    server.script("/*", {"results": [1], "next": url}, {"results": []})
+    other_server.route("/*", {"results": []})
+    other_server.requests.clear()
+    secret = {"Authorization": "Bearer sekret", "X-Any": "sekret"}
+    sync = made(server, headers=secret, query_params={"key": "sekret"}, paging_url_path="next", retries=0)
+    with contextlib.suppress(ApiError, PagingRepeats, ConfigError):
+        list(fetch(sync))
+    assert "sekret" not in "".join(request.target + str(request.headers) for request in other_server.requests)
+
+
+def host_of(base: str, url: str) -> str:
+    return split(joined(base, url)).host
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -775,9 +816,7 @@ def test_a_sync_says_how_its_api_is_treated() -> None:
 
 def test_the_first_request_is_the_one_in_the_config() -> None:
     sync = Sync(name="a", url="https://a.example/x?y=1", method="POST", body=[1], query_params={"n": [1, 2]})
-    assert first_request(sync) == Request(
-        "POST", "https://a.example/x?y=1", {}, (("n", "1"), ("n", "2")), [1]
-    )
+    assert first_request(sync) == Request("POST", "https://a.example/x?y=1", {}, (("n", "1"), ("n", "2")), [1])
 
 
 def test_a_page_shows_no_request_in_its_repr() -> None:

@@ -44,7 +44,7 @@ class Policy:
     """The longest silence in seconds. A whole answer may take ten times that."""
     connect_timeout: float = 10.0
     retries: int = 3
-    backoff: float = 1.0
+    backoff: float = 2.0
     """Seconds before the first retry; doubled for each one after it."""
     max_wait: float = 300.0
     """An API that asks to wait longer is left alone until the next run."""
