@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Interval,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    text,
+    type_coerce,
+)
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ..errors import StoreUnavailable
 from ..settings import Settings
+from .types import UtcTime
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +121,26 @@ class Database:
         found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return found.astimezone(timezone.utc)
 
+    def clock(self, ago: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+        """The same clock inside a statement, or the time this long ago."""
+        if not self.is_postgresql:
+            return literal(datetime.now(timezone.utc) - ago, UtcTime)
+        return type_coerce(func.clock_timestamp() - literal(ago, Interval), UtcTime)
+
+    def lock(self, connection: Connection, *names: str | int) -> None:
+        """Wait for the lock of these names, and hold it until the transaction ends.
+
+        SQLite has one lock for all, and `begin` already holds it.
+        """
+        if self.is_postgresql:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self.lock_key(*names)})
+
+    def lock_key(self, *names: str | int) -> int:
+        """The 64-bit number that PostgreSQL knows the lock of these names by; each schema has its own."""
+        text_ = json.dumps(["nango", self.schema, *names])
+        digest = hashlib.blake2b(text_.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -166,6 +201,8 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16000")
+        # A checkpoint each 16 MB instead of 4: a batch of a first load writes more than 4.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -191,9 +228,7 @@ def _prepare_folder(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreUnavailable(
-            f"cannot create the folder {file.parent} of the SQLite database: {error}."
-        ) from None
+        raise StoreUnavailable(f"cannot create the folder {file.parent} of the SQLite database: {error}.") from None
     kind = _file_system_of(file.parent)
     if kind in _NETWORK_FILE_SYSTEMS:
         log.warning(

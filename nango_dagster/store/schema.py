@@ -71,6 +71,7 @@ schedules = Table(
     Column("losses", Integer, nullable=False, server_default="0"),
     Column("checkpoint", Text),
     Column("worker_id", Id),
+    Column("claimed_at", UtcTime),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("created_at", UtcTime, nullable=False),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),

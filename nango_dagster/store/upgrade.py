@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from ..errors import ConfigError
 from .database import Database
 
 HEAD = "0001"
@@ -15,16 +15,30 @@ VERSION_TABLE = "_nango_migrations"
 
 
 def upgrade(database: Database) -> None:
-    """Run the migrations that this store has not seen."""
-    if _version(database) == HEAD:
+    """Run the migrations that this store has not seen.
+
+    Raises ConfigError when a newer release has migrated it.
+    """
+    version = _version(database)
+    if version == HEAD:
         return
+    if version is not None and version > HEAD:
+        raise ConfigError(
+            f"the store is of version {version}, made by a newer release of nango-dagster; this one knows versions "
+            f"up to {HEAD}. Upgrade nango-dagster here too."
+        )
     with database.begin() as connection:
-        if database.is_postgresql:
+        database.lock(connection, "migrations")
+        if database.is_postgresql and not _schema_exists(connection, database.schema):
             quoted = connection.dialect.identifier_preparer.quote_identifier(database.schema)
-            lock = zlib.crc32(f"nango migrations {database.schema}".encode())
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted}"))
+            connection.execute(text(f"CREATE SCHEMA {quoted}"))
         _run_alembic(connection)
+
+
+def _schema_exists(connection: Connection, schema: str) -> bool:
+    """Whether it is there already: CREATE SCHEMA IF NOT EXISTS asks for the right to make one even then."""
+    query = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema")
+    return connection.execute(query, {"schema": schema}).first() is not None
 
 
 def _version(database: Database) -> str | None:

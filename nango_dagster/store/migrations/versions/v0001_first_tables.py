@@ -61,9 +61,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "_nango_jobs_schedule", "_nango_jobs", ["sync_id", "connection_id", "variant", "id"], unique=False
-    )
+    op.create_index("_nango_jobs_schedule", "_nango_jobs", ["sync_id", "connection_id", "variant", "id"], unique=False)
     op.create_index("_nango_jobs_worker", "_nango_jobs", ["worker_id"], unique=False)
     op.create_table(
         "_nango_mapped_tables",
@@ -169,6 +167,7 @@ def upgrade() -> None:
         sa.Column("losses", sa.Integer(), server_default="0", nullable=False),
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("worker_id", Id, nullable=True),
+        sa.Column("claimed_at", UtcTime(), nullable=True),
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.ForeignKeyConstraint(["sync_id"], ["_nango_syncs.id"], ondelete="CASCADE"),

@@ -1,0 +1,193 @@
+"""Jobs: one row for each execution, with what it did and why it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
+
+from . import schema
+from .database import Database
+from .queue import Claim
+from .syncs import SyncRow
+
+Status = Literal["running", "succeeded", "failed", "cancelled"]
+Key = tuple[int, str, str]
+"""A schedule's sync, connection and variant."""
+
+_table = schema.jobs
+_of = schema.jobs.c
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an execution did, in numbers."""
+
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    fetched: int = 0
+    pages: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One execution of a sync for one connection and variant."""
+
+    id: int
+    sync_id: int
+    sync_name: str
+    connection_id: str
+    variant: str
+    model: str
+    run_id: str | None
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None
+    error_message: str | None
+    error_stack: str | None
+    attempt: int
+    updated_row_count: int | None
+    added: int
+    updated: int
+    deleted: int
+    unchanged: int
+    rejected: int
+    fetched: int
+    pages: int
+    requests: int
+    retries: int
+    stop_reason: str | None
+    warnings: list[str]
+
+
+# Where a name differs between the table, which people query, and Python.
+_COLUMN_OF = {
+    "sync_name": "sync_friendly_name",
+    "pages": "page_count",
+    "requests": "request_count",
+    "retries": "retry_count",
+    **{name: f"{name}_count" for name in ("added", "updated", "deleted", "unchanged", "rejected", "fetched")},
+}
+_COLUMNS = [_of[_COLUMN_OF.get(name, name)].label(name) for name in Job.__dataclass_fields__]
+
+
+def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow, run_id: str | None) -> int:
+    """Note that an execution begins; the id of its job.
+
+    Its attempt counts on from the executions before it that failed.
+    """
+    failures = select(schema.schedules.c.failures).where(schema.schedules.c.id == claim.schedule_id)
+    made = connection.execute(
+        insert(_table).values(
+            sync_id=claim.sync_id,
+            sync_friendly_name=sync_row.sync.display_name,
+            connection_id=claim.connection_id,
+            variant=claim.variant,
+            model=sync_row.sync.model,
+            run_id=run_id,
+            worker_id=claim.worker_id,
+            fence=claim.fence,
+            status="running",
+            attempt=1 + connection.execute(failures).scalar_one(),
+            started_at=db.clock(),
+        )
+    )
+    assert made.inserted_primary_key is not None
+    job_id: int = made.inserted_primary_key[0]
+    return job_id
+
+
+def progress(connection: Connection, job_id: int, counts: Counts) -> None:
+    """Note how far an execution has come, so that a lost one still tells."""
+    connection.execute(update(_table).where(_of.id == job_id).values(_counts(counts)))
+
+
+def finish(
+    connection: Connection,
+    db: Database,
+    job_id: int,
+    status: str,
+    counts: Counts,
+    stop_reason: str | None = None,
+    warnings: Sequence[str] = (),
+    error: str | None = None,
+    stack: str | None = None,
+) -> None:
+    """Note that an execution has succeeded, failed or was cancelled, with all that is known about it."""
+    updated = counts.added + counts.updated + counts.deleted
+    connection.execute(
+        update(_table)
+        .where(_of.id == job_id)
+        .values(
+            status=status,
+            ended_at=db.clock(),
+            error_message=_storable(error),
+            error_stack=_storable(stack),
+            stop_reason=stop_reason,
+            warnings=json.dumps(list(warnings)),
+            updated_row_count=updated if status == "succeeded" else None,
+            **_counts(counts),
+        )
+    )
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {_COLUMN_OF[name]: getattr(counts, name) for name in Counts.__dataclass_fields__}
+
+
+def _storable(text: str | None) -> str | None:
+    """A text as both databases take it: an API's answer may hold NUL or half a surrogate pair."""
+    return text and text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def list_jobs(
+    db: Database,
+    sync_id: int | None = None,
+    *,
+    connection_id: str | None = None,
+    variant: str | None = None,
+    limit: int = 100,
+) -> list[Job]:
+    """The last jobs, of one sync, connection or variant where they are named; the newest first."""
+    query = select(*_COLUMNS).order_by(_of.id.desc()).limit(limit)
+    for column, wanted in ((_of.sync_id, sync_id), (_of.connection_id, connection_id), (_of.variant, variant)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    return _read(db, query)
+
+
+def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, Job]:
+    """The last job of each schedule of these syncs, or of all, that has had one."""
+    of = schema.schedules.c
+    query = select(*_COLUMNS).join(schema.schedules, _of.id == _newest(schema.schedules))
+    if sync_ids is not None:
+        query = query.where(of.sync_id.in_(sync_ids))
+    return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
+
+
+def _newest(named: Any) -> Any:
+    """The id of the last job with a row's sync, connection and variant: one step into an index for each row."""
+    of = _table.alias("newest").c
+    same = and_(of.sync_id == named.c.sync_id, of.connection_id == named.c.connection_id, of.variant == named.c.variant)
+    return select(func.max(of.id)).where(same).correlate(named).scalar_subquery()
+
+
+def _read(db: Database, query: Select[Any]) -> list[Job]:
+    with db.connect() as connection:
+        rows = connection.execute(query).all()
+    return [Job(**{**row._mapping, "warnings": json.loads(row.warnings)}) for row in rows]
+
+
+def purge(db: Database, older_than: timedelta) -> int:
+    """Delete jobs that ended longer ago than this, but never the last one of a connection; how many."""
+    old = and_(_of.ended_at < db.clock(older_than), _of.id < _newest(_table))
+    return db.transact(lambda connection: connection.execute(delete(_table).where(old)).rowcount)

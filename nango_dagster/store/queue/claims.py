@@ -1,0 +1,204 @@
+"""The way of one execution through the queue: claimed, begun, checked before each write, released."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, tuple_, update
+
+from ...errors import LeaseLost
+from .. import schema
+from ..database import Database
+from . import workers
+from .values import (
+    ASKED_AGAIN,
+    AT_ONCE,
+    FREED,
+    LEASE_SECONDS,
+    STUCK_SECONDS,
+    WORKER_COLUMNS,
+    Claim,
+    Worker,
+    lock_names,
+    requests,
+    worker_of,
+)
+
+_table = schema.schedules
+_of = schema.schedules.c
+_PAIRS = 250  # two parameters each, and an old SQLite takes 999
+
+
+def claim(
+    db: Database,
+    worker: Worker,
+    *,
+    limit: int,
+    slot: datetime | None,
+    only: Sequence[tuple[str, str]] | None = None,
+    force: bool = False,
+) -> list[Claim]:
+    """Take up to `limit` schedules that are due and that nobody holds, those that were asked for first.
+
+    `slot` is the sync's latest slot, None when its schedule is stopped. `only` names the (connection, variant) pairs
+    to choose from; with `force` they are taken also when they are paused or not due. A schedule whose last two
+    executions were lost is claimed alone, by a worker that holds nothing else, so that it takes no other down. So an
+    empty answer means: nothing, or nothing before this worker has released what it holds.
+
+    Raises LeaseLost when the worker was taken for dead.
+    """
+    if limit < 1:
+        return []
+    free = [_of.sync_id == worker.sync_id, _of.worker_id.is_(None)]
+    if not force:
+        free.append(_is_due(slot))
+    return db.transact(lambda connection: _claim(connection, db, worker, min(limit, AT_ONCE), free, only))
+
+
+def _claim(
+    connection: Connection,
+    db: Database,
+    worker: Worker,
+    limit: int,
+    free: Sequence[ColumnElement[bool]],
+    only: Sequence[tuple[str, str]] | None,
+) -> list[Claim]:
+    # It also makes two threads of one worker claim one after the other, which "alone" relies on.
+    if not workers.beat_in(connection, db, worker):
+        raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
+    held = connection.execute(select(_of.losses).where(_of.worker_id == worker.id)).scalars().all()
+    if any(losses >= 2 for losses in held):
+        return []
+    rows = _take(connection, [*free, _of.losses < 2], only, limit)
+    if not rows and not held:
+        rows = _take(connection, [*free, _of.losses >= 2], only, 1)
+    connection.execute(
+        update(_table)
+        .where(_of.id.in_([row.id for row in rows]))
+        .values(worker_id=worker.id, fence=_of.fence + 1, claimed_at=db.clock(), cancelled_at=None)
+    )
+    return [_as_claim(row, worker) for row in rows]
+
+
+def _take(
+    connection: Connection,
+    conditions: Sequence[ColumnElement[bool]],
+    only: Sequence[tuple[str, str]] | None,
+    limit: int,
+) -> list[Any]:
+    """Up to `limit` rows, locked until the transaction ends; rows that others have locked are passed over."""
+    query = (
+        select(_of.id, _of.sync_id, _of.connection_id, _of.variant, _of.fence)
+        .add_columns(_of.reset, _of.empty_cache, _of.losses, _of.checkpoint)
+        .where(*conditions)
+        # NULLs said outright: the two databases sort them to different ends.
+        .order_by(_of.triggered_at.is_(None), _of.last_started_at.is_not(None), _of.last_started_at, _of.id)
+        .with_for_update(skip_locked=True)
+    )
+    if only is None:
+        return list(connection.execute(query.limit(limit)))
+    rows: list[Any] = []
+    for start in range(0, len(only), _PAIRS):
+        named = tuple_(_of.connection_id, _of.variant).in_(only[start : start + _PAIRS])
+        rows += connection.execute(query.where(named).limit(limit - len(rows)))
+        if len(rows) == limit:
+            break
+    return rows
+
+
+def _as_claim(row: Any, worker: Worker) -> Claim:
+    return Claim(
+        schedule_id=row.id,
+        sync_id=row.sync_id,
+        connection_id=row.connection_id,
+        variant=row.variant,
+        worker_id=worker.id,
+        fence=row.fence + 1,
+        reset=row.reset,
+        empty_cache=row.empty_cache,
+        losses=row.losses,
+        checkpoint=None if row.reset else row.checkpoint,
+    )
+
+
+def _is_due(slot: datetime | None) -> ColumnElement[bool]:
+    """Asked for; or started, and not begun since its slot, or lost the last time but not the time before."""
+    asked = _of.triggered_at.is_not(None)
+    if slot is None:
+        return asked
+    missed = or_(_of.last_started_at.is_(None), _of.last_started_at < slot, _of.losses == 1)
+    return or_(asked, and_(_of.state == "STARTED", missed))
+
+
+def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
+    """How many of a sync's schedules are due and held by nobody."""
+    query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), _is_due(slot))
+    with db.connect() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def lock_dataset(connection: Connection, db: Database, sync_id: int, connection_id: str, variant: str) -> None:
+    """Wait until nobody else writes what this sync stores for the connection and variant, and keep others out.
+
+    Take it before anything else in the transaction, as the package says.
+    """
+    if db.is_postgresql:
+        key = db.lock_key(*lock_names(sync_id, connection_id, variant))
+        statement = text(
+            "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :stuck, true)"
+        )
+        connection.execute(statement, {"key": key, "stuck": f"{STUCK_SECONDS}s"})
+
+
+def check(connection: Connection, db: Database, claim: Claim) -> None:
+    """Make sure that this execution is still ours; the caller holds the dataset's lock and goes on to write.
+
+    Raises LeaseLost when it is not.
+    """
+    query = (
+        select(_of.worker_id.label("holder_id"), _of.fence, *WORKER_COLUMNS)
+        .outerjoin(schema.workers, schema.workers.c.id == _of.worker_id)
+        .where(_of.id == claim.schedule_id)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise LeaseLost("lease lost: the sync was removed while it was being executed.")
+    if (row.holder_id, row.fence) == (claim.worker_id, claim.fence):
+        return
+    if row.worker_id is not None and row.worker_id != claim.worker_id:
+        raise LeaseLost(f"lease lost to {worker_of(row).name}.")
+    raise LeaseLost(f"lease lost: this run was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
+
+
+def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
+    """Note that a claimed schedule begins now; a reset forgets its checkpoint."""
+    forget: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
+    connection.execute(update(_table).where(_of.id == claim.schedule_id).values(last_started_at=db.clock(), **forget))
+
+
+def release(connection: Connection, db: Database, claim: Claim, *, succeeded: bool | None) -> None:
+    """Give a claim back at the end of its execution; `succeeded` is None when it was cancelled.
+
+    The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
+    """
+    failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
+    connection.execute(
+        update(_table)
+        .where(_of.id == claim.schedule_id)
+        .values(
+            **FREED,
+            **requests(kept=ASKED_AGAIN),
+            last_ended_at=db.clock(),
+            failures=failures[succeeded],
+            losses=0,
+        )
+    )
+
+
+def is_cancelled(db: Database, claim: Claim) -> bool:
+    """Whether somebody asked this execution to stop."""
+    query = select(_of.cancelled_at).where(_of.id == claim.schedule_id, _of.fence == claim.fence)
+    with db.connect() as connection:
+        return connection.execute(query).scalar() is not None

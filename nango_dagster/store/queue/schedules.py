@@ -1,0 +1,116 @@
+"""What people ask of schedules, and what they want to know; none of it waits for a batch that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, update
+
+from .. import schema
+from ..database import Database
+from ..types import UtcTime
+from .values import WORKER_COLUMNS, Holder, Schedule, State, worker_of
+
+_table = schema.schedules
+_of = schema.schedules.c
+_is_held = _of.worker_id.is_not(None)
+_COLUMNS = [schema.workers.c.run_id if name == "run_id" else _of[name] for name in Schedule.__dataclass_fields__]
+
+
+def set_state(
+    db: Database, sync_id: int, state: State, connection_id: str | None = None, variant: str | None = None
+) -> int:
+    """Start or pause a sync's schedules, all of them unless named; how many there are.
+
+    What is being executed goes on to its end. A pause drops what was asked for and has not begun; a start executes at
+    once what was paused.
+    """
+    if state == "PAUSED":
+        values: dict[str, Any] = {
+            "triggered_at": None,
+            "reset": and_(_is_held, _of.reset),
+            "empty_cache": and_(_is_held, _of.empty_cache),
+        }
+    else:
+        as_it_is = or_(_is_held, _of.state == "STARTED")
+        values = {"triggered_at": case((as_it_is, _of.triggered_at), else_=db.clock())}
+    statement = update(_table).where(*_named(sync_id, connection_id, variant)).values(state=state, **values)
+    return db.transact(lambda connection: connection.execute(statement).rowcount)
+
+
+def trigger(
+    db: Database,
+    sync_id: int,
+    connection_id: str | None = None,
+    variant: str | None = None,
+    *,
+    reset: bool = False,
+    empty_cache: bool = False,
+) -> int:
+    """Ask for an execution now, also of paused schedules; of how many it was asked.
+
+    One that is being executed is left alone, except by a `reset`, which cancels it and then begins from the start.
+    `empty_cache` has the records deleted before that; alone it does nothing.
+    """
+    named = _named(sync_id, connection_id, variant)
+    if not reset:
+        asked = func.coalesce(_of.triggered_at, db.clock())
+        statement = update(_table).where(*named, ~_is_held).values(triggered_at=asked)
+        return db.transact(lambda connection: connection.execute(statement).rowcount)
+    with db.connect() as connection:
+        now = literal(db.now(connection), UtcTime)
+    again = (
+        update(_table)
+        .where(*named)
+        .values(
+            triggered_at=now,
+            cancelled_at=case((_is_held, now), else_=_of.cancelled_at),
+            reset=True,
+            empty_cache=or_(_of.empty_cache, literal(empty_cache)),
+        )
+    )
+    return db.transact(lambda connection: connection.execute(again).rowcount)
+
+
+def cancel(db: Database, sync_id: int, connection_id: str | None = None, variant: str | None = None) -> int:
+    """Ask executions to stop, and drop what was asked for and has not begun; how many are being executed."""
+    named = _named(sync_id, connection_id, variant)
+    drop = update(_table).where(*named, ~_is_held).values(triggered_at=None, reset=False, empty_cache=False)
+    stop = update(_table).where(*named, _is_held).values(cancelled_at=db.clock())
+
+    def work(connection: Connection) -> int:
+        connection.execute(drop)
+        return connection.execute(stop).rowcount
+
+    return db.transact(work)
+
+
+def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Holder | None:
+    """Who executes this schedule, if anybody does."""
+    query = (
+        select(*WORKER_COLUMNS, _of.claimed_at)
+        .join(_table, _of.worker_id == schema.workers.c.id)
+        .where(*_named(sync_id, connection_id, variant))
+    )
+    with db.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return Holder(worker_of(row), row.claimed_at) if row else None
+
+
+def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Schedule]:
+    """The schedules of these syncs, or of all, in the order they were made."""
+    query = select(*_COLUMNS).outerjoin(schema.workers, schema.workers.c.id == _of.worker_id).order_by(_of.id)
+    if sync_ids is not None:
+        query = query.where(_of.sync_id.in_(sync_ids))
+    with db.connect() as connection:
+        return [Schedule(**row._mapping) for row in connection.execute(query)]
+
+
+def _named(sync_id: int, connection_id: str | None, variant: str | None) -> list[ColumnElement[bool]]:
+    conditions = [_of.sync_id == sync_id]
+    if connection_id is not None:
+        conditions.append(_of.connection_id == connection_id)
+    if variant is not None:
+        conditions.append(_of.variant == variant)
+    return conditions

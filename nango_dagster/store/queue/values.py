@@ -1,0 +1,135 @@
+"""What the queue hands out: values that do not change, as they were when they were read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, and_, case, false, null
+
+from .. import schema
+
+HEARTBEAT_SECONDS = 20
+LEASE_SECONDS = 90  # a worker that was not heard from for so long is dead
+STUCK_SECONDS = 60  # a transaction in which nothing happens for so long is ended by the server
+AT_ONCE = 500  # rows in one claim or one step of the reaper, which takes one of the server's locks for each
+
+State = Literal["STARTED", "PAUSED"]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One run, while it works on one sync."""
+
+    id: int
+    sync_id: int
+    run_id: str | None
+    host: str
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it; a run as the Dagster UI shows it.
+
+        >>> Worker(1, 1, "0f6e3c1a-7e0b-4c58-9d5d-2f3b1c9a8e77", "web1", 42).name
+        'run 0f6e3c1a'
+        """
+        if self.run_id is None:
+            return f"process {self.pid} on {self.host}"
+        is_uuid = len(self.run_id) == 36 and self.run_id.count("-") == 4
+        return f"run {self.run_id[:8] if is_uuid else self.run_id}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's right to execute one schedule, for as long as `check` says so."""
+
+    schedule_id: int
+    sync_id: int
+    connection_id: str
+    variant: str
+    worker_id: int
+    fence: int
+    reset: bool
+    empty_cache: bool
+    losses: int
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who executes a schedule, and since when."""
+
+    worker: Worker
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An execution whose run died."""
+
+    sync_id: int
+    connection_id: str
+    variant: str
+    job_id: int
+    worker: Worker
+    last_heard_at: datetime
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A sync for one connection and variant: its state, what was asked of it, and the run that executes it."""
+
+    id: int
+    sync_id: int
+    connection_id: str
+    variant: str
+    state: State
+    frequency: str | None
+    triggered_at: datetime | None
+    reset: bool
+    empty_cache: bool
+    cancelled_at: datetime | None
+    last_started_at: datetime | None
+    last_ended_at: datetime | None
+    failures: int
+    losses: int
+    checkpoint: str | None
+    worker_id: int | None
+    claimed_at: datetime | None
+    run_id: str | None
+    created_at: datetime
+
+
+WORKER_COLUMNS = tuple(
+    schema.workers.c[name].label(f"worker_{name}") for name in ("id", "sync_id", "run_id", "host", "pid")
+)
+
+
+def worker_of(row: Any) -> Worker:
+    """The worker in a row that was selected with WORKER_COLUMNS."""
+    named = row._mapping
+    return Worker(*(named[column.name] for column in WORKER_COLUMNS))
+
+
+def lock_names(sync_id: int, connection_id: str, variant: str) -> tuple[str | int, ...]:
+    """The names of the lock on what a sync stores for a connection and variant."""
+    return ("dataset", sync_id, connection_id, variant)
+
+
+FREED: dict[str, Any] = {"worker_id": None, "claimed_at": None, "cancelled_at": None}
+
+IS_CANCELLED = schema.schedules.c.cancelled_at.is_not(None)
+# A reset that was asked for during the execution: it cancelled it, and the next one answers it.
+ASKED_AGAIN = and_(IS_CANCELLED, schema.schedules.c.triggered_at == schema.schedules.c.cancelled_at)
+
+
+def requests(kept: ColumnElement[bool]) -> dict[str, Any]:
+    """New values of what was asked for: as it is where it shall be `kept`, else nothing."""
+    of = schema.schedules.c
+    return {
+        "triggered_at": case((kept, of.triggered_at), else_=null()),
+        "reset": case((kept, of.reset), else_=false()),
+        "empty_cache": case((kept, of.empty_cache), else_=false()),
+    }

@@ -1,0 +1,329 @@
+"""Syncs as the store knows them: an id that stays, the config, and where it came from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain, count
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..config import Sync, from_document
+from ..errors import ConfigError, Refused
+from ..http import public_url
+from . import datasets, queue, schema, tables
+from .database import Database
+
+log = logging.getLogger(__name__)
+
+Origin = Literal["file", "http"]
+
+BASE = "base"
+
+_table = schema.syncs
+_of = schema.syncs.c
+_schedules = schema.schedules
+
+
+@dataclass(frozen=True)
+class SyncRow:
+    """A sync with the id that its jobs, rows and tables carry."""
+
+    id: int
+    name: str
+    integration: str
+    sync: Sync = field(repr=False)  # its headers may hold secrets
+    origin: Origin
+    created_at: datetime
+    updated_at: datetime
+
+
+# --- from files -----------------------------------------------------------------------------------------------------
+
+
+def register(db: Database, syncs: Iterable[Sync], origin: Origin = "file") -> dict[str, SyncRow]:
+    """Make the store know these syncs, by name; those that have not changed are not written.
+
+    A sync is known by its integration and name, or by the name it had before (`renamed_from`). One that is not
+    partitioned gets its schedule. Several processes may do this at once. (Of two integrations' syncs of one name,
+    both are kept and the last is answered.)
+    """
+    wanted = list(syncs)
+    rows = db.transact(lambda connection: _register(connection, db, wanted, origin))
+    return {row.name: row for row in rows}
+
+
+def _register(connection: Connection, db: Database, wanted: Sequence[Sync], origin: Origin) -> list[SyncRow]:
+    _lock(connection, db)
+    known = {(row.integration, row.name): row for row in connection.execute(sa.select(_table))}
+    configured = {(sync.integration_key, sync.name) for sync in wanted}
+    rows = []
+    for sync in wanted:
+        row = known.get((sync.integration_key, sync.name))
+        former = (sync.integration_key, sync.renamed_from)
+        if row is None and former not in configured:
+            row = known.get(former)
+        rows.append(_write(connection, db, sync, origin, row))
+    _schedule(connection, db, rows)
+    return rows
+
+
+# --- over HTTP ------------------------------------------------------------------------------------------------------
+
+
+def post(db: Database, sync: Sync, *, named: bool) -> SyncRow:
+    """Keep a sync that arrived over HTTP.
+
+    One whose body has a `name` (`named`) is known by it: the same name again changes that sync. Of the others, the
+    same body again is the same sync, and any other body is a new one.
+
+    Raises Refused when the name is a config file's, or the model another sync's.
+    """
+    return db.transact(lambda connection: _post(connection, db, sync, named))
+
+
+def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> SyncRow:
+    _lock(connection, db)
+    body_hash = None if named else sync.fingerprint()
+    if body_hash is None:
+        row = _find(connection, sync.integration_key, sync.name)
+        _refuse_file(row)
+    else:
+        same = _of.origin == "http", _of.body_hash == body_hash
+        if row := connection.execute(sa.select(_table).where(*same).limit(1)).one_or_none():
+            return _row(row)
+        if sync.unnamed:
+            row = _insert(connection, db, sync.with_name(f"unnamed-{uuid.uuid4().hex}"), "http", body_hash)
+        sync = _with_free_name(connection, sync, f"sync-{row.id}" if row else sync.name)
+    _refuse_taken_model(connection, sync, row)
+    written = _write(connection, db, sync, "http", row, body_hash)
+    _schedule(connection, db, [written])
+    return written
+
+
+def replace(db: Database, id: int, sync: Sync) -> SyncRow | None:
+    """Give a posted sync another config; its id and name stay. None when there is no such sync.
+
+    Raises Refused when it is a config file's, or the integration has another sync of its name or model.
+    """
+    return db.transact(lambda connection: _replace(connection, db, id, sync))
+
+
+def _replace(connection: Connection, db: Database, id: int, sync: Sync) -> SyncRow | None:
+    _lock(connection, db)
+    row = connection.execute(sa.select(_table).where(_of.id == id)).one_or_none()
+    if row is None:
+        return None
+    _refuse_file(row)
+    sync = sync.with_name(row.name)
+    other = _find(connection, sync.integration_key, sync.name)
+    if other is not None and other.id != id:
+        raise Refused(f"integration {other.integration} has a sync {other.name} already, with id {other.id}.")
+    _refuse_taken_model(connection, sync, row)
+    written = _write(connection, db, sync, "http", row)
+    _schedule(connection, db, [written])
+    return written
+
+
+def _with_free_name(connection: Connection, sync: Sync, base: str) -> Sync:
+    """The sync under the first of `base`, `base-2`, `base-3`... that clashes with no name and no model."""
+    others = connection.execute(sa.select(_of.name, _of.model).where(_of.integration == sync.integration_key)).all()
+    names, models = {other.name for other in others}, {other.model for other in others}
+    if "model" in sync.document():
+        models.clear()  # its own model stays as it is, whatever the name
+    return next(
+        candidate
+        for name in _numbered(base)
+        if name not in names and (candidate := sync.with_name(name)).model not in models
+    )
+
+
+def _numbered(base: str) -> Iterator[str]:
+    return chain([base], (f"{base[:240]}-{number}" for number in count(2)))
+
+
+def _refuse_file(row: Any) -> None:
+    if row is not None and row.origin == "file":
+        raise Refused(f"{row.name} is a sync of a config file; change it there, or post it under another name.")
+
+
+def _refuse_taken_model(connection: Connection, sync: Sync, row: Any) -> None:
+    """Two syncs of one model would write the same records."""
+    same = _of.integration == sync.integration_key, _of.model == sync.model
+    query = sa.select(_of.name).where(*same, _of.id != (row.id if row else 0))
+    if taken := connection.execute(query.limit(1)).scalar():
+        raise Refused(
+            f"model {sync.model} of integration {sync.integration_key} belongs to sync {taken}; "
+            "choose another model or change that sync."
+        )
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def get(db: Database, id: int) -> SyncRow | None:
+    """The sync of this id."""
+    rows = _read(db, _of.id == id)
+    return rows[0] if rows else None
+
+
+def by_name(db: Database, name: str, integration: str | None = None) -> SyncRow | None:
+    """The sync of this name.
+
+    Raises Refused when several integrations have one and none of them is named.
+    """
+    found = _read(db, _of.name == name, *([] if integration is None else [_of.integration == integration]))
+    if len(found) > 1:
+        integrations = ", ".join(row.integration for row in found)
+        raise Refused(f"several integrations have a sync {name}: {integrations}; say which one is meant.")
+    return found[0] if found else None
+
+
+def all(db: Database) -> list[SyncRow]:
+    """Every sync, in the order they became known."""
+    return _read(db)
+
+
+def posted(db: Database) -> list[SyncRow]:
+    """The syncs that arrived over HTTP."""
+    return _read(db, _of.origin == "http")
+
+
+def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
+    with db.connect() as connection:
+        found = connection.execute(sa.select(_table).where(*conditions).order_by(_of.id)).all()
+    rows = []
+    for row in found:
+        try:
+            rows.append(_row(row))
+        except ConfigError as error:
+            # Written by another release; it must not hide the others.
+            log.warning("sync %s (id %s) is left out, its stored config cannot be read: %s", row.name, row.id, error)
+    return rows
+
+
+def _row(row: Any) -> SyncRow:
+    sync = from_document(json.loads(row.config))
+    return SyncRow(row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at)
+
+
+# --- deleting -------------------------------------------------------------------------------------------------------
+
+
+def delete(db: Database, id: int) -> bool:
+    """Delete a sync and all that it stored: records, mapped rows, its own table, jobs. False when there is none.
+
+    A run that is executing it finds its lease lost and writes nothing more.
+    """
+    return db.transact(lambda connection: _delete(connection, db, id))
+
+
+def _delete(connection: Connection, db: Database, id: int) -> bool:
+    _lock(connection, db)
+    for connection_id, variant in _written_for(connection, id):
+        queue.lock_dataset(connection, db, id, connection_id, variant)
+    tables.forget(connection, db, id)
+    own = schema.datasets.c.sync_id == id
+    connection.execute(
+        sa.delete(schema.raw).where(schema.raw.c.dataset_id.in_(sa.select(schema.datasets.c.id).where(own)))
+    )
+    connection.execute(sa.delete(schema.datasets).where(own))
+    connection.execute(sa.delete(schema.jobs).where(schema.jobs.c.sync_id == id))
+    connection.execute(sa.delete(_schedules).where(_schedules.c.sync_id == id))
+    return connection.execute(sa.delete(_table).where(_of.id == id)).rowcount == 1
+
+
+def _written_for(connection: Connection, id: int) -> list[tuple[str, str]]:
+    """The connections and variants that have records, or may get some right now; always in the same order."""
+    query = sa.select(_schedules.c.connection_id, _schedules.c.variant).where(_schedules.c.sync_id == id)
+    scheduled = {(row.connection_id, row.variant) for row in connection.execute(query)}
+    stored = {(dataset.connection_id, dataset.variant) for dataset in datasets.of_sync(connection, id)}
+    return sorted(scheduled | stored)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def _lock(connection: Connection, db: Database) -> None:
+    """One writer at a time: what is known here stays true until the transaction ends."""
+    db.lock(connection, "syncs")
+
+
+def _find(connection: Connection, integration: str, name: str) -> Any:
+    query = sa.select(_table).where(_of.integration == integration, _of.name == name)
+    return connection.execute(query).one_or_none()
+
+
+def _write(
+    connection: Connection, db: Database, sync: Sync, origin: Origin, row: Any, body_hash: str | None = None
+) -> SyncRow:
+    """Insert the sync, or make its `row` say it; one that already does is left alone."""
+    if row is None:
+        row = _insert(connection, db, sync, origin, body_hash)
+    else:
+        values = _values(sync, origin, body_hash)
+        changed = any(row._mapping[column] != value for column, value in values.items())
+        if changed:
+            connection.execute(sa.update(_table).where(_of.id == row.id).values(**values, updated_at=db.clock()))
+            row = connection.execute(sa.select(_table).where(_of.id == row.id)).one()
+    return SyncRow(row.id, sync.name, sync.integration_key, sync, origin, row.created_at, row.updated_at)
+
+
+def _insert(connection: Connection, db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> Any:
+    now = db.now(connection)
+    values = _values(sync, origin, body_hash)
+    made = connection.execute(sa.insert(_table).values(**values, created_at=now, updated_at=now))
+    assert made.inserted_primary_key is not None
+    return connection.execute(sa.select(_table).where(_of.id == made.inserted_primary_key[0])).one()
+
+
+def _values(sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]:
+    """The row: the config as the user wrote it, and what people like to see at a glance, without secrets."""
+    return {
+        "integration": sync.integration_key,
+        "name": sync.name,
+        "friendly_name": sync.friendly_name,
+        "model": sync.model,
+        "url": public_url(sync.url),
+        "method": sync.method,
+        "unique_key": sync.unique_key,
+        "frequency": sync.cron or f"every {(sync.interval or timedelta()) // timedelta(minutes=1)} minutes",
+        "mapped_table": sync.mapped_table,
+        "origin": origin,
+        "body_hash": body_hash,
+        "config": json.dumps({**sync.document(), "name": sync.name}),
+    }
+
+
+def _schedule(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:
+    """Give each sync that is not partitioned its one schedule; a connection it had before is forgotten."""
+    wanted = {row.id: row.sync for row in rows if not row.sync.partitioned}
+    known = connection.execute(sa.select(_schedules).where(_schedules.c.sync_id.in_(wanted))).all()
+    there = {row.sync_id for row in known if _is_of(row, wanted[row.sync_id])}
+    # One that is being executed goes when the sync is next registered.
+    gone = [row.id for row in known if not _is_of(row, wanted[row.sync_id])]
+    connection.execute(sa.delete(_schedules).where(_schedules.c.id.in_(gone), _schedules.c.worker_id.is_(None)))
+    now = db.now(connection)
+    missing = [
+        {
+            "sync_id": id,
+            "connection_id": sync.connection_key,
+            "variant": BASE,
+            "state": "STARTED" if sync.auto_start else "PAUSED",
+            "created_at": now,
+        }
+        for id, sync in wanted.items()
+        if id not in there
+    ]
+    if missing:
+        connection.execute(sa.insert(_schedules), missing)
+
+
+def _is_of(row: Any, sync: Sync) -> bool:
+    return (row.connection_id, row.variant) == (sync.connection_key, BASE)
