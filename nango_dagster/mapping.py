@@ -94,9 +94,7 @@ def _is_valid(name: str) -> bool:
 
 # --- types ----------------------------------------------------------------------------------------------------------
 
-_DATE = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII
-)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
 
 def parse_timestamp(text: str) -> datetime | None:
@@ -174,7 +172,7 @@ def _number(value: Any) -> int | Decimal:
     raise Misfit
 
 
-def _string(value: Any) -> str:
+def _string(value: Any) -> Any:
     if value.__class__ is not str or "\x00" in value:
         raise Misfit
     if not value.isascii():
@@ -182,7 +180,7 @@ def _string(value: Any) -> str:
             value.encode()
         except UnicodeEncodeError:
             raise Misfit from None
-    return str(value)
+    return value
 
 
 def _timestamp(value: Any) -> datetime:
@@ -192,24 +190,28 @@ def _timestamp(value: Any) -> datetime:
     return when
 
 
-def _copy_string(value: Any) -> str:
+def _copy_string(value: Any) -> Any:
     if value.__class__ is str and value.isprintable() and "\\" not in value:
-        if not value.isascii():
-            return _string(value)
-        return str(value)
+        return value if value.isascii() else _string(value)
     escaped = _string(value).replace("\\", "\\\\").replace("\n", "\\n")
     return escaped.replace("\r", "\\r").replace("\t", "\\t")
 
 
-def _copy_timestamp(value: Any) -> str:
+def _copy_timestamp(value: Any) -> Any:
     when = _timestamp(value)
-    return str(value) if len(value) <= 20 else when.isoformat(" ", "microseconds")
+    return value if len(value) <= 20 else when.isoformat(" ", "microseconds")
 
 
-def _sqlite_number(value: Any) -> int | float:
+def _copy_number(value: Any) -> str:
+    if value.__class__ is int and -(10**18) < value < 10**18:
+        return str(value)
+    return str(_number(value))
+
+
+def _sqlite_number(value: Any) -> Any:
+    if value.__class__ is int and -(2**63) <= value < 2**63:
+        return value
     number = _number(value)
-    if isinstance(number, int) and -(2**63) <= number < 2**63:
-        return number
     try:
         double = float(number)
     except OverflowError:
@@ -229,7 +231,7 @@ def _sqlite_timestamp(value: Any) -> str:
 # For COPY: the text of a field. For SQLite: the value that its driver binds.
 TO_POSTGRESQL: dict[Type, Convert] = {
     Type.BOOLEAN: lambda value: "t" if _boolean(value) else "f",
-    Type.NUMBER: lambda value: str(_number(value)),
+    Type.NUMBER: _copy_number,
     Type.STRING: _copy_string,
     Type.TIMESTAMP: _copy_timestamp,
 }
@@ -301,15 +303,13 @@ class _Field:
         self.skipped = False
 
 
-Leaf = tuple[_Field, Any]
-
-
 @dataclass
 class Flat:
-    """Records, flattened but not yet fitted to columns."""
+    """Flattened records: a row each, as wide as the table was, and the values that have no column yet."""
 
-    leaves: list[list[Leaf]]
-    overflow: Counter[str] = field(default_factory=Counter)
+    rows: list[list[Any]]
+    homeless: list[tuple[int, _Field, Any]]  # the row, the place in the record, the value
+    misfits: Counter[str]
 
 
 @dataclass
@@ -353,8 +353,12 @@ class Layout:
         self._root = _Field(())
         self._fields = 0
         self._constants = self.plan.constants()
+        self._declared: list[_Field] = []
         for declared in self.plan.declared:
             self._field(declared.steps).skipped = True
+            holder = _Field(())
+            holder.inside[declared.path] = _Field((declared.path,))
+            self._declared.append(holder)
 
     # what is known
 
@@ -365,13 +369,15 @@ class Layout:
             self.columns.append(column)
             self._taken[self._fold(column.name)] = column
             self._by_path[column.path] = at
-            if not column.path.startswith("mapping:"):
-                found = self._field(path_steps(column.path))
-                found.at, found.convert = at, self._converters[column.type]
+            found = self._declared_field(column.path) or self._field(path_steps(column.path))
+            found.at, found.convert = at, self._converters[column.type]
 
     def column(self, name: str) -> Column | None:
         """The column of that name, if the table has it."""
         return self._taken.get(self._fold(name))
+
+    def _declared_field(self, path: str) -> _Field | None:
+        return next((holder.inside[path] for holder in self._declared if path in holder.inside), None)
 
     def _field(self, steps: Steps) -> _Field:
         here = self._root
@@ -385,72 +391,76 @@ class Layout:
     # what is new
 
     def flatten(self, records: Iterable[Any]) -> Flat:
-        """Each record's values with the places they stand at; null and empty ones are left out."""
-        flat = Flat([])
+        """A row for each record; null and empty values are left out."""
+        flat = Flat([], [], Counter())
+        blank = [self.nothing] * len(self.columns)
         for record in records:
-            leaves: list[Leaf] = []
+            flat.rows.append(blank.copy())
             whole = record if record.__class__ is dict else {SCALAR_COLUMN: record}
-            self._declared_leaves(whole, leaves)
-            self._collect({**whole, **self._constants}.items(), self._root, leaves, flat.overflow)
-            flat.leaves.append(leaves)
+            if self.plan.declared:
+                self._place_declared(whole, flat)
+            if self._constants:
+                whole = {**whole, **self._constants}
+            self._place(whole.items(), self._root, flat)
         return flat
 
-    def _declared_leaves(self, record: Any, leaves: list[Leaf]) -> None:
-        for declared in self.plan.declared:
+    def _place_declared(self, record: Any, flat: Flat) -> None:
+        for declared, place in zip(self.plan.declared, self._declared, strict=True):
             value = follow(record, declared.steps)
             if isinstance(value, (dict, list)):
                 value = json.dumps(value, ensure_ascii=False, default=str)
             if value is not None and value is not MISSING:
-                leaves.append((self._declared_field(declared), value))
+                self._place([(declared.path, value)], place, flat)
 
-    def _declared_field(self, declared: Declared) -> _Field:
-        made = _Field((declared.path,))
-        made.at = self._by_path.get(declared.path, -1)
-        if made.at >= 0:
-            made.convert = self._converters[self.columns[made.at].type]
-        return made
-
-    def _collect(
-        self, items: Iterable[tuple[Any, Any]], here: _Field, leaves: list[Leaf], overflow: Counter[str]
-    ) -> None:
+    def _place(self, items: Iterable[tuple[Any, Any]], here: _Field, flat: Flat) -> None:
+        """Put the values inside one object or list where they belong; the innermost loop of a sync's first load."""
         inside = here.inside
+        row = flat.rows[-1]
         for key, value in items:
             if value is None:
                 continue
-            place = inside.get(key)
+            place = inside.get(key) or self._new_field(here, key, flat)
             if place is None:
-                if self._fields >= 4 * MAX_COLUMNS:  # a field per record would fill the memory
-                    overflow[path_text((*here.steps, key))] += 1
-                    continue
-                place = self._field((*here.steps, key))
-            if value.__class__ is dict:
-                self._collect(value.items(), place, leaves, overflow)
-            elif value.__class__ is list:
-                self._collect(enumerate(value), place, leaves, overflow)
+                continue
+            kind = value.__class__
+            if kind is dict:
+                self._place(value.items(), place, flat)
+            elif kind is list:
+                self._place(enumerate(value), place, flat)
+            elif place.convert is not None:
+                try:
+                    row[place.at] = place.convert(value)
+                except Misfit:
+                    flat.misfits[self.columns[place.at].name] += 1
             elif not place.skipped:
-                leaves.append((place, value))
+                flat.homeless.append((len(flat.rows) - 1, place, value))
+
+    def _new_field(self, here: _Field, key: str | int, flat: Flat) -> _Field | None:
+        if self._fields < 4 * MAX_COLUMNS:
+            return self._field((*here.steps, key))
+        flat.misfits[path_text((*here.steps, key))] += 1  # a field per record would fill the memory
+        return None
 
     def new_columns(self, flat: Flat) -> list[Column]:
         """The columns that `flat` needs beyond those there are, named and typed, in the order they appear."""
         seen: dict[Steps, list[Any]] = {}
-        for leaves in flat.leaves:
-            for place, value in leaves:
-                if place.at < 0:
-                    seen.setdefault(place.steps, []).append(value)
-        taken = dict(self._taken)
+        for _, place, value in flat.homeless:
+            if self._is_wanted(place.steps):
+                seen.setdefault(place.steps, []).append(value)
         new = [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
         new = [column for column in new if column.path not in self._by_path]
-        taken.update((self._fold(column.name), column) for column in new)
+        taken = self._taken | {self._fold(column.name): column for column in new}
         for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
-            if not self._is_wanted(steps) or len(taken) >= MAX_COLUMNS:
-                continue
+            if len(taken) >= MAX_COLUMNS:
+                break
             name = column_name(steps, taken, self._fold)
-            type_ = infer(seen[steps])
-            if self._is_constant(steps) and type_ is Type.TIMESTAMP:
-                type_ = Type.STRING
-            new.append(Column(name, type_, path_text(steps)))
+            new.append(Column(name, self._infer(steps, seen[steps]), path_text(steps)))
             taken[self._fold(name)] = new[-1]
         return new
+
+    def _infer(self, steps: Steps, values: list[Any]) -> Type:
+        found = infer(values)
+        return Type.STRING if found is Type.TIMESTAMP and self._is_constant(steps) else found
 
     def _is_constant(self, steps: Steps) -> bool:
         return len(steps) == 1 and steps[0] in self._constants
@@ -460,50 +470,39 @@ class Layout:
 
     def undeclared(self, flat: Flat) -> list[str]:
         """The places of values that no column was declared for: what `extra: fail` complains about."""
-        found = {place.steps for leaves in flat.leaves for place, _ in leaves if place.at < 0}
-        return sorted(path_text(steps) for steps in found if not self._is_constant(steps) and not _is_declared(steps))
+        found = {place.steps for _, place, _ in flat.homeless if not _is_declared(place.steps)}
+        return sorted(path_text(steps) for steps in found if not self._is_constant(steps))
 
     # rows
 
     def rows(self, flat: Flat) -> Rows:
-        """The rows, value by value converted for the database; what does not fit is counted by column."""
-        misfits = Counter(flat.overflow)
-        ignoring = self.plan.extra == "ignore"
-        blank = [self.nothing] * len(self.columns)
-        values = []
-        for leaves in flat.leaves:
-            row = blank.copy()
-            for place, value in leaves:
-                if place.convert is None:
-                    place = self._settle(place)
-                    if place.convert is None:
-                        if not ignoring:
-                            misfits[path_text(place.steps)] += 1
-                        continue
-                try:
-                    row[place.at] = place.convert(value)
-                except Misfit:
-                    misfits[self.columns[place.at].name] += 1
-            if self._max_row_bytes is not None and len(leaves) > _SURELY_FITS:
-                self._narrow(row, misfits)
-            values.append(row)
-        return Rows(values, misfits)
+        """The rows as wide as the table is now; what does not fit, or has no column, is counted."""
+        misfits = Counter(flat.misfits)
+        width = len(self.columns)
+        for row in flat.rows:
+            row.extend([self.nothing] * (width - len(row)))
+        for number, place, value in flat.homeless:
+            if place.convert is None:
+                if self.plan.extra != "ignore":
+                    misfits[path_text(place.steps)] += 1
+                continue
+            try:
+                flat.rows[number][place.at] = place.convert(value)
+            except Misfit:
+                misfits[self.columns[place.at].name] += 1
+        if self._max_row_bytes is not None and width > _SURELY_FITS:
+            for row in flat.rows:
+                self._narrow(row, self._max_row_bytes, misfits)
+        return Rows(flat.rows, misfits)
 
-    def _settle(self, place: _Field) -> _Field:
-        """A declared column's place as it is now that the table has the column."""
-        if place.at < 0 and len(place.steps) == 1 and place.steps[0] in self._by_path:
-            at = self._by_path[str(place.steps[0])]
-            place.at, place.convert = at, self._converters[self.columns[at].type]
-        return place
-
-    def _narrow(self, row: list[Any], misfits: Counter[str]) -> None:
+    def _narrow(self, row: list[Any], most: int, misfits: Counter[str]) -> None:
         """Leave out, from the end, what no longer fits one page of the database."""
         width = 0
         for at, value in enumerate(row):
             if value is self.nothing:
                 continue
             width += _stored_bytes(value, self.columns[at].type)
-            if self._max_row_bytes is not None and width > self._max_row_bytes:
+            if width > most:
                 row[at] = self.nothing
                 misfits[self.columns[at].name] += 1
 

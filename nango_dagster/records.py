@@ -109,9 +109,7 @@ def _descend(
     return here
 
 
-def _fields_or_items(
-    text: bytes, fields_of: Callable[[bytes], dict[str, msgspec.Raw]]
-) -> dict[str, msgspec.Raw]:
+def _fields_or_items(text: bytes, fields_of: Callable[[bytes], dict[str, msgspec.Raw]]) -> dict[str, msgspec.Raw]:
     if text[:1] == b"{":
         return fields_of(text)
     if text[:1] == b"[":

@@ -22,9 +22,7 @@ SQLITE_PARAMETERS = 500  # names in one IN (...); few enough to stay a cached st
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END = b"\xff\xff"
 _POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
-_RAW_COLUMNS = (
-    "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
-)
+_RAW_COLUMNS = "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,16 @@ def put_raw(
         "first_seen_at = iif(deleted_at IS NULL, first_seen_at, excluded.first_seen_at), "
         "last_modified_at = excluded.last_modified_at",
         (
-            (dataset_id, row.external_id, sync_id, row.byte_hash, row.content_hash, now, now, row.data.decode())
+            (
+                dataset_id,
+                row.external_id,
+                sync_id,
+                row.byte_hash,
+                row.content_hash,
+                now,
+                now,
+                row.data.decode(),
+            )
             for row in rows
         ),
     )
@@ -128,7 +135,18 @@ def _copy_raw(
         out += struct.pack("!hiqi", 8, 8, dataset_id, len(key))
         out += key
         out += struct.pack(
-            "!iqi16si16siqiqi", 8, sync_id, 16, row.byte_hash, 16, row.content_hash, 8, seen, 8, now, len(row.data)
+            "!iqi16si16siqiqi",
+            8,
+            sync_id,
+            16,
+            row.byte_hash,
+            16,
+            row.content_hash,
+            8,
+            seen,
+            8,
+            now,
+            len(row.data),
         )
         out += row.data
     out += _COPY_END

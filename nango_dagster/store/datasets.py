@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -93,3 +93,9 @@ def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: 
 def mapped(connection: Connection, dataset_id: int, version: str | None) -> None:
     """Note which mapping the dataset's rows in the mapped table follow; None asks for a rebuild."""
     connection.execute(update(_table).where(_table.c.id == dataset_id).values(mapping_version=version))
+
+
+def empty(connection: Connection, dataset_id: int) -> None:
+    """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
+    connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(live_count=0, mapping_version=None))

@@ -66,9 +66,7 @@ class Seen:
     @staticmethod
     def _insert(file: sqlite3.Connection, digests: Iterable[bytes]) -> int:
         file.execute("BEGIN")
-        inserted = file.executemany(
-            "INSERT OR IGNORE INTO seen VALUES (?)", ((digest,) for digest in digests)
-        ).rowcount
+        inserted = file.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((digest,) for digest in digests)).rowcount
         file.execute("COMMIT")
         return inserted
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
@@ -21,6 +21,9 @@ from . import bulk, datasets, schema
 from .database import Database
 from .datasets import Dataset
 from .types import SQLITE_TIME
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +193,12 @@ class MappedTable:
     # --- inside the batch's transaction ------------------------------------------------------------------------------
 
     def write(
-        self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
+        self,
+        connection: Connection,
+        dataset: Dataset,
+        prepared: Prepared,
+        replaced: Sequence[str],
+        moment: datetime,
     ) -> None:
         """Put the rows in; those of `replaced` keys may be there already.
 
@@ -205,9 +213,7 @@ class MappedTable:
             escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
             head = [str(self.sync_id), escape(dataset.model), *map(escape, names)]
             tail = [moment.isoformat(" "), _NOTHING]
-            lines = [
-                [*head, escape(key), *tail, *row] for key, row in zip(prepared.keys, rows, strict=True)
-            ]
+            lines = [[*head, escape(key), *tail, *row] for key, row in zip(prepared.keys, rows, strict=True)]
             bulk.copy_lines(connection, self.quoted, columns, lines)
             return
         start = (self.sync_id, dataset.model, *names)
@@ -253,9 +259,7 @@ def _by_key(
 # --- opening, making, owning ----------------------------------------------------------------------------------------
 
 
-def open_table(
-    database: Database, sync_id: int, sync: Sync, transform: Transform | None = None
-) -> MappedTable | None:
+def open_table(database: Database, sync_id: int, sync: Sync, transform: Transform | None = None) -> MappedTable | None:
     """The sync's mapped table, made when there is none; None when auto_mapping is off.
 
     Raises ConfigError when a table of that name exists that is not ours.
@@ -410,7 +414,9 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Cal
         deleted = {row.external_id: row.deleted_at for row in batch if row.deleted_at}
         moments = {row.external_id: row.last_modified_at for row in batch}
 
-        def write(connection: Connection, prepared: Prepared = prepared, deleted: Any = deleted, m: Any = moments) -> None:
+        def write(
+            connection: Connection, prepared: Prepared = prepared, deleted: Any = deleted, m: Any = moments
+        ) -> None:
             guard(connection)
             table.write(connection, dataset, prepared, prepared.keys, max(m.values()))
             for at in set(deleted.values()):
@@ -432,12 +438,10 @@ def _empty_old_table(
     database: Database, table: MappedTable, dataset: Dataset, guard: Callable[[Connection], None]
 ) -> None:
     """Take the dataset's rows out of the table they were in, and out of the one they go to."""
-    before = (dataset.mapping_version or "").rpartition("#")[0]
-    for name in {before, table.name} - {""}:
-        with database.begin() as connection:
-            guard(connection)
-            if _registered(connection, name) is not None and _columns_there(connection, name):
-                forget_rows(connection, database, name, dataset)
+    with database.begin() as connection:
+        guard(connection)
+        forget_dataset(connection, database, dataset)
+        forget_rows(connection, database, table.name, dataset)
 
 
 def forget_rows(connection: Connection, database: Database, name: str, dataset: Dataset) -> None:
@@ -448,6 +452,13 @@ def forget_rows(connection: Connection, database: Database, name: str, dataset: 
         f"DELETE FROM {quote(database, name)} WHERE {where}",
         (dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant),
     )
+
+
+def forget_dataset(connection: Connection, database: Database, dataset: Dataset) -> None:
+    """Delete a dataset's rows from the mapped table they are in."""
+    name = (dataset.mapping_version or "").rpartition("#")[0]
+    if name and _registered(connection, name) is not None and _columns_there(connection, name):
+        forget_rows(connection, database, name, dataset)
 
 
 def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
@@ -478,6 +489,31 @@ def _decodable(batch: Sequence[Any]) -> tuple[list[str], list[Any]]:
     return keys, decoded
 
 
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def rows(database: Database, sync_id: int, sync: Sync, size: int = 1000) -> Iterator[dict[str, Any]]:
+    """The live rows of a sync's mapped table, one dict each."""
+    with database.connect() as connection:
+        found = connection.execution_options(yield_per=size).execute(_select(database, sync_id, sync))
+        yield from map(dict, found.mappings())
+
+
+def data_frame(database: Database, sync_id: int, sync: Sync) -> DataFrame:
+    """The same as a pandas DataFrame."""
+    import pandas
+
+    with database.connect() as connection:
+        return pandas.read_sql(_select(database, sync_id, sync), connection)
+
+
+def _select(database: Database, sync_id: int, sync: Sync) -> Any:
+    name = quote(database, table_name(sync, sync_id)).replace(":", "\\:")
+    return text(
+        f"SELECT * FROM {name} WHERE _nango_sync_id = :sync AND _nango_deleted_at IS NULL ORDER BY _nango_unique_key"
+    ).bindparams(sync=sync_id)
+
+
 # --- forgetting ---------------------------------------------------------------------------------------------------
 
 
@@ -496,5 +532,3 @@ def forget(connection: Connection, database: Database, sync_id: int) -> None:
             bulk.driver(connection).execute(
                 f"DELETE FROM {quote(database, name)} WHERE _nango_sync_id = {mark}", (sync_id,)
             )
-
-

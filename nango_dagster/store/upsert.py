@@ -6,51 +6,27 @@ the record is decoded and hashed again with sorted keys and without `ignore_fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from .. import records
 from ..config import Sync
-from ..errors import NangoError, RecordRejected, Refused
+from ..errors import RecordRejected, Refused
 from . import bulk, datasets
 from .bulk import Known, RawRow
 from .database import Database
 from .datasets import Dataset
 from .seen import Seen
 from .tables import MappedTable, Prepared
-
-Guard = Callable[[Connection], None]
-"""Called first in every transaction; it takes the dataset's lock and raises LeaseLost where it is not ours."""
+from .tally import Guard, Tally
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
-_TOLD = 20  # rejected records whose reason is kept
-_SAMPLE = 5
 _TRIES = 5
-
-
-@dataclass
-class Tally:
-    """What an execution did to its records, so far."""
-
-    added: int = 0
-    updated: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    repeated: int = 0
-    unreadable: int = 0
-    reasons: list[str] = field(default_factory=list)
-    sample: list[Any] = field(default_factory=list)
-
-    def reject(self, where: str, reason: str) -> None:
-        """Count a record that could not be stored, and keep the first reasons."""
-        self.rejected += 1
-        if len(self.reasons) < _TOLD:
-            self.reasons.append(f"record {where}: {reason}")
 
 
 @dataclass
@@ -117,8 +93,8 @@ class Upsert:
             return
         try:
             self._commit(batch)
-        except (Exception,) as error:
-            if isinstance(error, NangoError) or not self._database.refuses(error):
+        except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
+            if not self._database.refuses(error):
                 raise
             if len(batch) == 1:
                 self.tally.reject(f'"{next(iter(batch))}"', f"the database does not store it: {error}")
@@ -166,7 +142,11 @@ class Upsert:
         return self._table.prepare([row.external_id for row in change.rows], change.decoded)
 
     def _apply(
-        self, connection: Connection, change: _Difference, prepared: Prepared | None, known: Mapping[str, Known]
+        self,
+        connection: Connection,
+        change: _Difference,
+        prepared: Prepared | None,
+        known: Mapping[str, Known],
     ) -> bool:
         """Write the difference; False when the records are no longer as they were looked up."""
         database, dataset = self._database, self._dataset
@@ -188,7 +168,7 @@ class Upsert:
         self.tally.added += change.added
         self.tally.updated += len(change.rows) - change.added
         self.tally.unchanged += len(batch) - len(change.rows)
-        self.tally.sample.extend(change.decoded[: _SAMPLE - len(self.tally.sample)])
+        self.tally.show(change.decoded)
         if self._table is not None and prepared is not None:
             self._table.misfits += prepared.misfits
 
@@ -204,7 +184,9 @@ class Upsert:
         if not complete or tracking is None:
             return
         if self.tally.unreadable:
-            self.tally.reasons.append("nothing was deleted: a record that cannot be read may be one that seems to be gone.")
+            self.tally.reasons.append(
+                "nothing was deleted: a record that cannot be read may be one that seems to be gone."
+            )
             return
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
@@ -214,8 +196,8 @@ class Upsert:
                 self._vanished += self._seen.missing(keys)
         if live >= tracking.min_rows and len(self._vanished) > live * tracking.max_fraction:
             raise Refused(
-                f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, more than "
-                f"track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
+                f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, more "
+                f"than track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
                 "If they really are gone, run the sync once with --accept-deletes."
             )
 

@@ -1,0 +1,5 @@
+"""What `workspace.yaml` names: the definitions of every sync in the configured folder."""
+
+from .defs import build_definitions
+
+defs = build_definitions()

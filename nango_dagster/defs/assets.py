@@ -1,0 +1,115 @@
+"""A sync becomes an asset and a job.
+
+The asset's body claims the execution and hands a lazy pull to the IO manager, which fetches and writes.
+"""
+
+# No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetsDefinition,
+    AssetSelection,
+    AssetSpec,
+    Failure,
+    JobDefinition,
+    MaterializeResult,
+    define_asset_job,
+    in_process_executor,
+    multi_asset,
+)
+
+from .. import runs
+from ..config import Sync
+from ..errors import NangoError, Refused
+from ..http import public_url
+from . import checks, metadata, names
+from .io_manager import Saved
+from .resource import NangoResource
+
+_SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name")
+_A_WHILE = 24 * 60 * 60  # seconds a run may take where the sync names no max_duration
+
+
+def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
+    """The asset of an unpartitioned sync; `kind` is the database it is kept in."""
+    key = names.asset_key(sync)
+    spec = AssetSpec(
+        key,
+        deps=[names.source_key(sync)],
+        description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
+        metadata=metadata.of_asset(sync, kind),
+        skippable=True,  # a scheduled run that finds another one at work writes nothing
+        group_name=sync.group or _group(sync),
+        code_version=sync.fingerprint(),
+        owners=sync.owners,
+        tags=dict(sync.tags),
+        kinds={"nango", kind},
+        freshness_policy=metadata.freshness(sync),
+    ).with_io_manager_key(names.IO_MANAGER)
+
+    @multi_asset(
+        name=names.python_name(sync),
+        specs=[spec],
+        check_specs=[checks.spec(key)],
+        required_resource_keys={names.RESOURCE},
+        op_tags=run_tags(sync),
+    )
+    def body(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        nango: NangoResource = context.resources.nango
+        try:
+            wishes = _wishes(context.run.tags)
+            row = nango.row(sync)
+            with runs.claimed(nango.database, nango.settings, row, run_id=context.run_id, wishes=wishes) as pull:
+                saved = Saved(pull)
+                yield MaterializeResult(asset_key=key, value=saved)
+                if saved.outcome is not None:
+                    yield checks.evaluate(key, saved.outcome)
+        except Refused as refused:
+            if not any(tag in context.run.tags for tag in _SCHEDULED):
+                raise Failure(str(refused), allow_retries=False) from None
+            context.log.info(str(refused))
+        except NangoError as error:
+            raise Failure(str(error), allow_retries=False) from None
+
+    return body
+
+
+def _wishes(tags: Mapping[str, str]) -> runs.Wishes:
+    """What the run's tags ask for, as `nango-dagster run` sets them and the UI's launchpad can."""
+    return runs.Wishes(
+        **{wish: tags.get(f"nango/{wish}") == "true" for wish in ("reset", "empty_cache", "accept_deletes")}
+    )
+
+
+def build_source(sync: Sync) -> AssetSpec:
+    """The list in the external API, so that the asset graph shows where the rows come from."""
+    return AssetSpec(
+        names.source_key(sync),
+        description=f"{sync.method.upper()} {public_url(sync.url)}",
+        kinds={"api"},
+        group_name=sync.group or _group(sync),
+    )
+
+
+def build_job(sync: Sync) -> JobDefinition | Any:
+    """The job that runs the sync in one process: a second one would cost as much again as the whole run."""
+    return define_asset_job(
+        names.job_name(sync),
+        selection=AssetSelection.assets(names.asset_key(sync)),
+        description=f"Runs the sync {sync.display_name}.",
+        executor_def=in_process_executor,
+        tags=run_tags(sync),
+    )
+
+
+def run_tags(sync: Sync) -> Mapping[str, str]:
+    """A failed execution waits for its next slot, so a run is never retried; and none stays for ever."""
+    longest = int(sync.max_duration or _A_WHILE) + 600
+    return {names.run_tag(sync): "true", "dagster/max_retries": "0", "dagster/max_runtime": str(longest)}
+
+
+def _group(sync: Sync) -> str:
+    return names.python_name(sync.model_copy(update={"name": "syncs"})).removesuffix("__syncs")

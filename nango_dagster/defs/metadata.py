@@ -1,0 +1,124 @@
+"""What the Dagster UI shows of a sync: on its asset, and on every materialization of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from dagster import (
+    AssetKey,
+    FreshnessPolicy,
+    MarkdownMetadataValue,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
+
+from ..config import Sync
+from ..http import public_url
+from ..mapping import Column, flatten
+from ..runs import Outcome
+from ..store import Database
+
+_SHOWN_COLUMNS = 8
+_SHOWN_TEXT = 60
+_SLOTS = 10
+
+
+def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
+    """What is known before anything ran."""
+    found: dict[str, Any] = {
+        "nango/sync": sync.name,
+        "nango/url": MetadataValue.url(public_url(sync.url)),
+        "nango/mode": sync.mode,
+        "nango/schedule": sync.cron_schedule,
+        "dagster/storage_kind": database_kind,
+    }
+    if sync.unique_key:
+        found["nango/unique_key"] = sync.unique_key
+    if sync.mapped_table:
+        found["nango/mapped_table"] = sync.mapped_table
+    return found
+
+
+def of_outcome(outcome: Outcome, database: Database, source: AssetKey) -> Mapping[str, Any]:
+    """The numbers of one execution; those that are numbers can be plotted."""
+    counts = outcome.counts
+    found: dict[str, Any] = {
+        "dagster/row_count": outcome.live_count,
+        "dagster/storage_kind": database.dialect,
+        "added": counts.added,
+        "updated": counts.updated,
+        "deleted": counts.deleted,
+        "unchanged": counts.unchanged,
+        "rejected": counts.rejected,
+        "fetched": counts.fetched,
+        "pages": counts.pages,
+        "requests": counts.requests,
+        "retries": counts.retries,
+        "records_per_second": round(counts.fetched / outcome.seconds, 1) if outcome.seconds else 0.0,
+        "stop_reason": outcome.stop_reason or "",
+        "job_id": outcome.job_id,
+    }
+    if outcome.table is not None:
+        found["dagster/table_name"] = table_name(database, outcome.table)
+        found["dagster/column_schema"] = schema_of(outcome.columns)
+        found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
+    if outcome.sample:
+        found["changed_records"] = sample_of(outcome.sample)
+    return found
+
+
+def table_name(database: Database, table: str) -> str:
+    """The name that other tools know the table by."""
+    return f"{database.engine.url.database}.{database.schema}.{table}" if database.is_postgresql else table
+
+
+def schema_of(columns: Iterable[Column]) -> TableSchema:
+    """The mapped table's columns, each with the place in the record that it is filled from."""
+    return TableSchema(
+        [
+            TableColumn(
+                column.name,
+                column.type.value,
+                description=f"from {column.path}",
+                constraints=TableColumnConstraints(nullable=True),
+            )
+            for column in columns
+        ]
+    )
+
+
+def lineage_of(columns: Iterable[Column], source: AssetKey) -> TableColumnLineage:
+    """Which field of the API each column comes from."""
+    return TableColumnLineage(
+        {column.name: [TableColumnDep(asset_key=source, column_name=column.path)] for column in columns}
+    )
+
+
+def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:
+    """A few records as a Markdown table, its cells cut to a readable length."""
+    rows = [flatten(record) for record in records]
+    names = list(dict.fromkeys(name for row in rows for name in row))[:_SHOWN_COLUMNS]
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
+    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
+
+
+def freshness(sync: Sync) -> FreshnessPolicy:
+    """Late after two missed slots, failed after three; the longest gap counts where a cron has several."""
+    at = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    gap = timedelta(minutes=1)
+    for _ in range(_SLOTS):
+        following = sync.next_slot(at)
+        gap = max(gap, following - at)
+        at = following
+    return FreshnessPolicy.time_window(fail_window=3 * gap, warn_window=2 * gap)

@@ -1,0 +1,399 @@
+"""One execution: pages in, rows and changes out; and the claim that lets only one run do it at a time.
+
+Whatever starts an execution (a schedule, a click in the Dagster UI, `nango-dagster run`, the API) comes through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .config import Sync
+from .errors import Cancelled, ConfigError, Incomplete, LeaseLost, NangoError, Refused, StoreUnavailable
+from .fetch import Fetch, Page
+from .mapping import Column
+from .settings import Settings
+from .store import Connection, Database, datasets, jobs, queue, tables
+from .store.datasets import Dataset
+from .store.jobs import Counts
+from .store.overwrite import Overwrite
+from .store.queue import Claim, Worker
+from .store.syncs import SyncRow
+from .store.tables import MappedTable
+from .store.tally import Writer
+from .store.upsert import Upsert
+
+log = logging.getLogger(__name__)
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an execution is."""
+
+    sync: str
+    pages: int
+    records: int
+    seconds: float
+
+    def __str__(self) -> str:
+        speed = self.records / self.seconds if self.seconds else 0
+        return f"{self.sync}: {self.pages:,} pages, {self.records:,} records, {speed:,.0f} records/s"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one execution; `status` is succeeded, failed, cancelled or lost."""
+
+    job_id: int
+    status: str
+    counts: Counts
+    stop_reason: str | None
+    error: str | None
+    seconds: float
+    live_count: int
+    table: str | None = None
+    columns: tuple[Column, ...] = ()
+    new_columns: tuple[str, ...] = ()
+    misfits: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = False
+    warnings: tuple[str, ...] = ()
+    sample: tuple[Any, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether rows were added, updated or deleted."""
+        return bool(self.counts.added or self.counts.updated or self.counts.deleted)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What whoever starts an execution may ask of it."""
+
+    reset: bool = False
+    empty_cache: bool = False
+    accept_deletes: bool = False
+
+
+def _no_report(progress: Progress) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """An execution that has been claimed and not begun: nothing is fetched before somebody saves it."""
+
+    database: Database
+    settings: Settings
+    row: SyncRow
+    claim: Claim
+    run_id: str | None
+    stopping: threading.Event
+    wishes: Wishes = Wishes()
+
+    def save(self, report: Callable[[Progress], None] = _no_report) -> Outcome:
+        """Fetch the pages and write them; every end but a lost database is an Outcome."""
+        return _Execution(self, report).run()
+
+
+@contextlib.contextmanager
+def claimed(
+    database: Database,
+    settings: Settings,
+    row: SyncRow,
+    *,
+    run_id: str | None = None,
+    wishes: Wishes | None = None,
+) -> Iterator[Pull]:
+    """The sync's execution, for whoever was asked to run it now: a click, or `run SYNC`; due times do not matter.
+
+    Raises Refused when another run is at it.
+    """
+    names = (row.sync.connection_key, BASE)
+    queue.reap(database)
+    stopping = threading.Event()
+    with _working(database, row.id, run_id, stopping) as worker:
+        claims = queue.claim(database, worker, limit=1, slot=None, only=[names], force=True)
+        if not claims:
+            raise Refused(_held_sentence(database, row, *names))
+        yield Pull(database, settings, row, claims[0], run_id, stopping, wishes or Wishes())
+
+
+@contextlib.contextmanager
+def _working(database: Database, sync_id: int, run_id: str | None, stopping: threading.Event) -> Iterator[Worker]:
+    """A worker row with a heartbeat; `stopping` is set when the row is lost or somebody cancels."""
+    worker = queue.start_worker(database, sync_id, run_id)
+    try:
+        with queue.heartbeat(database, worker, stopping.set):
+            yield worker
+    finally:
+        queue.end_worker(database, worker)
+
+
+def _held_sentence(database: Database, row: SyncRow, connection_id: str, variant: str) -> str:
+    holder = queue.holder(database, row.id, connection_id, variant)
+    name = connection_id if variant == BASE else f"{connection_id}|{variant}"
+    if holder is None:
+        return f"{row.sync.display_name}: {name} is being synced by another run; nothing was done."
+    since = holder.since.astimezone().strftime("%H:%M")
+    return f"{row.sync.display_name}: {name} is being synced by {holder.worker.name} since {since}; nothing was done."
+
+
+class _Execution:
+    """One sync for one connection and variant, from its job's start to its end."""
+
+    def __init__(self, pull: Pull, report: Callable[[Progress], None]) -> None:
+        self._pull = pull
+        self._database = pull.database
+        self._row = pull.row
+        self._claim = pull.claim
+        self._sync = _as_wished(pull.row.sync, pull.wishes)
+        self._report = report
+        self._began = time.monotonic()
+        self._job_id = 0
+        self._fetch: Fetch | None = None
+        self._writer: Writer | None = None
+        self._table: MappedTable | None = None
+        self._dataset: Dataset | None = None
+
+    def run(self) -> Outcome:
+        """Do it; a failure of anything but the database itself ends as a failed job."""
+        self._job_id = self._database.transact(self._begin)
+        try:
+            return self._run()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+
+    def _run(self) -> Outcome:
+        try:
+            error = self._do()
+        except LeaseLost as lost:
+            return self._outcome("lost", str(lost))
+        except StoreUnavailable:
+            raise  # nothing can be recorded now; the reaper will, once the database is back
+        except Exception as failure:
+            error = failure
+        except BaseException as interrupt:  # SIGTERM, Ctrl-C, Dagster's own
+            self._end("cancelled", Cancelled(f"interrupted by {type(interrupt).__name__}."))
+            raise
+        status = "cancelled" if isinstance(error, Cancelled) else "failed" if error else "succeeded"
+        return self._end(status, error)
+
+    def _begin(self, connection: Connection) -> int:
+        self._guard(connection)
+        queue.begin_execution(connection, self._database, self._claim)
+        return jobs.start(connection, self._database, self._claim, self._row, self._pull.run_id)
+
+    def _guard(self, connection: Connection) -> None:
+        """First in every transaction: the dataset's lock, and the proof that the execution is still ours."""
+        claim = self._claim
+        queue.lock_dataset(connection, self._database, claim.sync_id, claim.connection_id, claim.variant)
+        queue.check(connection, self._database, claim)
+
+    def _do(self) -> Exception | None:
+        """Map what has to be mapped anew, pull, write; the error that ended the pull early, if one did."""
+        self._dataset = datasets.find_or_make(
+            self._database, self._row.id, self._sync.integration_key, self._claim.connection_id, self._claim.variant,
+            self._sync.model,
+        )  # fmt: skip
+        if self._pull.wishes.empty_cache or self._claim.empty_cache:
+            self._database.transact(self._empty)
+        self._table = self._open_table(self._dataset)
+        make = Upsert if self._sync.mode == "upsert" else Overwrite
+        self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
+        with self._open_fetch() as self._fetch:
+            error = self._copy(self._fetch, self._writer)
+        self._writer.settle(complete=error is None and self._is_complete())
+        return error
+
+    def _empty(self, connection: Connection) -> None:
+        """Delete every record, so that this execution adds them all again."""
+        self._guard(connection)
+        assert self._dataset is not None
+        tables.forget_dataset(connection, self._database, self._dataset)
+        datasets.empty(connection, self._dataset.id)
+
+    def _open_table(self, dataset: Dataset) -> MappedTable | None:
+        """The mapped table, its rows made anew where the mapping changed since they were written."""
+        transform = load_function(self._sync.transform) if self._sync.transform else None
+        table = tables.open_table(self._database, self._row.id, self._sync, transform)
+        if table is None:
+            if dataset.mapping_version is not None:
+                self._database.transact(lambda connection: datasets.mapped(connection, dataset.id, None))
+            return None
+        with self._database.connect() as connection:
+            now = datasets.read(connection, dataset.id)
+        if now.mapping_version != table.version:
+            count = tables.rebuild(self._database, table, now, self._guard)
+            if count:
+                log.info("%s: mapped %s records again into %s.", self._sync.display_name, f"{count:,}", table.name)
+        return table
+
+    def _open_fetch(self) -> Fetch:
+        env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
+        anywhere = self._row.origin == "file" or self._pull.settings.allow_private_hosts
+        return Fetch(
+            self._sync,
+            credentials=lambda fresh: env,
+            cancelled=self._pull.stopping.is_set,
+            reach="anywhere" if anywhere else "public",
+        )
+
+    def _copy(self, fetch: Fetch, writer: Writer) -> Exception | None:
+        """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""
+        pages = iter(fetch)
+        while True:
+            try:
+                page = next(pages, None)
+            except NangoError as error:
+                return error
+            if page is None:
+                return None
+            self._count_rejected(page, writer)
+            writer.add(page.records)
+            self._report(self._progress(fetch))
+            if error := self._too_long():
+                return error
+
+    def _count_rejected(self, page: Page, writer: Writer) -> None:
+        for rejected in page.rejected:
+            writer.tally.unreadable += 1
+            writer.tally.reject(f"{rejected.position} of page {page.number}", rejected.reason)
+
+    def _too_long(self) -> Exception | None:
+        limit = self._sync.max_duration
+        if limit is None or time.monotonic() - self._began < limit:
+            return None
+        return Incomplete(
+            f"{self._sync.display_name}: stopped after max_duration ({limit:g} s); the pages so far are kept."
+        )
+
+    def _progress(self, fetch: Fetch) -> Progress:
+        return Progress(self._sync.display_name, fetch.pages, fetch.records, time.monotonic() - self._began)
+
+    def _is_complete(self) -> bool:
+        """Whether what is missing now is really gone. `max_total` bounds what an overwrite keeps."""
+        stop = self._fetch.stop if self._fetch else None
+        if stop is None:
+            return False
+        return stop.complete or (stop.reason == "max_total" and self._sync.mode == "overwrite")
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def _end(self, status: str, error: Exception | None) -> Outcome:
+        """The last changes, the job's end and the claim's release, in one transaction."""
+        stack = "".join(traceback.format_exception(error)) if error else None
+
+        def end(connection: Connection) -> None:
+            self._guard(connection)
+            if self._writer is not None and status == "succeeded":
+                self._writer.finish(connection)
+            if self._table is not None and self._table.incomplete and self._dataset is not None:
+                datasets.mapped(connection, self._dataset.id, None)
+            jobs.finish(
+                connection,
+                self._database,
+                self._job_id,
+                status=status,
+                counts=self._counts(),
+                stop_reason=self._stop_reason(),
+                warnings=self._warnings(),
+                error=str(error) if error else None,
+                stack=stack,
+            )
+            queue.release(connection, self._database, self._claim, succeeded=status == "succeeded")
+
+        try:
+            self._database.transact(end)
+        except LeaseLost as lost:
+            return self._outcome("lost", str(lost))
+        return self._outcome(status, str(error) if error else None)
+
+    def _counts(self) -> Counts:
+        fetch, tally = self._fetch, self._writer.tally if self._writer else None
+        return Counts(
+            added=tally.added if tally else 0,
+            updated=tally.updated if tally else 0,
+            deleted=tally.deleted if tally else 0,
+            unchanged=tally.unchanged if tally else 0,
+            rejected=tally.rejected if tally else 0,
+            fetched=fetch.records if fetch else 0,
+            pages=fetch.pages if fetch else 0,
+            requests=fetch.requests if fetch else 0,
+            retries=fetch.retries if fetch else 0,
+        )
+
+    def _stop_reason(self) -> str | None:
+        return self._fetch.stop.reason if self._fetch and self._fetch.stop else None
+
+    def _warnings(self) -> list[str]:
+        tally = self._writer.tally if self._writer else None
+        said = list(tally.reasons) if tally else []
+        if tally and tally.repeated:
+            said.append(f"{tally.repeated:,} records came more than once; the last one of each key was kept.")
+        if self._table is not None:
+            said += [
+                f"{count:,} values did not fit column {name}." for name, count in self._table.misfits.most_common(50)
+            ]
+            if self._table.incomplete:
+                said.append(f"table {self._table.name} was in use; its new columns wait for the next execution.")
+        return said
+
+    def _outcome(self, status: str, error: str | None) -> Outcome:
+        table = self._table
+        live = 0
+        if self._dataset is not None and status != "lost":
+            with self._database.connect() as connection:
+                live = datasets.read(connection, self._dataset.id).live_count
+        return Outcome(
+            job_id=self._job_id,
+            status=status,
+            counts=self._counts(),
+            stop_reason=self._stop_reason(),
+            error=error,
+            seconds=time.monotonic() - self._began,
+            live_count=live,
+            table=table.name if table else None,
+            columns=tuple(table.layout.columns) if table else (),
+            new_columns=tuple(column.name for column in table.new_columns) if table else (),
+            misfits=dict(table.misfits) if table else {},
+            complete=self._is_complete(),
+            warnings=tuple(self._warnings()),
+            sample=tuple(self._writer.tally.sample) if self._writer else (),
+        )
+
+
+def _as_wished(sync: Sync, wishes: Wishes) -> Sync:
+    """The sync, with its guard against mass deletion lifted where somebody said so."""
+    tracking = sync.track_deletes
+    if not wishes.accept_deletes or tracking is None:
+        return sync
+    return sync.model_copy(update={"track_deletes": tracking.model_copy(update={"max_fraction": 1.0})})
+
+
+def load_function(name: str) -> Callable[[Any], Any]:
+    """The function that `module:function` names; modules beside the working directory are found.
+
+    Raises ConfigError when there is none.
+    """
+    module_name, _, function_name = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"transform: {name!r} cannot be loaded: {error}.") from None
+    if not callable(found):
+        raise ConfigError(f"transform: {name!r} is a {type(found).__name__}; wanted a function.")
+    function: Callable[[Any], Any] = found
+    return function

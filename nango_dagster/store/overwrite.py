@@ -1,0 +1,226 @@
+"""Full refresh + overwrite, for syncs without a `unique_key`: all or nothing, at the end of a complete execution.
+
+Pages wait in a temporary file of this process. At the end they are matched with the rows there are, first by the
+hash of their bytes, then by that of their content; what is left over on one side is added, on the other it is gone.
+So an unchanged refresh writes nothing, and a failed one leaves every row as it was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, delete, select
+
+from .. import records
+from ..config import Sync
+from ..errors import RecordRejected
+from . import bulk, datasets, schema
+from .bulk import RawRow
+from .database import Database
+from .datasets import Dataset
+from .tables import MappedTable, Prepared
+from .tally import Guard, Tally
+
+BATCH_RECORDS = 1000
+TOMBSTONES_STAY = timedelta(days=30)
+
+_SPILL = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -8000;
+CREATE TABLE new (seq INTEGER PRIMARY KEY, byte_hash BLOB, content_hash BLOB, old TEXT, id TEXT, data BLOB, row BLOB);
+CREATE TABLE old (id TEXT PRIMARY KEY, byte_hash BLOB, content_hash BLOB, counter INTEGER, taken INTEGER DEFAULT 0);
+"""
+# The n-th of equal records here is the n-th of them there.
+_MATCH = """
+UPDATE new SET old = (SELECT o.id FROM pair o WHERE o.seq = new.seq) WHERE seq IN (SELECT seq FROM pair)
+"""
+_PAIRS = """
+CREATE TEMP TABLE pair AS
+SELECT n.seq, o.id FROM
+  (SELECT seq, {hash} AS h, row_number() OVER (PARTITION BY {hash} ORDER BY seq) AS k FROM new WHERE old IS NULL) n
+  JOIN (SELECT id, {hash} AS h, row_number() OVER (PARTITION BY {hash} ORDER BY counter) AS k
+        FROM old WHERE NOT taken) o ON o.h = n.h AND o.k = n.k
+"""
+# A new record's id is its content's hash and a counter; equal ones that stay keep theirs.
+_NAME = """
+UPDATE new SET id = (SELECT named.id FROM named WHERE named.seq = new.seq) WHERE old IS NULL
+"""
+_NAMES = """
+CREATE TEMP TABLE named AS
+SELECT n.seq, lower(hex(n.content_hash)) || '-' || (
+    coalesce((SELECT max(o.counter) + 1 FROM old o WHERE o.content_hash = n.content_hash AND o.taken), 0)
+    + row_number() OVER (PARTITION BY n.content_hash ORDER BY n.seq) - 1) AS id
+FROM new n WHERE n.old IS NULL
+"""
+
+
+class Overwrite:
+    """Replaces a dataset's records by those of one execution."""
+
+    def __init__(
+        self, database: Database, sync: Sync, dataset: Dataset, table: MappedTable | None, guard: Guard
+    ) -> None:
+        self.tally = Tally()
+        self._database = database
+        self._sync = sync
+        self._dataset = dataset
+        self._table = table
+        self._guard = guard
+        # An empty name is SQLite's private temporary file, gone when it is closed, also by kill -9.
+        self._spill = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._spill.executescript(_SPILL)
+        self._complete = False
+
+    def add(self, texts: Sequence[bytes]) -> None:
+        """Keep a page's records for the end."""
+        self._many(
+            "INSERT INTO new (byte_hash, data) VALUES (?, ?)",
+            ((records.byte_hash(text), text) for text in texts),
+        )
+
+    def settle(self, *, complete: bool) -> None:
+        """Find the difference and make its rows ready; an incomplete execution has none."""
+        self._complete = complete
+        if not complete:
+            return
+        self._load_old()
+        self._match("byte_hash")
+        self._hash_contents()
+        self._match("content_hash")
+        for statement in ("CREATE INDEX old_content ON old (content_hash)", _NAMES):
+            self._spill.execute(statement)
+        self._spill.execute("CREATE INDEX named_seq ON named (seq)")
+        self._spill.execute(_NAME)
+        self._prepare_rows()
+
+    def _load_old(self) -> None:
+        of = schema.raw
+        query = select(of.c.external_id, of.c.byte_hash, of.c.content_hash).where(
+            of.c.dataset_id == self._dataset.id, of.c.deleted_at.is_(None)
+        )
+        with self._database.connect() as connection:
+            found = connection.execution_options(yield_per=5000).execute(query)
+            for rows in found.partitions():
+                self._many(
+                    "INSERT INTO old (id, byte_hash, content_hash, counter) VALUES (?, ?, ?, ?)",
+                    ((key, bytes(b), bytes(c), int(key.rpartition("-")[2])) for key, b, c in rows),
+                )
+
+    def _match(self, by: str) -> None:
+        self._spill.execute("DROP TABLE IF EXISTS pair")
+        self._spill.execute(_PAIRS.format(hash=by))
+        self._spill.execute("CREATE UNIQUE INDEX pair_seq ON pair (seq)")
+        self._spill.execute(_MATCH)
+        self._spill.execute("UPDATE old SET taken = 1 WHERE id IN (SELECT id FROM pair)")
+
+    def _hash_contents(self) -> None:
+        """Decode what is not there byte by byte, and drop what cannot be decoded."""
+        for rows in self._pages("SELECT seq, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
+            hashed = []
+            for seq, text in rows:
+                try:
+                    decoded = records.decode(text)
+                except RecordRejected as reason:
+                    self.tally.reject(str(seq - 1), str(reason))
+                    self._spill.execute("DELETE FROM new WHERE seq = ?", (seq,))
+                    continue
+                hashed.append((records.content_hash(decoded, self._sync.ignore_fields), seq))
+            self._many("UPDATE new SET content_hash = ? WHERE seq = ?", hashed)
+
+    def _prepare_rows(self) -> None:
+        """Flatten what is new, so that the table has its columns before the closing transaction begins."""
+        for rows in self._pages("SELECT seq, id, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
+            decoded = [records.decode(text) for _, _, text in rows]
+            self.tally.show(decoded)
+            if self._table is None:
+                continue
+            seqs = {key: seq for seq, key, _ in rows}
+            prepared = self._table.prepare(list(seqs), decoded)
+            self._table.misfits += prepared.misfits
+            self._many(
+                "UPDATE new SET row = ? WHERE seq = ?",
+                (
+                    (msgspec.msgpack.encode(row), seqs[key])
+                    for key, row in zip(prepared.keys, prepared.rows, strict=True)
+                ),
+            )
+
+    def finish(self, connection: Connection) -> None:
+        """Write the difference, in the transaction that ends the execution."""
+        if not self._complete:
+            return
+        total, added, refreshed = self._sizes()
+        gone = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
+        self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
+        if refreshed:
+            self._refresh(connection)
+        if added or gone:
+            moment = datasets.next_moment(connection, self._database, self._dataset.id)
+            self._remove_gone(connection, moment)
+            self._add_new(connection, moment)
+            datasets.changed(connection, self._dataset.id, moment, live_by=added - gone)
+        self._purge_tombstones(connection)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """The records, those that are new, and those that are there with other bytes."""
+        found = self._spill.execute(
+            "SELECT count(*), coalesce(sum(old IS NULL), 0), "
+            "coalesce(sum(old IS NOT NULL AND content_hash IS NOT NULL), 0) FROM new"
+        ).fetchone()
+        return int(found[0]), int(found[1]), int(found[2])
+
+    def _refresh(self, connection: Connection) -> None:
+        of = "SELECT seq, old, byte_hash FROM new WHERE seq > ? AND old IS NOT NULL AND content_hash IS NOT NULL"
+        for rows in self._pages(f"{of} ORDER BY seq"):
+            hashes = [(key, byte_hash) for _, key, byte_hash in rows]
+            bulk.refresh_hashes(connection, self._database, self._dataset.id, hashes)
+
+    def _remove_gone(self, connection: Connection, moment: Any) -> None:
+        """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
+        for rows in self._pages("SELECT rowid, id FROM old WHERE rowid > ? AND NOT taken ORDER BY rowid"):
+            keys = [key for _, key in rows]
+            bulk.delete_softly(connection, self._database, self._dataset.id, keys, moment, keep_data=False)
+            if self._table is not None:
+                self._table.remove(connection, self._dataset, keys)
+
+    def _add_new(self, connection: Connection, moment: Any) -> None:
+        database, dataset = self._database, self._dataset
+        wanted = (
+            "SELECT seq, id, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"
+        )
+        for rows in self._pages(wanted):
+            raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
+            # Only a tombstone can be in the way of a record that was not there.
+            tombs = list(bulk.lookup(connection, database, dataset.id, [row.external_id for row in raw]))
+            bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
+            if self._table is not None:
+                mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
+                prepared = Prepared([key for key, _ in mapped], [row for _, row in mapped])
+                self._table.write(connection, dataset, prepared, [], moment)
+
+    def _purge_tombstones(self, connection: Connection) -> None:
+        of = schema.raw
+        before = self._database.now(connection) - TOMBSTONES_STAY
+        connection.execute(
+            delete(of).where(of.c.dataset_id == self._dataset.id, of.c.deleted_at < before, of.c.data.is_(None))
+        )
+
+    def _many(self, statement: str, values: Any) -> None:
+        self._spill.execute("BEGIN")
+        self._spill.executemany(statement, values)
+        self._spill.execute("COMMIT")
+
+    def _pages(self, query: str) -> Iterator[list[Any]]:
+        """The rows of a query that starts after a given first column, some at a time."""
+        after = 0
+        while rows := self._spill.execute(f"{query} LIMIT {BATCH_RECORDS}", (after,)).fetchall():
+            yield rows
+            after = rows[-1][0]
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._spill.close()
