@@ -156,8 +156,12 @@ def open_database(settings: Settings, *, migrate: bool = True) -> Database:
     if migrate:
         from .upgrade import upgrade
 
-        with _sentences(database.engine):
-            upgrade(database)
+        try:
+            with _sentences(database.engine):
+                upgrade(database)
+        except BaseException:
+            database.close()
+            raise
     return database
 
 
