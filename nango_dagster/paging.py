@@ -207,9 +207,7 @@ class Offset(Style):
         return _started(request, self.request_path, self.start, 0)
 
     def after(self, page: Answer) -> Request | None:
-        return page.request.with_value(
-            self.request_path, _number(page.request, self.request_path) + page.size
-        )
+        return page.request.with_value(self.request_path, _number(page.request, self.request_path) + page.size)
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,7 @@ def test_userinfo_in_a_url_becomes_a_header(api: FakeApi) -> None:
     assert api.requests[0].headers["Authorization"] == f"Basic {base64.b64encode(b'me@x:pa:ss').decode()}"
 
 
-def test_a_netrc_file_adds_no_credentials(
-    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_netrc_file_adds_no_credentials(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -148,9 +146,7 @@ def test_a_proxy_of_the_environment_is_used(api: FakeApi, monkeypatch: pytest.Mo
     assert api.requests[0].target == "http://api.example.test/items"
 
 
-def test_a_proxy_is_not_used_for_a_host_that_needs_none(
-    api: FakeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_not_used_for_a_host_that_needs_none(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     api.route("/items", [])
@@ -173,9 +169,7 @@ def test_a_header_that_cannot_be_sent_is_named_without_its_value(api: FakeApi, v
     assert api.requests == []
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://a.example/x", "file:///etc/passwd", "api.example.com", "http://", "http://[x"]
-)
+@pytest.mark.parametrize("url", ["ftp://a.example/x", "file:///etc/passwd", "api.example.com", "http://", "http://[x"])
 def test_only_http_urls_are_fetched(url: str) -> None:
     with pytest.raises(ConfigError, match="issues: "):
         send(Request("GET", url))
@@ -200,9 +194,7 @@ def test_a_compressed_body_is_unpacked(api: FakeApi, encoding: str, pack: Callab
 
 def test_an_encoding_nobody_asked_for_is_an_error(api: FakeApi) -> None:
     api.route("/items", (200, {"Content-Encoding": "x-secret-sauce"}, b"..."))
-    assert 'sent the Content-Encoding "x-secret-sauce"; wanted gzip' in str(
-        failure(Request("GET", api.url + "/items"))
-    )
+    assert 'sent the Content-Encoding "x-secret-sauce"; wanted gzip' in str(failure(Request("GET", api.url + "/items")))
 
 
 def test_a_chunked_body_is_whole(api: FakeApi) -> None:
@@ -241,9 +233,7 @@ def test_any_link_header_can_be_read(header: str) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_body_over_the_limit_is_not_read_to_its_end(api: FakeApi, packed: bool) -> None:
     body = b"[" + b" " * 3_000_000 + b"]"
-    api.route(
-        "/items", (200, {"Content-Encoding": "gzip"}, gzip.compress(body)) if packed else (200, {}, body)
-    )
+    api.route("/items", (200, {"Content-Encoding": "gzip"}, gzip.compress(body)) if packed else (200, {}, body))
     error = failure(Request("GET", api.url + "/items"), replace(QUICK, max_bytes=1_000_000))
     assert "sent more than 1,000,000 bytes, the max_page_bytes" in str(error)
     assert len(api.requests) == 1
@@ -380,9 +370,7 @@ def test_the_ways_to_ask_for_a_wait(headers: dict[str, str], seconds: float | No
 def test_an_api_that_asks_for_too_long_a_wait_is_left_until_the_next_run(api: FakeApi) -> None:
     api.route("/items", (429, {"Retry-After": "7200"}, {"message": "slow down"}))
     error = failure(Request("GET", api.url + "/items"))
-    assert 'answered 429 Too Many Requests: "{"message": "slow down"}"; it asks to wait 7,200 s.' in str(
-        error
-    )
+    assert 'answered 429 Too Many Requests: "{"message": "slow down"}"; it asks to wait 7,200 s.' in str(error)
     assert len(api.requests) == 1
 
 
@@ -430,9 +418,7 @@ def test_a_server_that_drips_bytes_cannot_hold_a_worker(where: str) -> None:
     def drip() -> None:
         sock, _ = listening.accept()
         with sock:
-            sock.sendall(
-                b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 999\r\n\r\n" if where == "body" else b"X: ")
-            )
+            sock.sendall(b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 999\r\n\r\n" if where == "body" else b"X: "))
             while not done.wait(0.02):
                 sock.sendall(b"x")
 
@@ -587,9 +573,7 @@ def test_no_credential_follows_a_redirect_to_a_stranger(api: FakeApi, stranger: 
     assert api.requests[0].headers["Authorization"] == "Bearer sekret-1"
 
 
-def test_credentials_come_along_again_when_a_stranger_sends_back_home(
-    api: FakeApi, stranger: FakeApi
-) -> None:
+def test_credentials_come_along_again_when_a_stranger_sends_back_home(api: FakeApi, stranger: FakeApi) -> None:
     api.route("/old", redirect(stranger.url + "/x"))
     stranger.route("/x", redirect(api.url + "/new"))
     api.route("/new", [])
@@ -627,12 +611,8 @@ def test_a_next_page_elsewhere_gets_no_credentials_either(api: FakeApi, stranger
     assert "sekret" not in str(stranger.requests[0].headers)
 
 
-@pytest.mark.parametrize(
-    "trick", ["http://{home}@{other}/", "http://{home}\\@{other}/", "http://{other}#@{home}/"]
-)
-def test_no_spelling_of_a_url_passes_a_stranger_off_as_home(
-    api: FakeApi, stranger: FakeApi, trick: str
-) -> None:
+@pytest.mark.parametrize("trick", ["http://{home}@{other}/", "http://{home}\\@{other}/", "http://{other}#@{home}/"])
+def test_no_spelling_of_a_url_passes_a_stranger_off_as_home(api: FakeApi, stranger: FakeApi, trick: str) -> None:
     for server in (api, stranger):
         server.route("/*", [])
     url = trick.format(home=api.host, other=stranger.host)
@@ -757,9 +737,7 @@ def test_a_certificate_that_nobody_signed_is_said_so(tmp_path: Path) -> None:
         assert "failed: the TLS certificate of 127.0.0.1 is not trusted (" in str(error)
 
 
-def test_a_certificate_of_the_environments_bundle_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_of_the_environments_bundle_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeApi(tls=_self_signed(tmp_path)) as api:
         api.route("/", (200, {}, MANY))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
@@ -846,9 +824,7 @@ def planted(url: str, where: str) -> Request:
         "bearer": Request("POST", url, {"Authorization": f"Bearer {quote_plus(SECRET)}"}),
         "query": Request("POST", url, params=(("access_token", SECRET),)),
         "url": Request("POST", f"{url}?api_key={quote_plus(SECRET)}"),
-        "userinfo": Request(
-            "POST", url.replace("://", f"://me:{quote(SECRET, safe='')}@")
-        ).with_userinfo_in_header(),
+        "userinfo": Request("POST", url.replace("://", f"://me:{quote(SECRET, safe='')}@")).with_userinfo_in_header(),
         "body": Request("POST", url, body={"auth": {"user": "me", "password": SECRET}}),
         "value": Request("POST", url, {"X-Shop": quote_plus(SECRET)}, (("shop", SECRET),)),
     }[where]

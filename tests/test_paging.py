@@ -53,10 +53,7 @@ def after(paging: Paging, answer: Answer) -> str | None:
 
 def test_a_cursor_beside_the_records_goes_into_the_query() -> None:
     paging = CursorInBody("paging.next.after", "after")
-    assert (
-        after(paging, page({"paging": {"next": {"after": "NTI1Cg=="}}}))
-        == f"{URL}?limit=2&after=NTI1Cg%3D%3D"
-    )
+    assert after(paging, page({"paging": {"next": {"after": "NTI1Cg=="}}})) == f"{URL}?limit=2&after=NTI1Cg%3D%3D"
 
 
 def test_a_cursor_in_the_last_record_goes_into_the_query() -> None:
@@ -194,9 +191,7 @@ def test_the_body_of_a_post_goes_along_to_a_next_url() -> None:
         (None, "/items?page=2", f"{URL}?page=2&limit=2"),
     ],
 )
-def test_the_older_field_follows_a_url_and_sends_anything_else(
-    request_path: str | None, found: Any, sent: str
-) -> None:
+def test_the_older_field_follows_a_url_and_sends_anything_else(request_path: str | None, found: Any, sent: str) -> None:
     assert after(CursorOrUrlInBody("next", request_path), page({"next": found})) == sent
 
 

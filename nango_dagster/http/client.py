@@ -122,9 +122,7 @@ class Client:
             renewed = fresh() if fresh is not None and outcome.status == 401 else request
             if renewed != request:
                 request, fresh = renewed, None
-            elif (
-                outcome.again and tries <= self.policy.retries and (outcome.wait or 0) <= self.policy.max_wait
-            ):
+            elif outcome.again and tries <= self.policy.retries and (outcome.wait or 0) <= self.policy.max_wait:
                 self._wait(self._pause(outcome, tries))
                 tries += 1
             else:
@@ -193,9 +191,7 @@ class Client:
         self.requests += 1
         limits = self.policy.limits
         try:
-            return self._wire.exchange(
-                request.method, request.full_url, place, _with_defaults(headers), body, limits
-            )
+            return self._wire.exchange(request.method, request.full_url, place, _with_defaults(headers), body, limits)
         except (RequestException, HTTPError, OSError, ValueError, TooLarge, UnknownEncoding) as error:
             broken = breakdown(error, place, limits)
         return _Trouble(request, broken.sentence, broken.again)
@@ -303,9 +299,7 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
     """A copy of the headers. Raises ConfigError where one would break the request; its value is not told."""
     for name, value in headers.items():
         if _LINE_BREAK.search(name + value):
-            raise ConfigError(
-                f"the header {_LINE_BREAK.sub('', name)!r} holds a line break; headers are one line."
-            )
+            raise ConfigError(f"the header {_LINE_BREAK.sub('', name)!r} holds a line break; headers are one line.")
         if not (name + value).isascii() and not _is_latin(name + value):
             raise ConfigError(f"the header {name!r} holds characters that no header can carry.")
     return dict(headers)

@@ -87,12 +87,7 @@ class Request:
         """
         target = joined(base or self.url, url).replace("${", "$%7B")
         userinfo = _userinfo(self.url)
-        if (
-            userinfo
-            and not _userinfo(target)
-            and "${" not in _host(self.url)
-            and origin(self.url) == origin(target)
-        ):
+        if userinfo and not _userinfo(target) and "${" not in _host(self.url) and origin(self.url) == origin(target):
             target = target.replace("//", f"//{userinfo}@", 1)
         return replace(self, url=target)
 
@@ -271,9 +266,7 @@ def json_bytes(value: Any) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        raise ConfigError(
-            "a text in the request holds a lone surrogate, which cannot be sent as JSON."
-        ) from None
+        raise ConfigError("a text in the request holds a lone surrogate, which cannot be sent as JSON.") from None
 
 
 def _literal(value: Any) -> Any:

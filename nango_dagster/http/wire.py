@@ -108,9 +108,7 @@ def refuse(address: str, host: str, reach: Reach) -> None:
         return
     where = address if address == host else f"{host} ({address})"
     hint = "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it" if kind == "private" else "it is never allowed"
-    raise ConfigError(
-        f"{where} is a {kind} address, and the sync's URL came over HTTP; {hint}, or use a config file."
-    )
+    raise ConfigError(f"{where} is a {kind} address, and the sync's URL came over HTTP; {hint}, or use a config file.")
 
 
 # The metadata services of clouds hand out credentials to whoever asks: AWS on IPv6, Alibaba.
