@@ -46,9 +46,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @classmethod
-    def from_env(
-        cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")
-    ) -> Settings:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Settings:
         """The settings of an environment, the process's own by default, and a `.env` file, which yields."""
         process = os.environ if environ is None else environ
         read = _Reader({**_dotenv(dotenv), **process})
@@ -194,9 +192,7 @@ def _given_database(read: _Reader, url: str, require_ssl: bool) -> str:
         return _with_ssl(f"postgresql+psycopg://{rest}", require_ssl)
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return _sqlite(read, "NANGO_DB_URL", rest[1:])
-    read.wrong(
-        "NANGO_DB_URL", None, "postgresql://user:password@host:5432/name or sqlite:////folder/nango.db"
-    )
+    read.wrong("NANGO_DB_URL", None, "postgresql://user:password@host:5432/name or sqlite:////folder/nango.db")
     return url
 
 

@@ -50,9 +50,7 @@ def test_dig_finds_what_stands_at_a_path(path: str, found: Any) -> None:
     assert dig(document, path) == found
 
 
-@pytest.mark.parametrize(
-    "path", ["a.b.c", "list[2]", "list.x", "text.0", "text[0]", "nothing.x", "list.99999999999"]
-)
+@pytest.mark.parametrize("path", ["a.b.c", "list[2]", "list.x", "text.0", "text[0]", "nothing.x", "list.99999999999"])
 def test_dig_tells_a_missing_value_from_null(path: str) -> None:
     document: dict[str, Any] = {"a": {"b": {}}, "list": [1, 2], "text": "abc", "nothing": None}
     assert dig(document, path) is MISSING
@@ -60,9 +58,7 @@ def test_dig_tells_a_missing_value_from_null(path: str) -> None:
     assert not MISSING
 
 
-@pytest.mark.parametrize(
-    "path", ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[-1]", "a]b", "a[0]b", "a.[0]", "a\\"]
-)
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[-1]", "a]b", "a[0]b", "a.[0]", "a\\"])
 def test_a_path_that_cannot_be_read_is_a_config_error(path: str) -> None:
     with pytest.raises(ConfigError, match="is no path; wanted keys joined by dots"):
         parse(path)
@@ -79,9 +75,7 @@ def test_put_makes_missing_objects_and_lists() -> None:
     assert put([1], "[1]", 2) == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("value", "path"), [({"a": 1}, "a.b"), ([1], "[3]"), ([1], "x"), ({"a": "t"}, "a[0]")]
-)
+@pytest.mark.parametrize(("value", "path"), [({"a": 1}, "a.b"), ([1], "[3]"), ([1], "x"), ({"a": "t"}, "a[0]")])
 def test_put_refuses_a_path_that_something_else_is_in_the_way_of(value: Any, path: str) -> None:
     with pytest.raises(ConfigError, match="cannot be set"):
         put(value, path, 1)

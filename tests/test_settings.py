@@ -76,11 +76,7 @@ def test_a_relative_sqlite_path_becomes_absolute() -> None:
     assert settings(NANGO_DB_URL="sqlite:///x.db").db_url == f"sqlite:///{Path.cwd()}/x.db"
 
 
-@given(
-    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF), min_size=1).filter(
-        lambda t: t == t.strip()
-    )
-)
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF), min_size=1).filter(lambda t: t == t.strip()))
 def test_any_password_reaches_the_database_as_it_is(password: str) -> None:
     url = make_url(settings(NANGO_DB_PASSWORD=password).db_url)
     assert url.password == password
@@ -128,9 +124,7 @@ def test_several_secret_keys_stand_side_by_side_and_the_first_signs() -> None:
 
 def test_an_encryption_key_may_be_written_in_either_base64() -> None:
     wanted = base64.urlsafe_b64encode(bytes(range(200, 232))).decode()
-    assert settings(NANGO_ENCRYPTION_KEY=wanted.replace("-", "+").replace("_", "/")).encryption_keys == (
-        wanted,
-    )
+    assert settings(NANGO_ENCRYPTION_KEY=wanted.replace("-", "+").replace("_", "/")).encryption_keys == (wanted,)
     assert settings(NANGO_ENCRYPTION_KEY=f"{wanted},{KEY}").encryption_keys == (wanted, KEY)
 
 
@@ -151,9 +145,7 @@ def test_base_urls_lose_their_last_slash_and_hooks_keep_it() -> None:
 
 def test_the_env_file_yields_to_the_environment(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    file.write_text(
-        "NANGO_DB_SSL=TRUE # needed\nNANGO_DB_PASSWORD='p${x}$'\nNANGO_DB_HOST=filehost\nNANGO_PORT\n"
-    )
+    file.write_text("NANGO_DB_SSL=TRUE # needed\nNANGO_DB_PASSWORD='p${x}$'\nNANGO_DB_HOST=filehost\nNANGO_PORT\n")
     read = Settings.from_env({"NANGO_DB_HOST": "db"}, dotenv=file)
     assert read.db_url == "postgresql+psycopg://nango:p%24%7Bx%7D%24@db:5432/nango?sslmode=require"
 

@@ -6,14 +6,15 @@
 (datetime.timedelta(seconds=900), 'overwrite')
 """
 
-from nango_dagster.config.check import placeholders
-from nango_dagster.config.fields import Column, CustomMapping, RateLimit, TrackDeletes
+from nango_dagster.config.combinations import placeholders
+from nango_dagster.config.fields import PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.frequency import minutes, seconds
 from nango_dagster.config.schema import json_schema, reference, schema_text, sync_schema
 from nango_dagster.config.sync import Sync, pascal_case, slug
 
 __all__ = [
+    "PLACEHOLDER",
     "Column",
     "Configs",
     "CustomMapping",

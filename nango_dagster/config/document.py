@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nango_dagster.config.check import Place
+from nango_dagster.config.source import Place
 from nango_dagster.errors import ConfigError, Problem
 
 _MOST_NODES = 100_000
@@ -77,16 +77,12 @@ def _compose(text: str, file: str) -> yaml.Node | None:
     except yaml.composer.ComposerError as error:
         if "single document" in str(error):
             line = error.problem_mark.line + 1 if error.problem_mark else None
-            raise _broken(
-                file, line, "a second YAML document begins here; put several syncs under syncs:."
-            ) from error
+            raise _broken(file, line, "a second YAML document begins here; put several syncs under syncs:.") from error
         raise _yaml_error(error, file) from error
     except yaml.YAMLError as error:
         raise _yaml_error(error, file) from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise _broken(
-            file, None, "this YAML cannot be used: it is nested too deeply or has a bad escape."
-        ) from error
+        raise _broken(file, None, "this YAML cannot be used: it is nested too deeply or has a bad escape.") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -130,9 +126,7 @@ class _Yaml:
         self._count += 1
         if id(node) in self._open or self._count > _MOST_NODES:
             # An alias inside its own anchor, or aliases of aliases that multiply.
-            raise _broken(
-                self._file, _line(node), "an alias (*) is used in a way that makes the file too large."
-            )
+            raise _broken(self._file, _line(node), "an alias (*) is used in a way that makes the file too large.")
         self._open.add(id(node))
 
     def _mapping(self, node: yaml.MappingNode, place: Place, written: bool) -> dict[str, Any]:
@@ -157,9 +151,7 @@ class _Yaml:
         merged: dict[str, Any] = {}
         for part in parts:
             if not isinstance(part, yaml.MappingNode):
-                raise _broken(
-                    self._file, _line(part), "<< brings in fields; wanted an object, such as *defaults."
-                )
+                raise _broken(self._file, _line(part), "<< brings in fields; wanted an object, such as *defaults.")
             self._enter(part)
             merged = {**self._mapping(part, place, written), **merged}
             self._open.discard(id(part))

@@ -41,9 +41,7 @@ class Matches:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
     def _check(self, text: str) -> str:
@@ -89,19 +87,21 @@ def _headers(value: Any) -> Any:
 
 def _header(name: Any, value: Any) -> Any:
     if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-        raise ValueError("header names of letters, digits and -, such as X-Api-Key")
+        raise ValueError(f"names of letters, digits and - such as X-Api-Key, not {name!r:.80}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a finite number for {name}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-        raise ValueError("header values of one line each")
+        raise ValueError(f"a value of one line for {name}")
     return value
 
 
 def _query_params(value: dict[str, Any]) -> Any:
-    for item in value.values():
+    for name, item in value.items():
         for one in item if isinstance(item, list) else [item]:
             if not isinstance(one, str | int | float | bool):
-                raise ValueError("text, numbers, true or false, or lists of them")
+                raise ValueError(f"text, a number, true or false, or a list of them for {name!r:.80}")
     return _json(value)
 
 
@@ -152,9 +152,7 @@ def _size(value: Any) -> Any:
     """Bytes, from a number or from text such as `100 MB`."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(
-        r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*", value, re.IGNORECASE
-    )
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*", value, re.IGNORECASE)
     if match is None:
         raise ValueError("a number of bytes, or text such as 100 MB")
     unit = (match[2] or "b").lower()
@@ -193,10 +191,15 @@ class _Part(BaseModel):
 class TrackDeletes(_Part):
     """How many vanished records one execution may mark as deleted."""
 
-    max_fraction: float = Field(
-        0.5, gt=0, le=1, strict=False, description="Share of the records that may go at once."
-    )
+    max_fraction: float = Field(0.5, gt=0, le=1, description="Share of the records that may go at once.")
     min_rows: int = Field(20, ge=0, description="Below this many records the share is not looked at.")
+
+
+class _OrBoolean:
+    """Says in the JSON Schema that a boolean is fine as well."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "boolean"}, *handler(schema)["anyOf"]]}
 
 
 def _track_deletes(value: Any) -> Any:
@@ -221,12 +224,13 @@ class RateLimit(_Part):
     per: Seconds = Field(description='The time they may be spread over: seconds, or text such as "minute".')
 
 
+Path = Annotated[str, AfterValidator(_path), Field(json_schema_extra={"format": "path"})]
+
+
 class Column(_Part):
     """One column of a custom mapping."""
 
-    path: Annotated[str, AfterValidator(_path)] = Field(
-        description="The path to the value inside the record."
-    )
+    path: Path = Field(description="The path to the value inside the record.")
     type: Literal["boolean", "number", "string", "timestamp"] = Field(description="The column's type.")
 
 
@@ -242,8 +246,7 @@ class CustomMapping(_Part):
     )
 
 
-Path = Annotated[str, AfterValidator(_path)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(_url), Field(json_schema_extra={"format": "url"})]
 Origin = Annotated[str, AfterValidator(_origin)]
 Table = Annotated[str, AfterValidator(_table)]
 Name = Annotated[str, Matches("[a-zA-Z0-9_-]{1,255}", "letters, digits, _ and - (at most 255)")]
@@ -257,9 +260,7 @@ Connection = Annotated[
     Matches(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""", "letters, digits, blanks and common signs"),
 ]
 # Owners, tags and groups are checked here as Dagster does, so that an error names the file and the line.
-Owner = Annotated[
-    str, Matches(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", "an email address or team:name")
-]
+Owner = Annotated[str, Matches(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", "an email address or team:name")]
 TagKey = Annotated[
     str, Matches(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}", "letters, digits, _ . and - (at most 63)")
 ]
@@ -272,7 +273,7 @@ Function = Annotated[
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 Method = Annotated[
     Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
-    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) and value.upper() in _METHODS else value),
     WithJsonSchema({"enum": _METHODS + [method.lower() for method in _METHODS]}),
 ]
 _TEXT_OR_NUMBER: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
@@ -292,7 +293,7 @@ Body = Annotated[Any, AfterValidator(_object_or_list), WithJsonSchema({"type": [
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Text = Annotated[str, Field(min_length=1)]
 Query = Annotated[str, Field(min_length=1)]
-Cron = Annotated[str, BeforeValidator(_sentence(check_cron))]
+Cron = Annotated[str, AfterValidator(_sentence(check_cron))]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Frequency = Annotated[
     int,
@@ -305,13 +306,11 @@ Bytes = Annotated[
     Field(ge=1),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
+_DIGITS = {"type": "string", "pattern": "^[0-9]+$", "deprecated": True}
 Total = Annotated[
     int,
     BeforeValidator(_digits),
     Field(ge=1),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9]+$"}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _DIGITS]}),
 ]
-DeleteTracking = Annotated[
-    TrackDeletes | None,
-    BeforeValidator(_track_deletes),
-]
+DeleteTracking = Annotated[TrackDeletes | None, BeforeValidator(_track_deletes), _OrBoolean()]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nango_dagster.config import shapes
-from nango_dagster.config.check import Source, check
+from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
+from nango_dagster.config.source import Source
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
 

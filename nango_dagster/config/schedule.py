@@ -147,9 +147,7 @@ class Cron:
         from croniter import croniter
 
         # Going back, the start itself counts as well.
-        times = croniter(
-            self.cron, start if forward else start + timedelta(minutes=1), max_years_between_matches=30
-        )
+        times = croniter(self.cron, start if forward else start + timedelta(minutes=1), max_years_between_matches=30)
         get = times.get_next if forward else times.get_prev
         return lambda: get(datetime)
 
@@ -169,12 +167,11 @@ def check_cron(cron: str) -> str:
     """The expression, or a ConfigError: five fields as Dagster reads them, with at least one time to come."""
     from croniter import CroniterError
 
-    wanted = (
-        'five fields such as "0 6 * * *" that name a time there is, or @hourly, @daily, @weekly, @monthly'
-    )
+    wanted = 'five fields such as "0 6 * * *" that name a time there is, or @hourly, @daily, @weekly, @monthly'
     cron = " ".join(cron.split())
+    random = re.search(r"\b[HR]\b", cron, re.IGNORECASE)  # croniter would choose a time itself
     aliases = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
-    if cron in aliases or re.fullmatch(r"([0-9A-Za-z*,/#?-]+ ){4}[0-9A-Za-z*,/#?-]+", cron):
+    if cron in aliases or (re.fullmatch(r"([0-9A-Za-z*,/#?-]+ ){4}[0-9A-Za-z*,/#?-]+", cron) and not random):
         try:
             Cron(cron).next(_EPOCH)
             return cron

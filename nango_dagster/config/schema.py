@@ -19,16 +19,24 @@ ALIASES: Mapping[str, str] = {
 # What a later release brings to life, and what to do without it.
 NOT_YET: Mapping[str, str] = {
     "integration": "leave it out, and the sync reads one account",
-    "pizzly_connection_id": "put the token into headers, for example with ${env.NAME}",
-    "pizzly_provider_config_key": "put the token into headers, for example with ${env.NAME}",
+    "pizzly_connection_id": "put the token into headers, for example as ${env.TOKEN}",
+    "pizzly_provider_config_key": "put the token into headers, for example as ${env.TOKEN}",
     "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
     "models": "name one model with model",
     "daily_quota": "slow the sync down with rate_limit or frequency",
 }
-NOT_YET_VALUES: Mapping[str, tuple[Any, str]] = {
-    "sync_type": ("incremental", "leave it out, and each execution reads the full list"),
-    "auto_start": (False, "leave it out, or switch the sync off with enabled: false"),
+NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {
+    "sync_type": (
+        "incremental",
+        "sync_type: incremental",
+        "leave it out, and each execution reads the full list",
+    ),
+    "auto_start": (
+        False,
+        "auto_start: false",
+        "leave it out, or switch the sync off with enabled: false",
+    ),
 }
 
 
@@ -43,6 +51,7 @@ def sync_schema() -> dict[str, Any]:
             "description": f"An older name of {name}.",
             "deprecated": True,
         }
+    del properties["name"]["default"]  # it stands for "not named yet"
     properties["sync_type"]["enum"] = ["full"]
     properties["auto_start"]["const"] = True
     schema["properties"] = properties
@@ -52,42 +61,26 @@ def sync_schema() -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a config file: one sync, or several with defaults that they share."""
-    one = {key: part for key, part in sync_schema().items() if key != "$defs"}
-    one["properties"] = {"$schema": {"type": "string"}, **one["properties"]}
-    part = {**one, "required": [], "description": "Fields that every sync of this file shares."}
-    name = {"$ref": "#/$defs/Sync"}
+    sync = {key: part for key, part in sync_schema().items() if key not in ("$defs", "required")}
+    sync["properties"] = {"$schema": {"type": "string"}, **sync["properties"]}
+    one = {"$ref": "#/$defs/Sync"}
+    by_name = {"type": "object", "properties": {"defaults": one}, "additionalProperties": one}
     several = {
         "type": "object",
         "additionalProperties": False,
         "required": ["syncs"],
         "properties": {
             "$schema": {"type": "string"},
-            "defaults": {"$ref": "#/$defs/Defaults"},
-            "syncs": {
-                "description": "The syncs: a list, or an object from their names to their fields.",
-                "anyOf": [
-                    {"type": "array", "items": name},
-                    {"type": "object", "additionalProperties": name},
-                ],
-            },
+            "defaults": one,
+            "syncs": {"anyOf": [{"type": "array", "items": one}, {**by_name, "properties": {}}]},
         },
-    }
-    by_name = {
-        "type": "object",
-        "properties": {"defaults": {"$ref": "#/$defs/Defaults"}},
-        "additionalProperties": name,
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Syncs of nango-dagster",
-        "anyOf": [{"$ref": "#/$defs/OneSync"}, several, by_name],
-        "$defs": {
-            **sync_schema()["$defs"],
-            "OneSync": one,
-            # Where the file has defaults, a sync need not give everything itself.
-            "Sync": {**one, "required": []},
-            "Defaults": part,
-        },
+        "anyOf": [{"allOf": [one, {"required": ["url"]}]}, several, by_name],
+        # No url is required here: it may stand in the defaults.
+        "$defs": {**sync_schema()["$defs"], "Sync": sync},
     }
 
 
@@ -100,17 +93,12 @@ def reference() -> str:
     """The contents of `docs/config.md`: every field with its type, its default and a sentence."""
     properties = sync_schema()["properties"]
     rows = "\n".join(
-        f"| `{name}` | {words(part)} | {_default(name, part)} | {_cell(part.get('description', ''))} |"
-        for name, part in properties.items()
-        if name not in ALIASES
+        _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES
     )
     parts = "\n".join(_part_rows(name) for name in ("mapping", "rate_limit", "track_deletes"))
     older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
     later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())
-    values = "\n".join(
-        f"- `{name}: {json.dumps(value).strip(chr(34))}`: {instead}."
-        for name, (value, instead) in NOT_YET_VALUES.items()
-    )
+    values = "\n".join(f"- `{what}`: {instead}." for _, what, instead in NOT_YET_VALUES.values())
     return _REFERENCE.format(rows=rows, parts=parts, older=older, later=later, values=values)
 
 
@@ -135,15 +123,14 @@ def _child(part: Mapping[str, Any], step: str | int) -> Mapping[str, Any]:
     if isinstance(step, int):
         found = part.get("items")
     else:
-        found = part.get("properties", {}).get(step, part.get("additionalProperties"))
+        named = part.get("patternProperties", {"": part.get("additionalProperties")})
+        found = part.get("properties", {}).get(step, next(iter(named.values())))
     return found if isinstance(found, Mapping) else {}
 
 
 def _resolve(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part itself: references followed, `or null` left away."""
-    options = [option for option in part.get("anyOf", ()) if option != {"type": "null"}]
-    if len(options) == 1:
-        part = options[0]
+    """The part itself, or the one it refers to."""
+    part = next((option for option in part.get("anyOf", ()) if "$ref" in option), part)
     if "$ref" in part:
         found: Mapping[str, Any] = sync_schema()["$defs"][part["$ref"].rpartition("/")[2]]
         return found
@@ -153,12 +140,14 @@ def _resolve(part: Mapping[str, Any]) -> Mapping[str, Any]:
 def _alternatives(schema: Mapping[str, Any]) -> Iterator[str]:
     if "enum" in schema:
         names = dict.fromkeys(str(name) for name in schema["enum"])
-        yield "one of " + ", ".join(name for name in names if name.upper() not in names or name.isupper())
+        names = dict.fromkeys(name for name in names if name.isupper() or name.upper() not in names)
+        yield ("one of " if len(names) > 1 else "") + ", ".join(names)
     elif "const" in schema:
         yield json.dumps(schema["const"])
     elif "anyOf" in schema:
         for option in schema["anyOf"]:
-            yield from _alternatives(option)
+            if not option.get("deprecated"):
+                yield from _alternatives(option)
     else:
         kinds = schema.get("type", "object")
         for kind in [kinds] if isinstance(kinds, str) else kinds:
@@ -170,9 +159,11 @@ def _kind(kind: str, schema: Mapping[str, Any]) -> Iterator[str]:
         yield _number("a whole number" if kind == "integer" else "a number", schema)
     elif kind == "array":
         items = schema.get("items")
-        yield f"a list of {words(items)}" if items else "a list"
+        noun = words(items) if items else "values"
+        yield f"a list of {'paths' if noun == 'a path' else noun}"
     elif kind != "null":
-        yield {"string": "text", "boolean": "true or false", "object": "an object"}[kind]
+        form = {"path": "a path", "url": "a URL"}.get(schema.get("format", ""), "text")
+        yield {"string": form, "boolean": "true or false", "object": "an object"}[kind]
 
 
 def _number(noun: str, schema: Mapping[str, Any]) -> str:
@@ -188,6 +179,8 @@ def _number(noun: str, schema: Mapping[str, Any]) -> str:
 def _tidy(part: dict[str, Any]) -> dict[str, Any]:
     """A part of the schema without the titles that pydantic makes from names."""
     tidy = {key: value for key, value in part.items() if key != "title"}
+    if "patternProperties" in tidy:
+        tidy["additionalProperties"] = False
     if "properties" in tidy:
         tidy["properties"] = {name: _tidy(inner) for name, inner in tidy["properties"].items()}
     if tidy.get("default", "") in (None, "", {}, []):
@@ -195,22 +188,25 @@ def _tidy(part: dict[str, Any]) -> dict[str, Any]:
     return tidy
 
 
-def _default(name: str, part: Mapping[str, Any]) -> str:
-    if name == "url":
-        return "required"
-    return f"`{json.dumps(part['default']).strip(chr(34))}`" if "default" in part and name != "name" else ""
+def _default(part: Mapping[str, Any]) -> str:
+    if "default" not in part:
+        return ""
+    default = part["default"]
+    return f"`{default:g}`" if isinstance(default, float) else f"`{json.dumps(default)}`".replace('"', "")
 
 
 def _part_rows(name: str) -> str:
-    properties = part_of((name,)).get("properties", {})
+    whole = part_of((name,))
+    required = whole.get("required", ())
     return "\n".join(
-        f"| `{name}.{inner}` | {words(part)} | {_default(inner, part)} | {_cell(part['description'])} |"
-        for inner, part in properties.items()
+        _row(f"{name}.{inner}", part, required=inner in required) for inner, part in whole["properties"].items()
     )
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _row(name: str, part: Mapping[str, Any], *, required: bool) -> str:
+    default = "required" if required else _default(part)
+    description = part["description"].replace("|", "\\|")
+    return f"| `{name}` | {words(part)} | {default} | {description} |"
 
 
 _REFERENCE = """\
@@ -244,9 +240,8 @@ syncs:
 `$${{` is a plain `${{`. Paths are keys joined by dots, with indexes in brackets: `data.items[0].id`; a key
 with a dot in it is written `["a.b"]`. YAML is read as YAML 1.2 does: `on`, `no` and dates are text.
 
-For completion and checks in an editor, begin a file with
-`# yaml-language-server: $schema=https://raw.githubusercontent.com/nango-dagster/nango-dagster/main/docs/sync.schema.json`
-or the path of `docs/sync.schema.json` in a checkout.
+[sync.schema.json](sync.schema.json) lets an editor complete and check fields: begin a file with
+`# yaml-language-server: $schema=PATH`, where PATH leads to it.
 
 | field | value | default | what it is |
 | --- | --- | --- | --- |

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nango_dagster.config.check import WAYS, Place, Source, canonical_name
+from nango_dagster.config.check import canonical_name
+from nango_dagster.config.combinations import WAYS
 from nango_dagster.config.document import Document
 from nango_dagster.config.schema import NOT_YET
+from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync, slug
 from nango_dagster.errors import ConfigError, Problem
 

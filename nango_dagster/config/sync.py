@@ -38,12 +38,12 @@ class Sync(BaseModel):
     tags: dict[f.TagKey, f.TagValue] = Field({}, description="Tags of the asset in Dagster.")
     group: f.Group | None = Field(None, description="The asset group it is shown in.")
     enabled: bool = Field(True, description="Whether the sync is loaded at all.")
-    renamed_from: f.Name | None = Field(
-        None, description="The name it had before, so that its rows are kept."
-    )
+    renamed_from: f.Name | None = Field(None, description="The name it had before, so that its rows are kept.")
 
     # The request to the external API
-    url: f.Url = Field(description="The endpoint's URL; a query in it is kept.")
+    url: f.Url = Field(
+        description="The endpoint's URL; a query in it is kept.", examples=["https://api.example.com/items"]
+    )
     method: f.Method = Field("GET", description="The HTTP method, in capitals or not.")
     headers: f.Headers = Field({}, description="Headers that are sent with every request.")
     query_params: f.QueryParams = Field({}, description="Query parameters that are sent with every request.")
@@ -57,9 +57,7 @@ class Sync(BaseModel):
         None, description="The field that tells records apart; without it each execution replaces all rows."
     )
     model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
-    ignore_fields: list[f.Path] = Field(
-        [], description="Volatile fields whose changes do not count as changes."
-    )
+    ignore_fields: list[f.Path] = Field([], description="Volatile fields whose changes do not count as changes.")
 
     # The next page
     paging_cursor_request_path: f.Query | None = Field(
@@ -72,25 +70,17 @@ class Sync(BaseModel):
     paging_cursor_object_response_path: f.Path | None = Field(
         None, description="Where the next page's cursor stands in the last record of the answer."
     )
-    paging_url_path: f.Path | None = Field(
-        None, description="Where the next page's URL stands in the answer."
-    )
+    paging_url_path: f.Path | None = Field(None, description="Where the next page's URL stands in the answer.")
     paging_response_path: f.Path | None = Field(
         None, description="The next page's URL or cursor, whichever the answer has there (an older field)."
     )
     paging_header_link_rel: f.Text | None = Field(
         None, description="The relation of the next page in the Link header, usually `next`."
     )
-    paging_header_cursor: f.Text | None = Field(
-        None, description="The answer's header with the next page's cursor."
-    )
-    paging_header_url: f.Text | None = Field(
-        None, description="The answer's header with the next page's URL."
-    )
+    paging_header_cursor: f.Text | None = Field(None, description="The answer's header with the next page's cursor.")
+    paging_header_url: f.Text | None = Field(None, description="The answer's header with the next page's URL.")
     paging_page_request_path: f.Query | None = Field(None, description="Where the number of the page goes.")
-    paging_page_start: int | None = Field(
-        None, ge=0, description="The number of the first page; 1 by default."
-    )
+    paging_page_start: int | None = Field(None, ge=0, description="The number of the first page; 1 by default.")
     paging_offset_request_path: f.Query | None = Field(
         None, description="Where the number of records that were already seen goes."
     )
@@ -100,22 +90,14 @@ class Sync(BaseModel):
     paging_has_more_response_path: f.Path | None = Field(
         None, description="Where the answer says whether there are more pages; false ends the list."
     )
-    max_total: f.Total | None = Field(
-        None, description="Stop after this many records; for trying a sync out."
-    )
-    max_pages: int | None = Field(
-        None, ge=1, description="Stop after this many pages; nothing is deleted then."
-    )
+    max_total: f.Total | None = Field(None, description="Stop after this many records; for trying a sync out.")
+    max_pages: int | None = Field(None, ge=1, description="Stop after this many pages; nothing is deleted then.")
 
     # How the API is treated
     timeout: f.Seconds = Field(30.0, description="How long to wait for the API to answer, in seconds.")
     retries: int = Field(3, ge=0, le=100, description="How often a failed request is tried again.")
-    rate_limit: f.RateLimit | None = Field(
-        None, description="How many requests may be sent in how much time."
-    )
-    max_page_bytes: f.Bytes = Field(
-        100_000_000, description='The largest answer that is read, such as "100 MB".'
-    )
+    rate_limit: f.RateLimit | None = Field(None, description="How many requests may be sent in how much time.")
+    max_page_bytes: f.Bytes = Field(100_000_000, description='The largest answer that is read, such as "100 MB".')
     max_duration: f.Seconds | None = Field(
         None, description='The longest time one execution may take: seconds, or text such as "2 hours".'
     )
@@ -132,18 +114,14 @@ class Sync(BaseModel):
     )
     cron: f.Cron | None = Field(None, description="When it runs, as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
-    sync_type: Literal["full", "incremental"] = Field(
-        "full", description="Each execution reads the full list."
-    )
+    sync_type: Literal["full", "incremental"] = Field("full", description="Each execution reads the full list.")
     auto_start: bool = Field(True, description="Whether the sync starts on its own.")
     events: Literal["changed", "all"] = Field(
         "changed", description="Which executions Dagster is told of: those that changed rows, or all."
     )
 
     # The table
-    auto_mapping: bool = Field(
-        True, description="Whether records become rows of a table with a column a field."
-    )
+    auto_mapping: bool = Field(True, description="Whether records become rows of a table with a column a field.")
     mapped_table: f.Table | None = Field(None, description="The table; _nango_sync_[syncId] by default.")
     mapping: f.CustomMapping | None = Field(None, description="Columns that are chosen by hand.")
     transform: f.Function | None = Field(
@@ -156,9 +134,7 @@ class Sync(BaseModel):
     )
 
     # Which accounts it reads
-    integration: f.Integration | None = Field(
-        None, description="The integration whose connections are synced."
-    )
+    integration: f.Integration | None = Field(None, description="The integration whose connections are synced.")
     pizzly_provider_config_key: f.Integration | None = Field(None, description="The integration in Pizzly.")
     pizzly_connection_id: f.Connection | None = Field(None, description="The connection in Pizzly.")
 

@@ -1,0 +1,75 @@
+"""Where the fields of a sync stand in a file, and how what was found there is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nango_dagster.errors import Problem
+
+Place = tuple[str | int, ...]
+Found = tuple[Place, Problem]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where fields were read: a file, and the lines of the places in it."""
+
+    file: str | None = None
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    # The sync's own place in the file, and that of the defaults it shares.
+    prefixes: tuple[Place, ...] = ((),)
+
+    def line(self, place: Place) -> int | None:
+        """The line of a place, or of the nearest one around it."""
+        for length in range(len(place), -1, -1):
+            for prefix in self.prefixes:
+                found = self.lines.get((*prefix, *place[:length]))
+                if found is not None:
+                    return found
+        return None
+
+    def locate(self, problem: Problem, place: Place = ()) -> Problem:
+        """The problem with its file and line."""
+        return replace(problem, file=self.file, line=self.line(place))
+
+
+NOWHERE = Source()
+
+
+def dotted(place: Place) -> str:
+    """A place as people write it.
+
+    >>> dotted(("mapping", "columns", "id"))
+    'mapping.columns.id'
+    """
+    text = ""
+    for step in place:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return _printable(text)
+
+
+def shown(value: Any) -> str:
+    """A value as it may stand in a sentence."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None or isinstance(value, str | int | float):
+        return quoted(value)
+    return f"a {type(value).__name__}"
+
+
+def quoted(value: str | float | None) -> str:
+    """A plain value as JSON writes it, cut where it is long."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a huge number"
+    text = _printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _printable(text: str) -> str:
+    """Text that any terminal and log can take."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,113 @@
+"""`${...}` placeholders: the values of a sync's variables, put where its config names them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from nango_dagster.config import PLACEHOLDER
+from nango_dagster.errors import ConfigError, Problem
+from nango_dagster.paths import MISSING, dig
+
+
+def render(value: Any, variables: Mapping[str, Any]) -> Any:
+    """A value with the placeholders in all its texts replaced.
+
+    A text that is nothing but one placeholder becomes the variable's value, of whatever type;
+    `$${` is a plain `${`.
+
+    >>> render({"since": "${since}", "q": "id > ${last.id}, $${x}"}, {"since": 5, "last": {"id": 7}})
+    {'since': 5, 'q': 'id > 7, ${x}'}
+    """
+    if isinstance(value, str):
+        whole = PLACEHOLDER.fullmatch(value)
+        if whole and whole["name"] is not None:
+            return _variable(whole["name"], variables)
+        return render_text(value, variables)
+    if isinstance(value, Mapping):
+        return {key: render(item, variables) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [render(item, variables) for item in value]
+    return value
+
+
+def render_text(text: str, variables: Mapping[str, Any]) -> str:
+    """A text with its placeholders replaced by the variables' texts, as headers need them.
+
+    >>> render_text("Bearer ${env.TOKEN}", {"env.TOKEN": "t1"})
+    'Bearer t1'
+    """
+    return _replace(text, variables, lambda value, before: value)
+
+
+def render_url(url: str, variables: Mapping[str, Any]) -> str:
+    """A URL with its placeholders replaced; a value cannot leave its place in the path or the query.
+
+    A placeholder that begins the URL is a base URL and stays as it is.
+
+    >>> render_url("${env.API}/users/${user}", {"env.API": "http://localhost:80/v1", "user": "a/b"})
+    'http://localhost:80/v1/users/a%2Fb'
+    """
+    return _replace(url, variables, _quoted)
+
+
+def env_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that `${env.NAME}` reads, from the settings' `env`.
+
+    >>> env_variables({"TOKEN": "t1"})
+    {'env.TOKEN': 't1'}
+    """
+    return {f"env.{name}": value for name, value in env.items()}
+
+
+def _replace(text: str, variables: Mapping[str, Any], place: Callable[[str, str], str]) -> str:
+    """The text with each placeholder replaced; `place` fits a value to the text before it."""
+    return PLACEHOLDER.sub(
+        lambda match: (
+            "${" if match["name"] is None else place(_text(_variable(match["name"], variables)), text[: match.start()])
+        ),
+        text,
+    )
+
+
+def _quoted(value: str, before: str) -> str:
+    if not before:
+        return value
+    in_host = "://" in before and "/" not in before.partition("://")[2]
+    return quote(value, safe=":[]" if in_host else "")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _variable(name: str, variables: Mapping[str, Any]) -> Any:
+    try:
+        found = dig(variables, name)
+    except ConfigError:  # no path, so no name either
+        found = MISSING
+    if found is MISSING or found is None:
+        raise _unknown(name, variables)
+    return found
+
+
+def _unknown(name: str, variables: Mapping[str, Any]) -> ConfigError:
+    """Names the variables there are, the nearest first, but never their values."""
+    known = sorted(_names(variables))
+    near = difflib.get_close_matches(name, known, n=10, cutoff=0.6)
+    listed = list(dict.fromkeys([*near, *known]))[:10]
+    has = f"there are {', '.join(listed)}" if listed else "there are none"
+    setting = f"set NANGO_ENV_{name[4:]}; " if name.startswith("env.") else ""
+    sentence = f"${{{name}}} has no value; {setting}{has}."
+    return ConfigError.of(Problem(sentence, field=name, wanted=f"one of {', '.join(listed)}"))
+
+
+def _names(variables: Mapping[str, Any], before: str = "") -> Iterable[str]:
+    for name, value in variables.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{before}{name}.")
+        elif value is not None:
+            yield f"{before}{name}"
