@@ -89,6 +89,63 @@ def test_every_field_of_the_full_option_list_is_read() -> None:
     assert read.metadata == {"company_id": 123}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "url": "https://pokeapi.co/api/v2/pokemon",
+            "response_path": "results",
+            "paging_url_path": "next",
+            "unique_key": "name",
+            "mapped_table": "pokemons",
+            "frequency": "1 minute",
+        },
+        {
+            "url": "https://www.reddit.com/r/news/new.json",
+            "response_path": "data.children",
+            "paging_cursor_object_response_path": "data.name",
+            "paging_cursor_request_path": "after",
+            "max_total": 100,
+        },
+        {
+            "url": "https://slack.com/api/conversations.history",
+            "headers": {"authorization": "Bearer ${env.SLACK}"},
+            "query_params": {"channel": "C1"},
+            "response_path": "messages",
+            "paging_cursor_metadata_response_path": "response_metadata.next_cursor",
+            "paging_cursor_request_path": "cursor",
+        },
+        {
+            "url": "https://api.github.com/repos/o/r/stargazers",
+            "headers": {"Accept": "application/vnd.github.v3.star+json"},
+            "paging_header_link_rel": "next",
+            "unique_key": "id",
+            "metadata": {"github_org": "o", "github_repo": "r", "user_id": 123},
+            "mapped_table": "github_stargazers",
+            "friendly_name": "Github stargazers",
+        },
+        {
+            "url": "https://api.hubapi.com/crm/v3/objects/contacts/search",
+            "method": "POST",
+            "body": {"limit": 10, "properties": ["email"]},
+            "unique_key": "id",
+            "paging_cursor_metadata_response_path": "paging.next.after",
+            "paging_cursor_request_path": "after",
+        },
+        {
+            "url": "https://api.typeform.com/forms/x/responses",
+            "response_path": "items",
+            "paging_cursor_object_response_path": "token",
+            "paging_cursor_request_path": "before",
+        },
+    ],
+)
+def test_the_guides_real_world_examples_are_accepted(body: dict[str, Any]) -> None:
+    read = from_body(body)
+    for name in body.keys() - {"frequency"}:
+        assert getattr(read, name) == body[name]
+
+
 def test_auto_mapping_can_be_switched_off() -> None:
     assert sync(auto_mapping=False).auto_mapping is False
 
@@ -328,6 +385,14 @@ def test_an_error_never_shows_what_may_be_secret() -> None:
             sync(**fields)
         assert secret not in str(caught.value)
         assert secret not in repr(caught.value.problems)
+
+
+def test_the_repr_of_a_sync_shows_no_secret() -> None:
+    read = sync(
+        url="https://u:s3cr3t@h/x", headers={"A": "s3cr3t"}, query_params={"key": "s3cr3t"}, body={"p": "s3cr3t"}
+    )
+    assert "name='items'" in repr(read)
+    assert "s3cr3t" not in repr(read) + str(read)
 
 
 def test_a_posted_sync_cannot_name_code_of_this_machine() -> None:

@@ -40,14 +40,16 @@ class Sync(BaseModel):
     enabled: bool = Field(True, description="Whether the sync is loaded at all.")
     renamed_from: f.Name | None = Field(None, description="The name it had before, so that its rows are kept.")
 
-    # The request to the external API
+    # The request to the external API; it may hold secrets, which no repr shows
     url: f.Url = Field(
-        description="The endpoint's URL; a query in it is kept.", examples=["https://api.example.com/items"]
+        repr=False, description="The endpoint's URL; a query in it is kept.", examples=["https://api.example.com/items"]
     )
     method: f.Method = Field("GET", description="The HTTP method, in capitals or not.")
-    headers: f.Headers = Field({}, description="Headers that are sent with every request.")
-    query_params: f.QueryParams = Field({}, description="Query parameters that are sent with every request.")
-    body: f.Body | None = Field(None, description="A JSON body that is sent with every request.")
+    headers: f.Headers = Field({}, repr=False, description="Headers that are sent with every request.")
+    query_params: f.QueryParams = Field(
+        {}, repr=False, description="Query parameters that are sent with every request."
+    )
+    body: f.Body | None = Field(None, repr=False, description="A JSON body that is sent with every request.")
 
     # The records in the answer
     response_path: f.Path | None = Field(
