@@ -180,6 +180,11 @@ def test_problems_of_json_have_their_lines_too(tmp_path: Path) -> None:
     assert wrong(tmp_path, text, "items.json") == ["11: max_pages is 0; wanted a whole number of at least 1."]
 
 
+def test_a_problem_in_the_defaults_is_told_once(tmp_path: Path) -> None:
+    text = f"defaults: {{retries: many}}\nsyncs: {{one: {{url: '{URL}'}}, two: {{url: '{URL}'}}}}\n"
+    assert wrong(tmp_path, text) == ['1: retries is "many"; wanted a whole number from 0 to 100.']
+
+
 def test_a_problem_in_the_defaults_has_the_line_there(tmp_path: Path) -> None:
     text = f"defaults:\n  retries: many\nsyncs:\n  one:\n    url: {URL}\n    max_pages: 0\n"
     assert [sentence[:9] for sentence in wrong(tmp_path, text)] == ["2: retrie", "6: max_pa"]
@@ -224,7 +229,7 @@ def test_a_broken_yaml_file_is_answered_with_a_sentence(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{\n"url": 1,\n}', "3: this is no JSON: "),
+        ('{\n"url" 1\n}', "2: this is no JSON: Expecting ':' delimiter."),
         ('{"url": "x", "url": "y"}', "None: this JSON cannot be used: 'url' stands twice in one object."),
         ('{"url": NaN}', "None: this JSON cannot be used: NaN is no number in JSON."),
         ("[" * 100_000, "None: this JSON cannot be used: "),

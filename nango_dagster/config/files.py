@@ -104,7 +104,8 @@ def _read(path: Path, file: str) -> tuple[list[_Found], list[Problem]]:
                 problems += error.problems
     except ConfigError as error:
         problems += error.problems
-    return found, problems
+    # What is wrong in the defaults is wrong in every sync, and said once.
+    return found, list({(problem.line, problem.sentence): problem for problem in problems}.values())
 
 
 def _document(path: Path, file: str) -> Document:
