@@ -168,7 +168,7 @@ def list_jobs(
 def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, Job]:
     """The last job of each schedule of these syncs, or of all, that has had one."""
     of = schema.schedules.c
-    query = select(*_COLUMNS).join(schema.schedules, _of.id == _newest(schema.schedules))
+    query = select(*_COLUMNS).select_from(schema.schedules).join(_table, _of.id == _newest(schema.schedules))
     if sync_ids is not None:
         query = query.where(of.sync_id.in_(sync_ids))
     return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
