@@ -290,17 +290,18 @@ def _exact(value: Any) -> Any:
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-class _Field:
-    """A place in the records: what lies inside it, and the column it goes to."""
+class Place:
+    """A place in the records: what lies inside it, and the column it goes to (`at`, -1 for none)."""
 
-    __slots__ = ("at", "convert", "inside", "skipped", "steps")
+    __slots__ = ("at", "convert", "fractional", "inside", "skipped", "steps")
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
-        self.inside: dict[str | int, _Field] = {}
+        self.inside: dict[str | int, Place] = {}
         self.at = -1
         self.convert: Convert | None = None
         self.skipped = False
+        self.fractional = False  # numbers here have been seen that are no integers
 
 
 @dataclass
@@ -308,7 +309,7 @@ class Flat:
     """Flattened records: a row each, as wide as the table was, and the values that have no column yet."""
 
     rows: list[list[Any]]
-    homeless: list[tuple[int, _Field, Any]]  # the row, the place in the record, the value
+    homeless: list[tuple[int, Place, Any]]  # the row, the place in the record, the value
     misfits: Counter[str]
 
 
@@ -350,14 +351,15 @@ class Layout:
         self._max_row_bytes = max_row_bytes
         self._taken: dict[str, Column] = {}
         self._by_path: dict[str, int] = {}
-        self._root = _Field(())
+        self.root = Place(())
         self._fields = 0
+        self._fractions = 0
         self._constants = self.plan.constants()
-        self._declared: list[_Field] = []
+        self._declared: list[Place] = []
         for declared in self.plan.declared:
             self._field(declared.steps).skipped = True
-            holder = _Field(())
-            holder.inside[declared.path] = _Field((declared.path,))
+            holder = Place(())
+            holder.inside[declared.path] = Place((declared.path,))
             self._declared.append(holder)
 
     # what is known
@@ -376,14 +378,24 @@ class Layout:
         """The column of that name, if the table has it."""
         return self._taken.get(self._fold(name))
 
-    def _declared_field(self, path: str) -> _Field | None:
+    @property
+    def constants(self) -> dict[str, tuple[int, Any]]:
+        """The metadata by name: its column, -1 for none, and its value."""
+        return {name: (self._field((name,)).at, value) for name, value in self._constants.items()}
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Changes whenever the layout does."""
+        return len(self.columns), self._fields, self._fractions
+
+    def _declared_field(self, path: str) -> Place | None:
         return next((holder.inside[path] for holder in self._declared if path in holder.inside), None)
 
-    def _field(self, steps: Steps) -> _Field:
-        here = self._root
+    def _field(self, steps: Steps) -> Place:
+        here = self.root
         for depth, step in enumerate(steps):
             if step not in here.inside:
-                here.inside[step] = _Field(steps[: depth + 1])
+                here.inside[step] = Place(steps[: depth + 1])
                 self._fields += 1
             here = here.inside[step]
         return here
@@ -401,7 +413,7 @@ class Layout:
                 self._place_declared(whole, flat)
             if self._constants:
                 whole = {**whole, **self._constants}
-            self._place(whole.items(), self._root, flat)
+            self._place(whole.items(), self.root, flat)
         return flat
 
     def _place_declared(self, record: Any, flat: Flat) -> None:
@@ -412,15 +424,13 @@ class Layout:
             if value is not None and value is not MISSING:
                 self._place([(declared.path, value)], place, flat)
 
-    def _place(self, items: Iterable[tuple[Any, Any]], here: _Field, flat: Flat) -> None:
+    def _place(self, items: Iterable[tuple[Any, Any]], here: Place, flat: Flat) -> None:
         """Put the values inside one object or list where they belong; the innermost loop of a sync's first load."""
         inside = here.inside
         row = flat.rows[-1]
         for key, value in items:
-            if value is None:
-                continue
-            place = inside.get(key) or self._new_field(here, key, flat)
-            if place is None:
+            place = inside.get(key) or self._new_field(here, key, value, flat)
+            if place is None or value is None:
                 continue
             kind = value.__class__
             if kind is dict:
@@ -428,6 +438,8 @@ class Layout:
             elif kind is list:
                 self._place(enumerate(value), place, flat)
             elif place.convert is not None:
+                if kind is Decimal:
+                    self._saw_fraction(place)
                 try:
                     row[place.at] = place.convert(value)
                 except Misfit:
@@ -435,10 +447,16 @@ class Layout:
             elif not place.skipped:
                 flat.homeless.append((len(flat.rows) - 1, place, value))
 
-    def _new_field(self, here: _Field, key: str | int, flat: Flat) -> _Field | None:
+    def _saw_fraction(self, place: Place) -> None:
+        if not place.fractional:
+            place.fractional = True
+            self._fractions += 1
+
+    def _new_field(self, here: Place, key: str | int, value: Any, flat: Flat) -> Place | None:
         if self._fields < 4 * MAX_COLUMNS:
             return self._field((*here.steps, key))
-        flat.misfits[path_text((*here.steps, key))] += 1  # a field per record would fill the memory
+        if value is not None:
+            flat.misfits[path_text((*here.steps, key))] += 1  # a field per record would fill the memory
         return None
 
     def new_columns(self, flat: Flat) -> list[Column]:
@@ -486,6 +504,8 @@ class Layout:
                 if self.plan.extra != "ignore":
                     misfits[path_text(place.steps)] += 1
                 continue
+            if value.__class__ is Decimal:
+                self._saw_fraction(place)
             try:
                 flat.rows[number][place.at] = place.convert(value)
             except Misfit:

@@ -175,6 +175,7 @@ class _Execution:
                 self._writer.close()
 
     def _run(self) -> Outcome:
+        error: Exception | None
         try:
             error = self._do()
         except LeaseLost as lost:
@@ -262,8 +263,8 @@ class _Execution:
             self._count_rejected(page, writer)
             writer.add(page.records)
             self._report(self._progress(fetch))
-            if error := self._too_long():
-                return error
+            if too_long := self._too_long():
+                return too_long
 
     def _count_rejected(self, page: Page, writer: Writer) -> None:
         for rejected in page.rejected:
@@ -288,7 +289,7 @@ class _Execution:
             return False
         return stop.complete or (stop.reason == "max_total" and self._sync.mode == "overwrite")
 
-    # --- the end -------------------------------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------------
 
     def _end(self, status: str, error: Exception | None) -> Outcome:
         """The last changes, the job's end and the claim's release, in one transaction."""

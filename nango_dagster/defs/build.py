@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dagster import Definitions
@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..settings import Settings
 from . import names
 from .assets import build_asset, build_job, build_source
+from .dispatch import build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
 from .resource import NangoResource
 from .schedules import build_schedule
@@ -31,15 +32,16 @@ def build_definitions(
 
     >>> definitions = build_definitions([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")])
     >>> [job.name for job in definitions.jobs]
-    ['pokemon_job']
+    ['pokemon_job', 'nango_dispatch']
     """
     settings = settings or Settings.from_env()
     nango = NangoResource(settings)
     kind = "sqlite" if settings.db_url.startswith("sqlite") else "postgresql"
-    syncs = [sync for sync in _syncs(configs, settings) if sync.enabled]
+    syncs = _distinct(sync for sync in _syncs(configs, settings) if sync.enabled)
     return Definitions(
         assets=[asset for sync in syncs for asset in (build_asset(sync, kind), build_source(sync))],
-        jobs=[build_job(sync) for sync in syncs],
+        jobs=[*(build_job(sync) for sync in syncs), build_dispatch_job()],
+        sensors=[build_sensor()],
         schedules=[build_schedule(sync) for sync in syncs],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
@@ -57,3 +59,13 @@ def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> S
     for error in found.errors:
         log.error("%s", error)
     return found.syncs
+
+
+def _distinct(syncs: Iterable[Sync]) -> list[Sync]:
+    """The syncs that Dagster can tell apart: its names know no difference between `a-b` and `a_b`."""
+    found: dict[str, Sync] = {}
+    for sync in syncs:
+        other = found.setdefault(names.python_name(sync), sync)
+        if other is not sync:
+            log.error("sync %s is left out: Dagster cannot tell its name from that of %s.", sync.name, other.name)
+    return list(found.values())

@@ -1,0 +1,271 @@
+"""A record that looks like the ones before becomes a row without a Python loop over its values.
+
+Most records of a list have the same shape. So once a table's layout is known, records are decoded by a type made for
+that layout: each value straight into its column's type, unknown fields and other types refused. What is refused goes
+the general way (mapping.Layout), record by record, and a test holds both ways to the same rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from .mapping import MAX_ROW_BYTES, TO_POSTGRESQL, TO_SQLITE, Column, Layout, Misfit, Place, Type
+from .records import decode
+
+MOST_COLUMNS = MAX_ROW_BYTES // 26
+"""Up to so many columns, the widest row still fits a page of the database."""
+MOST_PLACES = 2000
+
+_NUL = b"\\u0000"
+_MOST_DIGITS = 100
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Makes rows of records for one state of one layout.
+
+    >>> layout = Layout(TO_SQLITE)
+    >>> layout.add([Column("id", Type.NUMBER, "id"), Column("user_login", Type.STRING, "user.login")])
+    >>> rows = shortcut_of(layout, csv=False)
+    >>> rows([b'{"id": 7, "user": {"login": "ann"}}', b'{"id": "seven"}', b'{"id": 8, "new": 1}'])
+    [[7, 'ann'], None, None]
+    """
+
+    columns: tuple[Column, ...]
+    """In the order that rows have them."""
+    _many: Callable[[bytes], Any]
+    _one: Callable[[bytes], Any]
+    _shape: _Shape
+    _converted: tuple[tuple[int, Callable[[Any], Any]], ...]
+    _constants: tuple[Any, ...]
+    _csv: bool
+
+    def __call__(self, texts: Sequence[bytes]) -> list[Any]:
+        """A row each: a line of CSV for PostgreSQL, values for SQLite, None where the general way must look."""
+        return [self._row(value) for value in self._decoded(texts)]
+
+    def _decoded(self, texts: Sequence[bytes]) -> list[Any]:
+        try:
+            together = b"[" + b",".join(texts) + b"]"
+            if _NUL not in together:
+                found: list[Any] = self._many(together)
+                return found
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        return [self._one_decoded(text) for text in texts]
+
+    def _one_decoded(self, text: bytes) -> Any:
+        try:
+            return None if _NUL in text else self._one(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def _row(self, value: Any) -> Any:
+        if value is None:
+            return None
+        row = _values(value, self._shape)
+        try:
+            for at, convert in self._converted:
+                if row[at] is not None:
+                    row[at] = convert(row[at])
+            row += self._constants
+            return as_csv(row) if self._csv else row
+        except Misfit:
+            return None
+
+
+def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
+    """The shortcut for the layout as it is now; None where every record needs the general way."""
+    columns, places, _ = layout.state
+    if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
+        return None
+    constants = layout.constants
+    shape = _shape_of(layout, layout.root, constants) if 0 < columns <= MOST_COLUMNS else None
+    if shape is None:
+        return None
+    order = shape.order()
+    fixed = [(layout.columns[at], value) for at, value in constants.values() if at >= 0]
+    converters = _TO_CSV if csv else _TO_VALUE
+    kinds = [_kind(layout, place) for place in order]
+    return Shortcut(
+        columns=(*(layout.columns[place.at] for place in order), *(column for column, _ in fixed)),
+        _many=msgspec.json.Decoder(list[shape.struct]).decode,  # type: ignore[name-defined]
+        _one=msgspec.json.Decoder(shape.struct).decode,
+        _shape=shape,
+        _converted=tuple((at, converters[kind]) for at, kind in enumerate(kinds) if kind in converters),
+        _constants=tuple(value if column.type is _type_of(value) else None for column, value in fixed),
+        _csv=csv,
+    )
+
+
+def _type_of(value: Any) -> Type:
+    return Type.BOOLEAN if isinstance(value, bool) else Type.STRING if isinstance(value, str) else Type.NUMBER
+
+
+# --- the shape of a record ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """An object or list inside the records: which of its fields are columns, and which lie deeper."""
+
+    struct: Any
+    leaves: tuple[tuple[int, Place], ...]  # by their position in the struct
+    nested: tuple[tuple[int, _Shape], ...]
+    nothing: list[None]
+
+    def order(self) -> list[Place]:
+        """The places in the order that `_values` gives their values."""
+        return [*(place for _, place in self.leaves), *(place for _, inner in self.nested for place in inner.order())]
+
+
+class _Empty(msgspec.Struct, forbid_unknown_fields=True):
+    """An object without fields."""
+
+
+_NOTHING = None | _Empty | list[None]
+_FRACTION = "fraction"  # a number column that holds more than integers
+_TYPES: dict[Type | str, Any] = {
+    Type.BOOLEAN: bool | None,
+    Type.NUMBER: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None,
+    Type.STRING: str | None,
+    Type.TIMESTAMP: str | None,
+    _FRACTION: msgspec.Raw,
+}
+
+
+def _kind(layout: Layout, place: Place) -> Type | str:
+    found = layout.columns[place.at].type
+    return _FRACTION if found is Type.NUMBER and place.fractional else found
+
+
+def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _Shape | None:
+    """The shape of what lies inside a place; None where a value at one time is an object or list at another."""
+    steps = _steps(place)
+    if steps is None:
+        return None
+    types: list[Any] = []
+    leaves: list[tuple[int, Place]] = []
+    nested: list[tuple[int, _Shape]] = []
+    for at, step in enumerate(steps):
+        inner = place.inside.get(step)
+        if step in skipped:
+            types.append(msgspec.Raw)
+        elif inner is None or (inner.at < 0 and not inner.inside):
+            types.append(_NOTHING)
+        elif not inner.inside:
+            types.append(_TYPES[_kind(layout, inner)])
+            leaves.append((at, inner))
+        else:
+            shape = _shape_of(layout, inner) if inner.at < 0 else None
+            if shape is None:
+                return None
+            types.append(shape.struct | None)
+            nested.append((at, shape))
+    width = len(leaves) + sum(len(shape.nothing) for _, shape in nested)
+    return _Shape(_struct(steps, types), tuple(leaves), tuple(nested), [None] * width)
+
+
+def _steps(place: Place) -> list[Any] | None:
+    """The keys, or the indexes from 0 on, that lie inside a place; None for both."""
+    indexes = [step for step in place.inside if isinstance(step, int)]
+    if not indexes:
+        return list(place.inside)
+    return list(range(max(indexes) + 1)) if len(indexes) == len(place.inside) else None
+
+
+def _struct(steps: Sequence[Any], types: Sequence[Any]) -> Any:
+    """A type that decodes exactly these fields, by name or by position, and refuses others."""
+    names = [f"f{at}" for at in range(len(steps))]
+    is_list = any(isinstance(step, int) for step in steps)
+    return msgspec.defstruct(
+        "Shape",
+        [(name, type_, None) for name, type_ in zip(names, types, strict=True)],
+        rename=None if is_list else dict(zip(names, steps, strict=True)),
+        array_like=is_list,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+def _values(value: Any, shape: _Shape) -> list[Any]:
+    """The values of a record's columns, None where there is nothing."""
+    parts = msgspec.structs.astuple(value)
+    found = [parts[at] for at, _ in shape.leaves]
+    for at, inner in shape.nested:
+        part = parts[at]
+        found += inner.nothing if part is None else _values(part, inner)
+    return found
+
+
+# --- values to what the database reads ------------------------------------------------------------------------------
+
+
+def _csv_fraction(token: Any) -> Any:
+    """A number's own text; PostgreSQL keeps all of its digits."""
+    text = bytes(token)
+    if text == b"null":
+        return None
+    if text[:1] not in b"-0123456789" or len(text) > _MOST_DIGITS:
+        raise Misfit
+    return token
+
+
+def _sqlite_fraction(token: Any) -> Any:
+    text = bytes(token)
+    if text == b"null":
+        return None
+    if text[:1] not in b"-0123456789":
+        raise Misfit
+    return TO_SQLITE[Type.NUMBER](decode(text))
+
+
+# The most common spelling, every day of it a real one; others, and a 29th of February, take a little longer.
+_UTC_SECONDS = re.compile(
+    r"(?!0000)\d{4}-"
+    r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
+    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ",
+    re.ASCII,
+).fullmatch
+
+
+def _csv_timestamp(text: str) -> Any:
+    return text if _UTC_SECONDS(text) else TO_POSTGRESQL[Type.TIMESTAMP](text)
+
+
+def _sqlite_timestamp(text: str) -> Any:
+    if _UTC_SECONDS(text):
+        return f"{text[:10]} {text[11:19]}.000000+00:00"
+    return TO_SQLITE[Type.TIMESTAMP](text)
+
+
+_TO_CSV: dict[Type | str, Callable[[Any], Any]] = {Type.TIMESTAMP: _csv_timestamp, _FRACTION: _csv_fraction}
+_TO_VALUE: dict[Type | str, Callable[[Any], Any]] = {Type.TIMESTAMP: _sqlite_timestamp, _FRACTION: _sqlite_fraction}
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_ESCAPE = re.compile(rb"\\(.)")
+_WRITTEN = {b'"': b'\\"', b"\\": b"\\\\", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
+
+
+def as_csv(row: Sequence[Any]) -> bytes:
+    """A row as COPY reads it with `FORMAT csv, NULL 'null', ESCAPE '\\'`: a list's JSON without its brackets.
+
+    >>> as_csv([1, None, True, 'say "hi"', "a\\nb"])
+    b'1,null,true,"say \\\\"hi\\\\"","a\\nb"'
+
+    Raises Misfit for control characters that JSON writes as numbers.
+    """
+    text: bytes = _encode(row)[1:-1]
+    return _ESCAPE.sub(_written, text) if b"\\" in text else text
+
+
+def _written(escape: re.Match[bytes]) -> bytes:
+    try:
+        return _WRITTEN[escape[1]]
+    except KeyError:
+        raise Misfit from None
