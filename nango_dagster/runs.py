@@ -13,11 +13,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import Sync
-from .errors import Cancelled, ConfigError, Incomplete, LeaseLost, NangoError, Refused, StoreUnavailable
+from .errors import Cancelled, ConfigError, Incomplete, LeaseLost, Refused, StoreUnavailable
 from .fetch import Fetch, Page
 from .mapping import Column
 from .settings import Settings
@@ -25,7 +25,7 @@ from .store import Connection, Database, datasets, jobs, queue, tables
 from .store.datasets import Dataset
 from .store.jobs import Counts
 from .store.overwrite import Overwrite
-from .store.queue import Claim, Worker
+from .store.queue import Claim, Holder, Worker
 from .store.syncs import SyncRow
 from .store.tables import MappedTable
 from .store.tally import Writer
@@ -34,6 +34,8 @@ from .store.upsert import Upsert
 log = logging.getLogger(__name__)
 
 BASE = "base"
+CANCEL_SECONDS = 2  # so often an execution asks whether somebody wants it to stop
+_CLAIMING_SECONDS = 5  # another run's claim is not told of before it is committed
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,21 @@ def claimed(
     queue.reap(database)
     stopping = threading.Event()
     with _working(database, row.id, run_id, stopping) as worker:
-        claims = queue.claim(database, worker, limit=1, slot=None, only=[names], force=True)
-        if not claims:
-            raise Refused(_held_sentence(database, row, *names))
-        yield Pull(database, settings, row, claims[0], run_id, stopping, wishes or Wishes())
+        claim = _claim(database, worker, row, *names)
+        yield Pull(database, settings, row, claim, run_id, stopping, wishes or Wishes())
+
+
+def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str, variant: str) -> Claim:
+    """The claim. Raises Refused with the name of the run that has it, which may be committing its own right now."""
+    deadline = time.monotonic() + _CLAIMING_SECONDS
+    while True:
+        claims = queue.claim(database, worker, limit=1, slot=None, only=[(connection_id, variant)], force=True)
+        if claims:
+            return claims[0]
+        holder = queue.holder(database, row.id, connection_id, variant)
+        if holder is not None or time.monotonic() > deadline:
+            raise Refused(_held_sentence(row, connection_id, variant, holder))
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -139,8 +152,7 @@ def _working(database: Database, sync_id: int, run_id: str | None, stopping: thr
         queue.end_worker(database, worker)
 
 
-def _held_sentence(database: Database, row: SyncRow, connection_id: str, variant: str) -> str:
-    holder = queue.holder(database, row.id, connection_id, variant)
+def _held_sentence(row: SyncRow, connection_id: str, variant: str, holder: Holder | None) -> str:
     name = connection_id if variant == BASE else f"{connection_id}|{variant}"
     if holder is None:
         return f"{row.sync.display_name}: {name} is being synced by another run; nothing was done."
@@ -159,6 +171,8 @@ class _Execution:
         self._sync = _as_wished(pull.row.sync, pull.wishes)
         self._report = report
         self._began = time.monotonic()
+        self._cancelled = False
+        self._ask_at = 0.0
         self._job_id = 0
         self._fetch: Fetch | None = None
         self._writer: Writer | None = None
@@ -167,7 +181,10 @@ class _Execution:
 
     def run(self) -> Outcome:
         """Do it; a failure of anything but the database itself ends as a failed job."""
-        self._job_id = self._database.transact(self._begin)
+        try:
+            self._job_id = self._database.transact(self._begin)
+        except LeaseLost as lost:
+            return self._outcome("lost", str(lost))
         try:
             return self._run()
         finally:
@@ -175,20 +192,20 @@ class _Execution:
                 self._writer.close()
 
     def _run(self) -> Outcome:
-        error: Exception | None
         try:
-            error = self._do()
+            return self._end(self._do())
         except LeaseLost as lost:
             return self._outcome("lost", str(lost))
         except StoreUnavailable:
             raise  # nothing can be recorded now; the reaper will, once the database is back
         except Exception as failure:
-            error = failure
+            return self._end(failure)
         except BaseException as interrupt:  # SIGTERM, Ctrl-C, Dagster's own
-            self._end("cancelled", Cancelled(f"interrupted by {type(interrupt).__name__}."))
+            try:
+                self._end(Cancelled(f"interrupted by {type(interrupt).__name__}."))
+            except Exception as error:
+                log.warning("%s: the end of the job could not be noted: %s", self._sync.display_name, error)
             raise
-        status = "cancelled" if isinstance(error, Cancelled) else "failed" if error else "succeeded"
-        return self._end(status, error)
 
     def _begin(self, connection: Connection) -> int:
         self._guard(connection)
@@ -200,6 +217,23 @@ class _Execution:
         claim = self._claim
         queue.lock_dataset(connection, self._database, claim.sync_id, claim.connection_id, claim.variant)
         queue.check(connection, self._database, claim)
+
+    def _guard_or_stop(self, connection: Connection) -> None:
+        """The same where an execution can stop between two transactions though it fetches nothing."""
+        if self._is_stopped():
+            raise Cancelled
+        self._guard(connection)
+
+    def _is_stopped(self) -> bool:
+        """Whether the run is to stop, or somebody asked this execution to; the store is asked now and then."""
+        if not self._cancelled and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + CANCEL_SECONDS
+            try:
+                self._cancelled = queue.is_cancelled(self._database, self._claim)
+            except Exception as error:
+                # It is asked from the thread that fetches; whoever writes next finds out what is wrong.
+                log.debug("%s: is it cancelled? %s", self._sync.display_name, error)
+        return self._cancelled or self._pull.stopping.is_set()
 
     def _do(self) -> Exception | None:
         """Map what has to be mapped anew, pull, write; the error that ended the pull early, if one did."""
@@ -213,7 +247,7 @@ class _Execution:
         make = Upsert if self._sync.mode == "upsert" else Overwrite
         self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
         with self._open_fetch() as self._fetch:
-            error = self._copy(self._fetch, self._writer)
+            error = self._copy(self._fetch, self._writer) or self._is_half()
         self._writer.settle(complete=error is None and self._is_complete())
         return error
 
@@ -229,16 +263,22 @@ class _Execution:
         transform = load_function(self._sync.transform) if self._sync.transform else None
         table = tables.open_table(self._database, self._row.id, self._sync, transform)
         if table is None:
-            if dataset.mapping_version is not None:
-                self._database.transact(lambda connection: datasets.mapped(connection, dataset.id, None))
+            if dataset.mapped_table is not None:
+                self._database.transact(self._unmap)
             return None
         with self._database.connect() as connection:
             now = datasets.read(connection, dataset.id)
         if now.mapping_version != table.version:
-            count = tables.rebuild(self._database, table, now, self._guard)
+            count = tables.rebuild(self._database, table, now, self._guard_or_stop)
             if count:
                 log.info("%s: mapped %s records again into %s.", self._sync.display_name, f"{count:,}", table.name)
         return table
+
+    def _unmap(self, connection: Connection) -> None:
+        """Rows of a table that is mapped no more stay as they are, to be made anew or taken out one day."""
+        self._guard(connection)
+        assert self._dataset is not None and self._dataset.mapped_table is not None
+        datasets.mapped(connection, self._dataset.id, datasets.stale(self._dataset.mapped_table))
 
     def _open_fetch(self) -> Fetch:
         env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
@@ -246,7 +286,7 @@ class _Execution:
         return Fetch(
             self._sync,
             credentials=lambda fresh: env,
-            cancelled=self._pull.stopping.is_set,
+            cancelled=self._is_stopped,
             reach="anywhere" if anywhere else "public",
         )
 
@@ -256,7 +296,7 @@ class _Execution:
         while True:
             try:
                 page = next(pages, None)
-            except NangoError as error:
+            except Exception as error:
                 return error
             if page is None:
                 return None
@@ -289,36 +329,50 @@ class _Execution:
             return False
         return stop.complete or (stop.reason == "max_total" and self._sync.mode == "overwrite")
 
+    def _is_half(self) -> Exception | None:
+        """What is wrong with an overwrite that would have to replace all rows by a part of the list."""
+        if self._sync.mode == "upsert" or self._is_complete():
+            return None
+        return Incomplete(
+            f"{self._sync.display_name}: the list was not read to its end ({self._stop_reason()}), and without a "
+            "unique_key only a whole list can replace the rows there are; they were kept."
+        )
+
     # --- the end ---------------------------------------------------------------------------------------
 
-    def _end(self, status: str, error: Exception | None) -> Outcome:
+    def _end(self, error: Exception | None) -> Outcome:
         """The last changes, the job's end and the claim's release, in one transaction."""
-        stack = "".join(traceback.format_exception(error)) if error else None
-
-        def end(connection: Connection) -> None:
-            self._guard(connection)
-            if self._writer is not None and status == "succeeded":
-                self._writer.finish(connection)
-            if self._table is not None and self._table.incomplete and self._dataset is not None:
-                datasets.mapped(connection, self._dataset.id, None)
-            jobs.finish(
-                connection,
-                self._database,
-                self._job_id,
-                status=status,
-                counts=self._counts(),
-                stop_reason=self._stop_reason(),
-                warnings=self._warnings(),
-                error=str(error) if error else None,
-                stack=stack,
-            )
-            queue.release(connection, self._database, self._claim, succeeded=status == "succeeded")
-
+        status = "cancelled" if isinstance(error, Cancelled) else "failed" if error else "succeeded"
+        before = replace(self._writer.tally) if self._writer else None
         try:
-            self._database.transact(end)
+            self._database.transact(lambda connection: self._finish(connection, status, error))
         except LeaseLost as lost:
             return self._outcome("lost", str(lost))
+        except BaseException:
+            if self._writer is not None and before is not None:
+                self._writer.tally = before  # the last changes were rolled back
+            raise
         return self._outcome(status, str(error) if error else None)
+
+    def _finish(self, connection: Connection, status: str, error: Exception | None) -> None:
+        self._guard(connection)
+        if self._writer is not None and status == "succeeded":
+            self._writer.finish(connection)
+        if self._table is not None and self._table.incomplete and self._dataset is not None:
+            datasets.mapped(connection, self._dataset.id, datasets.stale(self._table.name))
+        jobs.finish(
+            connection,
+            self._database,
+            self._job_id,
+            status=status,
+            counts=self._counts(),
+            stop_reason=self._stop_reason(),
+            warnings=self._warnings(),
+            error=str(error) if error else None,
+            stack="".join(traceback.format_exception(error)) if error else None,
+        )
+        succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
+        queue.release(connection, self._database, self._claim, succeeded=succeeded)
 
     def _counts(self) -> Counts:
         fetch, tally = self._fetch, self._writer.tally if self._writer else None

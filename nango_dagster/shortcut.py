@@ -85,6 +85,8 @@ def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
     if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
         return None
     constants = layout.constants
+    if any(at < 0 for at, _ in constants.values()):  # the general way makes their columns
+        return None
     shape = _shape_of(layout, layout.root, constants) if 0 < columns <= MOST_COLUMNS else None
     if shape is None:
         return None

@@ -29,6 +29,11 @@ class Dataset:
     last_modified_at: datetime | None
     mapping_version: str | None
 
+    @property
+    def mapped_table(self) -> str | None:
+        """The mapped table that has rows of it, if one has."""
+        return (self.mapping_version or "").rpartition("#")[0] or None
+
 
 _table = schema.datasets
 _read = select(
@@ -90,9 +95,14 @@ def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: 
     )
 
 
-def mapped(connection: Connection, dataset_id: int, version: str | None) -> None:
-    """Note which mapping the dataset's rows in the mapped table follow; None asks for a rebuild."""
+def mapped(connection: Connection, dataset_id: int, version: str) -> None:
+    """Note which mapping the dataset's rows in the mapped table follow."""
     connection.execute(update(_table).where(_table.c.id == dataset_id).values(mapping_version=version))
+
+
+def stale(table: str) -> str:
+    """The mapping version of rows that are in that table and have to be made again."""
+    return f"{table}#"
 
 
 def empty(connection: Connection, dataset_id: int) -> None:
