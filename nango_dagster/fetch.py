@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from itertools import count
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
@@ -284,7 +283,7 @@ class _Guard:
     def __init__(self, error: Callable[[type[NangoError], Request, str], NangoError]) -> None:
         self._error = error
         self._been: set[str] = set()
-        self._last = b""
+        self._last: list[Record] = []
         self._times = 1
 
     def before(self, request: Request) -> None:
@@ -304,9 +303,8 @@ class _Guard:
 
     def _is_stuck(self, page: Answer) -> bool:
         found = page.envelope.records
-        digest = blake2b(b"\n".join(found), digest_size=16).digest()
-        self._times = self._times + 1 if digest == self._last else 1
-        self._last = digest
+        self._times = self._times + 1 if found == self._last else 1
+        self._last = found
         if self._times < SAME_AGAIN or not found:
             return False
         return self._times >= SAME_AGAIN_IF_ALIKE or any(record != found[0] for record in found)

@@ -68,14 +68,13 @@ _items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def read(body: bytes, response_path: str | None) -> Envelope:
     """Cut `body` into records: the list at `response_path`, else a list at the root, else the one at "results".
 
-    Raises ApiError when there is no JSON, or nothing at the path.
+    A record's own text is not looked into: whether it is valid UTF-8 is found out by who decodes it. Raises ApiError
+    when there is no JSON, or nothing at the path.
     """
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if body[:1] not in (b"{", b"["):
         raise ApiError(_no_json(body))
     try:
-        if not body.isascii():
-            body.decode()
         fields: dict[str, msgspec.Raw] = _fields_of(body) if body[:1] == b"{" else {}
         return _envelope(_descend(body, fields, response_path, _fields_of), fields)
     except (msgspec.DecodeError, UnicodeDecodeError):

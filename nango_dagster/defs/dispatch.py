@@ -120,9 +120,7 @@ def build_dispatch_job() -> JobDefinition:
     return nango_dispatch
 
 
-def _outcomes(
-    nango: NangoResource, rows: list[SyncRow], run_id: str
-) -> Iterator[tuple[SyncRow, Future[runs.Outcome]]]:
+def _outcomes(nango: NangoResource, rows: list[SyncRow], run_id: str) -> Iterator[tuple[SyncRow, Future[runs.Outcome]]]:
     """What came of each, in the order they end."""
 
     def execute(row: SyncRow) -> runs.Outcome:

@@ -7,40 +7,42 @@ keys up, so that no row can be in the way. SQLite takes them by executemany.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Text, cast, select
 
+from . import schema
 from .database import Database
 from .types import SQLITE_TIME
 
 SQLITE_PARAMETERS = 500  # names in one IN (...); few enough to stay a cached statement
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END = b"\xff\xff"
+_length = struct.Struct("!i").pack
 _POSTGRESQL_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _RAW_COLUMNS = "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
 
+# The JSON as it was stored; PostgreSQL's driver would decode it.
+DATA_TEXT = cast(schema.raw.c.data, Text).label("data")
 
-@dataclass(frozen=True)
-class Known:
+
+class Known(NamedTuple):
     """What the store knows of a record: enough to tell whether it changed."""
 
     byte_hash: bytes
-    content_hash: bytes
+    content_hash: bytes | None  # not known before a record's bytes first change
     deleted: bool
 
 
-@dataclass(frozen=True)
-class RawRow:
+class RawRow(NamedTuple):
     """A record on its way into `_nango_raw`."""
 
     external_id: str
     byte_hash: bytes
-    content_hash: bytes
+    content_hash: bytes | None
     data: bytes
 
 
@@ -69,6 +71,37 @@ def lookup(connection: Connection, database: Database, dataset_id: int, keys: Se
         rows = driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
         known.update((row[0], Known(row[1], row[2], bool(row[3]))) for row in rows)
     return known
+
+
+def differing(
+    connection: Connection, database: Database, dataset_id: int, hashes: Mapping[str, bytes]
+) -> dict[str, Known | None]:
+    """Of records with these byte hashes: those that are not stored like that, and what is; None for nothing."""
+    if database.is_postgresql:
+        rows = (
+            driver(connection)
+            .cursor(binary=True)
+            .execute(
+                "SELECT n.key, r.byte_hash, r.content_hash, r.deleted_at IS NOT NULL "
+                "FROM unnest(%s::text[], %s::bytea[]) AS n (key, hash) "
+                "LEFT JOIN _nango_raw r ON r.dataset_id = %s AND r.external_id = n.key "
+                "WHERE r.byte_hash IS DISTINCT FROM n.hash OR r.deleted_at IS NOT NULL",
+                (list(hashes), list(hashes.values()), dataset_id),
+            )
+            .fetchall()
+        )
+        return {key: None if old is None else Known(old, content, deleted) for key, old, content, deleted in rows}
+    left: dict[str, Known | None] = dict.fromkeys(hashes)
+    query = "SELECT external_id, byte_hash, content_hash, deleted_at FROM _nango_raw WHERE dataset_id = "
+    for piece in in_pieces(list(hashes)):
+        marks = ",".join("?" * len(piece))
+        rows = driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
+        for key, byte_hash, content_hash, deleted_at in rows:
+            if deleted_at is None and byte_hash == hashes[key]:
+                del left[key]
+            else:
+                left[key] = Known(byte_hash, content_hash, deleted_at is not None)
+    return left
 
 
 def put_raw(
@@ -129,26 +162,17 @@ def _copy_raw(
 ) -> None:
     now = _microseconds(moment)
     out = bytearray(_COPY_HEAD)
+    start = struct.pack("!hiqi", 8, 8, dataset_id, 0)[:-4]
+    middle = struct.pack("!iqi", 8, sync_id, 16)
+    nothing = struct.pack("!i", -1)
+    times = struct.pack("!iqiq", 8, now, 8, now)
     for row in rows:
         key = row.external_id.encode()
-        seen = _microseconds(first_seen[row.external_id]) if row.external_id in first_seen else now
-        out += struct.pack("!hiqi", 8, 8, dataset_id, len(key))
-        out += key
-        out += struct.pack(
-            "!iqi16si16siqiqi",
-            8,
-            sync_id,
-            16,
-            row.byte_hash,
-            16,
-            row.content_hash,
-            8,
-            seen,
-            8,
-            now,
-            len(row.data),
-        )
-        out += row.data
+        out += start + _length(len(key)) + key + middle + row.byte_hash
+        out += nothing if row.content_hash is None else b"\x00\x00\x00\x10" + row.content_hash
+        seen = first_seen.get(row.external_id) if first_seen else None
+        out += times if seen is None else struct.pack("!iqiq", 8, _microseconds(seen), 8, now)
+        out += _length(len(row.data)) + row.data
     out += _COPY_END
     with driver(connection).cursor().copy(f"COPY _nango_raw ({_RAW_COLUMNS}) FROM STDIN (FORMAT binary)") as copy:
         copy.write(out)
@@ -159,19 +183,20 @@ def _microseconds(moment: datetime) -> int:
 
 
 def refresh_hashes(
-    connection: Connection, database: Database, dataset_id: int, hashes: Sequence[tuple[str, bytes]]
+    connection: Connection, database: Database, dataset_id: int, hashes: Sequence[tuple[str, bytes, bytes]]
 ) -> None:
-    """Records whose text changed but not their content: remember the new text's hash, nothing else."""
+    """Records whose text changed but not their content: remember the new text's hash and the content's, no more."""
     if database.is_postgresql:
         driver(connection).execute(
-            "UPDATE _nango_raw r SET byte_hash = n.hash FROM unnest(%s::text[], %s::bytea[]) AS n (key, hash) "
+            "UPDATE _nango_raw r SET byte_hash = n.byte_hash, content_hash = n.content_hash "
+            "FROM unnest(%s::text[], %s::bytea[], %s::bytea[]) AS n (key, byte_hash, content_hash) "
             "WHERE r.dataset_id = %s AND r.external_id = n.key",
-            ([key for key, _ in hashes], [hash_ for _, hash_ in hashes], dataset_id),
+            (*map(list, zip(*hashes, strict=True)), dataset_id),
         )
         return
     driver(connection).executemany(
-        "UPDATE _nango_raw SET byte_hash = ? WHERE dataset_id = ? AND external_id = ?",
-        ((hash_, dataset_id, key) for key, hash_ in hashes),
+        "UPDATE _nango_raw SET byte_hash = ?, content_hash = ? WHERE dataset_id = ? AND external_id = ?",
+        ((byte_hash, content_hash, dataset_id, key) for key, byte_hash, content_hash in hashes),
     )
 
 
@@ -216,8 +241,19 @@ def live_keys(connection: Connection, database: Database, dataset_id: int, size:
         after = keys[-1]
 
 
-def copy_lines(connection: Connection, table: str, columns: str, rows: Sequence[Sequence[str]]) -> None:
-    """Rows of COPY's own text into a table; both names come quoted."""
-    text = "".join(["\t".join(row) + "\n" for row in rows])
-    with driver(connection).cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-        copy.write(text.encode())
+def copy(connection: Connection, table: str, columns: str, data: bytes, *, csv: bool) -> None:
+    """Rows in COPY's own text, or as `shortcut.as_csv` writes them, into a table; both names come quoted."""
+    how = r" (FORMAT csv, NULL 'null', ESCAPE E'\\')" if csv else ""
+    with driver(connection).cursor().copy(f"COPY {table} ({columns}) FROM STDIN{how}") as sink:
+        sink.write(data)
+
+
+def texts(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> dict[str, bytes]:
+    """The stored JSON of these records, where they have one."""
+    found: dict[str, bytes] = {}
+    for piece in in_pieces(keys):
+        query = select(schema.raw.c.external_id, DATA_TEXT).where(
+            schema.raw.c.dataset_id == dataset_id, schema.raw.c.external_id.in_(piece), schema.raw.c.data.is_not(None)
+        )
+        found.update((key, data.encode()) for key, data in connection.execute(query))
+    return found

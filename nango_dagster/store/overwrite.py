@@ -134,19 +134,16 @@ class Overwrite:
     def _prepare_rows(self) -> None:
         """Flatten what is new, so that the table has its columns before the closing transaction begins."""
         for rows in self._pages("SELECT seq, id, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
-            decoded = [records.decode(text) for _, _, text in rows]
-            self.tally.show(decoded)
+            texts = [text for _, _, text in rows]
+            self.tally.show(texts)
             if self._table is None:
                 continue
             seqs = {key: seq for seq, key, _ in rows}
-            prepared = self._table.prepare(list(seqs), decoded)
+            prepared = self._table.prepare_generally(list(seqs), texts)
             self._table.misfits += prepared.misfits
             self._many(
                 "UPDATE new SET row = ? WHERE seq = ?",
-                (
-                    (msgspec.msgpack.encode(row), seqs[key])
-                    for key, row in zip(prepared.keys, prepared.rows, strict=True)
-                ),
+                ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
             )
 
     def finish(self, connection: Connection) -> None:
@@ -174,10 +171,9 @@ class Overwrite:
         return int(found[0]), int(found[1]), int(found[2])
 
     def _refresh(self, connection: Connection) -> None:
-        of = "SELECT seq, old, byte_hash FROM new WHERE seq > ? AND old IS NOT NULL AND content_hash IS NOT NULL"
+        of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL AND content_hash IS NOT NULL"
         for rows in self._pages(f"{of} ORDER BY seq"):
-            hashes = [(key, byte_hash) for _, key, byte_hash in rows]
-            bulk.refresh_hashes(connection, self._database, self._dataset.id, hashes)
+            bulk.refresh_hashes(connection, self._database, self._dataset.id, [row[1:] for row in rows])
 
     def _remove_gone(self, connection: Connection, moment: Any) -> None:
         """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
@@ -199,8 +195,7 @@ class Overwrite:
             bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
             if self._table is not None:
                 mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
-                prepared = Prepared([key for key, _ in mapped], [row for _, row in mapped])
-                self._table.write(connection, dataset, prepared, [], moment)
+                self._table.write(connection, dataset, Prepared(mapped, tuple(self._table.layout.columns)), [], moment)
 
     def _purge_tombstones(self, connection: Connection) -> None:
         of = schema.raw

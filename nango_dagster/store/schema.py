@@ -158,7 +158,7 @@ raw = Table(
     Column("external_id", Key, primary_key=True),
     Column("sync_id", Id, nullable=False),
     Column("byte_hash", LargeBinary, nullable=False),
-    Column("content_hash", LargeBinary, nullable=False),
+    Column("content_hash", LargeBinary),
     Column("first_seen_at", UtcTime, nullable=False),
     Column("last_modified_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),

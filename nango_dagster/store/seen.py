@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-IN_MEMORY = 100_000
+IN_MEMORY = 100_000  # keys
+IN_MEMORY_BYTES = 4_000_000
 
 
 class Seen:
@@ -21,7 +22,8 @@ class Seen:
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._in_memory = in_memory
-        self._digests: set[bytes] = set()
+        self._keys: set[str] = set()
+        self._bytes = 0
         self._file: sqlite3.Connection | None = None
         self._count = 0
 
@@ -31,20 +33,20 @@ class Seen:
     def add(self, keys: Sequence[str]) -> int:
         """Note the keys; how many of them had been seen before."""
         before = self._count
-        digests = [_digest(key) for key in keys]
         if self._file is None:
-            self._digests.update(digests)
-            self._count = len(self._digests)
-            if self._count > self._in_memory:
+            self._keys.update(keys)
+            self._bytes += sum(map(len, keys))
+            self._count = len(self._keys)
+            if self._count > self._in_memory or self._bytes > IN_MEMORY_BYTES:
                 self._move_to_file()
         else:
-            self._count += self._insert(self._file, digests)
+            self._count += self._insert(self._file, map(_digest, keys))
         return len(keys) - (self._count - before)
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those of the keys that were never seen."""
         if self._file is None:
-            return [key for key in keys if _digest(key) not in self._digests]
+            return [key for key in keys if key not in self._keys]
         find = "SELECT 1 FROM seen WHERE digest = ?"
         return [key for key in keys if self._file.execute(find, (_digest(key),)).fetchone() is None]
 
@@ -60,8 +62,8 @@ class Seen:
             "PRAGMA journal_mode = OFF; PRAGMA cache_size = -8000;"
             "CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
         )
-        self._insert(self._file, sorted(self._digests))
-        self._digests = set()
+        self._insert(self._file, sorted(map(_digest, self._keys)))
+        self._keys = set()
 
     @staticmethod
     def _insert(file: sqlite3.Connection, digests: Iterable[bytes]) -> int:

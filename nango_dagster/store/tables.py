@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from .. import mapping, paths, records
 from ..config import Sync
 from ..errors import ConfigError, RecordRejected
+from ..shortcut import Shortcut, as_csv, shortcut_of
 from . import bulk, datasets, schema
 from .database import Database
 from .datasets import Dataset
@@ -51,6 +52,7 @@ _SQLITE_TYPES = {
 }
 _NOTHING = "\\N"  # NULL in COPY's text
 _REBUILD_BATCH = 1000
+_MOST_SHORTCUTS = 50  # of one execution; records that never look alike are not worth it
 
 Transform = Callable[[Any], Any]
 
@@ -74,11 +76,21 @@ def plan_of(sync: Sync) -> mapping.Plan:
 
 @dataclass
 class Prepared:
-    """Records ready to be written: their keys and rows, in the same order, and what did not fit."""
+    """Records ready to be written: keys with their rows, and how many values had to stay out.
 
-    keys: list[str]
-    rows: list[list[Any]]
+    `shaped` are those that a shortcut made, with its columns; `rows` may be shorter than `columns`.
+    """
+
+    rows: list[tuple[str, list[Any]]]
+    columns: tuple[mapping.Column, ...]
     misfits: Counter[str] = field(default_factory=Counter)
+    shaped: list[tuple[str, Any]] = field(default_factory=list)
+    shaped_columns: tuple[mapping.Column, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all rows."""
+        return [key for key, _ in self.rows] + [key for key, _ in self.shaped]
 
 
 @dataclass
@@ -94,6 +106,10 @@ class MappedTable:
     misfits: Counter[str] = field(default_factory=Counter)
     new_columns: list[mapping.Column] = field(default_factory=list)
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
+    before_change: Callable[[], None] = lambda: None  # called before a column is added
+    _shortcut: Shortcut | None = None
+    _shortcut_state: object = None
+    _shortcuts_made: int = 0
 
     @property
     def version(self) -> str:
@@ -107,14 +123,38 @@ class MappedTable:
 
     # --- before the batch -----------------------------------------------------------------------------------------
 
-    def prepare(self, keys: Sequence[str], decoded: Sequence[Any]) -> Prepared:
-        """Flatten records and add the columns they need; a transaction of its own, so that it holds no lock long.
+    def prepare(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
+        """Make rows of records, given as JSON, and add the columns they need.
 
-        Raises ConfigError where the mapping forbids fields that it does not declare.
+        A new column is a transaction of its own, so that it holds no lock for long. Raises ConfigError where the
+        mapping forbids fields that it does not declare.
         """
+        shortcut = self._current_shortcut()
+        if shortcut is None:
+            return self.prepare_generally(keys, texts)
+        made = shortcut(texts)
+        rest = [at for at, row in enumerate(made) if row is None]
+        prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
+        prepared.shaped = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
+        prepared.shaped_columns = shortcut.columns
+        return prepared
+
+    def _current_shortcut(self) -> Shortcut | None:
+        """The shortcut for the layout as it is; not for one that keeps changing."""
+        if self.transform is not None or self._shortcuts_made > _MOST_SHORTCUTS:
+            return None
+        if self._shortcut_state != self.layout.state:
+            self._shortcut_state = self.layout.state
+            self._shortcut = shortcut_of(self.layout, csv=self.database.is_postgresql)
+            self._shortcuts_made += 1
+        return self._shortcut
+
+    def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
+        """The same, record by record and value by value."""
         failed: Counter[str] = Counter()
+        decoded: Sequence[Any] = [_decoded(text, failed) for text in texts]
         if self.transform is not None:
-            keys, decoded, failed = self._transformed(self.transform, keys, decoded)
+            keys, decoded = self._transformed(self.transform, keys, decoded, failed)
         flat = self.layout.flatten(decoded)
         if self.layout.plan.extra == "fail" and (surplus := self.layout.undeclared(flat)):
             raise ConfigError(
@@ -124,14 +164,13 @@ class MappedTable:
         if self.layout.new_columns(flat) and not self._evolve(flat):
             self.incomplete = True
         made = self.layout.rows(flat)
-        return Prepared(list(keys), made.values, made.misfits + failed)
+        return Prepared(list(zip(keys, made.values, strict=True)), tuple(self.layout.columns), made.misfits + failed)
 
     def _transformed(
-        self, transform: Transform, keys: Sequence[str], decoded: Sequence[Any]
-    ) -> tuple[list[str], list[Any], Counter[str]]:
+        self, transform: Transform, keys: Sequence[str], decoded: Sequence[Any], failed: Counter[str]
+    ) -> tuple[list[str], list[Any]]:
         """The records as the config's own function returns them; None leaves a record out of the table."""
         kept: list[tuple[str, Any]] = []
-        failed: Counter[str] = Counter()
         for key, record in zip(keys, decoded, strict=True):
             try:
                 changed = transform(record)
@@ -141,10 +180,11 @@ class MappedTable:
                 continue
             if changed is not None:
                 kept.append((key, records.decode(records.encode(changed))))
-        return [key for key, _ in kept], [record for _, record in kept], failed
+        return [key for key, _ in kept], [record for _, record in kept]
 
     def _evolve(self, flat: mapping.Flat) -> bool:
         """Add the columns that `flat` needs; False when somebody held the table for too long."""
+        self.before_change()
         try:
             with self.database.begin() as connection:
                 if self.database.is_postgresql:
@@ -193,39 +233,50 @@ class MappedTable:
     # --- inside the batch's transaction ------------------------------------------------------------------------------
 
     def write(
-        self,
-        connection: Connection,
-        dataset: Dataset,
-        prepared: Prepared,
-        replaced: Sequence[str],
-        moment: datetime,
+        self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
     ) -> None:
-        """Put the rows in; those of `replaced` keys may be there already.
-
-        Rows that were prepared before the table grew are filled up with nothing.
-        """
+        """Put the rows in; those of `replaced` keys may be there already."""
         self.remove(connection, dataset, replaced)
-        columns = ", ".join(quote(self.database, name) for name in self._column_names())
-        names = (dataset.connection_id, dataset.variant)
-        width = len(self.layout.columns)
-        rows = [row + [self.layout.nothing] * (width - len(row)) for row in prepared.rows]
         if self.database.is_postgresql:
-            escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
-            head = [str(self.sync_id), escape(dataset.model), *map(escape, names)]
-            tail = [moment.isoformat(" "), _NOTHING]
-            lines = [[*head, escape(key), *tail, *row] for key, row in zip(prepared.keys, rows, strict=True)]
-            bulk.copy_lines(connection, self.quoted, columns, lines)
-            return
-        start = (self.sync_id, dataset.model, *names)
-        end = (moment.strftime(SQLITE_TIME), None)
-        marks = ",".join("?" * (len(SYSTEM_COLUMNS) + width))
-        bulk.driver(connection).executemany(
-            f"INSERT INTO {self.quoted} ({columns}) VALUES ({marks})",
-            ((*start, key, *end, *row) for key, row in zip(prepared.keys, rows, strict=True)),
-        )
+            self._copy(connection, dataset, prepared, moment)
+        else:
+            self._insert(connection, dataset, prepared, moment)
 
-    def _column_names(self) -> list[str]:
-        return [*SYSTEM_COLUMNS, *(column.name for column in self.layout.columns)]
+    def _names(self, columns: Sequence[mapping.Column]) -> str:
+        names = [*SYSTEM_COLUMNS, *(column.name for column in columns)]
+        return ", ".join(quote(self.database, name) for name in names)
+
+    def _copy(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
+        """PostgreSQL: COPY, the shaped rows as CSV, the others in COPY's own text."""
+        names = (dataset.model, dataset.connection_id, dataset.variant)
+        if prepared.shaped:
+            head = as_csv([self.sync_id, *names]) + b","
+            tail = b"," + as_csv([moment.isoformat(" "), None]) + b","
+            lines = [head + as_csv([key]) + tail + row + b"\n" for key, row in prepared.shaped]
+            bulk.copy(connection, self.quoted, self._names(prepared.shaped_columns), b"".join(lines), csv=True)
+        if prepared.rows:
+            width = len(prepared.columns)
+            escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
+            before, after = [str(self.sync_id), *map(escape, names)], [moment.isoformat(" "), _NOTHING]
+            text = "".join(
+                "\t".join([*before, escape(key), *after, *row, *[_NOTHING] * (width - len(row))]) + "\n"
+                for key, row in prepared.rows
+            )
+            bulk.copy(connection, self.quoted, self._names(prepared.columns), text.encode(), csv=False)
+
+    def _insert(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
+        """SQLite: executemany."""
+        before = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
+        after = (moment.strftime(SQLITE_TIME), None)
+        for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, prepared.rows)):
+            if not rows:
+                continue
+            width = len(columns)
+            marks = ",".join("?" * (len(SYSTEM_COLUMNS) + width))
+            bulk.driver(connection).executemany(
+                f"INSERT INTO {self.quoted} ({self._names(columns)}) VALUES ({marks})",
+                ((*before, key, *after, *row, *[None] * (width - len(row))) for key, row in rows),
+            )
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
         """Take the rows of these keys out."""
@@ -237,6 +288,15 @@ class MappedTable:
         set_ = f"UPDATE {self.quoted} SET _nango_deleted_at = '{moment.strftime(SQLITE_TIME)}'"
         for statement, values in _by_key(self.database, set_, self.sync_id, dataset, keys):
             bulk.driver(connection).execute(statement, values)
+
+
+def _decoded(text: bytes, failed: Counter[str]) -> Any:
+    """The record, or nothing of it where it is too deep to look inside; the raw one is kept."""
+    try:
+        return records.decode(text)
+    except RecordRejected as reason:
+        failed[f"(the whole record, {reason})"] += 1
+        return {}
 
 
 def _by_key(
@@ -368,7 +428,9 @@ def _forget_columns(connection: Connection, name: str, gone: Sequence[mapping.Co
 def _ask_for_rebuild(connection: Connection, name: str) -> None:
     of = schema.datasets
     connection.execute(
-        update(of).where(of.c.mapping_version.startswith(f"{name}#", autoescape=True)).values(mapping_version=None)
+        update(of)
+        .where(of.c.mapping_version.startswith(f"{name}#", autoescape=True))
+        .values(mapping_version=datasets.stale(name))
     )
 
 
@@ -409,8 +471,7 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Cal
     _empty_old_table(database, table, dataset, guard)
     count = 0
     for batch in _raw_batches(database, dataset.id):
-        keys, decoded = _decodable(batch)
-        prepared = table.prepare(keys, decoded)
+        prepared = table.prepare([row.external_id for row in batch], [row.data.encode() for row in batch])
         deleted = {row.external_id: row.deleted_at for row in batch if row.deleted_at}
         moments = {row.external_id: row.last_modified_at for row in batch}
 
@@ -428,7 +489,7 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Cal
 
     def finish(connection: Connection) -> None:
         guard(connection)
-        datasets.mapped(connection, dataset.id, None if table.incomplete else table.version)
+        datasets.mapped(connection, dataset.id, datasets.stale(table.name) if table.incomplete else table.version)
 
     database.transact(finish)
     return count
@@ -442,6 +503,8 @@ def _empty_old_table(
         guard(connection)
         forget_dataset(connection, database, dataset)
         forget_rows(connection, database, table.name, dataset)
+        # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
+        datasets.mapped(connection, dataset.id, datasets.stale(table.name))
 
 
 def forget_rows(connection: Connection, database: Database, name: str, dataset: Dataset) -> None:
@@ -456,8 +519,8 @@ def forget_rows(connection: Connection, database: Database, name: str, dataset: 
 
 def forget_dataset(connection: Connection, database: Database, dataset: Dataset) -> None:
     """Delete a dataset's rows from the mapped table they are in."""
-    name = (dataset.mapping_version or "").rpartition("#")[0]
-    if name and _registered(connection, name) is not None and _columns_there(connection, name):
+    name = dataset.mapped_table
+    if name is not None and _registered(connection, name) is not None and _columns_there(connection, name):
         forget_rows(connection, database, name, dataset)
 
 
@@ -465,7 +528,7 @@ def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]
     of = schema.raw
     after: str | None = None
     while True:
-        query = select(of.c.external_id, of.c.data, of.c.deleted_at, of.c.last_modified_at).where(
+        query = select(of.c.external_id, bulk.DATA_TEXT, of.c.deleted_at, of.c.last_modified_at).where(
             of.c.dataset_id == dataset_id, of.c.data.is_not(None)
         )
         if after is not None:
@@ -476,17 +539,6 @@ def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]
             return
         yield batch
         after = batch[-1].external_id
-
-
-def _decodable(batch: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    keys, decoded = [], []
-    for row in batch:
-        try:
-            decoded.append(records.decode(row.data.encode()))
-            keys.append(row.external_id)
-        except RecordRejected as reason:
-            log.warning("record %s cannot be mapped: %s", row.external_id, reason)
-    return keys, decoded
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

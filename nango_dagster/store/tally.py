@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from ..records import decode
+
 Guard = Callable[[Connection], None]
 """Called first in every transaction: it takes the dataset's lock and raises LeaseLost where that is not ours."""
 
@@ -35,9 +37,9 @@ class Tally:
         if len(self.reasons) < _TOLD:
             self.reasons.append(f"record {where}: {reason}")
 
-    def show(self, records: Sequence[Any]) -> None:
+    def show(self, texts: Sequence[bytes]) -> None:
         """Keep some of the changed records, for people to look at."""
-        self.sample.extend(records[: SAMPLE - len(self.sample)])
+        self.sample.extend(map(decode, texts[: SAMPLE - len(self.sample)]))
 
 
 class Writer(Protocol):

@@ -1,14 +1,15 @@
 """Full refresh + upsert: each batch of pages is one transaction, and what did not change is not written.
 
 Two looks tell what changed. The hash of a record's own bytes is the same: unchanged, nothing is decoded. It differs:
-the record is decoded and hashed again with sorted keys and without `ignore_fields`; the same: still unchanged.
+both texts are decoded and hashed again with sorted keys and without `ignore_fields`; the same: still unchanged. That
+second hash is kept from then on; most records never need one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -22,31 +23,42 @@ from .database import Database
 from .datasets import Dataset
 from .seen import Seen
 from .tables import MappedTable, Prepared
-from .tally import Guard, Tally
+from .tally import SAMPLE, Guard, Tally
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
 _TRIES = 5
 
 
+_LookUp = tuple[dict[str, "Known | None"], dict[str, bytes]]
+
+
 @dataclass
 class _Difference:
     """What a batch changes."""
 
+    batch: Mapping[str, bytes]
+    hashes: Mapping[str, bytes]
+    known: Mapping[str, Known | None]  # of those that are not stored byte by byte
+    unreadable: list[str] = field(default_factory=list)
     rows: list[RawRow] = field(default_factory=list)
-    decoded: list[Any] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # of the rows: those that are there already
-    refreshed: list[tuple[str, bytes]] = field(default_factory=list)
+    refreshed: list[tuple[str, bytes, bytes]] = field(default_factory=list)
     added: int = 0
+    prepared: Prepared | None = None
 
     @property
     def keys(self) -> list[str]:
         """Every record that this writes."""
-        return [row.external_id for row in self.rows] + [key for key, _ in self.refreshed]
+        return [row.external_id for row in self.rows] + [key for key, _, _ in self.refreshed]
 
 
 class Upsert:
-    """Writes one execution's records into a dataset, by their unique key."""
+    """Writes one execution's records into a dataset, by their unique key.
+
+    Three batches are on their way at a time: one is looked up, the one before it compared and mapped, and the one
+    before that committed.
+    """
 
     def __init__(
         self, database: Database, sync: Sync, dataset: Dataset, table: MappedTable | None, guard: Guard
@@ -63,16 +75,27 @@ class Upsert:
         self._waiting_bytes = 0
         self._taken = 0
         self._vanished: list[str] = []
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
+        self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[_LookUp]] | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
+        self._committing: tuple[_Difference, Future[bool]] | None = None
+        if table is not None:
+            table.before_change = self._wait
 
     def add(self, texts: Sequence[bytes]) -> None:
         """Take a page's records; they are committed together with the next ones, or with `flush`."""
         self._waiting.extend(texts)
         self._waiting_bytes += sum(map(len, texts))
         if len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
-            self.flush()
+            self._save_waiting()
 
     def flush(self) -> None:
         """Commit what waits."""
+        self._save_waiting()
+        self._compare_last()
+        self._wait()
+
+    def _save_waiting(self) -> None:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
         batch: dict[str, bytes] = {}
         for position, (key, text) in enumerate(zip(self._read_keys(texts), texts, strict=True), self._taken):
@@ -84,93 +107,146 @@ class Upsert:
                 batch[key] = text  # the last one wins
         self._taken += len(texts)
         self.tally.repeated += self._seen.add(list(batch))
-        for start in range(0, len(batch), BATCH_RECORDS):
-            self._save(dict(list(batch.items())[start : start + BATCH_RECORDS]))
+        for piece in bulk.in_pieces(list(batch), BATCH_RECORDS):
+            self._save({key: batch[key] for key in piece})
 
-    def _save(self, batch: Mapping[str, bytes]) -> None:
-        """Commit a batch; where the database refuses it, halve it until only the refused record is left out."""
-        if not batch:
+    def _save(self, batch: dict[str, bytes]) -> None:
+        """Look a batch up while the one before it is compared and mapped, and the one before that committed."""
+        hashes = {key: records.byte_hash(text) for key, text in batch.items()}
+        found = self._reader.submit(self._look_up, hashes)
+        self._compare_last()
+        self._looking_up = batch, hashes, found
+
+    def _compare_last(self) -> None:
+        """Have what the last batch changes committed, after the batch before it."""
+        if self._looking_up is None:
             return
-        try:
-            self._commit(batch)
-        except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
-            if not self._database.refuses(error):
-                raise
-            if len(batch) == 1:
-                self.tally.reject(f'"{next(iter(batch))}"', f"the database does not store it: {error}")
-                return
-            items = list(batch.items())
-            self._save(dict(items[: len(items) // 2]))
-            self._save(dict(items[len(items) // 2 :]))
+        (batch, hashes, found), self._looking_up = self._looking_up, None
+        change = self._difference(batch, hashes, *found.result())
+        self._wait()
+        if change.keys:
+            self._committing = change, self._committer.submit(self._store, change)
+        else:
+            self._count(change)
 
-    def _commit(self, batch: Mapping[str, bytes]) -> None:
+    def _wait(self) -> None:
+        """Wait until the last batch is committed; do it again, by itself, where that did not work out."""
+        if self._committing is None:
+            return
+        (change, future), self._committing = self._committing, None
+        try:
+            stored = future.result()
+        except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
+            self._leave_out(change.batch, error)
+            return
+        if stored:
+            self._count(change)
+        else:
+            self._save_alone(change.batch)
+
+    def _save_alone(self, batch: Mapping[str, bytes]) -> None:
+        """Commit a batch with nothing else going on."""
+        hashes = {key: records.byte_hash(text) for key, text in batch.items()}
         for _ in range(_TRIES):
-            with self._database.connect() as connection:
-                known = bulk.lookup(connection, self._database, self._dataset.id, list(batch))
-            change = self._compare(batch, known)
-            prepared = self._prepare(change)
-            if not change.keys or self._database.transact(
-                lambda connection, c=change, p=prepared, k=known: self._apply(connection, c, p, k)  # type: ignore[misc]
-            ):
-                self._count(batch, change, prepared)
+            change = self._difference(batch, hashes, *self._look_up(hashes))
+            try:
+                stored = not change.keys or self._store(change)
+            except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
+                self._leave_out(batch, error)
+                return
+            if stored:
+                self._count(change)
                 return
         raise Refused(f"{self._sync.display_name}: somebody else keeps changing the same records; nothing was written.")
 
-    def _compare(self, batch: Mapping[str, bytes], known: Mapping[str, Known]) -> _Difference:
-        change = _Difference()
-        for key, text in batch.items():
-            byte_hash = records.byte_hash(text)
-            before = known.get(key)
-            if before is not None and before.byte_hash == byte_hash and not before.deleted:
+    def _leave_out(self, batch: Mapping[str, bytes], error: Exception) -> None:
+        """Halve a batch that the database refuses, until only the refused record is left out."""
+        if not self._database.refuses(error):
+            raise error
+        keys = list(batch)
+        if len(keys) == 1:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            self.tally.reject(f'"{keys[0]}"', f"the database does not store it: {reason}")
+            return
+        middle = len(keys) // 2
+        self._save_alone({key: batch[key] for key in keys[:middle]})
+        self._save_alone({key: batch[key] for key in keys[middle:]})
+
+    def _look_up(self, hashes: Mapping[str, bytes]) -> _LookUp:
+        """The records that are not stored with these hashes, and the texts of those whose content has no hash yet."""
+        with self._database.connect() as connection:
+            known = bulk.differing(connection, self._database, self._dataset.id, hashes)
+            bare = [key for key, before in known.items() if before and not before.deleted and not before.content_hash]
+            return known, bulk.texts(connection, self._database, self._dataset.id, bare) if bare else {}
+
+    def _difference(
+        self,
+        batch: Mapping[str, bytes],
+        hashes: Mapping[str, bytes],
+        known: Mapping[str, Known | None],
+        texts: Mapping[str, bytes],
+    ) -> _Difference:
+        """Tell added, updated, merely rewritten and unreadable records apart, and make their rows."""
+        change = _Difference(batch, hashes, known)
+        for key, before in known.items():
+            text = batch[key]
+            if not _is_utf8(text):
+                change.unreadable.append(key)
                 continue
-            decoded = records.decode(text)
-            content_hash = records.content_hash(decoded, self._sync.ignore_fields)
-            if before is not None and before.content_hash == content_hash and not before.deleted:
-                change.refreshed.append((key, byte_hash))
+            content_hash = None if before is None else self._content_hash(text)
+            if before is not None and content_hash == self._content_before(before, texts.get(key)):
+                change.refreshed.append((key, hashes[key], content_hash or b""))
                 continue
-            change.rows.append(RawRow(key, byte_hash, content_hash, text))
-            change.decoded.append(decoded)
+            change.rows.append(RawRow(key, hashes[key], content_hash, text))
             if before is not None:
                 change.replaced.append(key)
             if before is None or before.deleted:
                 change.added += 1
+        if self._table is not None and change.rows:
+            rows = change.rows
+            change.prepared = self._table.prepare([row.external_id for row in rows], [row.data for row in rows])
         return change
 
-    def _prepare(self, change: _Difference) -> Prepared | None:
-        if self._table is None or not change.rows:
+    def _content_before(self, before: Known, text: bytes | None) -> bytes | None:
+        if before.deleted:
             return None
-        return self._table.prepare([row.external_id for row in change.rows], change.decoded)
+        return before.content_hash or (None if text is None else self._content_hash(text))
 
-    def _apply(
-        self,
-        connection: Connection,
-        change: _Difference,
-        prepared: Prepared | None,
-        known: Mapping[str, Known],
-    ) -> bool:
+    def _content_hash(self, text: bytes) -> bytes:
+        try:
+            return records.content_hash(records.decode(text), self._sync.ignore_fields)
+        except RecordRejected:  # too deep to look inside: its bytes are what there is to compare
+            return records.byte_hash(text)
+
+    def _store(self, change: _Difference) -> bool:
+        return self._database.transact(lambda connection: self._apply(connection, change))
+
+    def _apply(self, connection: Connection, change: _Difference) -> bool:
         """Write the difference; False when the records are no longer as they were looked up."""
         database, dataset = self._database, self._dataset
         self._guard(connection)
-        now_known = bulk.lookup(connection, database, dataset.id, change.keys)
-        if now_known != {key: known[key] for key in change.keys if key in known}:
+        written = {key: change.hashes[key] for key in change.keys}
+        if bulk.differing(connection, database, dataset.id, written) != {key: change.known[key] for key in written}:
             return False
         if change.refreshed:
             bulk.refresh_hashes(connection, database, dataset.id, change.refreshed)
         if change.rows:
             moment = datasets.next_moment(connection, database, dataset.id)
             bulk.put_raw(connection, database, dataset.id, dataset.sync_id, change.rows, change.replaced, moment)
-            if self._table is not None and prepared is not None:
-                self._table.write(connection, dataset, prepared, change.replaced, moment)
+            if self._table is not None and change.prepared is not None:
+                self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             datasets.changed(connection, dataset.id, moment, live_by=change.added)
         return True
 
-    def _count(self, batch: Mapping[str, bytes], change: _Difference, prepared: Prepared | None) -> None:
+    def _count(self, change: _Difference) -> None:
         self.tally.added += change.added
         self.tally.updated += len(change.rows) - change.added
-        self.tally.unchanged += len(batch) - len(change.rows)
-        self.tally.show(change.decoded)
-        if self._table is not None and prepared is not None:
-            self._table.misfits += prepared.misfits
+        self.tally.unchanged += len(change.batch) - len(change.rows) - len(change.unreadable)
+        for key in change.unreadable:
+            self.tally.reject(f'"{key}"', "it is not valid UTF-8")
+        self.tally.show([row.data for row in change.rows[:SAMPLE]])
+        if self._table is not None and change.prepared is not None:
+            self._table.misfits += change.prepared.misfits
 
     # --- the end of the execution -----------------------------------------------------------------------------------
 
@@ -213,5 +289,14 @@ class Upsert:
         datasets.changed(connection, self._dataset.id, moment, live_by=-len(self._vanished))
 
     def close(self) -> None:
-        """Let go of the temporary file."""
+        """Let go of the temporary file and the threads."""
+        self._reader.shutdown()
+        self._committer.shutdown()
         self._seen.close()
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        return text.isascii() or bool(text.decode())
+    except UnicodeDecodeError:
+        return False

@@ -75,7 +75,7 @@ def upgrade() -> None:
         sa.Column("external_id", Key, nullable=False),
         sa.Column("sync_id", Id, nullable=False),
         sa.Column("byte_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("content_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("content_hash", sa.LargeBinary(), nullable=True),
         sa.Column("first_seen_at", UtcTime(), nullable=False),
         sa.Column("last_modified_at", UtcTime(), nullable=False),
         sa.Column("deleted_at", UtcTime(), nullable=True),
