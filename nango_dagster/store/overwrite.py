@@ -171,8 +171,8 @@ class Overwrite:
         return int(found[0]), int(found[1]), int(found[2])
 
     def _refresh(self, connection: Connection) -> None:
-        of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL AND content_hash IS NOT NULL"
-        for rows in self._pages(f"{of} ORDER BY seq"):
+        of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL"
+        for rows in self._pages(f"{of} AND content_hash IS NOT NULL ORDER BY seq"):
             bulk.refresh_hashes(connection, self._database, self._dataset.id, [row[1:] for row in rows])
 
     def _remove_gone(self, connection: Connection, moment: Any) -> None:

@@ -207,8 +207,9 @@ class MappedTable:
         for column in new:
             if taken := self.layout.column(column.name):
                 raise ConfigError(
-                    f"{self.sync.display_name}: mapping.columns.{column.name} wants a new column, but table {self.name} "
-                    f"has one of that name already, filled from {taken.path}; choose another name or mapped_table."
+                    f"{self.sync.display_name}: mapping.columns.{column.name} wants a new column, but table "
+                    f"{self.name} has one of that name already, filled from {taken.path}; choose another name or "
+                    "mapped_table."
                 )
         adds = [f"ADD COLUMN {quote(self.database, column.name)} {types[column.type]}" for column in new]
         if self.database.is_postgresql and adds:
@@ -386,8 +387,8 @@ def _make(database: Database, table: MappedTable) -> None:
         there = _columns_there(connection, table.name)
         if there is not None and (known is None or not there >= set(SYSTEM_COLUMNS)):
             raise ConfigError(
-                f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
-                "by a sync; choose a name that is free."
+                f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not "
+                "made by a sync; choose a name that is free."
             )
         if known is None:
             now = database.now(connection)

@@ -272,8 +272,8 @@ class Upsert:
                 self._vanished += self._seen.missing(keys)
         if live >= tracking.min_rows and len(self._vanished) > live * tracking.max_fraction:
             raise Refused(
-                f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, more "
-                f"than track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
+                f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, "
+                f"more than track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
                 "If they really are gone, run the sync once with --accept-deletes."
             )
 
