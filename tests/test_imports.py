@@ -28,6 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config", "http", "dagster_yaml"),
     ("records",),
     ("paging", "mapping", "templates"),
+    ("shortcut",),
     ("auth", "fetch", "store", "webhooks"),
     ("runs",),
     ("scripts",),
