@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
@@ -18,10 +18,14 @@ from typing import Any
 import msgspec
 
 from .errors import ApiError, RecordRejected
-from .paths import MISSING, Step, dig, follow, parse
+from .paths import MISSING, Step, parse
 
 MAX_KEY_BYTES = 1024
 _LONGEST_INT = 4000  # digits; Python refuses to convert longer texts to int
+
+
+Fields = Mapping[str, msgspec.Raw]
+"""The fields of an object, or the items of a list by their index, as the text that they are."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,30 @@ class Envelope:
 
     records: list[bytes]
     rejected: list[Rejected] = field(default_factory=list)
-    _fields: dict[str, msgspec.Raw] = field(default_factory=dict)
+    _fields: Fields = field(default_factory=dict)
 
     def dig(self, path: str) -> Any:
-        """The value at `path` in the response, or MISSING."""
-        first, *rest = (path,) if path in self._fields else parse(path)
-        if first not in self._fields:
-            return MISSING
-        return follow(decode(bytes(self._fields[str(first)])), rest)
+        """The value at `path` in the response, or MISSING.
+
+        Raises ApiError when the value there cannot be read.
+        """
+        return _dig(self._fields, path)
 
     def dig_last(self, path: str) -> Any:
-        """The value at `path` in the last record, or MISSING."""
-        return dig(decode(self.records[-1]), path) if self.records else MISSING
+        """The same in the last record."""
+        return _dig(_inside(self.records[-1]), path) if self.records else MISSING
+
+
+def _dig(fields: Fields, path: str) -> Any:
+    """Only the value itself is decoded, nothing on the way to it."""
+    first, *rest = (path,) if path in fields else parse(path)
+    if str(first) not in fields:
+        return MISSING
+    try:
+        text = _text_at(bytes(fields[str(first)]), rest)
+        return MISSING if text is None else decode(text)
+    except (RecordRejected, _Malformed) as reason:
+        raise ApiError(f'the value at "{path}" in the response cannot be read: {reason}.') from None
 
 
 # --- from a body to records -------------------------------------------------------------------------------------
@@ -75,72 +91,22 @@ def read(body: bytes, response_path: str | None) -> Envelope:
     if body[:1] not in (b"{", b"["):
         raise ApiError(_no_json(body))
     try:
-        fields: dict[str, msgspec.Raw] = _fields_of(body) if body[:1] == b"{" else {}
-        return _envelope(_descend(body, fields, response_path, _fields_of), fields)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _read_tolerantly(body, response_path)
+        fields = _inside(body) if body[:1] == b"{" else {}
+        found = body if response_path is None and body[:1] == b"[" else _descend(body, fields, response_path)
+        return _envelope(found, fields)
+    except _Malformed as reason:
+        raise ApiError(f"the response is no complete JSON: {reason}.") from None
 
 
-def _envelope(found: bytes, fields: dict[str, msgspec.Raw]) -> Envelope:
-    if found[:1] == b"[":
-        return Envelope([bytes(raw) for raw in _items_of(found)], [], fields)
+def _envelope(found: bytes, fields: Fields) -> Envelope:
     if found == b"null":
         return Envelope([], [], fields)
-    return Envelope([found], [], fields)  # one object, or one scalar, is one record
-
-
-def _descend(
-    body: bytes,
-    fields: dict[str, msgspec.Raw],
-    response_path: str | None,
-    fields_of: Callable[[bytes], dict[str, msgspec.Raw]],
-) -> bytes:
-    """The text of the value at the path."""
-    if response_path is None and body[:1] == b"[":
-        return body
-    here: bytes = body
-    names: Sequence[str] = [str(step) for step in parse(response_path or "results")]
-    for depth, name in enumerate(names):
-        inside = fields if depth == 0 else _fields_or_items(here, fields_of)
-        if name not in inside:
-            raise ApiError(_nothing_there(response_path, inside, here))
-        here = bytes(inside[name])
-    return here
-
-
-def _fields_or_items(text: bytes, fields_of: Callable[[bytes], dict[str, msgspec.Raw]]) -> dict[str, msgspec.Raw]:
-    if text[:1] == b"{":
-        return fields_of(text)
-    if text[:1] == b"[":
-        return {str(index): item for index, item in enumerate(_items_of(text))}
-    return {}
-
-
-def _nothing_there(response_path: str | None, inside: dict[str, msgspec.Raw], text: bytes) -> str:
-    if inside:
-        have = ", ".join(f'"{name}"' for name in list(inside)[:20])
-    else:
-        have = {b"[": "a list", b"{": "an empty object"}.get(text[:1], "no object")
-    if response_path is None:
-        return f'no records: response_path is not set and there is no "results"; the response has {have}.'
-    return f'nothing at response_path "{response_path}"; the response has {have}.'
-
-
-# --- the tolerant splitter --------------------------------------------------------------------------------------
-
-_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_STRUCTURE = re.compile(rb"[\[\]{}]|" + _STRING, re.DOTALL)
-_SCALAR = re.compile(_STRING + rb"|[^\s,:\[\]{}\"]+", re.DOTALL)
-_BLANK = re.compile(rb"[\s,:]*")
-
-
-def _read_tolerantly(body: bytes, response_path: str | None) -> Envelope:
     try:
-        fields = _split_object(body) if body[:1] == b"{" else {}
-        found = _descend(body, fields, response_path, _split_object)
-        texts = list(_split(found)) if found[:1] == b"[" else [found]
-    except _Truncated:
-        raise ApiError("the response is no complete JSON; it ends too early or is malformed.") from None
+        if found[:1] == b"[":
+            return Envelope([bytes(raw) for raw in _items_of(found)], [], fields)
+        texts = iter([found])  # one object, or one scalar, is one record
+    except _NOT_STRICT:
+        texts = _split(found)
     page = Envelope([], [], fields)
     for position, text in enumerate(texts):
         try:
@@ -151,6 +117,54 @@ def _read_tolerantly(body: bytes, response_path: str | None) -> Envelope:
     return page
 
 
+def _descend(body: bytes, fields: Fields, response_path: str | None) -> bytes:
+    """The text of the value at the path."""
+    path = response_path or "results"
+    here, inside = body, fields or _inside(body)
+    for depth, step in enumerate((path,) if path in inside else parse(path)):
+        inside = inside if depth == 0 else _inside(here)
+        if str(step) not in inside:
+            raise ApiError(_nothing_there(response_path, inside, here))
+        here = bytes(inside[str(step)])
+    return here
+
+
+def _text_at(text: bytes, steps: Sequence[Step]) -> bytes | None:
+    """The text of the value at the steps of a path, or None."""
+    for step in steps:
+        inside = _inside(text)
+        if str(step) not in inside:
+            return None
+        text = bytes(inside[str(step)])
+    return text
+
+
+def _inside(text: bytes) -> Fields:
+    """What is directly inside an object or a list; nothing is inside anything else."""
+    try:
+        if text[:1] == b"{":
+            return _fields_of(text)
+        return _by_index(_items_of(text)) if text[:1] == b"[" else {}
+    except _NOT_STRICT:
+        return _split_object(text) if text[:1] == b"{" else _by_index(map(msgspec.Raw, _split(text)))
+
+
+def _by_index(items: Iterable[msgspec.Raw]) -> Fields:
+    return {str(index): item for index, item in enumerate(items)}
+
+
+def _nothing_there(response_path: str | None, inside: Fields, text: bytes) -> str:
+    if text[:1] == b"[":
+        have = f"a list of {len(inside):,} there"
+    elif inside:
+        have = ", ".join(f'"{name}"' for name in list(inside)[:20])
+    else:
+        have = "an empty object there" if text[:1] == b"{" else "no object there"
+    if response_path is None:
+        return f'no records: response_path is not set and there is no "results"; the response has {have}.'
+    return f'nothing at response_path "{response_path}"; the response has {have}.'
+
+
 def _no_json(body: bytes) -> str:
     if not body:
         return "the response is empty; wanted JSON."
@@ -159,55 +173,61 @@ def _no_json(body: bytes) -> str:
     return "the response is no JSON object or list."
 
 
-class _Truncated(Exception):
-    pass
+# --- the tolerant splitter --------------------------------------------------------------------------------------
+
+_NOT_STRICT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*'
+# A string without its end reaches to the end of the text, so that looking for the end costs once.
+_SIGN = re.compile(rb"[\[\]{},]|" + _STRING + rb'"?', re.DOTALL)
+_MEMBER = re.compile(rb"(" + _STRING + rb'")\s*:\s*(.+)', re.DOTALL)
+_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
-def _split_object(text: bytes) -> dict[str, msgspec.Raw]:
-    parts = list(_split(text))
-    if len(parts) % 2:
-        raise _Truncated
-    try:
-        names = [json.loads(part) for part in parts[::2]]
-    except ValueError:
-        raise _Truncated from None
-    return {str(name): msgspec.Raw(value) for name, value in zip(names, parts[1::2], strict=True)}
+class _Malformed(Exception):
+    """The text ends too early, or its brackets and quotes do not match."""
 
 
 def _split(text: bytes) -> Iterator[bytes]:
-    """The values directly inside an object or list, keys included, by brackets and quotes alone."""
-    closing = {b"{": b"}", b"[": b"]"}[text[:1]]
-    at = _skip_blank(text, 1)
-    while text[at : at + 1] != closing:
-        end = _end_of_value(text, at)
-        yield text[at:end]
-        at = _skip_blank(text, end)
-    if text[at + 1 :].strip():
-        raise _Truncated
-
-
-def _skip_blank(text: bytes, at: int) -> int:
-    match = _BLANK.match(text, at)
-    return match.end() if match else at
-
-
-def _end_of_value(text: bytes, at: int) -> int:
-    if text[at : at + 1] not in (b"{", b"["):
-        scalar = _SCALAR.match(text, at)
-        if scalar is None:
-            raise _Truncated
-        return scalar.end()
-    depth = 0
-    for token in _STRUCTURE.finditer(text, at):
-        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token.group()[:1], 0)
+    """The texts between the commas of an object or list, told by brackets and quotes alone."""
+    depth, start = 0, 1
+    for sign in _SIGN.finditer(text):
+        depth += _DEPTH.get(sign.group(), 0)
         if depth == 0:
-            return token.end()
-    raise _Truncated
+            break
+        if depth == 1 and sign.group() == b",":
+            yield text[start : sign.start()].strip()
+            start = sign.end()
+    else:
+        raise _Malformed("it ends too early")
+    if sign.group() != {b"{": b"}", b"[": b"]"}[text[:1]] or text[sign.end() :].strip():
+        raise _Malformed("its brackets or quotes do not match")
+    last = text[start : sign.start()].strip()
+    if last or start > 1:
+        yield last
+
+
+def _split_object(text: bytes) -> Fields:
+    fields = {}
+    for part in _split(text):
+        member = _MEMBER.fullmatch(part)
+        if member is None:
+            raise _Malformed("a field has no name or no value")
+        fields[_name(member[1])] = msgspec.Raw(member[2])
+    return fields
+
+
+def _name(token: bytes) -> str:
+    try:
+        return str(json.loads(token.decode(errors="replace"), strict=False))
+    except ValueError:
+        raise _Malformed("a field's name cannot be read") from None
 
 
 # --- decoding, keys, hashes -------------------------------------------------------------------------------------
 
+_TOO_DEEP = "it is nested too deeply"
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
 _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -224,7 +244,7 @@ def decode(record: bytes) -> Any:
         return _decode(record)
     except UnicodeDecodeError:
         raise RecordRejected("it is not valid UTF-8") from None
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except (msgspec.DecodeError, RecursionError, ValueError, ArithmeticError):
         return _decode_tolerantly(record)
 
 
@@ -236,7 +256,9 @@ def _decode_tolerantly(record: bytes) -> Any:
     except UnicodeDecodeError:
         raise RecordRejected("it is not valid UTF-8") from None
     except RecursionError:
-        raise RecordRejected("it is nested too deeply") from None
+        raise RecordRejected(_TOO_DEEP) from None
+    except ArithmeticError:
+        raise RecordRejected("it holds a number that is too large to be read") from None
     except ValueError as error:
         raise RecordRejected(f"it is no valid JSON: {error}") from None
 
@@ -256,8 +278,11 @@ def encode(record: Any) -> bytes:
     b'{"id":1,"price":1.10}'
     """
     try:
-        return _encode(record)
-    except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
+        text: bytes = _encode(record)
+        if b"NaN" in text or b"Infinity" in text:  # a Decimal that is one of these is written like that
+            _is_json(text)
+        return text
+    except (TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
         raise RecordRejected(f"it cannot be written as JSON: {error}") from None
 
 
@@ -278,24 +303,30 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
         value = _without(value, parse(path))
     try:
         text = _encode_sorted(value)
-    except (
-        UnicodeEncodeError,
-        ValueError,
-        RecursionError,
-    ):  # lone surrogates, numbers of thousands of digits
-        text = json.dumps(value, sort_keys=True, default=str).encode()
+    except (ValueError, RecursionError):  # lone surrogates, numbers of thousands of digits
+        text = _dump_sorted(value)
     return blake2b(text, digest_size=16).digest()
 
 
+def _dump_sorted(value: Any) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, default=lambda number: {"decimal": str(number)}).encode()
+    except RecursionError:
+        raise RecordRejected(_TOO_DEEP) from None
+
+
 def _without(value: Any, steps: Sequence[Step]) -> Any:
-    """A copy of `value` without the field at `steps`."""
+    """A copy of `value` without the field at `steps`; a key inside a list means that of every item."""
     step, rest = steps[0], steps[1:]
-    if isinstance(value, dict) and step in value:
+    if isinstance(value, dict):
         if not rest:
-            return {key: item for key, item in value.items() if key != step}
-        return {**value, step: _without(value[step], rest)}
-    if isinstance(value, list) and isinstance(step, int) and step < len(value) and rest:
-        return [*value[:step], _without(value[step], rest), *value[step + 1 :]]
+            return {key: item for key, item in value.items() if key != str(step)}
+        return {key: _without(item, rest) if key == str(step) else item for key, item in value.items()}
+    if isinstance(value, list):
+        if not str(step).isdecimal():
+            return [_without(item, steps) for item in value]
+        items = enumerate(value)
+        return [_without(item, rest) if at == int(step) else item for at, item in items if rest or at != int(step)]
     return value
 
 
@@ -310,26 +341,33 @@ def key_reader(unique_key: str) -> KeyReader:
     ['a@b.c', RecordRejected('unique_key "profile.email" is missing')]
     """
     steps = parse(unique_key)
-    many, one = _key_decoders(steps)
+    shapes = _key_shapes(steps)
 
     def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
         try:
-            found = [_leaf(shape, len(steps)) for shape in many(b"[" + b",".join(records) + b"]")]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            found = [_one_key(record, one, steps) for record in records]
+            found = [_leaf(shape, len(steps)) for shape in shapes(b"[" + b",".join(records) + b"]")]
+        except _NOT_STRICT:
+            found = [_one_key(record, steps) for record in records]
         return [_key_text(token, unique_key) for token in found]
 
     return read_keys
 
 
-def _key_decoders(steps: Sequence[Step]) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
-    """Decoders of just the key: of a list of records, and of one."""
+def _key_shapes(steps: Sequence[Step]) -> Callable[[bytes], list[Any]]:
+    """A decoder of a list of records that makes just their keys."""
     shape: Any = msgspec.Raw
     default: Any = msgspec.Raw()
-    for step in reversed(steps):
-        shape = msgspec.defstruct("Key", [("step", shape, default)], rename={"step": str(step)}) | None
-        default = None
-    return msgspec.json.Decoder(list[shape]).decode, msgspec.json.Decoder(shape).decode
+    try:
+        for step in reversed(steps):
+            shape = msgspec.defstruct("Key", [("step", shape, default)], rename={"step": str(step)}) | None
+            default = None
+    except ValueError:  # msgspec takes no name with a quote or a backslash in it
+        return _refuse
+    return msgspec.json.Decoder(list[shape]).decode
+
+
+def _refuse(records: bytes) -> list[Any]:
+    raise msgspec.DecodeError
 
 
 def _leaf(shape: Any, depth: int) -> bytes:
@@ -340,34 +378,25 @@ def _leaf(shape: Any, depth: int) -> bytes:
     return bytes(shape)
 
 
-def _one_key(record: bytes, one: Callable[[bytes], Any], steps: Sequence[Step]) -> bytes:
+def _one_key(record: bytes, steps: Sequence[Step]) -> bytes:
     """The key's JSON text, also where the path indexes a list or the record is no object."""
     try:
-        return _leaf(one(record), len(steps))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        try:
-            value = follow(decode(record), steps)
-            return b"" if value is MISSING else json.dumps(value, sort_keys=True, default=str).encode()
-        except RecordRejected:
-            return b""
+        return _text_at(record, steps) or b""
+    except _Malformed:
+        return b""
 
 
 def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
-    if token in (b"", b"null"):
-        return RecordRejected(
-            f'unique_key "{unique_key}" is missing' if not token else f'unique_key "{unique_key}" is null'
-        )
-    try:
-        text = _text_of(token)
-        if len(text.encode()) > MAX_KEY_BYTES:
-            return RecordRejected(f'unique_key "{unique_key}" is longer than {MAX_KEY_BYTES:,} bytes')
-    except (UnicodeError, RecordRejected):
-        return RecordRejected(f'unique_key "{unique_key}" is not valid text')
-    if not text:
-        return RecordRejected(f'unique_key "{unique_key}" is empty')
-    if "\x00" in text:
-        return RecordRejected(f'unique_key "{unique_key}" contains a NUL character')
-    return text
+    reason = {b"": "is missing", b"null": "is null", b'""': "is empty"}.get(token)
+    if reason is None:
+        try:
+            text = _text_of(token)
+            if len(text.encode()) <= MAX_KEY_BYTES and "\x00" not in text:
+                return text
+            reason = "contains a NUL character" if "\x00" in text else f"is longer than {MAX_KEY_BYTES:,} bytes"
+        except (ValueError, RecursionError, RecordRejected):
+            reason = "is not valid text"
+    return RecordRejected(f'unique_key "{unique_key}" {reason}')
 
 
 def _text_of(token: bytes) -> str:

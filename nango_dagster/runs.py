@@ -199,13 +199,23 @@ class _Execution:
         except StoreUnavailable:
             raise  # nothing can be recorded now; the reaper will, once the database is back
         except Exception as failure:
+            self._keep_what_came()
             return self._end(failure)
         except BaseException as interrupt:  # SIGTERM, Ctrl-C, Dagster's own
+            self._keep_what_came()
             try:
                 self._end(Cancelled(f"interrupted by {type(interrupt).__name__}."))
             except Exception as error:
                 log.warning("%s: the end of the job could not be noted: %s", self._sync.display_name, error)
             raise
+
+    def _keep_what_came(self) -> None:
+        """Write the pages that still wait, as far as that goes, so that they are kept and counted."""
+        try:
+            if self._writer is not None:
+                self._writer.settle(complete=False)
+        except Exception as error:
+            log.debug("%s: the last pages could not be written: %s", self._sync.display_name, error)
 
     def _begin(self, connection: Connection) -> int:
         self._guard(connection)

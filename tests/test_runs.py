@@ -138,30 +138,30 @@ def test_an_execution_that_cannot_end_well_at_the_very_end_says_why(
     """Somebody's trigger in the database refuses the closing transaction; the old rows stay."""
     row = source.registered(db)
     execute(db, settings, row)
-    _refuse_deletes(db)
+    _refuse(db, "DELETE", "_nango_sync_1")
     source.records = items(1, 2, 10)
     outcome = execute(db, settings, row)
     job = last_job(db, row)
     assert (outcome.status, job.status, job.added, job.deleted) == ("failed", "failed", 0, 0)
-    assert job.error_message is not None and "we keep every row" in job.error_message
+    assert job.error_message is not None and "we keep it as it is" in job.error_message
     assert_exact(db, row, items(*range(1, 8)))
     assert_nothing_runs(db)
 
 
-def _refuse_deletes(db: Database) -> None:
+def _refuse(db: Database, verb: str, table: str) -> None:
+    """A trigger that lets nobody delete from a table, or insert into it."""
     with db.begin() as connection:
         if db.is_postgresql:
             connection.exec_driver_sql(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN RAISE EXCEPTION 'we keep every row'; END $$"
+                "$$ BEGIN RAISE EXCEPTION 'we keep it as it is'; END $$"
             )
             connection.exec_driver_sql(
-                "CREATE TRIGGER keep BEFORE DELETE ON _nango_sync_1 FOR EACH ROW EXECUTE FUNCTION refuse()"
+                f"CREATE TRIGGER keep BEFORE {verb} ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
             )
         else:
-            connection.exec_driver_sql(
-                "CREATE TRIGGER keep BEFORE DELETE ON _nango_sync_1 BEGIN SELECT RAISE(ABORT, 'we keep every row'); END"
-            )
+            refuse = "SELECT RAISE(ABORT, 'we keep it as it is');"
+            connection.exec_driver_sql(f"CREATE TRIGGER keep BEFORE {verb} ON {table} BEGIN {refuse} END")
 
 
 def test_a_transform_that_does_not_exist_fails_the_job_with_a_sentence(
@@ -545,24 +545,33 @@ def test_deleted_rows_stay_deleted_when_a_table_is_mapped_again(
 
 
 @BOTH
-def test_a_rebuild_that_failed_on_its_way_is_begun_again_also_when_the_config_goes_back(
+def test_a_rebuild_that_fails_on_its_way_is_done_again_also_when_the_config_goes_back(
     db: Database, settings: Settings, source: Source, fields: dict[str, Any]
 ) -> None:
-    """Half of the rows are in the new table when it fails; then somebody undoes the change."""
-    before = source.registered(db, mapped_table="one", **fields)
-    execute(db, settings, before)
-    _make_table_that_refuses(db)
-    row = source.registered(db, mapped_table="two", **fields)
+    for table in ("two", "one"):
+        row = source.registered(db, mapped_table=table, **fields)
+        execute(db, settings, row)
+    _refuse(db, "INSERT", "two")
+    outcome = execute(db, settings, source.registered(db, mapped_table="two", **fields))
+    assert outcome.status == "failed" and "we keep it as it is" in (outcome.error or "")
     outcome = execute(db, settings, row)
-    assert outcome.status == "failed" and "mapped_table is 'two'" in (outcome.error or "")
-    row = source.registered(db, mapped_table="one", **fields)
-    assert execute(db, settings, row).status == "succeeded"
+    assert (outcome.status, outcome.changed) == ("succeeded", False)
     assert_exact(db, row, source.records)
 
 
-def _make_table_that_refuses(db: Database) -> None:
+@BOTH
+def test_a_mapped_table_that_is_somebody_elses_is_left_alone(
+    db: Database, settings: Settings, source: Source, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, mapped_table="one", **fields)
+    execute(db, settings, row)
     with db.begin() as connection:
-        connection.exec_driver_sql('CREATE TABLE "two" (id int)')
+        connection.exec_driver_sql("CREATE TABLE theirs (id int)")
+    outcome = execute(db, settings, source.registered(db, mapped_table="theirs", **fields))
+    assert outcome.status == "failed"
+    assert "mapped_table is 'theirs', a table that exists already" in (outcome.error or "")
+    assert execute(db, settings, source.registered(db, mapped_table="one", **fields)).status == "succeeded"
+    assert_exact(db, row, source.records)
 
 
 def test_two_syncs_may_share_a_table(db: Database, settings: Settings, api: FakeApi, source: Source) -> None:

@@ -8,7 +8,7 @@ second hash is kept from then on; most records never need one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -25,7 +25,7 @@ from .seen import Seen
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally
 
-BATCH_RECORDS = 1000
+BATCH_RECORDS = 500
 BATCH_BYTES = 4_000_000
 _TRIES = 5
 
@@ -100,13 +100,18 @@ class Upsert:
         batch: dict[str, bytes] = {}
         for position, (key, text) in enumerate(zip(self._read_keys(texts), texts, strict=True), self._taken):
             if isinstance(key, RecordRejected):
+                self.tally.unreadable += 1
                 self.tally.reject(str(position), str(key))
             else:
                 if key in batch:
                     self.tally.repeated += 1
                 batch[key] = text  # the last one wins
         self._taken += len(texts)
-        self.tally.repeated += self._seen.add(list(batch))
+        if repeated := self._seen.add(list(batch)):
+            self.tally.repeated += repeated
+            # What is looked up next must be what the batches before have made of it.
+            self._compare_last()
+            self._wait()
         for piece in bulk.in_pieces(list(batch), BATCH_RECORDS):
             self._save({key: batch[key] for key in piece})
 
@@ -133,7 +138,9 @@ class Upsert:
         """Wait until the last batch is committed; do it again, by itself, where that did not work out."""
         if self._committing is None:
             return
-        (change, future), self._committing = self._committing, None
+        change, future = self._committing
+        wait([future])  # an interrupt here leaves it to be waited for again
+        self._committing = None
         try:
             stored = future.result()
         except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
@@ -266,7 +273,7 @@ class Upsert:
             return
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
-            if live == len(self._seen):
+            if live == len(self._seen) and not self.tally.rejected:
                 return
             for keys in bulk.live_keys(connection, self._database, self._dataset.id):
                 self._vanished += self._seen.missing(keys)
