@@ -60,48 +60,36 @@ def in_pieces(keys: Sequence[Any], size: int = SQLITE_PARAMETERS) -> Iterator[Se
 
 def lookup(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> dict[str, Known]:
     """What is known of those records that are there, deleted ones included."""
-    query = "SELECT external_id, byte_hash, content_hash, deleted_at IS NOT NULL FROM _nango_raw WHERE dataset_id = "
-    if database.is_postgresql:
-        cursor = driver(connection).cursor(binary=True)
-        rows = cursor.execute(query + "%s AND external_id = ANY(%s)", (dataset_id, list(keys))).fetchall()
-        return {key: Known(byte_hash, content_hash, deleted) for key, byte_hash, content_hash, deleted in rows}
-    known: dict[str, Known] = {}
-    for piece in in_pieces(keys):
-        marks = ",".join("?" * len(piece))
-        rows = driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
-        known.update((row[0], Known(row[1], row[2], bool(row[3]))) for row in rows)
-    return known
+    return {
+        key: Known(byte_hash, content_hash, deleted_at is not None)
+        for key, byte_hash, content_hash, deleted_at in _stored(connection, database, dataset_id, keys)
+    }
 
 
 def differing(
     connection: Connection, database: Database, dataset_id: int, hashes: Mapping[str, bytes]
 ) -> dict[str, Known | None]:
     """Of records with these byte hashes: those that are not stored like that, and what is; None for nothing."""
-    if database.is_postgresql:
-        rows = (
-            driver(connection)
-            .cursor(binary=True)
-            .execute(
-                "SELECT n.key, r.byte_hash, r.content_hash, r.deleted_at IS NOT NULL "
-                "FROM unnest(%s::text[], %s::bytea[]) AS n (key, hash) "
-                "LEFT JOIN _nango_raw r ON r.dataset_id = %s AND r.external_id = n.key "
-                "WHERE r.byte_hash IS DISTINCT FROM n.hash OR r.deleted_at IS NOT NULL",
-                (list(hashes), list(hashes.values()), dataset_id),
-            )
-            .fetchall()
-        )
-        return {key: None if old is None else Known(old, content, deleted) for key, old, content, deleted in rows}
     left: dict[str, Known | None] = dict.fromkeys(hashes)
-    query = "SELECT external_id, byte_hash, content_hash, deleted_at FROM _nango_raw WHERE dataset_id = "
-    for piece in in_pieces(list(hashes)):
-        marks = ",".join("?" * len(piece))
-        rows = driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
-        for key, byte_hash, content_hash, deleted_at in rows:
-            if deleted_at is None and byte_hash == hashes[key]:
-                del left[key]
-            else:
-                left[key] = Known(byte_hash, content_hash, deleted_at is not None)
+    for key, byte_hash, content_hash, deleted_at in _stored(connection, database, dataset_id, list(hashes)):
+        if byte_hash == hashes[key] and deleted_at is None:
+            del left[key]
+        else:
+            left[key] = Known(byte_hash, content_hash, deleted_at is not None)
     return left
+
+
+def _stored(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> Iterator[Any]:
+    """The keys, both hashes and times of deletion of those records that are there."""
+    query = "SELECT external_id, byte_hash, content_hash, deleted_at FROM _nango_raw WHERE dataset_id = "
+    if database.is_postgresql:
+        # Compared here, not in SQL: an array of hashes to join with takes the server longer than sending them back.
+        cursor = driver(connection).cursor(binary=True)
+        yield from cursor.execute(query + "%s AND external_id = ANY(%s)", (dataset_id, list(keys))).fetchall()
+        return
+    for piece in in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        yield from driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
 
 
 def put_raw(

@@ -6,7 +6,7 @@ import hashlib
 import inspect as inspection
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -152,7 +152,7 @@ class MappedTable:
     def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
         """The same, record by record and value by value."""
         failed: Counter[str] = Counter()
-        decoded: Sequence[Any] = [_decoded(text, failed) for text in texts]
+        decoded: Iterable[Any] = (_decoded(text, failed) for text in texts)
         if self.transform is not None:
             keys, decoded = self._transformed(self.transform, keys, decoded, failed)
         flat = self.layout.flatten(decoded)
@@ -167,7 +167,7 @@ class MappedTable:
         return Prepared(list(zip(keys, made.values, strict=True)), tuple(self.layout.columns), made.misfits + failed)
 
     def _transformed(
-        self, transform: Transform, keys: Sequence[str], decoded: Sequence[Any], failed: Counter[str]
+        self, transform: Transform, keys: Sequence[str], decoded: Iterable[Any], failed: Counter[str]
     ) -> tuple[list[str], list[Any]]:
         """The records as the config's own function returns them; None leaves a record out of the table."""
         kept: list[tuple[str, Any]] = []

@@ -25,8 +25,8 @@ from .seen import Seen
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally
 
-BATCH_RECORDS = 500
-BATCH_BYTES = 4_000_000
+BATCH_RECORDS = 1000
+BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
 _TRIES = 5
 
 
