@@ -19,6 +19,7 @@ from typing import Any
 from .config import Sync
 from .errors import Cancelled, ConfigError, Incomplete, LeaseLost, Refused, StoreUnavailable
 from .fetch import Fetch, Page
+from .http import Reach
 from .mapping import Column
 from .settings import Settings
 from .store import Connection, Database, datasets, jobs, queue, tables
@@ -247,10 +248,7 @@ class _Execution:
 
     def _do(self) -> Exception | None:
         """Map what has to be mapped anew, pull, write; the error that ended the pull early, if one did."""
-        self._dataset = datasets.find_or_make(
-            self._database, self._row.id, self._sync.integration_key, self._claim.connection_id, self._claim.variant,
-            self._sync.model,
-        )  # fmt: skip
+        self._dataset = self._find_dataset()
         if self._pull.wishes.empty_cache or self._claim.empty_cache:
             self._database.transact(self._empty)
         self._table = self._open_table(self._dataset)
@@ -260,6 +258,23 @@ class _Execution:
             error = self._copy(self._fetch, self._writer) or self._is_half()
         self._writer.settle(complete=error is None and self._is_complete())
         return error
+
+    def _find_dataset(self) -> Dataset:
+        """The sync's records for this connection and variant; those under a model's old name become the new one's."""
+        connection_id, variant, model = self._claim.connection_id, self._claim.variant, self._sync.model
+        with self._database.connect() as connection:
+            stored = datasets.of_sync(connection, self._row.id)
+        here = [dataset for dataset in stored if (dataset.connection_id, dataset.variant) == (connection_id, variant)]
+        if len(here) == 1 and (here[0].integration, here[0].model) != (self._sync.integration_key, model):
+            self._database.transact(lambda connection: self._rename(connection, here[0]))
+        return datasets.find_or_make(
+            self._database, self._row.id, self._sync.integration_key, connection_id, variant, model
+        )
+
+    def _rename(self, connection: Connection, dataset: Dataset) -> None:
+        self._guard(connection)
+        tables.forget_dataset(connection, self._database, dataset)
+        datasets.rename(connection, dataset.id, self._sync.integration_key, self._sync.model)
 
     def _empty(self, connection: Connection) -> None:
         """Delete every record, so that this execution adds them all again."""
@@ -292,13 +307,19 @@ class _Execution:
 
     def _open_fetch(self) -> Fetch:
         env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
-        anywhere = self._row.origin == "file" or self._pull.settings.allow_private_hosts
         return Fetch(
             self._sync,
             credentials=lambda fresh: env,
             cancelled=self._is_stopped,
-            reach="anywhere" if anywhere else "public",
+            reach=self._reach(),
         )
+
+    def _reach(self) -> Reach:
+        """Which addresses the sync may ask: a file's URL is the operator's own, a posted one may be a stranger's."""
+        if self._row.origin != "http":
+            return "anywhere"
+        settings = self._pull.settings
+        return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
 
     def _copy(self, fetch: Fetch, writer: Writer) -> Exception | None:
         """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""

@@ -105,6 +105,15 @@ def stale(table: str) -> str:
     return f"{table}#"
 
 
+def rename(connection: Connection, dataset_id: int, integration: str, model: str) -> None:
+    """Keep a dataset's records under another integration and model; they have to be mapped again."""
+    connection.execute(
+        update(_table)
+        .where(_table.c.id == dataset_id)
+        .values(integration=integration, model=model, mapping_version=None)
+    )
+
+
 def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
     connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
