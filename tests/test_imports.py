@@ -30,7 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("paging", "mapping", "templates"),
     ("shortcut",),
     ("auth", "fetch", "store", "webhooks"),
-    ("runs",),
+    ("runs", "posted"),
     ("scripts",),
     ("defs", "api"),
     ("definitions", "cli", "client"),

@@ -1,0 +1,135 @@
+"""The posted syncs, for when definitions load: from the store, or from a file of it when the store does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from .config import Sync, from_document
+from .errors import ConfigError, NangoError, StoreUnavailable
+from .settings import Settings
+from .store import Database, open_database, syncs
+
+log = logging.getLogger(__name__)
+
+FILE = "posted-syncs.json"
+SECONDS = 3.0
+"""Definitions wait no longer than this for the store."""
+
+
+def load(settings: Settings, database: Database | None = None) -> list[Sync]:
+    """The syncs that arrived over HTTP, as the store has them.
+
+    When it does not answer within three seconds they are read from the file that `refresh` keeps in `NANGO_HOME`.
+    Nothing is written, and no trouble with either of the two is an error.
+    """
+    try:
+        return _in_time(lambda: _from_store(settings, database))
+    except StoreUnavailable as down:
+        log.warning("%s Posted syncs are as %s says.", down, _file(settings))
+    except Exception as error:
+        # The tables are not made yet, or another release made them.
+        log.info("posted syncs are as %s says; the store's cannot be read: %s", _file(settings), type(error).__name__)
+    return _from_file(_file(settings))
+
+
+def refresh(settings: Settings, database: Database) -> None:
+    """Write the file anew from the store; of several processes that do so at once, the last tells the truth."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with locked(settings.home / f".{FILE}.lock"):
+        save(settings, [row.sync for row in syncs.posted(database)])
+
+
+def save(settings: Settings, posted: Iterable[Sync]) -> None:
+    """Write the file: whole or not at all, and for nobody else to read, for it holds the syncs' secrets."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"syncs": [{**sync.document(), "name": sync.name} for sync in posted]}, indent=1)
+    descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=f".{FILE}.")  # with mode 0600
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, _file(settings))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process and thread at a time; the lock goes with the process that holds it."""
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _file(settings: Settings) -> Path:
+    return settings.home / FILE
+
+
+def _in_time(work: Callable[[], list[Sync]]) -> list[Sync]:
+    """What `work` gives, if it does so in time; else it is left to itself."""
+    answers: SimpleQueue[list[Sync] | Exception] = SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put(work())
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=answer, name="nango-posted-syncs", daemon=True).start()
+    try:
+        found = answers.get(timeout=SECONDS)
+    except Empty:
+        raise StoreUnavailable(f"the database did not answer within {SECONDS:g} seconds.") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _from_store(settings: Settings, database: Database | None) -> list[Sync]:
+    if database is not None:
+        return [row.sync for row in syncs.posted(database)]
+    if not _exists(settings.db_url):
+        return []
+    opened = open_database(settings, migrate=False)
+    try:
+        return _from_store(settings, opened)
+    finally:
+        opened.close()
+
+
+def _exists(db_url: str) -> bool:
+    """False for an SQLite file that is not there: opening it would make it."""
+    return not db_url.startswith("sqlite:///") or Path(db_url.removeprefix("sqlite:///")).exists()
+
+
+def _from_file(file: Path) -> list[Sync]:
+    try:
+        documents = list(json.loads(file.read_text())["syncs"])
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        log.warning("%s cannot be read: %s.", file, type(error).__name__)
+        return []
+    return [sync for document in documents if (sync := _sync(document, file)) is not None]
+
+
+def _sync(document: Mapping[str, Any], file: Path) -> Sync | None:
+    try:
+        return from_document(document)
+    except (ConfigError, AttributeError) as error:
+        said = error if isinstance(error, NangoError) else "it is no object"
+        log.warning("a sync in %s is left out: %s", file, said)
+        return None
