@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -300,12 +301,15 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
     True
     """
     for path in ignore_fields:
-        value = _without(value, parse(path))
+        value = _without(value, _steps_of(path))
     try:
         text = _encode_sorted(value)
     except (ValueError, RecursionError):  # lone surrogates, numbers of thousands of digits
         text = _dump_sorted(value)
     return blake2b(text, digest_size=16).digest()
+
+
+_steps_of = lru_cache(parse)  # asked for again with every record
 
 
 def _dump_sorted(value: Any) -> bytes:
@@ -317,13 +321,15 @@ def _dump_sorted(value: Any) -> bytes:
 
 def _without(value: Any, steps: Sequence[Step]) -> Any:
     """A copy of `value` without the field at `steps`; a key inside a list means that of every item."""
-    step, rest = steps[0], steps[1:]
+    step, rest = str(steps[0]), steps[1:]
     if isinstance(value, dict):
-        if not rest:
-            return {key: item for key, item in value.items() if key != str(step)}
-        return {key: _without(item, rest) if key == str(step) else item for key, item in value.items()}
+        if step not in value:
+            return value
+        if rest:
+            return {**value, step: _without(value[step], rest)}
+        return {key: item for key, item in value.items() if key != step}
     if isinstance(value, list):
-        if not str(step).isdecimal():
+        if not step.isdecimal():
             return [_without(item, steps) for item in value]
         items = enumerate(value)
         return [_without(item, rest) if at == int(step) else item for at, item in items if rest or at != int(step)]
