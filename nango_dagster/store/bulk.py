@@ -107,8 +107,9 @@ def put_raw(
         _copy_raw(connection, dataset_id, sync_id, rows, first_seen, moment)
         return
     now = moment.strftime(SQLITE_TIME)
+    # Bytes that SQLite takes for text: it keeps text as UTF-8 anyway, and a Python str would be made for nothing.
     driver(connection).executemany(
-        f"INSERT INTO _nango_raw ({_RAW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) "
+        f"INSERT INTO _nango_raw ({_RAW_COLUMNS}) VALUES (?,?,?,?,?,?,?,CAST(? AS TEXT)) "
         "ON CONFLICT (dataset_id, external_id) DO UPDATE SET sync_id = excluded.sync_id, data = excluded.data, "
         "byte_hash = excluded.byte_hash, content_hash = excluded.content_hash, pruned_at = NULL, deleted_at = NULL, "
         "first_seen_at = iif(deleted_at IS NULL, first_seen_at, excluded.first_seen_at), "

@@ -269,14 +269,13 @@ class MappedTable:
         """SQLite: executemany."""
         before = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
         after = (moment.strftime(SQLITE_TIME), None)
-        for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, prepared.rows)):
-            if not rows:
-                continue
-            width = len(columns)
-            marks = ",".join("?" * (len(SYSTEM_COLUMNS) + width))
+        width = len(prepared.columns)
+        filled = [(key, row + [None] * (width - len(row))) for key, row in prepared.rows]
+        for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, filled)):
+            marks = ",".join("?" * (len(SYSTEM_COLUMNS) + len(columns)))
             bulk.driver(connection).executemany(
                 f"INSERT INTO {self.quoted} ({self._names(columns)}) VALUES ({marks})",
-                ((*before, key, *after, *row, *[None] * (width - len(row))) for key, row in rows),
+                ([*before, key, *after, *row] for key, row in rows),
             )
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
