@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
+from itertools import count, product
 from typing import Any
 
+from .errors import RecordRejected
 from .paths import MISSING, Step, follow
+from .records import encode
 
 Steps = tuple[Step, ...]
 
 MAX_COLUMNS = 1400
 MAX_NAME_BYTES = 63
 MAX_DIGITS = 1000
+MAX_PLACES = 4 * MAX_COLUMNS  # fields that are remembered; a field per record would fill the memory
+MAX_DEPTH = 100
+MAX_PATH_BYTES = 2000  # what an index of PostgreSQL holds
 MAX_ROW_BYTES = 7800  # a PostgreSQL page holds 8 kB, and a row must fit one
 _SURELY_FITS = 300  # values a row; even at 25 bytes each they fit
 SCALAR_COLUMN = "value"  # where a record that is no object goes
@@ -40,7 +46,8 @@ class Type(str, Enum):
 
 # --- paths and names ----------------------------------------------------------------------------------------------
 
-_PLAIN = re.compile(r'[^.\[\]"]+')
+# What stands in a path as it is; the rest is quoted, so that any database keeps it.
+_PLAIN = re.compile(r'[^.\[\]"\\\x00-\x1f\ud800-\udfff]+')
 
 
 def path_text(steps: Steps) -> str:
@@ -79,22 +86,33 @@ def column_name(steps: Steps, taken: Mapping[str, object], fold: Callable[[str],
     ('parent_nested', 'a_b_c311a49b')
     """
     name = "_".join(map(str, steps))
-    if _is_valid(name) and len(name.encode()) <= MAX_NAME_BYTES and fold(name) not in taken:
+    if _is_valid(name) and fold(name) not in taken:
         return name
-    digest = blake2b(path_text(steps).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    clean = name.encode("utf-8", "ignore").replace(b"\x00", b"")[: MAX_NAME_BYTES - len(digest) - 1]
-    return f"{clean.decode('utf-8', 'ignore')}_{digest}"
+    clean = name.encode("utf-8", "ignore").replace(b"\x00", b"")[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore")
+    hashes = (blake2b(f"{path_text(steps)}{'#' * again}".encode(), digest_size=4).hexdigest() for again in count())
+    return next(name for hash_ in hashes if fold(name := f"{clean}_{hash_}") not in taken)
+
+
+# Columns that every table of PostgreSQL has.
+_RESERVED = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 def _is_valid(name: str) -> bool:
-    if not name or name.lower().startswith("_nango_") or "\x00" in name:
+    if not name or name in _RESERVED or name.lower().startswith("_nango_") or "\x00" in name:
         return False
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    try:
+        return len(name.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 # --- types ----------------------------------------------------------------------------------------------------------
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_HOUR_MINUTE = r"(?:[01]\d|2[0-3]):[0-5]\d"
+_IS_TIMESTAMP = re.compile(
+    rf"\d{{4}}-\d\d-\d\d(?:[T ]{_HOUR_MINUTE}(?::[0-5]\d(?:\.\d+)?)?(?:Z|[+-](?:[01]\d|2[0-3]):?[0-5]\d)?)?", re.ASCII
+).fullmatch
+_IS_UTC_SECONDS = re.compile(rf"\d{{4}}-\d\d-\d\dT{_HOUR_MINUTE}:[0-5]\dZ", re.ASCII).fullmatch
 
 
 def parse_timestamp(text: str) -> datetime | None:
@@ -106,9 +124,9 @@ def parse_timestamp(text: str) -> datetime | None:
     True
     """
     try:
-        if len(text) == 20 and text[10] == "T" and text[19] == "Z":  # by far the most common spelling
+        if len(text) == 20 and _IS_UTC_SECONDS(text):  # by far the most common spelling
             return datetime.fromisoformat(text[:19]).replace(tzinfo=timezone.utc)
-        if not _DATE.fullmatch(text):
+        if not _IS_TIMESTAMP(text):
             return None
         when = datetime.fromisoformat(_for_fromisoformat(text))
         return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
@@ -255,6 +273,9 @@ class Column:
     path: str
 
 
+_BY_HAND = "[mapping]"  # no path of a field begins like that
+
+
 @dataclass(frozen=True)
 class Declared:
     """One entry of `mapping.columns`: the column's name, where its values stand, and its type."""
@@ -266,7 +287,7 @@ class Declared:
     @property
     def path(self) -> str:
         """How the column is known in `_nango_columns`; two may read the same place."""
-        return f"mapping:{self.name}"
+        return f"{_BY_HAND}{self.name}"
 
 
 @dataclass(frozen=True)
@@ -355,12 +376,12 @@ class Layout:
         self._fields = 0
         self._fractions = 0
         self._constants = self.plan.constants()
-        self._declared: list[Place] = []
+        self._by_hand = Place(())
         for declared in self.plan.declared:
-            self._field(declared.steps).skipped = True
-            holder = Place(())
-            holder.inside[declared.path] = Place((declared.path,))
-            self._declared.append(holder)
+            self._by_hand.inside[declared.path] = Place((declared.path,))
+            for steps in product(*map(_spellings, declared.steps)):
+                place = self._field(steps)
+                place.skipped = not self._is_constant(steps)
 
     # what is known
 
@@ -371,8 +392,15 @@ class Layout:
             self.columns.append(column)
             self._taken[self._fold(column.name)] = column
             self._by_path[column.path] = at
-            found = self._declared_field(column.path) or self._field(path_steps(column.path))
-            found.at, found.convert = at, self._converters[column.type]
+            if place := self._place_of(column.path):
+                place.at, place.convert = at, self._converters[column.type]
+
+    def _place_of(self, path: str) -> Place | None:
+        """The place whose values go to the column of this path; None where the column belongs to another sync."""
+        if path.startswith(_BY_HAND):
+            return self._by_hand.inside.get(path)
+        place = self._field(path_steps(path))
+        return place if self._is_wanted(place) else None
 
     def column(self, name: str) -> Column | None:
         """The column of that name, if the table has it."""
@@ -387,9 +415,6 @@ class Layout:
     def state(self) -> tuple[int, int, int]:
         """Changes whenever the layout does."""
         return len(self.columns), self._fields, self._fractions
-
-    def _declared_field(self, path: str) -> Place | None:
-        return next((holder.inside[path] for holder in self._declared if path in holder.inside), None)
 
     def _field(self, steps: Steps) -> Place:
         here = self.root
@@ -410,19 +435,22 @@ class Layout:
             flat.rows.append(blank.copy())
             whole = record if record.__class__ is dict else {SCALAR_COLUMN: record}
             if self.plan.declared:
-                self._place_declared(whole, flat)
+                self._place(self._declared_items(whole, flat), self._by_hand, flat)
             if self._constants:
                 whole = {**whole, **self._constants}
             self._place(whole.items(), self.root, flat)
         return flat
 
-    def _place_declared(self, record: Any, flat: Flat) -> None:
-        for declared, place in zip(self.plan.declared, self._declared, strict=True):
+    def _declared_items(self, record: Any, flat: Flat) -> Iterator[tuple[str, Any]]:
+        """The values that the config names, by their column's path; an object or a list is its JSON text."""
+        for declared in self.plan.declared:
             value = follow(record, declared.steps)
-            if isinstance(value, (dict, list)):
-                value = json.dumps(value, ensure_ascii=False, default=str)
-            if value is not None and value is not MISSING:
-                self._place([(declared.path, value)], place, flat)
+            if value is MISSING:
+                continue
+            try:
+                yield declared.path, encode(value).decode() if isinstance(value, (dict, list)) else value
+            except RecordRejected:
+                flat.misfits[declared.name] += 1
 
     def _place(self, items: Iterable[tuple[Any, Any]], here: Place, flat: Flat) -> None:
         """Put the values inside one object or list where they belong; the innermost loop of a sync's first load."""
@@ -433,10 +461,9 @@ class Layout:
             if place is None or value is None:
                 continue
             kind = value.__class__
-            if kind is dict:
-                self._place(value.items(), place, flat)
-            elif kind is list:
-                self._place(enumerate(value), place, flat)
+            if kind is dict or kind is list:
+                if not place.skipped:
+                    self._place(value.items() if kind is dict else enumerate(value), place, flat)
             elif place.convert is not None:
                 if kind is Decimal:
                     self._saw_fraction(place)
@@ -453,17 +480,18 @@ class Layout:
             self._fractions += 1
 
     def _new_field(self, here: Place, key: str | int, value: Any, flat: Flat) -> Place | None:
-        if self._fields < 4 * MAX_COLUMNS:
-            return self._field((*here.steps, key))
-        if value is not None:
-            flat.misfits[path_text((*here.steps, key))] += 1  # a field per record would fill the memory
+        steps = (*here.steps, key)
+        if self._fields < MAX_PLACES and len(steps) <= MAX_DEPTH and len(path_text(steps).encode()) <= MAX_PATH_BYTES:
+            return self._field(steps)
+        if value is not None and self.plan.extra != "ignore":
+            flat.misfits[path_text(here.steps) or "(the record)"] += 1
         return None
 
     def new_columns(self, flat: Flat) -> list[Column]:
         """The columns that `flat` needs beyond those there are, named and typed, in the order they appear."""
         seen: dict[Steps, list[Any]] = {}
         for _, place, value in flat.homeless:
-            if self._is_wanted(place.steps):
+            if self._is_wanted(place):
                 seen.setdefault(place.steps, []).append(value)
         new = [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
         new = [column for column in new if column.path not in self._by_path]
@@ -483,13 +511,19 @@ class Layout:
     def _is_constant(self, steps: Steps) -> bool:
         return len(steps) == 1 and steps[0] in self._constants
 
-    def _is_wanted(self, steps: Steps) -> bool:
-        return not _is_declared(steps) and (self.plan.extra == "evolve" or self._is_constant(steps))
+    def _is_wanted(self, place: Place) -> bool:
+        """Whether a column is made for the place without being asked for by name."""
+        if self._is_constant(place.steps):
+            return True
+        return self.plan.extra == "evolve" and not place.skipped and not self._is_by_hand(place)
+
+    def _is_by_hand(self, place: Place) -> bool:
+        return self._by_hand.inside.get(place.steps[0]) is place
 
     def undeclared(self, flat: Flat) -> list[str]:
         """The places of values that no column was declared for: what `extra: fail` complains about."""
-        found = {place.steps for _, place, _ in flat.homeless if not _is_declared(place.steps)}
-        return sorted(path_text(steps) for steps in found if not self._is_constant(steps))
+        found = {place for _, place, _ in flat.homeless if not self._is_by_hand(place)}
+        return sorted(path_text(place.steps) for place in found if not self._is_constant(place.steps))
 
     # rows
 
@@ -521,22 +555,25 @@ class Layout:
         for at, value in enumerate(row):
             if value is self.nothing:
                 continue
-            width += _stored_bytes(value, self.columns[at].type)
-            if width > most:
+            more = _stored_bytes(value, self.columns[at].type, width)
+            if width + more <= most:
+                width += more
+            else:
                 row[at] = self.nothing
                 misfits[self.columns[at].name] += 1
 
 
-def _is_declared(steps: Steps) -> bool:
-    return len(steps) == 1 and str(steps[0]).startswith("mapping:")
+def _spellings(step: Step) -> set[Step]:
+    """A number in a path may be an index or a key."""
+    return {step, str(step), int(step)} if str(step).isdecimal() else {step}
 
 
-def _stored_bytes(value: Any, type_: Type) -> int:
-    """What a value takes in a PostgreSQL row; measured, see docs/decisions.md."""
+def _stored_bytes(value: Any, type_: Type, before: int) -> int:
+    """What a value takes in a PostgreSQL row after so many bytes; measured, see docs/decisions.md."""
     if type_ is Type.BOOLEAN:
         return 1
     if type_ is Type.TIMESTAMP:
-        return 8
+        return -before % 8 + 8
     if type_ is Type.NUMBER:
         return len(value) // 2 + 8
     length = len(value.encode())

@@ -221,7 +221,7 @@ class MappedTable:
         rows = [
             {
                 "table_name": self.name,
-                "path": _storable(column.path),
+                "path": column.path,
                 "column_name": column.name,
                 "type": column.type.value,
                 "created_at": now,
@@ -370,7 +370,7 @@ def _registered(connection: Connection, name: str) -> list[mapping.Column] | Non
         .where(of.c.table_name == name)
         .order_by(of.c.created_at, of.c.column_name)
     )
-    return [mapping.Column(column, mapping.Type(type_), _loaded(path)) for column, type_, path in rows]
+    return [mapping.Column(column, mapping.Type(type_), path) for column, type_, path in rows]
 
 
 def _added_since(connection: Connection, name: str, layout: mapping.Layout) -> list[mapping.Column]:
@@ -432,17 +432,6 @@ def _ask_for_rebuild(connection: Connection, name: str) -> None:
         .where(of.c.mapping_version.startswith(f"{name}#", autoescape=True))
         .values(mapping_version=datasets.stale(name))
     )
-
-
-def _storable(path: str) -> str:
-    """A path as text that any database keeps: NUL and lone surrogates as escapes."""
-    return path.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\u0000")
-
-
-def _loaded(path: str) -> str:
-    if "\\u" not in path:
-        return path
-    return path.encode("latin-1", "backslashreplace").decode("unicode_escape")
 
 
 def _source_hash(transform: Transform | None) -> str:
