@@ -14,11 +14,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from .config import Sync
 from .errors import Cancelled, ConfigError, Incomplete, LeaseLost, Refused, StoreUnavailable
-from .fetch import Fetch, Page
+from .fetch import Fetch, Page, Stop
 from .http import Reach
 from .mapping import Column
 from .settings import Settings
@@ -87,8 +88,49 @@ class Wishes:
     accept_deletes: bool = False
 
 
+@dataclass(frozen=True)
+class Due:
+    """The wish to execute a sync only where that is due; `slot` is its latest, None where its schedule is stopped."""
+
+    slot: datetime | None
+
+
+class Source(Protocol):
+    """Where the pages of an execution come from: an API (`Fetch`), or what an asset of somebody's own returned."""
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the pages ended, once they have."""
+
+    @property
+    def pages(self) -> int:
+        """Pages given so far."""
+
+    @property
+    def records(self) -> int:
+        """Records in them."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that were sent for them."""
+
+    @property
+    def retries(self) -> int:
+        """Requests that were sent again."""
+
+    def __iter__(self) -> Iterator[Page]:
+        """The pages, once; an error comes after the pages that were good."""
+
+    def close(self) -> None:
+        """Let go of what the pages come from."""
+
+
 def _no_report(progress: Progress) -> None:
     """Tell nobody."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -101,7 +143,11 @@ class Pull:
     claim: Claim
     run_id: str | None
     stopping: threading.Event
+    """Set by whoever wants the execution to end at its next page, as cancelled."""
     wishes: Wishes = Wishes()
+    source: Callable[[Callable[[], bool]], Source] | None = None
+    """Makes the source, given a function that says when to stop; the sync's API by default."""
+    cancelled: Callable[[], bool] = _never
 
     def save(self, report: Callable[[Progress], None] = _no_report) -> Outcome:
         """Fetch the pages and write them; every end but a lost database is an Outcome."""
@@ -116,17 +162,21 @@ def claimed(
     *,
     run_id: str | None = None,
     wishes: Wishes | None = None,
+    due: Due | None = None,
+    connection_id: str | None = None,
+    source: Callable[[Callable[[], bool]], Source] | None = None,
+    cancelled: Callable[[], bool] = _never,
 ) -> Iterator[Pull]:
-    """The sync's execution, for whoever was asked to run it now: a click, or `run SYNC`; due times do not matter.
+    """The sync's execution, for whoever was asked to run it now: a click, or `run SYNC`; or only if it is `due`.
 
-    Raises Refused when another run is at it.
+    Raises Refused when another run is at it, or when it is not due.
     """
-    names = (row.sync.connection_key, BASE)
+    names = (connection_id or row.sync.connection_key, BASE)
     queue.reap(database)
     stopping = threading.Event()
     with _working(database, row.id, run_id, stopping) as worker:
-        claim = _claim(database, worker, row, *names)
-        yield Pull(database, settings, row, claim, run_id, stopping, wishes or Wishes())
+        claim = _claim(database, worker, row, *names) if due is None else _claim_due(database, worker, row, due, *names)
+        yield Pull(database, settings, row, claim, run_id, stopping, wishes or Wishes(), source, cancelled)
 
 
 def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str, variant: str) -> Claim:
@@ -140,6 +190,17 @@ def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str,
         if holder is not None or time.monotonic() > deadline:
             raise Refused(_held_sentence(row, connection_id, variant, holder))
         time.sleep(0.05)
+
+
+def _claim_due(database: Database, worker: Worker, row: SyncRow, due: Due, connection_id: str, variant: str) -> Claim:
+    """The claim of what is still due. Raises Refused when it is not, or another run has it."""
+    claims = queue.claim(database, worker, limit=1, slot=due.slot, only=[(connection_id, variant)])
+    if claims:
+        return claims[0]
+    holder = queue.holder(database, row.id, connection_id, variant)
+    if holder is not None:
+        raise Refused(_held_sentence(row, connection_id, variant, holder))
+    raise Refused(f"{row.sync.display_name}: it is not due any more; nothing was done.")
 
 
 @contextlib.contextmanager
@@ -175,7 +236,7 @@ class _Execution:
         self._cancelled = False
         self._ask_at = 0.0
         self._job_id = 0
-        self._fetch: Fetch | None = None
+        self._fetch: Source | None = None
         self._writer: Writer | None = None
         self._table: MappedTable | None = None
         self._dataset: Dataset | None = None
@@ -244,7 +305,7 @@ class _Execution:
             except Exception as error:
                 # It is asked from the thread that fetches; whoever writes next finds out what is wrong.
                 log.debug("%s: is it cancelled? %s", self._sync.display_name, error)
-        return self._cancelled or self._pull.stopping.is_set()
+        return self._cancelled or self._pull.stopping.is_set() or self._pull.cancelled()
 
     def _do(self) -> Exception | None:
         """Map what has to be mapped anew, pull, write; the error that ended the pull early, if one did."""
@@ -254,7 +315,7 @@ class _Execution:
         self._table = self._open_table(self._dataset)
         make = Upsert if self._sync.mode == "upsert" else Overwrite
         self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
-        with self._open_fetch() as self._fetch:
+        with contextlib.closing(self._open_source()) as self._fetch:
             error = self._copy(self._fetch, self._writer) or self._is_half()
         self._writer.settle(complete=error is None and self._is_complete())
         return error
@@ -305,7 +366,9 @@ class _Execution:
         assert self._dataset is not None and self._dataset.mapped_table is not None
         datasets.mapped(connection, self._dataset.id, datasets.stale(self._dataset.mapped_table))
 
-    def _open_fetch(self) -> Fetch:
+    def _open_source(self) -> Source:
+        if self._pull.source is not None:
+            return self._pull.source(self._is_stopped)
         env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
         return Fetch(
             self._sync,
@@ -321,7 +384,7 @@ class _Execution:
         settings = self._pull.settings
         return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
 
-    def _copy(self, fetch: Fetch, writer: Writer) -> Exception | None:
+    def _copy(self, fetch: Source, writer: Writer) -> Exception | None:
         """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""
         pages = iter(fetch)
         while True:
@@ -350,7 +413,7 @@ class _Execution:
             f"{self._sync.display_name}: stopped after max_duration ({limit:g} s); the pages so far are kept."
         )
 
-    def _progress(self, fetch: Fetch) -> Progress:
+    def _progress(self, fetch: Source) -> Progress:
         return Progress(self._sync.display_name, fetch.pages, fetch.records, time.monotonic() - self._began)
 
     def _is_complete(self) -> bool:
