@@ -1,0 +1,201 @@
+"""What every command has: the common options, the settings, where it prints, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import msgspec
+
+from ..config import Configs, Sync, read_dir
+from ..errors import ConfigError, NangoError, RecordRejected
+from ..records import encode
+from ..settings import Settings
+from .words import no_such_sync
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from ..store import Database
+
+PIPE_WIDTH = 160  # columns of a table that is not read on a terminal
+
+_configs_option = click.Option(
+    ["--configs"],
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder with the sync configs; NANGO_SYNC_CONFIGS, or ./sync_configs.",
+)
+_json_option = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, for machines.")
+
+
+class Failed(click.ClickException):
+    """Ends the process with status 1 and says why on stderr, plainly."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence."""
+        if self.message:
+            click.echo(self.message, err=True)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of a command: the settings, the configs, and where its answer goes."""
+
+    settings: Settings
+    as_json: bool
+
+    @cached_property
+    def configs(self) -> Configs:
+        """The syncs of the folder, and what is wrong with the others."""
+        return read_dir(self.settings.configs)
+
+    def sync(self, name: str) -> Sync:
+        """The configured sync of this name, whatever is wrong with others.
+
+        Raises ConfigError with what is wrong with it, or with the names there are.
+        """
+        found = next((sync for sync in self.configs.syncs if sync.name == name), None)
+        if found is not None:
+            return found
+        problems = [problem for error in self.configs.errors for problem in error.problems]
+        own = [problem for problem in problems if Path(problem.file or "").stem == name]
+        if own or not self.settings.configs.is_dir():
+            raise ConfigError.of(*(own or problems))
+        others = " `nango-dagster validate` says what is wrong with some files there." if problems else ""
+        names = [sync.name for sync in self.configs.syncs]
+        raise ConfigError(no_such_sync(name, f"in {os.path.relpath(self.settings.configs)}", names) + others)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        """The store, its tables up to date; closed afterwards."""
+        from ..store import open_database
+
+        database = open_database(self.settings)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def answer(self, document: Any, *for_people: RenderableType) -> None:
+        """Print what the command found: the document with `--json`, else the lines and tables for people."""
+        if self.as_json:
+            click.echo(as_json(document))
+            return
+        for part in for_people:
+            self.console.print(part)
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output; nothing that is printed is taken for markup."""
+        return _console(sys.stdout)
+
+    @cached_property
+    def notes(self) -> Console:
+        """Standard error, for what is no answer."""
+        return _console(sys.stderr)
+
+    def warn(self, sentence: str) -> None:
+        """Say something on stderr that does not end the command."""
+        click.echo(sentence, err=True)
+
+    def warn_of_configs(self) -> None:
+        """Say what is wrong with the configs that cannot be shown."""
+        for error in self.configs.errors:
+            self.warn(str(error))
+
+
+def command(name: str, *, example: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a click command of a function that takes a Session first; its options are click's decorators."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        made: click.Command = click.command(name, epilog=f"Example: nango-dagster {example}")(as_body(function))
+        return with_common_options(made)
+
+    return decorate
+
+
+def with_common_options(made: click.Command) -> click.Command:
+    """The command with the options that all have, after its own."""
+    made.params += [_configs_option, _json_option]
+    return made
+
+
+def as_body(function: Callable[..., None]) -> Callable[..., None]:
+    """A function that opens the Session, and turns our errors into a sentence and status 1."""
+
+    @functools.wraps(function)
+    def body(*, configs: Path | None, as_json: bool, **arguments: Any) -> None:
+        try:
+            settings = Settings.from_env()
+            if configs is not None:
+                settings = replace(settings, configs=configs.absolute())
+            _log_to_stderr(settings.log_level)
+            function(Session(settings, as_json), **arguments)
+        except NangoError as error:
+            fail(str(error), {"error": str(error)} if as_json else None)
+
+    return body
+
+
+def fail(sentence: str, document: Any = None) -> NoReturn:
+    """End with status 1: the sentence on stderr and, with `--json`, a document on stdout."""
+    if document is not None:
+        click.echo(as_json(document))
+    raise Failed(sentence)
+
+
+def as_json(document: Any) -> str:
+    """A document as text for machines, its numbers exact."""
+    try:
+        return msgspec.json.format(encode(document), indent=2).decode()
+    except RecordRejected:  # lone surrogates, integers of more than 64 bits: the standard library writes them
+        return json.dumps(document, indent=2, default=str)
+
+
+def printable(text: str) -> str:
+    """Text as it may stand on a terminal: whatever an API sent cannot steer it."""
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> RenderableType:
+    """A table for people; the columns named in `right` hold numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def _console(stream: Any) -> Console:
+    from rich.console import Console
+
+    wide = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=stream, width=wide, markup=False, highlight=False, emoji=False)
+
+
+def _log_to_stderr(level: str) -> None:
+    """Our own log at the level that was asked for; of everybody else's, what is worth a warning."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    logging.getLogger("nango_dagster").setLevel(level)

@@ -1,0 +1,169 @@
+"""`dry-run`: what a sync would fetch and store, without storing it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Sync
+from ..errors import NangoError, RecordRejected
+from ..mapping import Column, columns_of
+from ..records import decode, key_reader
+from ..templates import env_variables
+from .command import Session, as_json, command, fail, grid, printable
+from .words import number_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..fetch import Fetch, Page
+
+SHOWN = 3  # records
+STOPS = {
+    "single_page": "the sync names no paging field, so this is the whole list",
+    "no_cursor": "the answer has no cursor for a next page",
+    "no_next_url": "the answer has no URL of a next page",
+    "empty_page": "the last page was empty",
+    "has_more_false": "the API says that there is no more",
+    "max_total": "max_total was reached",
+    "max_pages": "that were all the pages that were asked for",
+    "not_modified": "the API says that nothing has changed",
+}
+
+
+@dataclass
+class Found:
+    """What was fetched, decoded, and why it ended."""
+
+    records: list[Any] = field(default_factory=list)
+    keys: list[str | RecordRejected] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
+@command("dry-run", example="dry-run pokemon --pages 2")
+@click.argument("name", metavar="SYNC")
+@click.option(
+    "--pages", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many pages to fetch."
+)
+def dry_run(session: Session, name: str, pages: int) -> None:
+    """Fetch and show, store nothing.
+
+    Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
+    and what paging would do next, or why it stopped. No database is opened.
+
+    With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
+    (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
+    """
+    from ..fetch import Fetch
+
+    sync = session.sync(name)
+    variables = env_variables(session.settings.env)
+    fetch = Fetch(sync, credentials=lambda fresh: variables, max_pages=min(pages, sync.max_pages or pages))
+    found = _read(sync, fetch)
+    columns = _columns(sync, found.records)
+    keys = _keys(sync, found.keys)
+    document = {
+        "sync": sync.name,
+        "pages": fetch.pages,
+        "requests": fetch.requests,
+        "records": found.records,
+        "rejected": found.rejected,
+        "columns": [{"name": column.name, "type": column.type.value, "path": column.path} for column in columns],
+        "keys": keys,
+        "next_request": fetch.next_request if found.error is None else None,
+        "stop": asdict(fetch.stop) if fetch.stop else None,
+        "error": found.error,
+    }
+    if found.error is not None and not fetch.pages:
+        fail(found.error, document if session.as_json else None)
+    session.answer(document, *_for_people(found, columns, keys, fetch))
+    if found.error is not None:
+        fail(found.error)
+
+
+def _read(sync: Sync, fetch: Fetch) -> Found:
+    """The pages, until the last one that was asked for or the first that fails."""
+    found = Found()
+    read_keys = key_reader(sync.unique_key) if sync.unique_key else None
+    try:
+        for page in fetch:
+            found.rejected += [{"page": page.number, **asdict(rejected)} for rejected in page.rejected]
+            found.keys += read_keys(page.records) if read_keys else []
+            found.records += _decoded(page, found.rejected)
+    except NangoError as error:
+        found.error = str(error)
+    return found
+
+
+def _decoded(page: Page, rejected: list[dict[str, Any]]) -> Iterator[Any]:
+    for position, record in enumerate(page.records):
+        try:
+            yield decode(record)
+        except RecordRejected as reason:
+            rejected.append({"page": page.number, "position": position, "reason": str(reason)})
+
+
+def _columns(sync: Sync, records: Sequence[Any]) -> list[Column]:
+    """The columns that a new table would get."""
+    from ..runs import load_function
+    from ..store.tables import plan_of
+
+    if not sync.auto_mapping:
+        return []
+    if sync.transform is not None:
+        transform = load_function(sync.transform)
+        records = [changed for record in records if (changed := transform(record)) is not None]
+    return columns_of(records, plan_of(sync))
+
+
+def _keys(sync: Sync, keys: Sequence[str | RecordRejected]) -> dict[str, Any] | None:
+    if sync.unique_key is None:
+        return None
+    counts = Counter(key for key in keys if isinstance(key, str))
+    return {
+        "unique_key": sync.unique_key,
+        "distinct": len(counts),
+        "repeated": counts.total() - len(counts),
+        "missing": len(keys) - counts.total(),
+    }
+
+
+def _for_people(
+    found: Found, columns: Sequence[Column], keys: dict[str, Any] | None, fetch: Fetch
+) -> Iterator[RenderableType]:
+    shown = found.records[:SHOWN]
+    fetched = f"{number_of(len(found.records), 'record')} on {number_of(fetch.pages, 'page')}"
+    yield f"{fetch.sync.display_name}: {fetched}" + ("; the first ones:" if len(found.records) > SHOWN else "")
+    for record in shown:
+        yield printable(as_json(record))
+    for rejected in found.rejected:
+        yield f"not readable: record {rejected['position']} of page {rejected['page']}: {rejected['reason']}"
+    yield ""
+    if columns:
+        yield grid(["column", "type", "from"], [(column.name, column.type.value, column.path) for column in columns])
+    else:
+        yield "no columns: auto_mapping is off" if not fetch.sync.auto_mapping else "no columns"
+    yield ""
+    yield _about_keys(keys)
+    if found.error is None:
+        yield _about_paging(fetch)
+
+
+def _about_keys(keys: dict[str, Any] | None) -> str:
+    if keys is None:
+        return "keys: no unique_key, so each execution replaces all rows"
+    text = f"keys: {number_of(keys['distinct'], 'different value')} of {keys['unique_key']}"
+    text += f"; {number_of(keys['repeated'], 'record')} came more than once" if keys["repeated"] else ""
+    return text + (f"; {number_of(keys['missing'], 'record')} without one cannot be stored" if keys["missing"] else "")
+
+
+def _about_paging(fetch: Fetch) -> str:
+    if fetch.next_request is not None:
+        return f"next: {fetch.next_request}"
+    reason = fetch.stop.reason if fetch.stop else ""
+    return f"end: {STOPS.get(reason, reason)}"

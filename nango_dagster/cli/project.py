@@ -1,0 +1,130 @@
+"""`init` and `validate`: the files of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from ..config import Configs, schema_text
+from ..errors import ConfigError, NangoError, Problem
+from .command import Failed, Session, as_json, command
+from .words import number_of
+
+FILES = {
+    "sync_configs/pokemon.yaml": "pokemon.yaml",
+    ".env.example": "env.example",
+    "workspace.yaml": "workspace.yaml",
+}
+IGNORED = (".nango/", ".env")  # databases and Dagster's home; secrets
+HINT = """\
+A Dagster project of your own needs no workspace.yaml for this: merge the syncs into its definitions,
+  dg.Definitions.merge(my_definitions, nango_dagster.defs.build_definitions())
+or name them in pyproject.toml:
+  [tool.dagster]
+  module_name = "nango_dagster.definitions\""""
+
+
+@dataclass
+class Made:
+    """What `init` made, and what was there already."""
+
+    created: list[str]
+    kept: list[str]
+
+
+@command("init", example="init my-syncs")
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
+def init(session: Session, folder: Path) -> None:
+    """Make a project with a first sync.
+
+    That is a sync config, settings to copy, and what Dagster loads. DIR is the current folder where it is not given.
+    Files that are there are left alone; only a .gitignore without the entries .nango/ and .env gets them. The first
+    sync reads a public API and can be run at once.
+    """
+    made = Made([], [])
+    try:
+        for name, template in FILES.items():
+            _write(folder / name, template, made)
+        _ignore(folder / ".gitignore", made)
+    except OSError as error:
+        raise NangoError(f"cannot write {error.filename or folder}: {error.strerror}.") from None
+    lines = [f"made  {name}" for name in made.created] + [f"kept  {name}" for name in made.kept]
+    hint = ["", HINT] if (folder / "pyproject.toml").exists() else []
+    enter = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    following = f"Next: {enter}nango-dagster dry-run pokemon"
+    session.answer({"folder": str(folder.absolute()), **asdict(made)}, *lines, *hint, "", following)
+
+
+def _write(path: Path, template: str, made: Made) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write((files(__package__) / "new_project" / template).read_text(encoding="utf-8"))
+    except FileExistsError:
+        made.kept.append(str(path))
+    else:
+        made.created.append(str(path))
+
+
+def _ignore(path: Path, made: Made) -> None:
+    """Add the entries that are missing, below those that are there."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    there = {line.strip().strip("/") for line in text.splitlines()}
+    missing = [entry for entry in IGNORED if entry.strip("/") not in there]
+    if not missing:
+        made.kept.append(str(path))
+        return
+    before = "\n" if text and not text.endswith("\n") else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(before + "".join(f"{entry}\n" for entry in missing))
+    made.created.append(f"{path} ({' '.join(missing)})" if text else str(path))
+
+
+@command("validate", example="validate --configs sync_configs")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a config file, for editors, and check nothing.")
+def validate(session: Session, schema: bool) -> None:
+    """Check the sync configs.
+
+    A line for each problem: file, line, field, what was found and what is allowed. Status 1 if there is one. Nothing
+    is requested and no database is opened, so this can run in CI.
+
+    With --json: valid, syncs (names), problems (file, line, field, found, wanted, sentence).
+    """
+    if schema:
+        click.echo(schema_text(), nl=False)
+        return
+    configs = session.configs
+    problems = [*(problem for error in configs.errors for problem in error.problems), *_unloadable(configs)]
+    names = [sync.name for sync in configs.syncs]
+    document = {
+        "valid": not problems,
+        "syncs": names,
+        "problems": [asdict(problem) for problem in problems],
+    }
+    good = number_of(len(names), "sync")
+    if not problems:
+        session.answer(document, f"{good}, nothing to complain about: {', '.join(names)}" if names else "no syncs")
+        return
+    for problem in [] if session.as_json else problems:
+        click.echo(str(problem))
+    if session.as_json:
+        click.echo(as_json(document))
+    raise Failed(f"{number_of(len(problems), 'problem')}; {good} without.")
+
+
+def _unloadable(configs: Configs) -> Iterator[Problem]:
+    """Transforms that are no function of a module that can be found."""
+    for sync in configs.syncs:
+        if sync.transform is None:
+            continue
+        from ..runs import load_function
+
+        try:
+            load_function(sync.transform)
+        except ConfigError as error:
+            wanted = "module:function, beside the working directory or installed"
+            yield Problem(f"{sync.name}: {error}", field="transform", found=sync.transform, wanted=wanted)

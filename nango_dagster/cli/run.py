@@ -1,0 +1,199 @@
+"""`run`: one execution through Dagster, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Sync
+from ..dagster_yaml import dagster_home
+from ..errors import NangoError, Refused
+from .command import Session, command, fail
+from .syncs import job_document
+from .words import number_of
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, ExecuteInProcessResult
+
+    from ..runs import Progress
+    from ..settings import Settings
+    from ..store import Database
+    from ..store.jobs import Job
+
+Report = Callable[["Progress"], None]
+
+
+@command("run", example="run pokemon")
+@click.argument("name", metavar="SYNC")
+@click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
+@click.option("--empty-cache", is_flag=True, help="Delete its records first, so that all of them are added again.")
+@click.option(
+    "--accept-deletes", is_flag=True, help="Delete vanished records, however many: lifts the guard of track_deletes."
+)
+def run(session: Session, name: str, **wishes: bool) -> None:
+    """Run a sync now, through Dagster.
+
+    One execution, in this process; it is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not
+    set, $NANGO_HOME/dagster). Status 0 when it succeeded, else 1 and the reason. Ctrl-C cancels it; the pages that
+    were read are kept.
+
+    With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
+    """
+    sync = session.sync(name)
+    if not sync.enabled:
+        raise Refused(f"{name} has enabled: false; take that out of its config to run it.")
+    tags = {f"nango/{wish}": "true" for wish, wanted in wishes.items() if wanted}
+    with session.database() as database, _progress(session, sync) as report:
+        ended = _execute(session.settings, sync, tags, report)
+        job = _job_of(database, sync, ended.run_id)
+    error = _error(sync, ended, job)
+    document = {
+        "sync": name,
+        "run_id": ended.run_id,
+        "status": _status(ended, job),
+        "error": error,
+        "job": job_document(job) if job else None,
+    }
+    for warning in job.warnings if job else ():
+        session.warn(f"warning: {warning}")
+    if error is not None or job is None:
+        fail(str(error), document if session.as_json else None)
+    session.answer(document, _summary(sync, job))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How Dagster saw the run end; `sentence` says why it failed."""
+
+    run_id: str
+    success: bool
+    sentence: str | None
+
+
+def _execute(settings: Settings, sync: Sync, tags: Mapping[str, str], report: Report) -> Ended:
+    """Run the sync's job; its run is recorded under DAGSTER_HOME like any other."""
+    with _instance(settings) as instance:
+        from ..defs import build_definitions, names
+        from ..defs.io_manager import on_progress
+
+        job = build_definitions([sync], settings).resolve_job_def(names.job_name(sync))
+        listening = on_progress.set(report)
+        try:
+            with _sigterm_is_ctrl_c():
+                result = job.execute_in_process(
+                    instance=instance, tags=dict(tags), run_config=_console_logging(settings), raise_on_error=False
+                )
+        finally:
+            on_progress.reset(listening)
+        return Ended(result.run_id, result.success, _sentence(result))
+
+
+@contextlib.contextmanager
+def _instance(settings: Settings) -> Iterator[DagsterInstance]:
+    """Dagster's instance under DAGSTER_HOME.
+
+    Raises NangoError with Dagster's reason when it cannot be opened.
+    """
+    home = dagster_home(settings)
+    if not home.is_dir():
+        raise NangoError(f"DAGSTER_HOME is {home}, which is no folder; make it, or leave the variable unset.")
+    os.environ["DAGSTER_HOME"] = str(home.absolute())
+    from dagster import DagsterInstance
+
+    try:
+        instance = DagsterInstance.get()
+    except Exception as error:  # whatever its storage raises: a database that is down, a wrong dagster.yaml
+        reason = str(error).strip().partition("\n")[0]
+        raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason}") from error
+    with instance:
+        yield instance
+
+
+def _console_logging(settings: Settings) -> dict[str, Any]:
+    """Dagster's own lines only for who debugs: why a run failed is said once, by us."""
+    debugging = settings.log_level == "DEBUG"
+    logging.getLogger("dagster").setLevel("DEBUG" if debugging else "CRITICAL")
+    return {"loggers": {"console": {"config": {"log_level": "DEBUG" if debugging else "CRITICAL"}}}}
+
+
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """An execution that is told to end ends as cancelled, whoever tells it."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _sentence(result: ExecuteInProcessResult) -> str | None:
+    """Why the run failed, as whoever raised it said; None when it did not."""
+    if result.success:
+        return None
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        failure = event.step_failure_data
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return failure.user_failure_data.description
+        if failure.error is not None:
+            return (failure.error.cause or failure.error).message.strip()
+    failed = [event.message for event in result.all_events if event.is_failure and event.message]
+    return failed[-1] if failed else "the run failed; LOG_LEVEL=debug shows Dagster's log."
+
+
+# --- what came of it ------------------------------------------------------------------------------------------------
+
+
+def _job_of(database: Database, sync: Sync, run_id: str) -> Job | None:
+    """The job that the run began, if it came so far."""
+    from ..store import jobs, syncs
+
+    row = syncs.by_name(database, sync.name, sync.integration_key)
+    found = jobs.list_jobs(database, row.id) if row else []
+    return next((job for job in found if job.run_id == run_id), None)
+
+
+def _status(ended: Ended, job: Job | None) -> str:
+    if ended.success:
+        return "succeeded"
+    return "cancelled" if job is not None and job.status == "cancelled" else "failed"
+
+
+def _error(sync: Sync, ended: Ended, job: Job | None) -> str | None:
+    if ended.success:
+        return None
+    if job is not None and job.status == "cancelled":
+        return f"{sync.display_name}: cancelled after {number_of(job.pages, 'page')}; {job.error_message}"
+    return (job.error_message if job else None) or ended.sentence
+
+
+def _summary(sync: Sync, job: Job) -> str:
+    """What the execution did, in a line.
+
+    The end of the list is told only where it was not the end.
+    """
+    changes = ", ".join(f"{getattr(job, what):,} {what}" for what in ("added", "updated", "deleted", "unchanged"))
+    rejected = f", {job.rejected:,} rejected" if job.rejected else ""
+    took = f" in {(job.ended_at - job.started_at).total_seconds():.1f} s" if job.ended_at else ""
+    limit = f", ended by {job.stop_reason}" if job.stop_reason in ("max_total", "max_pages") else ""
+    return f"{sync.name}: {changes}{rejected}; {number_of(job.pages, 'page')}{took}{limit}. Run {job.run_id}"
+
+
+@contextlib.contextmanager
+def _progress(session: Session, sync: Sync) -> Iterator[Report]:
+    """A bar on the terminal, with pages, records and their speed; none where there is no terminal."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    quiet = session.as_json or session.settings.log_level == "DEBUG" or not session.notes.is_terminal
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(20), TimeElapsedColumn()]
+    with Progress(*columns, console=session.notes, disable=quiet, transient=True) as bar:
+        task = bar.add_task(f"{sync.display_name}: Dagster is starting", total=sync.max_total)
+        yield lambda progress: bar.update(task, description=str(progress), completed=progress.records)

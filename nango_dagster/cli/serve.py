@@ -1,0 +1,112 @@
+"""`api` and `dev`: what keeps running."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..dagster_yaml import dagster_home
+from ..errors import ConfigError, NangoError
+from .children import Child, run_together
+from .command import Session, command
+from .ports import answers, check_free
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+HOST = "127.0.0.1"
+_port = click.IntRange(1, 65535)
+
+
+@command("api", example="api --port 3003")
+@click.option("--host", metavar="ADDRESS", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", type=_port, metavar="PORT", help="The port; NANGO_PORT, or 3003.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many processes."
+)
+def api(session: Session, host: str, port: int | None, workers: int) -> None:
+    """Serve the HTTP API.
+
+    Its reference is at /docs. Without NANGO_SECRET_KEY only this machine may ask.
+    """
+    from ..api import serve
+
+    port = port or session.settings.port
+    check_free(host, port, "--port")
+    serve(session.settings, host=host, port=port, workers=workers)
+
+
+@command("dev", example="dev --port 3000 --api-port 3003")
+@click.option("--port", type=_port, metavar="PORT", default=3000, show_default=True, help="The port of the Dagster UI.")
+@click.option("--api-port", type=_port, metavar="PORT", help="The port of the HTTP API; NANGO_PORT, or 3003.")
+def dev(session: Session, port: int, api_port: int | None) -> None:
+    """Start the Dagster UI, its daemon and the API.
+
+    The daemon runs the schedules. The definitions are those that workspace.yaml in this folder names, else every
+    sync of the config folder. Ctrl-C ends all of it; when one of them dies, the others are ended and the status is
+    its own.
+
+    With --json: ui, api (their URLs), once both answer; the logs go to stderr.
+    """
+    api_port = api_port or session.settings.port
+    if port == api_port:
+        raise ConfigError(f"--port and --api-port are both {port}; wanted two ports.")
+    check_free(HOST, port, "--port")
+    check_free(HOST, api_port, "--api-port")
+    session.warn_of_configs()
+    _register(session)
+    ui_url, api_url = f"http://{HOST}:{port}", f"http://{HOST}:{api_port}"
+    environment = _environment(session.settings, ui_url)
+    children = [
+        Child("the Dagster UI", _dagster_dev(session.settings, port), environment),
+        Child("the HTTP API", [*_python("nango_dagster.cli"), "api", "--port", str(api_port)], environment),
+    ]
+    if not session.as_json:
+        session.notes.print(f"The Dagster UI will be at {ui_url}, the HTTP API at {api_url}; Ctrl-C ends them.")
+
+    def say_when_ready() -> bool:
+        if not (answers(HOST, port) and answers(HOST, api_port)):
+            return False
+        session.answer({"ui": ui_url, "api": api_url}, f"Ready: {ui_url} (Dagster UI), {api_url}/docs (HTTP API)")
+        sys.stdout.flush()
+        return True
+
+    dead = run_together(children, say_when_ready)
+    if dead is not None:
+        session.warn(f"{dead.name} ended by itself ({dead.ending}); the rest was stopped.")
+        raise click.exceptions.Exit(dead.status)
+
+
+def _register(session: Session) -> None:
+    """Make the store know the syncs, so that new ones run at once; also finds out whether it is there."""
+    from ..store import syncs
+
+    with session.database() as database:
+        syncs.register(database, session.configs.syncs)
+
+
+def _environment(settings: Settings, ui_url: str) -> dict[str, str]:
+    """What the children know beyond what this process was started with."""
+    home = dagster_home(settings)
+    if not home.is_dir():
+        raise NangoError(f"DAGSTER_HOME is {home}, which is no folder; make it, or leave the variable unset.")
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(home.absolute()),
+        "NANGO_SYNC_CONFIGS": str(settings.configs),
+        "NANGO_DAGSTER_URL": ui_url,
+    }
+
+
+def _dagster_dev(settings: Settings, port: int) -> list[str]:
+    where = ["-w", "workspace.yaml"] if Path("workspace.yaml").exists() else ["-m", "nango_dagster.definitions"]
+    level = settings.log_level.lower()
+    return [*_python("dagster"), "dev", *where, "--host", HOST, "--port", str(port), "--log-level", level]
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]

@@ -1,0 +1,165 @@
+"""`tables` and `remove`: what the syncs have stored."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, NangoError, Refused
+from .command import Session, as_body, command, grid, with_common_options
+from .words import no_such_sync, number_of
+
+if TYPE_CHECKING:
+    from ..runs import Pull
+    from ..store import Database
+    from ..store.catalog import TableInfo
+    from ..store.syncs import SyncRow
+
+
+@click.group("tables", invoke_without_command=True, epilog="Example: nango-dagster tables --json")
+@click.pass_context
+def tables(ctx: click.Context, /, **options: Any) -> None:
+    """Show the mapped tables.
+
+    Their columns with type and JSON path, how many rows they have, and which syncs fill them.
+
+    With --json, for each table: name, rows, syncs (names), columns (name, type, path).
+    """
+    if ctx.invoked_subcommand is None:
+        as_body(_show_tables)(**options)
+    else:
+        ctx.default_map = {ctx.invoked_subcommand: options}  # given before its name, they are the subcommand's too
+
+
+with_common_options(tables)
+
+
+def _show_tables(session: Session) -> None:
+    from ..store.catalog import mapped_tables
+
+    with session.database() as database:
+        found = mapped_tables(database)
+    parts = [part for table in found for part in _table_for_people(table)]
+    session.answer([_table_document(table) for table in found], *(parts or ["no mapped tables yet"]))
+
+
+def _table_document(table: TableInfo) -> dict[str, Any]:
+    columns = [{"name": column.name, "type": column.type.value, "path": column.path} for column in table.columns]
+    return {"name": table.name, "rows": table.rows, "syncs": list(table.syncs), "columns": columns}
+
+
+def _table_for_people(table: TableInfo) -> list[Any]:
+    filled_by = f", filled by {', '.join(table.syncs)}" if table.syncs else ""
+    columns = [(f"  {column.name}", column.type.value, column.path) for column in table.columns]
+    return [f"{table.name}: {number_of(table.rows, 'row')}{filled_by}", grid(["  column", "type", "from"], columns), ""]
+
+
+@command("rebuild", example="tables rebuild pokemon")
+@click.argument("name", metavar="SYNC")
+def rebuild(session: Session, name: str) -> None:
+    """Map a sync's stored records again.
+
+    As its config says now. Nothing is requested: the rows are made anew from _nango_raw. The next execution does
+    the same where the mapping has changed or the table is gone, so this is for doing it at once.
+
+    With --json: sync, table, rows, misfits (column: values that did not fit).
+    """
+    from ..runs import claimed
+
+    with session.database() as database:
+        row = _current(session, database, name)
+        if not row.sync.auto_mapping:
+            raise ConfigError(f"{name} has auto_mapping: false, so it has no table; wanted auto_mapping: true.")
+        with (
+            session.notes.status(f"Mapping the records of {name} again"),
+            claimed(database, session.settings, row) as pull,
+        ):
+            document = {"sync": name, **_rebuild(pull)}
+    session.answer(document, f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}.")
+
+
+tables.add_command(rebuild)
+
+
+def _current(session: Session, database: Database, name: str) -> SyncRow:
+    """The sync as it is configured now, or as the store has it where it has no file."""
+    from ..store import syncs
+
+    configured = next((sync for sync in session.configs.syncs if sync.name == name), None)
+    if configured is not None:
+        return syncs.register(database, [configured])[name]
+    return _stored(database, name)
+
+
+def _stored(database: Database, name: str) -> SyncRow:
+    from ..store import syncs
+
+    row = syncs.by_name(database, name)
+    if row is None:
+        raise ConfigError(no_such_sync(name, "in the database", [row.name for row in syncs.all(database)]))
+    return row
+
+
+def _rebuild(pull: Pull) -> dict[str, Any]:
+    """Make the rows of the claimed connection anew; each transaction proves that the claim is still ours."""
+    from ..runs import load_function
+    from ..store import datasets, queue, tables
+
+    database, row, claim = pull.database, pull.row, pull.claim
+    names = (claim.sync_id, claim.connection_id, claim.variant)
+
+    def guard(connection: Any) -> None:
+        queue.lock_dataset(connection, database, *names)
+        queue.check(connection, database, claim)
+
+    transform = load_function(row.sync.transform) if row.sync.transform else None
+    table = tables.open_table(database, row.id, row.sync, transform)
+    assert table is not None
+    with database.connect() as connection:
+        found = datasets.of_sync(connection, row.id)
+    mine = [dataset for dataset in found if (dataset.sync_id, dataset.connection_id, dataset.variant) == names]
+    count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
+    return {"table": table.name, "rows": count, "misfits": dict(table.misfits)}
+
+
+@command("remove", example="remove pokemon --with-data")
+@click.argument("name", metavar="SYNC")
+@click.option("--with-data", is_flag=True, help="Delete what it stored; without this nothing is done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:
+    """Delete a sync and all that it stored.
+
+    That is its records, mapped rows, own table and jobs. To stop a sync and keep its rows, delete its config file,
+    or write `enabled: false` into it. A sync whose file is still there begins anew with its next execution.
+
+    With --json: sync, removed, records. It needs --yes then.
+    """
+    from ..store import datasets, syncs
+
+    with session.database() as database:
+        row = _stored(database, name)
+        with database.connect() as connection:
+            count = sum(dataset.live_count for dataset in datasets.of_sync(connection, row.id))
+        what = f"the sync {name} with its {number_of(count, 'record')}, its mapped rows and its jobs"
+        if not with_data:
+            raise Refused(f"--with-data is missing: it deletes {what}. Nothing was done.")
+        if not yes:
+            _ask(session, f"Delete {what}?")
+        syncs.delete(database, row.id)
+    session.answer({"sync": name, "removed": True, "records": count}, f"Deleted {what}.")
+    if any(sync.name == name for sync in session.configs.syncs):
+        folder = os.path.relpath(session.settings.configs)
+        session.warn(f"Its config is still in {folder}; the next execution stores everything anew.")
+
+
+def _ask(session: Session, question: str) -> None:
+    if session.as_json:
+        raise Refused("--yes is missing: with --json nobody can be asked. Nothing was done.")
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise NangoError("Nothing was done.")
