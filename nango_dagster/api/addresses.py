@@ -1,0 +1,62 @@
+"""Where a URL that arrived over HTTP may lead."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+from ..config import Sync
+from ..errors import ConfigError, Problem
+from ..http import Reach
+from ..http.wire import refuse
+from .auth import is_loopback
+
+
+def check_addresses(sync: Sync, reach: Reach) -> None:
+    """Raise ConfigError for a URL whose very text is an address that may not be reached.
+
+    What a name leads to is checked when it is connected to; it may be something else by then.
+    """
+    if reach == "anywhere":
+        return
+    problems = [problem for field, url in _urls(sync) for problem in _problems(field, url, reach)]
+    if problems:
+        raise ConfigError.of(*problems)
+
+
+def _urls(sync: Sync) -> Iterator[tuple[str, str]]:
+    yield "url", sync.url
+    for origin in sync.allowed_origins:
+        yield "allowed_origins", origin
+
+
+def _problems(field: str, url: str, reach: Reach) -> Iterator[Problem]:
+    address = _address(url)
+    if address is None:
+        return
+    try:
+        refuse(address, address, reach)
+    except ConfigError as refused:
+        yield Problem(f"{field}: {refused}", field=field)
+    except ValueError:
+        return  # brackets around something else; nobody can connect to it
+
+
+def _address(url: str) -> str | None:
+    """The address that a URL's host is; None where it is a name.
+
+    >>> [_address(url) for url in ("https://api.example.com", "http://[::1]:80/", "http://me@127.1/", "http://0x7f.1")]
+    [None, '::1', '127.0.0.1', '127.0.0.1']
+    """
+    host = re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0].rpartition("@")[2]
+    if host.startswith("["):
+        return host[1:].partition("]")[0].partition("%")[0]
+    name = host.partition(":")[0].rstrip(".")
+    if is_loopback(name):
+        return "127.0.0.1"
+    try:
+        # As the resolver reads it: `127.1`, `2130706433` and `0x7f.1` are addresses too.
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return None

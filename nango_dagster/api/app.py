@@ -1,0 +1,55 @@
+"""The app: its routes inside the guard, on one store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from ..settings import Settings
+from ..store import Database
+from . import errors, openapi, syncs
+from .auth import Door
+from .guard import Guard
+from .service import Service
+
+_DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """Nango's HTTP API on the store that the settings name, or on one that is open already.
+
+    Without a key in the settings it answers to this machine only.
+    """
+    service = Service(settings, database)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(service.open)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.close)
+
+    app = FastAPI(
+        title="nango-dagster",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.service = service
+    app.include_router(syncs.router)
+    app.add_api_route("/health", health, tags=["health"], summary="Whether the API runs")
+    errors.handle(app)
+    openapi.describe(app, with_key=bool(settings.secret_keys))
+    app.add_middleware(Guard, door=Door(settings.secret_keys))
+    return app
+
+
+async def health() -> dict[str, str]:
+    """Answers as long as the process does, without a key and without the database."""
+    return {"result": "ok"}

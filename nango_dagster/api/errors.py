@@ -1,0 +1,133 @@
+"""From what went wrong to an answer: one table, and one envelope for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from ..config.source import quoted
+from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable
+
+# The first line whose class fits.
+TABLE: tuple[tuple[type[NangoError], int, str], ...] = (
+    (ConfigError, 400, "invalid_body"),
+    (Refused, 409, "conflict"),
+    (StoreUnavailable, 503, "store_unavailable"),
+)
+_HTTP = {404: "not_found", 405: "method_not_allowed"}
+
+
+class HttpError(NangoError):
+    """A request that is answered with an error of its own."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        problems: Sequence[Problem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.problems = tuple(problems)
+        self.headers = headers or {}
+
+
+class Detail(BaseModel):
+    """One thing that is wrong."""
+
+    code: str
+    message: str
+    path: list[str]
+
+
+class Failure(BaseModel):
+    """What went wrong: a code for programs, a sentence for people, and each thing that is wrong in a body or query."""
+
+    code: str
+    message: str
+    errors: list[Detail] | None = None
+
+
+class Envelope(BaseModel):
+    """The body of every error."""
+
+    error: Failure
+
+
+def answer(error: NangoError) -> JSONResponse:
+    """The answer to a request that ended with this error."""
+    known = error if isinstance(error, HttpError) else _known(error)
+    details = [_detail(problem) for problem in known.problems]
+    failure = Failure(code=known.code, message=str(known), errors=details or None)
+    content = Envelope(error=failure).model_dump(exclude_none=True)
+    return JSONResponse(content, known.status, known.headers)
+
+
+def server_error() -> JSONResponse:
+    """The answer when the mistake is ours."""
+    return answer(HttpError(500, "server_error", "the server made a mistake; its log says which."))
+
+
+def handle(app: FastAPI) -> None:
+    """Have the app answer with our envelope, whatever goes wrong."""
+    app.add_exception_handler(NangoError, _on_ours)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_parameters)
+
+
+def _known(error: NangoError) -> HttpError:
+    for kind, status, code in TABLE:
+        if isinstance(error, kind):
+            problems = error.problems if isinstance(error, ConfigError) else ()
+            return HttpError(status, code, " ".join(str(error).splitlines()), problems)
+    raise error  # the guard logs it, and answers with server_error
+
+
+def _detail(problem: Problem) -> Detail:
+    return Detail(code="invalid_field", message=str(problem), path=problem.field.split(".") if problem.field else [])
+
+
+async def _on_ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, NangoError)
+    return answer(error)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    """What the router says: no such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    code = _HTTP.get(error.status_code, "invalid_request")
+    message = f"there is no {request.method} {quoted(request.url.path)[1:-1]}; /docs lists what there is."
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else {}
+    return answer(HttpError(error.status_code, code, message, headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with a path; each method is a route of its own, and the router only names one of them."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+
+
+async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
+    """What the framework says of the parameters in a path or a query."""
+    assert isinstance(error, RequestValidationError)
+    problems = [_parameter(details) for details in error.errors()]
+    where = error.errors()[0]["loc"][0]
+    code = "invalid_uri_params" if where == "path" else "invalid_query_params"
+    return answer(HttpError(400, code, " ".join(problem.sentence for problem in problems), problems))
+
+
+def _parameter(details: dict[str, Any]) -> Problem:
+    name = str(details["loc"][-1])
+    wanted = details["msg"].partition(",")[0].removeprefix("Input should be ")
+    found = quoted(details["input"]) if isinstance(details["input"], str) else "no value"
+    return Problem(f"{name} is {found}; wanted {wanted}.", field=name)

@@ -1,0 +1,60 @@
+"""The reference at /docs: the body of a sync is what the config's own schema says, older names included."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+
+from ..config import sync_schema
+from .errors import Envelope
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Envelope, "description": "The request cannot be done; `error.message` says why."},
+    "5XX": {"model": Envelope, "description": "The server or its database cannot do it now."},
+}
+SYNC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Sync"},
+                "example": {
+                    "url": "https://pokeapi.co/api/v2/pokemon",
+                    "response_path": "results",
+                    "unique_key": "name",
+                    "paging_url_path": "next",
+                },
+            }
+        },
+    }
+}
+_FILES_ONLY = frozenset({"transform"})
+
+
+def describe(app: FastAPI, *, with_key: bool) -> None:
+    """Have the app's reference show syncs, and the key where one is needed."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            reference = made()
+            components = reference.setdefault("components", {})
+            components.setdefault("schemas", {}).update(_schemas())
+            if with_key:
+                components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                reference["security"] = [{"key": []}]
+            app.openapi_schema = reference
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schemas() -> dict[str, Any]:
+    """The schema of a sync and of its parts, as the reference names them."""
+    text = json.dumps(sync_schema()).replace('"#/$defs/', '"#/components/schemas/')
+    schema: dict[str, Any] = json.loads(text)
+    parts: dict[str, Any] = schema.pop("$defs")
+    schema["properties"] = {name: part for name, part in schema["properties"].items() if name not in _FILES_ONLY}
+    return {**parts, "Sync": schema}

@@ -1,0 +1,102 @@
+"""Configs without their secrets, for whoever asks; and the secrets put back when such a config returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from ..config import Sync
+from ..config.source import Place, dotted
+from ..errors import ConfigError, Problem
+from ..http import Request, looks_secret, public_url, secrets_of
+from ..http.redaction import STARS
+
+_PARTS = ("headers", "query_params", "body")
+
+
+def starred(sync: Sync) -> dict[str, Any]:
+    """The config as it may be shown: what its user wrote, with `***` for values that look secret by their names.
+
+    >>> sync = Sync(url="https://api.example.com/items?key=k", headers={"Authorization": "Bearer t", "X-Team": "7"})
+    >>> starred(sync)["url"], starred(sync)["headers"]
+    ('https://api.example.com/items?key=***', {'Authorization': '***', 'X-Team': '7'})
+    """
+    document = {**sync.document(), "name": sync.name}
+    parts = {part: _star(document[part], secret=False) for part in _PARTS if part in document}
+    return {**document, "url": public_url(sync.url), **parts}
+
+
+def _star(value: Any, *, secret: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _star(item, secret=secret or looks_secret(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_star(item, secret=secret) for item in value]
+    return STARS if secret and value is not None else value
+
+
+def unstarred(body: dict[str, Any], stored: Sync | None = None) -> dict[str, Any]:
+    """The body with each `***` replaced by the stored secret that it was shown for.
+
+    Raises ConfigError for a `***` that stands for nothing stored, or when the URL leads elsewhere now: who may not
+    read a secret may not send it to another server either.
+    """
+    places = list(_starred_places(body))
+    old = stored.document() if stored else {}
+    if places and old and _leads_to(body) != _leads_to(old):
+        sentence = "url or allowed_origins lead elsewhere now, so the secrets shown as *** have to be given again."
+        raise ConfigError.of(Problem(sentence, field="url"))
+    filled = deepcopy(body) if places else body
+    problems = [_problem(place) for place in places if not _fill(filled, old, place)]
+    if problems:
+        raise ConfigError.of(*problems)
+    return filled
+
+
+def _starred_places(body: Mapping[str, Any]) -> Iterator[Place]:
+    url = body.get("url")
+    if isinstance(url, str) and STARS in secrets_of(Request("GET", url)):
+        yield ("url",)
+    for part in _PARTS:
+        yield from _stars_in(body.get(part), (part,), secret=False)
+
+
+def _stars_in(value: Any, place: Place, *, secret: bool) -> Iterator[Place]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _stars_in(item, (*place, name), secret=secret or looks_secret(name))
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _stars_in(item, (*place, at), secret=secret)
+    elif secret and value == STARS:
+        yield place
+
+
+def _fill(new: Any, old: Any, place: Place) -> bool:
+    """Put the old value of a place into the new object; False where there is none."""
+    *around, last = place
+    for step in around:
+        new, old = new[step], _child(old, step)
+    found = _child(old, last)
+    if found is None or isinstance(found, Mapping | list) or (place == ("url",) and new["url"] != public_url(found)):
+        return False
+    new[last] = found
+    return True
+
+
+def _child(value: Any, step: str | int) -> Any:
+    if isinstance(step, int):
+        return value[step] if isinstance(value, list) and step < len(value) else None
+    return value.get(step) if isinstance(value, Mapping) else None
+
+
+def _leads_to(document: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which servers get to see a sync's credentials."""
+    scheme, _, rest = str(document.get("url", "")).partition("://")
+    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return scheme.lower(), host.lower(), document.get("allowed_origins") or []
+
+
+def _problem(place: Place) -> Problem:
+    name = dotted(place)
+    return Problem(f"{name} holds ***, which stands for a secret that is not shown; give the secret.", field=name)

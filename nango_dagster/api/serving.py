@@ -1,0 +1,111 @@
+"""The process that listens: where it may bind, and how many workers it has."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import json
+import logging
+import logging.config
+import os
+import socket
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvicorn.config
+from fastapi import FastAPI
+
+from ..errors import ConfigError
+from ..settings import Settings
+from .app import create_app
+from .auth import is_loopback
+
+log = logging.getLogger(__name__)
+
+_HANDED = "_NANGO_API_SETTINGS"  # to the worker processes, which import the app anew
+
+
+def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers: int = 1) -> None:
+    """Serve the API until the process is told to stop.
+
+    Raises ConfigError when it may not listen there: without a key only this machine may reach it.
+    """
+    logging.config.dictConfig(_log_config(settings.log_level))
+    _check_host(settings, host)
+    sockets = _listen(host, port)
+    log.info("The API listens on http://%s:%s; its reference is at /docs.", host, port)
+    options: dict[str, Any] = {
+        "log_config": _log_config(settings.log_level),  # the workers' too
+        "access_log": False,  # the guard's line leaves out the query
+        "server_header": False,
+    }
+    if workers == 1:
+        uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run(sockets)
+        return
+    for one in sockets:
+        one.close()
+    os.environ[_HANDED] = _packed(settings)
+    uvicorn.run(f"{__name__}:app", factory=True, host=host, port=port, workers=workers, **options)
+
+
+def app() -> FastAPI:
+    """The app of a worker process."""
+    return create_app(_unpacked(os.environ[_HANDED]))
+
+
+def _check_host(settings: Settings, host: str) -> None:
+    if settings.secret_keys:
+        return
+    if not is_loopback(host):
+        raise ConfigError(
+            f"the API has no key, and at {host} others could reach it. Set NANGO_SECRET_KEY to a long random text, "
+            "or listen on 127.0.0.1."
+        )
+    log.warning("The API has no key: whoever uses this machine may use it. NANGO_SECRET_KEY sets one.")
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address that a host has: `localhost` is often both 127.0.0.1 and ::1."""
+    with contextlib.ExitStack() as stack:
+        sockets: list[socket.socket] = []
+        trouble: OSError | None = None
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+                bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                _bind(bound, address)
+                sockets.append(bound)
+        except OSError as error:
+            trouble = error
+        if trouble and (not sockets or trouble.errno == errno.EADDRINUSE):
+            raise ConfigError(f"cannot listen on {host}, port {port}: {trouble.strerror or trouble}.") from None
+        stack.pop_all()
+    return sockets
+
+
+def _bind(sock: socket.socket, address: Any) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(address)
+    sock.listen(2048)
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    config["loggers"]["nango_dagster"] = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    return config
+
+
+def _packed(settings: Settings) -> str:
+    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    return json.dumps({**values, "env": dict(settings.env)}, default=str)
+
+
+def _unpacked(text: str) -> Settings:
+    values: dict[str, Any] = json.loads(text)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Settings(**{**values, "home": Path(values["home"]), "configs": Path(values["configs"])})

@@ -1,0 +1,90 @@
+"""The API as tests use it: inside this process for the many small ones, as a real server for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from time import monotonic, sleep
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from nango_dagster.api import create_app
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database
+from tests.conftest import ROOT
+
+URL = "https://api.example.com/items"
+
+
+@contextlib.contextmanager
+def calling(
+    settings: Settings, database: Database | None = None, *, client: str = "127.0.0.1", **changes: Any
+) -> Iterator[TestClient]:
+    """A client of the API of these settings, some of them changed; it comes from this machine unless said."""
+    app = create_app(replace(settings, **changes), database)
+    with TestClient(app, base_url="http://localhost:3003", client=(client, 50000)) as calls:
+        yield calls
+
+
+@dataclass(frozen=True)
+class Served:
+    """A real API in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stop(self) -> str:
+        """Stop it as an operator does; what it has logged."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=30)[0]
+
+
+@contextlib.contextmanager
+def served(env: Mapping[str, str], *, workers: int = 1) -> Iterator[Served]:
+    """The API of this environment on a free port of loopback."""
+    port = free_port()
+    code = (
+        "from nango_dagster.api import serve\nfrom nango_dagster.settings import Settings\n"
+        f"serve(Settings.from_env(dotenv=None), '127.0.0.1', {port}, workers={workers})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    api = Served(f"http://127.0.0.1:{port}", process)
+    try:
+        _wait_for(api)
+        yield api
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _wait_for(api: Served) -> None:
+    deadline = monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"{api.url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            assert api.process.poll() is None, api.process.communicate()[0]
+            assert monotonic() < deadline, "the API did not start"
+            sleep(0.05)
