@@ -230,7 +230,7 @@ _TOO_DEEP = "it is nested too deeply"
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _is_json = msgspec.json.Decoder(msgspec.Raw).decode
 _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=lambda value: _as_plain(value)).encode
 
 
 def decode(record: bytes) -> Any:
@@ -285,6 +285,19 @@ def encode(record: Any) -> bytes:
         return text
     except (TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
         raise RecordRejected(f"it cannot be written as JSON: {error}") from None
+
+
+def _as_plain(value: Any) -> Any:
+    """A value of pandas or numpy as one that JSON has; they need not be installed for that."""
+    kind = type(value).__name__
+    if kind in ("NaTType", "NAType") or (kind == "datetime64" and str(value) == "NaT"):
+        return None
+    if kind == "datetime64":
+        return str(value)
+    for method in ("isoformat", "tolist"):  # Timestamp and Timedelta; numpy's numbers and arrays
+        if callable(convert := getattr(value, method, None)):
+            return convert()
+    raise TypeError(f"objects of type {type(value).__name__} have no form in JSON")
 
 
 def byte_hash(record: bytes) -> bytes:

@@ -22,7 +22,7 @@ from .database import Database
 
 log = logging.getLogger(__name__)
 
-Origin = Literal["file", "http"]
+Origin = Literal["file", "http", "asset"]
 
 BASE = "base"
 
@@ -72,6 +72,27 @@ def _register(connection: Connection, db: Database, wanted: Sequence[Sync], orig
         rows.append(_write(connection, db, sync, origin, row))
     _schedule(connection, db, rows)
     return rows
+
+
+# --- assets of somebody's own ---------------------------------------------------------------------------------------
+
+
+def register_asset(db: Database, sync: Sync, connection_id: str) -> SyncRow:
+    """Make the store know an asset that writes through the IO manager, and one partition of it.
+
+    It is executed when Dagster materializes it, and never due by itself.
+    """
+    return db.transact(lambda connection: _register_asset(connection, db, sync, connection_id))
+
+
+def _register_asset(connection: Connection, db: Database, sync: Sync, connection_id: str) -> SyncRow:
+    _lock(connection, db)
+    row = _write(connection, db, sync, "asset", _find(connection, sync.integration_key, sync.name))
+    key = {"sync_id": row.id, "connection_id": connection_id, "variant": BASE}
+    there = [_schedules.c[column] == value for column, value in key.items()]
+    if connection.execute(sa.select(_schedules.c.id).where(*there)).first() is None:
+        connection.execute(sa.insert(_schedules).values(**key, state="PAUSED", created_at=db.now(connection)))
+    return row
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------
@@ -209,7 +230,8 @@ def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
 
 
 def _row(row: Any) -> SyncRow:
-    sync = from_document(json.loads(row.config))
+    document = json.loads(row.config)
+    sync = Sync.model_validate(document) if row.origin == "asset" else from_document(document)
     return SyncRow(row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at)
 
 
@@ -293,12 +315,16 @@ def _values(sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]
         "url": public_url(sync.url),
         "method": sync.method,
         "unique_key": sync.unique_key,
-        "frequency": sync.cron or f"every {(sync.interval or timedelta()) // timedelta(minutes=1)} minutes",
+        "frequency": "when Dagster materializes it" if origin == "asset" else _frequency(sync),
         "mapped_table": sync.mapped_table,
         "origin": origin,
         "body_hash": body_hash,
         "config": json.dumps({**sync.document(), "name": sync.name}),
     }
+
+
+def _frequency(sync: Sync) -> str:
+    return sync.cron or f"every {(sync.interval or timedelta()) // timedelta(minutes=1)} minutes"
 
 
 def _schedule(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:
