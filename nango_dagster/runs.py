@@ -312,12 +312,16 @@ class _Execution:
         self._dataset = self._find_dataset()
         if self._pull.wishes.empty_cache or self._claim.empty_cache:
             self._database.transact(self._empty)
+            self._dataset = self._find_dataset()
         self._table = self._open_table(self._dataset)
         make = Upsert if self._sync.mode == "upsert" else Overwrite
         self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
         with contextlib.closing(self._open_source()) as self._fetch:
             error = self._copy(self._fetch, self._writer) or self._is_half()
-        self._writer.settle(complete=error is None and self._is_complete())
+        if self._is_not_modified():
+            self._writer.tally.unchanged = self._dataset.live_count
+        else:
+            self._writer.settle(complete=error is None and self._is_complete())
         return error
 
     def _find_dataset(self) -> Dataset:
@@ -370,12 +374,27 @@ class _Execution:
         if self._pull.source is not None:
             return self._pull.source(self._is_stopped)
         env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
+        asked, _, etag = ((self._dataset and self._dataset.etag) or "").partition(" ")
         return Fetch(
             self._sync,
             credentials=lambda fresh: env,
             cancelled=self._is_stopped,
             reach=self._reach(),
+            etag=etag if asked == self._sync.fingerprint() else None,
         )
+
+    def _is_not_modified(self) -> bool:
+        """Whether the API said that its list is still the one that the last execution stored as a whole."""
+        return isinstance(self._fetch, Fetch) and self._fetch.not_modified
+
+    def _etag_to_keep(self, status: str) -> str | None:
+        """The list's ETag, with the config it was asked by; only a list of one page that was stored as a whole."""
+        fetch, counts = self._fetch, self._counts()
+        if status != "succeeded" or not isinstance(fetch, Fetch) or counts.rejected or not self._is_complete():
+            return None
+        if fetch.not_modified and self._dataset is not None:
+            return self._dataset.etag
+        return f"{self._sync.fingerprint()} {fetch.etag}" if fetch.etag and fetch.pages == 1 else None
 
     def _reach(self) -> Reach:
         """Which addresses the sync may ask: a file's URL is the operator's own, a posted one may be a stranger's."""
@@ -454,6 +473,8 @@ class _Execution:
             self._writer.finish(connection)
         if self._table is not None and self._table.incomplete and self._dataset is not None:
             datasets.mapped(connection, self._dataset.id, datasets.stale(self._table.name))
+        if self._dataset is not None and self._dataset.etag != (etag := self._etag_to_keep(status)):
+            datasets.remember_etag(connection, self._dataset.id, etag)
         jobs.finish(
             connection,
             self._database,

@@ -28,6 +28,7 @@ class Dataset:
     live_count: int
     last_modified_at: datetime | None
     mapping_version: str | None
+    etag: str | None
 
     @property
     def mapped_table(self) -> str | None:
@@ -46,6 +47,7 @@ _read = select(
     _table.c.live_count,
     _table.c.last_modified_at,
     _table.c.mapping_version,
+    _table.c.etag,
 )
 
 
@@ -105,6 +107,11 @@ def stale(table: str) -> str:
     return f"{table}#"
 
 
+def remember_etag(connection: Connection, dataset_id: int, etag: str | None) -> None:
+    """Note which version of the API's list the records are, where that is known."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(etag=etag))
+
+
 def rename(connection: Connection, dataset_id: int, integration: str, model: str) -> None:
     """Keep a dataset's records under another integration and model; they have to be mapped again."""
     connection.execute(
@@ -117,4 +124,6 @@ def rename(connection: Connection, dataset_id: int, integration: str, model: str
 def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
     connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values(live_count=0, mapping_version=None))
+    connection.execute(
+        update(_table).where(_table.c.id == dataset_id).values(live_count=0, mapping_version=None, etag=None)
+    )

@@ -1,0 +1,89 @@
+"""A list of one page that has not changed is not sent again, and counts as seen whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nango_dagster.config import Sync
+from nango_dagster.runs import Wishes
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, syncs
+from nango_dagster.store.syncs import SyncRow
+from tests.executions import Record, assert_exact, execute, items
+from tests.fake_api import Answer, FakeApi, Received, Reply
+
+MODES: Any = pytest.mark.parametrize(
+    "fields", [{"unique_key": "id", "track_deletes": True}, {}], ids=["upsert", "overwrite"]
+)
+
+
+class Versioned:
+    """A list whose API knows ETags."""
+
+    def __init__(self, api: FakeApi, records: list[Record]) -> None:
+        self.api = api
+        self.records = records
+        self.version = 1
+        api.route("/items", self.answer)
+
+    def answer(self, request: Received) -> Reply:
+        etag = f'"v{self.version}"'
+        if request.headers.get("If-None-Match") == etag:
+            return Answer(304, {"ETag": etag}, b"")
+        return Answer(200, {"ETag": etag}, json.dumps(self.records).encode())
+
+    def registered(self, db: Database, **fields: Any) -> SyncRow:
+        sync = Sync(**{"name": "items", "url": f"{self.api.url}/items", "retries": 0, **fields})
+        return syncs.register(db, [sync])["items"]
+
+
+@pytest.fixture
+def source(api: FakeApi) -> Versioned:
+    return Versioned(api, items(1, 2, 3))
+
+
+@MODES
+def test_a_list_that_is_not_modified_counts_as_seen_whole(
+    db: Database, settings: Settings, source: Versioned, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, **fields)
+    execute(db, settings, row)
+    outcome = execute(db, settings, row)
+    assert (outcome.status, outcome.stop_reason, outcome.complete) == ("succeeded", "not_modified", True)
+    assert (outcome.counts.unchanged, outcome.counts.deleted, outcome.counts.fetched) == (3, 0, 0)
+    assert_exact(db, row, source.records)
+
+
+@MODES
+def test_a_new_version_of_the_list_is_read(
+    db: Database, settings: Settings, source: Versioned, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, **fields)
+    execute(db, settings, row)
+    source.records, source.version = items(1, 2), 2
+    outcome = execute(db, settings, row)
+    assert (outcome.counts.deleted, outcome.stop_reason) == (1, "single_page")
+    assert execute(db, settings, row).stop_reason == "not_modified"
+
+
+@MODES
+def test_a_list_is_read_again_when_its_config_changes_or_its_records_were_emptied(
+    db: Database, settings: Settings, source: Versioned, fields: dict[str, Any]
+) -> None:
+    execute(db, settings, source.registered(db, **fields))
+    row = source.registered(db, **fields, ignore_fields=["name"])
+    assert execute(db, settings, row).counts.fetched == 3
+    emptied = execute(db, settings, row, wishes=Wishes(empty_cache=True))
+    assert (emptied.counts.fetched, emptied.counts.added) == (3, 3)
+
+
+def test_a_list_with_a_record_that_was_left_out_is_read_again(
+    db: Database, settings: Settings, source: Versioned
+) -> None:
+    source.records = [*items(1, 2), {"name": "no id"}]
+    row = source.registered(db, unique_key="id")
+    execute(db, settings, row)
+    assert execute(db, settings, row).counts.rejected == 1
