@@ -15,7 +15,7 @@ from nango_dagster.store.syncs import SyncRow
 from tests.executions import Record, assert_exact, execute, items
 from tests.fake_api import Answer, FakeApi, Received, Reply
 
-MODES: Any = pytest.mark.parametrize(
+MODES = pytest.mark.parametrize(
     "fields", [{"unique_key": "id", "track_deletes": True}, {}], ids=["upsert", "overwrite"]
 )
 
