@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -79,7 +79,7 @@ def path_steps(text: str) -> Steps:
     return tuple(steps)
 
 
-def column_name(steps: Steps, taken: Mapping[str, object], fold: Callable[[str], str]) -> str:
+def column_name(steps: Steps, taken: Collection[str], fold: Callable[[str], str]) -> str:
     """The column's name: the steps joined with `_`, and a hash where that alone is no free, valid name.
 
     >>> column_name(("parent", "nested"), {}, str), column_name(("a_b",), {"a_b": ("a", "b")}, str)
@@ -370,7 +370,7 @@ class Layout:
         self.nothing = nothing
         self._fold = fold
         self._max_row_bytes = max_row_bytes
-        self._taken: dict[str, Column] = {}
+        self._taken: set[str] = set()
         self._by_path: dict[str, int] = {}
         self.root = Place(())
         self._fields = 0
@@ -390,7 +390,7 @@ class Layout:
         for column in columns:
             at = len(self.columns)
             self.columns.append(column)
-            self._taken[self._fold(column.name)] = column
+            self._taken.add(self._fold(column.name))
             self._by_path[column.path] = at
             if place := self._place_of(column.path):
                 place.at, place.convert = at, self._converters[column.type]
@@ -402,9 +402,18 @@ class Layout:
         place = self._field(path_steps(path))
         return place if self._is_wanted(place) else None
 
-    def column(self, name: str) -> Column | None:
-        """The column of that name, if the table has it."""
-        return self._taken.get(self._fold(name))
+    def reserve(self, names: Iterable[str]) -> None:
+        """Give no new column one of these names: the table has them already."""
+        self._taken.update(map(self._fold, names))
+
+    def has(self, column: Column) -> bool:
+        """Whether the table has a column of this path, as far as the layout knows."""
+        return column.path in self._by_path
+
+    def mistyped(self) -> Column | None:
+        """A column by hand that the table has with another type."""
+        there = [column for column in self._columns_by_hand() if column.path in self._by_path]
+        return next((column for column in there if self.columns[self._by_path[column.path]].type != column.type), None)
 
     @property
     def constants(self) -> dict[str, tuple[int, Any]]:
@@ -493,16 +502,27 @@ class Layout:
         for _, place, value in flat.homeless:
             if self._is_wanted(place):
                 seen.setdefault(place.steps, []).append(value)
-        new = [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
-        new = [column for column in new if column.path not in self._by_path]
-        taken = self._taken | {self._fold(column.name): column for column in new}
+        new = [column for column in self._columns_by_hand() if column.path not in self._by_path]
+        taken = self._taken.union(self._fold(column.name) for column in new)
         for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
-            if len(taken) >= MAX_COLUMNS:
+            if len(self.columns) + len(new) >= MAX_COLUMNS:
                 break
             name = column_name(steps, taken, self._fold)
             new.append(Column(name, self._infer(steps, seen[steps]), path_text(steps)))
-            taken[self._fold(name)] = new[-1]
+            taken.add(self._fold(name))
         return new
+
+    def _columns_by_hand(self) -> list[Column]:
+        return [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
+
+    def clash(self, new: Sequence[Column]) -> str | None:
+        """The name of a new column by hand that cannot be: it is taken, twice there, or the database's own."""
+        counts = Counter(self._fold(column.name) for column in new)
+        for column in new:
+            name = self._fold(column.name)
+            if name in self._taken or counts[name] > 1 or column.name in _RESERVED:
+                return column.name
+        return None
 
     def _infer(self, steps: Steps, values: list[Any]) -> Type:
         found = infer(values)

@@ -300,6 +300,14 @@ def _as_plain(value: Any) -> Any:
     raise TypeError(f"objects of type {type(value).__name__} have no form in JSON")
 
 
+def is_utf8(record: bytes) -> bool:
+    """Whether the record is text at all."""
+    try:
+        return record.isascii() or bool(record.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def byte_hash(record: bytes) -> bytes:
     """16 bytes that change whenever a byte of the record's text does."""
     return blake2b(record, digest_size=16).digest()
@@ -320,6 +328,14 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
     except (ValueError, RecursionError):  # lone surrogates, numbers of thousands of digits
         text = _dump_sorted(value)
     return blake2b(text, digest_size=16).digest()
+
+
+def content_hash_of(record: bytes, ignore_fields: Sequence[str] = ()) -> bytes:
+    """The same of a record's text; of its bytes where it is too deep to look inside."""
+    try:
+        return content_hash(decode(record), ignore_fields)
+    except RecordRejected:
+        return byte_hash(record)
 
 
 _steps_of = lru_cache(parse)  # asked for again with every record

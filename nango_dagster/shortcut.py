@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from .errors import RecordRejected
 from .mapping import MAX_ROW_BYTES, TO_POSTGRESQL, TO_SQLITE, Column, Layout, Misfit, Place, Type
 from .records import decode
 
@@ -85,13 +86,14 @@ def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
     if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
         return None
     constants = layout.constants
-    if any(at < 0 for at, _ in constants.values()):  # the general way makes their columns
+    try:
+        fixed = [_fixed(layout, at, value, csv) for at, value in constants.values()]
+        shape = _shape_of(layout, layout.root, constants) if 0 < columns <= MOST_COLUMNS else None
+    except (Misfit, ValueError):  # msgspec takes no name with a quote, a backslash or a surrogate in it
         return None
-    shape = _shape_of(layout, layout.root, constants) if 0 < columns <= MOST_COLUMNS else None
     if shape is None:
         return None
     order = shape.order()
-    fixed = [(layout.columns[at], value) for at, value in constants.values() if at >= 0]
     converters = _TO_CSV if csv else _TO_VALUE
     kinds = [_kind(layout, place) for place in order]
     return Shortcut(
@@ -100,13 +102,24 @@ def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
         _one=msgspec.json.Decoder(shape.struct).decode,
         _shape=shape,
         _converted=tuple((at, converters[kind]) for at, kind in enumerate(kinds) if kind in converters),
-        _constants=tuple(value if column.type is _type_of(value) else None for column, value in fixed),
+        _constants=tuple(value for _, value in fixed),
         _csv=csv,
     )
 
 
-def _type_of(value: Any) -> Type:
-    return Type.BOOLEAN if isinstance(value, bool) else Type.STRING if isinstance(value, str) else Type.NUMBER
+def _fixed(layout: Layout, at: int, value: Any, csv: bool) -> tuple[Column, Any]:
+    """The column of a metadata value, and the value as it is written.
+
+    Raises Misfit for one that has no column yet or does not fit it: the general way makes it, or counts it.
+    """
+    if at < 0:
+        raise Misfit
+    column = layout.columns[at]
+    if not csv:
+        return column, TO_SQLITE[column.type](value)
+    text = TO_POSTGRESQL[column.type](value)
+    as_csv([value])
+    return column, text if column.type is Type.TIMESTAMP else value
 
 
 # --- the shape of a record ----------------------------------------------------------------------------------------
@@ -213,8 +226,8 @@ def _csv_fraction(token: Any) -> Any:
     text = bytes(token)
     if text == b"null":
         return None
-    if text[:1] not in b"-0123456789" or len(text) > _MOST_DIGITS:
-        raise Misfit
+    if text[:1] not in b"-0123456789" or len(text) > _MOST_DIGITS or b"e" in text.lower():
+        raise Misfit  # the general way knows how long a number may be
     return token
 
 
@@ -224,7 +237,10 @@ def _sqlite_fraction(token: Any) -> Any:
         return None
     if text[:1] not in b"-0123456789":
         raise Misfit
-    return TO_SQLITE[Type.NUMBER](decode(text))
+    try:
+        return TO_SQLITE[Type.NUMBER](decode(text))
+    except RecordRejected:
+        raise Misfit from None
 
 
 # The most common spelling, every day of it a real one; others, and a 29th of February, take a little longer.

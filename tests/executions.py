@@ -117,7 +117,7 @@ def _mapped(connection: sa.Connection, db: Database, row: SyncRow) -> Sequence[M
     name = tables.table_name(row.sync, row.id)
     if not row.sync.auto_mapping or name not in sa.inspect(connection).get_table_names():
         return []
-    query = sa.text(f"SELECT * FROM {tables.quote(db, name)} WHERE _nango_sync_id = {row.id}")
+    query = sa.text(f"SELECT * FROM {tables.quote(name)} WHERE _nango_sync_id = {row.id}")
     return [dict(one) for one in connection.execute(query).mappings()]
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, select
+from sqlalchemy.exc import DBAPIError
 
 from .. import records
 from ..config import Sync
-from ..errors import RecordRejected
 from . import bulk, datasets, schema
 from .bulk import RawRow
 from .database import Database
 from .datasets import Dataset
 from .tables import MappedTable, Prepared
-from .tally import Guard, Tally
+from .tally import Guard, Tally, refusal
 
 BATCH_RECORDS = 1000
 TOMBSTONES_STAY = timedelta(days=30)
@@ -107,7 +107,7 @@ class Overwrite:
             for rows in found.partitions():
                 self._many(
                     "INSERT INTO old (id, byte_hash, content_hash, counter) VALUES (?, ?, ?, ?)",
-                    ((key, bytes(b), bytes(c), int(key.rpartition("-")[2])) for key, b, c in rows),
+                    ((key, by, content, _counter(key)) for key, by, content in rows),
                 )
 
     def _match(self, by: str) -> None:
@@ -118,18 +118,19 @@ class Overwrite:
         self._spill.execute("UPDATE old SET taken = 1 WHERE id IN (SELECT id FROM pair)")
 
     def _hash_contents(self) -> None:
-        """Decode what is not there byte by byte, and drop what cannot be decoded."""
+        """Hash the content of what is not there byte by byte, and drop what no database stores as text."""
         for rows in self._pages("SELECT seq, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
             hashed = []
             for seq, text in rows:
-                try:
-                    decoded = records.decode(text)
-                except RecordRejected as reason:
-                    self.tally.reject(str(seq - 1), str(reason))
-                    self._spill.execute("DELETE FROM new WHERE seq = ?", (seq,))
-                    continue
-                hashed.append((records.content_hash(decoded, self._sync.ignore_fields), seq))
+                if records.is_utf8(text):
+                    hashed.append((records.content_hash_of(text, self._sync.ignore_fields), seq))
+                else:
+                    self._reject(seq, "it is not valid UTF-8")
             self._many("UPDATE new SET content_hash = ? WHERE seq = ?", hashed)
+
+    def _reject(self, seq: int, reason: str) -> None:
+        self.tally.reject(str(seq - 1), reason)
+        self._spill.execute("DELETE FROM new WHERE seq = ?", (seq,))
 
     def _prepare_rows(self) -> None:
         """Flatten what is new, so that the table has its columns before the closing transaction begins."""
@@ -150,16 +151,17 @@ class Overwrite:
         """Write the difference, in the transaction that ends the execution."""
         if not self._complete:
             return
-        total, added, refreshed = self._sizes()
         gone = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
-        self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
+        total, added, refreshed = self._sizes()
         if refreshed:
             self._refresh(connection)
         if added or gone:
             moment = datasets.next_moment(connection, self._database, self._dataset.id)
             self._remove_gone(connection, moment)
             self._add_new(connection, moment)
+            total, added, _ = self._sizes()  # without those that the database refused
             datasets.changed(connection, self._dataset.id, moment, live_by=added - gone)
+        self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
         self._purge_tombstones(connection)
 
     def _sizes(self) -> tuple[int, int, int]:
@@ -175,7 +177,7 @@ class Overwrite:
         for rows in self._pages(f"{of} AND content_hash IS NOT NULL ORDER BY seq"):
             bulk.refresh_hashes(connection, self._database, self._dataset.id, [row[1:] for row in rows])
 
-    def _remove_gone(self, connection: Connection, moment: Any) -> None:
+    def _remove_gone(self, connection: Connection, moment: datetime) -> None:
         """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
         for rows in self._pages("SELECT rowid, id FROM old WHERE rowid > ? AND NOT taken ORDER BY rowid"):
             keys = [key for _, key in rows]
@@ -183,19 +185,37 @@ class Overwrite:
             if self._table is not None:
                 self._table.remove(connection, self._dataset, keys)
 
-    def _add_new(self, connection: Connection, moment: Any) -> None:
-        database, dataset = self._database, self._dataset
+    def _add_new(self, connection: Connection, moment: datetime) -> None:
         wanted = (
             "SELECT seq, id, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"
         )
         for rows in self._pages(wanted):
-            raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
-            # Only a tombstone can be in the way of a record that was not there.
-            tombs = list(bulk.lookup(connection, database, dataset.id, [row.external_id for row in raw]))
-            bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
-            if self._table is not None:
-                mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
-                self._table.write(connection, dataset, Prepared(mapped, tuple(self._table.layout.columns)), [], moment)
+            self._add_rows(connection, rows, moment)
+
+    def _add_rows(self, connection: Connection, rows: Sequence[Any], moment: datetime) -> None:
+        """Insert records; where the database refuses some, halve them until only the refused one is left out."""
+        try:
+            with connection.begin_nested():
+                self._insert(connection, rows, moment)
+        except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
+            if not self._database.refuses(error):
+                raise
+            if len(rows) == 1:
+                self._reject(rows[0][0], refusal(error))
+                return
+            middle = len(rows) // 2
+            self._add_rows(connection, rows[:middle], moment)
+            self._add_rows(connection, rows[middle:], moment)
+
+    def _insert(self, connection: Connection, rows: Sequence[Any], moment: datetime) -> None:
+        database, dataset = self._database, self._dataset
+        raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
+        # Only a tombstone can be in the way of a record that was not there.
+        tombs = list(bulk.lookup(connection, database, dataset.id, [row.external_id for row in raw]))
+        bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
+        if self._table is not None:
+            mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
+            self._table.write(connection, dataset, Prepared(mapped, tuple(self._table.layout.columns)), tombs, moment)
 
     def _purge_tombstones(self, connection: Connection) -> None:
         of = schema.raw
@@ -219,3 +239,9 @@ class Overwrite:
     def close(self) -> None:
         """Delete the temporary file."""
         self._spill.close()
+
+
+def _counter(key: str) -> int:
+    """The number in a record's id; other ids are of a time when the sync had a unique_key."""
+    number = key.rpartition("-")[2]
+    return int(number) if number.isdecimal() and len(number) < 10 else 0

@@ -6,6 +6,7 @@ import hashlib
 import inspect as inspection
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, inspect, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from .. import mapping, paths, records
 from ..config import Sync
@@ -23,6 +24,7 @@ from ..shortcut import Shortcut, as_csv, shortcut_of
 from . import bulk, datasets, schema
 from .database import Database
 from .datasets import Dataset
+from .tally import Guard
 from .types import SQLITE_TIME
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ _SQLITE_TYPES = {
 }
 _NOTHING = "\\N"  # NULL in COPY's text
 _REBUILD_BATCH = 1000
+_REBUILD_BYTES = 4_000_000
+_LOCKED, _FULL = "55P03", "54011"  # PostgreSQL's codes for a table that somebody holds, or that has 1,600 columns
+_LOCKED_SECONDS = 60.0
 _MOST_SHORTCUTS = 50  # of one execution; records that never look alike are not worth it
 
 Transform = Callable[[Any], Any]
@@ -109,6 +114,7 @@ class MappedTable:
     new_columns: list[mapping.Column] = field(default_factory=list)
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
     before_change: Callable[[], None] = lambda: None  # called before a column is added
+    _may_grow_at: float = 0.0
     _shortcut: Shortcut | None = None
     _shortcut_state: object = None
     _shortcuts_made: int = 0
@@ -121,7 +127,7 @@ class MappedTable:
     @property
     def quoted(self) -> str:
         """The table's name for SQL."""
-        return quote(self.database, self.name)
+        return quote(self.name)
 
     # --- before the batch -----------------------------------------------------------------------------------------
 
@@ -134,7 +140,8 @@ class MappedTable:
         shortcut = self._current_shortcut()
         if shortcut is None:
             return self.prepare_generally(keys, texts)
-        made = shortcut(texts)
+        # COPY's CSV takes keys without control characters.
+        made = [row if key.isprintable() else None for key, row in zip(keys, shortcut(texts), strict=True)]
         rest = [at for at, row in enumerate(made) if row is None]
         prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
         prepared.shaped = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
@@ -156,7 +163,7 @@ class MappedTable:
         failed: Counter[str] = Counter()
         decoded: Iterable[Any] = (_decoded(text, failed) for text in texts)
         if self.transform is not None:
-            keys, decoded = self._transformed(self.transform, keys, decoded, failed)
+            keys, decoded = self._transformed(self.transform, keys, texts, failed)
         flat = self.layout.flatten(decoded)
         if self.layout.plan.extra == "fail" and (surplus := self.layout.undeclared(flat)):
             raise ConfigError(
@@ -169,23 +176,24 @@ class MappedTable:
         return Prepared(list(zip(keys, made.values, strict=True)), tuple(self.layout.columns), made.misfits + failed)
 
     def _transformed(
-        self, transform: Transform, keys: Sequence[str], decoded: Iterable[Any], failed: Counter[str]
+        self, transform: Transform, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]
     ) -> tuple[list[str], list[Any]]:
         """The records as the config's own function returns them; None leaves a record out of the table."""
         kept: list[tuple[str, Any]] = []
-        for key, record in zip(keys, decoded, strict=True):
+        for key, record in zip(keys, texts, strict=True):
             try:
-                changed = transform(record)
+                changed = transform(records.decode(record))
+                if changed is not None:
+                    kept.append((key, records.decode(records.encode(changed))))
             except Exception as error:  # the user's code: whatever it raises concerns this record only
                 log.warning("%s: transform failed on record %s: %r", self.sync.display_name, key, error)
-                failed["transform"] += 1
-                continue
-            if changed is not None:
-                kept.append((key, records.decode(records.encode(changed))))
+                failed["(the whole record, transform failed)"] += 1
         return [key for key, _ in kept], [record for _, record in kept]
 
     def _evolve(self, flat: mapping.Flat) -> bool:
-        """Add the columns that `flat` needs; False when somebody held the table for too long."""
+        """Add the columns that `flat` needs; False when somebody holds the table, now or a moment ago."""
+        if time.monotonic() < self._may_grow_at:
+            return False
         self.before_change()
         try:
             with self.database.begin() as connection:
@@ -193,27 +201,27 @@ class MappedTable:
                     connection.execute(text("SET LOCAL lock_timeout = '3s'"))
                 _hold(connection, self.database, self.name)
                 self.layout.add(_added_since(connection, self.name, self.layout))
+                self.layout.reserve(_columns_there(connection, self.name) or ())
                 new = self.layout.new_columns(flat)
                 self._add_columns(connection, new)
             self.layout.add(new)
             self.new_columns.extend(new)
             return True
-        except OperationalError as error:
-            if "lock timeout" not in str(error):
+        except (DBAPIError, self.database.driver_error) as error:
+            if _sqlstate(error) not in (_LOCKED, _FULL):
                 raise
-            log.warning("%s: table %s is in use; its new columns wait for the next run.", self.sync.name, self.name)
-            return False
+            self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
+            log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
+            return _sqlstate(error) == _FULL  # there is nothing to wait for
 
     def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
         types = _POSTGRESQL_TYPES if self.database.is_postgresql else _SQLITE_TYPES
-        for column in new:
-            if taken := self.layout.column(column.name):
-                raise ConfigError(
-                    f"{self.sync.display_name}: mapping.columns.{column.name} wants a new column, but table "
-                    f"{self.name} has one of that name already, filled from {taken.path}; choose another name or "
-                    "mapped_table."
-                )
-        adds = [f"ADD COLUMN {quote(self.database, column.name)} {types[column.type]}" for column in new]
+        if taken := self.layout.clash(new):
+            raise ConfigError(
+                f"{self.sync.display_name}: mapping.columns.{taken} wants a new column, but table {self.name} has one "
+                "of that name already; choose another name, or another mapped_table."
+            )
+        adds = [f"ADD COLUMN {quote(column.name)} {types[column.type]}" for column in new]
         if self.database.is_postgresql and adds:
             bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {', '.join(adds)}")
         elif adds:
@@ -239,6 +247,8 @@ class MappedTable:
         self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
     ) -> None:
         """Put the rows in; those of `replaced` keys may be there already."""
+        if self.incomplete:
+            datasets.mapped(connection, dataset.id, datasets.stale(self.name))
         self.remove(connection, dataset, replaced)
         if self.database.is_postgresql:
             self._copy(connection, dataset, prepared, moment)
@@ -247,7 +257,7 @@ class MappedTable:
 
     def _names(self, columns: Sequence[mapping.Column]) -> str:
         names = [*SYSTEM_COLUMNS, *(column.name for column in columns)]
-        return ", ".join(quote(self.database, name) for name in names)
+        return ", ".join(quote(name) for name in names)
 
     def _copy(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
         """PostgreSQL: COPY, the shaped rows as CSV, the others in COPY's own text."""
@@ -287,7 +297,8 @@ class MappedTable:
 
     def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
         """Set `_nango_deleted_at` on the rows of these keys."""
-        set_ = f"UPDATE {self.quoted} SET _nango_deleted_at = '{moment.strftime(SQLITE_TIME)}'"
+        at = moment.strftime(SQLITE_TIME)
+        set_ = f"UPDATE {self.quoted} SET _nango_emitted_at = '{at}', _nango_deleted_at = '{at}'"
         for statement, values in _by_key(self.database, set_, self.sync_id, dataset, keys):
             bulk.driver(connection).execute(statement, values)
 
@@ -311,6 +322,7 @@ def _by_key(
     if not keys:
         return
     if database.is_postgresql:
+        verb = verb.replace("%", "%%")  # of a name; the driver reads it where there are parameters
         yield f"{verb} WHERE {where} AND _nango_unique_key = ANY(%s)", (*names, list(keys))
         return
     for piece in bulk.in_pieces(keys):
@@ -339,26 +351,30 @@ def open_table(database: Database, sync_id: int, sync: Sync, transform: Transfor
     )
     table = MappedTable(database, sync_id, sync, name, layout, transform)
     with database.connect() as connection:
-        there = _columns_there(connection, name)
-        known = _registered(connection, name)
+        there, known = _columns_there(connection, name), _registered(connection, name)
     if there is None or known is None or not _agree(there, known):
-        _make(database, table)
-        with database.connect() as connection:
-            known = _registered(connection, name)
-    layout.add(known or [])
+        there, known = _make(database, table)
+    position = {column: at for at, column in enumerate(there)}
+    layout.add(sorted(known, key=lambda column: position[column.name]))
+    layout.reserve(there)
+    if wrong := layout.mistyped():
+        raise ConfigError(
+            f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table {name} "
+            "has it with another type; choose another name, or drop the column: it is made anew then."
+        )
     return table
 
 
-def _columns_there(connection: Connection, name: str) -> set[str] | None:
-    """The columns that the table really has, or None when there is no table."""
+def _columns_there(connection: Connection, name: str) -> list[str] | None:
+    """The columns that the table really has, in their order, or None when there is no table."""
     inspector = inspect(connection)
     if name not in inspector.get_table_names():
         return None
-    return {column["name"] for column in inspector.get_columns(name)}
+    return [column["name"] for column in inspector.get_columns(name)]
 
 
-def _agree(there: set[str], known: Sequence[mapping.Column]) -> bool:
-    return there >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
+def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:
+    return {*there} >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
 
 
 def _registered(connection: Connection, name: str) -> list[mapping.Column] | None:
@@ -377,28 +393,51 @@ def _registered(connection: Connection, name: str) -> list[mapping.Column] | Non
 
 def _added_since(connection: Connection, name: str, layout: mapping.Layout) -> list[mapping.Column]:
     """Columns that another sync of the same table has added in the meantime."""
-    return [column for column in _registered(connection, name) or [] if layout.column(column.name) is None]
+    return [column for column in _registered(connection, name) or [] if not layout.has(column)]
 
 
-def _make(database: Database, table: MappedTable) -> None:
-    """Make the table, or make it whole again after somebody dropped it or a column of it."""
+def _make(database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
+    """Make the table, or make it whole again after somebody dropped it or a column of it; its columns."""
     with database.begin() as connection:
         _hold(connection, database, table.name)
         known = _registered(connection, table.name)
         there = _columns_there(connection, table.name)
-        if there is not None and (known is None or not there >= set(SYSTEM_COLUMNS)):
-            raise ConfigError(
-                f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not "
-                "made by a sync; choose a name that is free."
-            )
+        _refuse_foreign(connection, table, there, known)
         if known is None:
             now = database.now(connection)
             connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
         if there is None:
             bulk.driver(connection).execute(_create_statement(database, table.name))
         gone = [column for column in known or [] if there is None or column.name not in there]
-        _forget_columns(connection, table.name, gone)
-        _ask_for_rebuild(connection, table.name)
+        kept = [column for column in known or [] if column not in gone]
+        if gone or there is None:
+            _forget_columns(connection, table.name, gone)
+            _ask_for_rebuild(connection, table.name)
+        return there or list(SYSTEM_COLUMNS), kept
+
+
+def _refuse_foreign(
+    connection: Connection,
+    table: MappedTable,
+    there: Sequence[str] | None,
+    known: Sequence[mapping.Column] | None,
+) -> None:
+    """Leave alone what was not made by a sync: a table, a view, or SQLite's own."""
+    ours = known is not None and {*there} >= {*SYSTEM_COLUMNS} if there else not _is_taken(connection, table.name)
+    if not ours:
+        raise ConfigError(
+            f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
+            "by a sync; choose a name that is free."
+        )
+
+
+def _is_taken(connection: Connection, name: str) -> bool:
+    """Whether something else than a table of exactly this name is in the way."""
+    inspector = inspect(connection)
+    if connection.dialect.name == "postgresql":
+        return inspector.has_table(name) or name in inspector.get_sequence_names()
+    others = [*inspector.get_table_names(), *inspector.get_view_names()]
+    return name.lower().startswith("sqlite_") or name.lower() in map(str.lower, others)
 
 
 def _create_statement(database: Database, name: str) -> str:
@@ -408,7 +447,7 @@ def _create_statement(database: Database, name: str) -> str:
     else:
         key, time = "TEXT NOT NULL", "TIMESTAMP"
     return (
-        f"CREATE TABLE {quote(database, name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
+        f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
         f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
         f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, UNIQUE ({', '.join(_KEY_COLUMNS)}))"
     )
@@ -446,66 +485,101 @@ def _source_hash(transform: Transform | None) -> str:
         return ""
 
 
-def quote(database: Database, name: str) -> str:
-    """A name for SQL, whatever characters it has."""
-    return database.engine.dialect.identifier_preparer.quote_identifier(name)
+def quote(name: str) -> str:
+    """A name for SQL, whatever characters it has; to be used without parameters where it may hold a `%`.
+
+    >>> quote("100%")
+    '"100%"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for what went wrong."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 # --- rebuilding ---------------------------------------------------------------------------------------------------
 
 
-def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Callable[[Connection], None]) -> int:
+def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Guard) -> int:
     """Map a dataset's raw records again, in repeatable batches; the number of rows written.
 
-    `guard` is called first in each transaction and raises where this process may no longer write.
+    Rows that are in this very table stay until theirs is the turn. `guard` is called first in each transaction and
+    raises where this process may no longer write.
     """
-    _empty_old_table(database, table, dataset, guard)
-    count = 0
+    database.transact(lambda connection: _begin_rebuild(connection, table, dataset, guard))
+    count, after = 0, ""
     for batch in _raw_batches(database, dataset.id):
         prepared = table.prepare([row.external_id for row in batch], [row.data.encode() for row in batch])
-        deleted = {row.external_id: row.deleted_at for row in batch if row.deleted_at}
-        moments = {row.external_id: row.last_modified_at for row in batch}
-
-        def write(
-            connection: Connection, prepared: Prepared = prepared, deleted: Any = deleted, m: Any = moments
-        ) -> None:
-            guard(connection)
-            table.write(connection, dataset, prepared, prepared.keys, max(m.values()))
-            for at in set(deleted.values()):
-                table.mark_deleted(connection, dataset, [key for key in deleted if deleted[key] == at], at)
-
-        database.transact(write)
+        last = batch[-1].external_id
+        database.transact(
+            lambda connection, a=after, z=last, p=prepared: _replace(connection, table, dataset, guard, a, z, p)  # type: ignore[misc]
+        )
         table.misfits += prepared.misfits
-        count += len(prepared.keys)
-
-    def finish(connection: Connection) -> None:
-        guard(connection)
-        datasets.mapped(connection, dataset.id, datasets.stale(table.name) if table.incomplete else table.version)
-
-    database.transact(finish)
+        count, after = count + len(prepared.keys), last
+    database.transact(lambda connection: _end_rebuild(connection, table, dataset, guard, after))
     return count
 
 
-def _empty_old_table(
-    database: Database, table: MappedTable, dataset: Dataset, guard: Callable[[Connection], None]
+def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard) -> None:
+    guard(connection)
+    if dataset.mapped_table != table.name:
+        forget_dataset(connection, table.database, dataset)
+    # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
+    datasets.mapped(connection, dataset.id, datasets.stale(table.name))
+
+
+def _replace(
+    connection: Connection,
+    table: MappedTable,
+    dataset: Dataset,
+    guard: Guard,
+    after: str,
+    last: str,
+    prepared: Prepared,
 ) -> None:
-    """Take the dataset's rows out of the table they were in, and out of the one they go to."""
-    with database.begin() as connection:
-        guard(connection)
-        forget_dataset(connection, database, dataset)
-        forget_rows(connection, database, table.name, dataset)
-        # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
-        datasets.mapped(connection, dataset.id, datasets.stale(table.name))
-
-
-def forget_rows(connection: Connection, database: Database, name: str, dataset: Dataset) -> None:
-    """Delete a dataset's rows from a mapped table."""
-    mark = "%s" if database.is_postgresql else "?"
-    where = " AND ".join(f"{column} = {mark}" for column in _KEY_COLUMNS[:4])
-    bulk.driver(connection).execute(
-        f"DELETE FROM {quote(database, name)} WHERE {where}",
-        (dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant),
+    """Put these rows in the place of all those with a key after `after` and up to `last`."""
+    guard(connection)
+    forget_rows(connection, table.database, table.name, dataset, after, last)
+    table.write(connection, dataset, prepared, [], table.database.now(connection))
+    times = "SELECT r.last_modified_at, r.deleted_at FROM _nango_raw r"
+    _to_rows(
+        connection,
+        table.database,
+        f"UPDATE {table.quoted} SET (_nango_emitted_at, _nango_deleted_at) = "
+        f"({times} WHERE r.dataset_id = {dataset.id} AND r.external_id = _nango_unique_key)",
+        dataset,
+        after,
+        last,
     )
+
+
+def _end_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard, after: str) -> None:
+    guard(connection)
+    forget_rows(connection, table.database, table.name, dataset, after)
+    datasets.mapped(connection, dataset.id, datasets.stale(table.name) if table.incomplete else table.version)
+
+
+def forget_rows(
+    connection: Connection, database: Database, name: str, dataset: Dataset, after: str = "", last: str | None = None
+) -> None:
+    """Delete a dataset's rows from a mapped table: all, or those with keys after `after` and up to `last`."""
+    _to_rows(connection, database, f"DELETE FROM {quote(name)}", dataset, after, last)
+
+
+def _to_rows(
+    connection: Connection, database: Database, verb: str, dataset: Dataset, after: str, last: str | None
+) -> None:
+    """Do `verb` to those rows."""
+    mark = "%s" if database.is_postgresql else "?"
+    conditions = [f"{column} = {mark}" for column in _KEY_COLUMNS[:4]] + [f"_nango_unique_key > {mark}"]
+    values = [dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant, after]
+    if last is not None:
+        conditions.append(f"_nango_unique_key <= {mark}")
+        values.append(last)
+    verb = verb.replace("%", "%%") if database.is_postgresql else verb
+    bulk.driver(connection).execute(f"{verb} WHERE {' AND '.join(conditions)}", values)
 
 
 def forget_dataset(connection: Connection, database: Database, dataset: Dataset) -> None:
@@ -516,20 +590,20 @@ def forget_dataset(connection: Connection, database: Database, dataset: Dataset)
 
 
 def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
+    """The records with a payload in the order of their keys, as many at a time as fit into some megabytes."""
     of = schema.raw
-    after: str | None = None
+    after, size = "", 100
     while True:
-        query = select(of.c.external_id, bulk.DATA_TEXT, of.c.deleted_at, of.c.last_modified_at).where(
-            of.c.dataset_id == dataset_id, of.c.data.is_not(None)
+        query = select(of.c.external_id, bulk.DATA_TEXT).where(
+            of.c.dataset_id == dataset_id, of.c.data.is_not(None), of.c.external_id > after
         )
-        if after is not None:
-            query = query.where(of.c.external_id > after)
         with database.connect() as connection:
-            batch = connection.execute(query.order_by(of.c.external_id).limit(_REBUILD_BATCH)).all()
+            batch = connection.execute(query.order_by(of.c.external_id).limit(size)).all()
         if not batch:
             return
         yield batch
         after = batch[-1].external_id
+        size = min(_REBUILD_BATCH, max(1, len(batch) * _REBUILD_BYTES // sum(len(row.data) + 1 for row in batch)))
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -539,6 +613,12 @@ _SYSTEM_TYPES = {
     "_nango_emitted_at": mapping.Type.TIMESTAMP,
     "_nango_deleted_at": mapping.Type.TIMESTAMP,
 }
+
+
+def exists(database: Database, sync_id: int, sync: Sync) -> bool:
+    """Whether the sync's mapped table has been made."""
+    with database.connect() as connection:
+        return _registered(connection, table_name(sync, sync_id)) is not None
 
 
 def rows(
@@ -580,7 +660,7 @@ def _types(connection: Connection, name: str) -> dict[str, mapping.Type]:
 
 
 def _select(database: Database, sync_id: int, sync: Sync, connections: Sequence[str] | None) -> Any:
-    name = quote(database, table_name(sync, sync_id)).replace(":", "\\:")
+    name = quote(table_name(sync, sync_id)).replace(":", "\\:")
     query = f"SELECT * FROM {name} WHERE _nango_sync_id = :sync AND _nango_deleted_at IS NULL"
     values: dict[str, Any] = {"sync": sync_id}
     if connections is not None:
@@ -648,11 +728,8 @@ def forget(connection: Connection, database: Database, sync_id: int) -> None:
         if _columns_there(connection, name) is None:
             continue
         if name == own:
-            bulk.driver(connection).execute(f"DROP TABLE {quote(database, name)}")
+            bulk.driver(connection).execute(f"DROP TABLE {quote(name)}")
             connection.execute(delete(schema.columns).where(schema.columns.c.table_name == name))
             connection.execute(delete(schema.mapped_tables).where(schema.mapped_tables.c.table_name == name))
         else:
-            mark = "%s" if database.is_postgresql else "?"
-            bulk.driver(connection).execute(
-                f"DELETE FROM {quote(database, name)} WHERE _nango_sync_id = {mark}", (sync_id,)
-            )
+            bulk.driver(connection).execute(f"DELETE FROM {quote(name)} WHERE _nango_sync_id = {sync_id}")

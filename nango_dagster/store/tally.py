@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from ..errors import RecordRejected
 from ..records import decode
 
 Guard = Callable[[Connection], None]
@@ -39,7 +41,14 @@ class Tally:
 
     def show(self, texts: Sequence[bytes]) -> None:
         """Keep some of the changed records, for people to look at."""
-        self.sample.extend(map(decode, texts[: SAMPLE - len(self.sample)]))
+        for text in texts[: SAMPLE - len(self.sample)]:
+            with contextlib.suppress(RecordRejected):  # too deep to be looked at
+                self.sample.append(decode(text))
+
+
+def refusal(error: Exception) -> str:
+    """Why the database does not store a record, in its own words."""
+    return f"the database does not store it: {str(getattr(error, 'orig', None) or error).strip().splitlines()[0]}"
 
 
 class Writer(Protocol):

@@ -23,7 +23,7 @@ from .database import Database
 from .datasets import Dataset
 from .seen import Seen
 from .tables import MappedTable, Prepared
-from .tally import SAMPLE, Guard, Tally
+from .tally import SAMPLE, Guard, Tally, refusal
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
@@ -172,8 +172,7 @@ class Upsert:
             raise error
         keys = list(batch)
         if len(keys) == 1:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            self.tally.reject(f'"{keys[0]}"', f"the database does not store it: {reason}")
+            self.tally.reject(f'"{keys[0]}"', refusal(error))
             return
         middle = len(keys) // 2
         self._save_alone({key: batch[key] for key in keys[:middle]})
@@ -197,7 +196,7 @@ class Upsert:
         change = _Difference(batch, hashes, known)
         for key, before in known.items():
             text = batch[key]
-            if not _is_utf8(text):
+            if not records.is_utf8(text):
                 change.unreadable.append(key)
                 continue
             content_hash = None if before is None else self._content_hash(text)
@@ -220,10 +219,7 @@ class Upsert:
         return before.content_hash or (None if text is None else self._content_hash(text))
 
     def _content_hash(self, text: bytes) -> bytes:
-        try:
-            return records.content_hash(records.decode(text), self._sync.ignore_fields)
-        except RecordRejected:  # too deep to look inside: its bytes are what there is to compare
-            return records.byte_hash(text)
+        return records.content_hash_of(text, self._sync.ignore_fields)
 
     def _store(self, change: _Difference) -> bool:
         return self._database.transact(lambda connection: self._apply(connection, change))
@@ -300,10 +296,3 @@ class Upsert:
         self._reader.shutdown()
         self._committer.shutdown()
         self._seen.close()
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        return text.isascii() or bool(text.decode())
-    except UnicodeDecodeError:
-        return False
