@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,7 +33,7 @@ class Api:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """What it has used since it began to answer, and before."""
+        """What it has used until now."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -41,7 +42,9 @@ class Api:
 def serving(count: int) -> Iterator[Api]:
     """An API whose lists begin with `count` records; gone afterwards, however this process ends."""
     command = [sys.executable, "-m", "benchmarks.api", str(count)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
             port = process.stdout.readline().strip()

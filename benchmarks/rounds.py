@@ -70,25 +70,17 @@ def play(
 def _steps(api: Api, database: Database, contestant: Contestant, count: int, number: int) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(prefix="nango-bench-") as folder, database.empty(Path(folder)) as url:
         for step in STEPS:
-            server_before, api_before = database.cpu_seconds(), api.cpu_seconds()
+            server, upstream = database.cpu_seconds(), api.cpu_seconds()
             usage = _process(api, database, contestant, step, Path(folder), url)
-            server_after = database.cpu_seconds()
+            server_used = None if server is None else (database.cpu_seconds() or 0) - server
+            api_used = api.cpu_seconds() - upstream
             wanted = records.outcome(step.list, count)
             found = database.outcome(url, contestant.live)
             if found != wanted:
                 where = f"{contestant.name}, {database.dialect}, {count:,} records, {step.name}"
                 raise BenchmarkFailed(f"{where}: {found}; wanted {wanted}.")
-            yield Run(
-                contestant.name,
-                database.dialect,
-                step.name,
-                count,
-                number,
-                wanted.live,
-                usage,
-                server_after - server_before if server_after is not None and server_before is not None else None,
-                api.cpu_seconds() - api_before,
-            )
+            names = (contestant.name, database.dialect, step.name)
+            yield Run(*names, count, number, wanted.live, usage, server_used, api_used)
 
 
 def _process(api: Api, database: Database, contestant: Contestant, step: Step, work: Path, url: str) -> Usage:
