@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from ..config.source import quoted
 from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable
@@ -112,9 +112,10 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """What may be done with a path; each method is a route of its own, and the router only names one of them."""
-    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+    """What may be done with a path; each method is a route of its own, and the router names only one of them."""
+    paths = request.app.openapi()["paths"]
+    found = (paths[path] for path in paths if compile_path(path)[0].match(request.url.path))
+    return sorted(method.upper() for methods in found for method in methods)
 
 
 async def _on_parameters(request: Request, error: Exception) -> JSONResponse:

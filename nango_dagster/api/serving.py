@@ -33,10 +33,12 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers
 
     Raises ConfigError when it may not listen there: without a key only this machine may reach it.
     """
-    logging.config.dictConfig(_log_config(settings.log_level))
     _check_host(settings, host)
     sockets = _listen(host, port)
+    logging.config.dictConfig(_log_config(settings.log_level))
     log.info("The API listens on http://%s:%s; its reference is at /docs.", host, port)
+    if not settings.secret_keys:
+        log.warning("The API has no key: whoever uses this machine may use it. NANGO_SECRET_KEY sets one.")
     options: dict[str, Any] = {
         "log_config": _log_config(settings.log_level),  # the workers' too
         "access_log": False,  # the guard's line leaves out the query
@@ -57,14 +59,11 @@ def app() -> FastAPI:
 
 
 def _check_host(settings: Settings, host: str) -> None:
-    if settings.secret_keys:
-        return
-    if not is_loopback(host):
+    if not settings.secret_keys and not is_loopback(host):
         raise ConfigError(
             f"the API has no key, and at {host} others could reach it. Set NANGO_SECRET_KEY to a long random text, "
             "or listen on 127.0.0.1."
         )
-    log.warning("The API has no key: whoever uses this machine may use it. NANGO_SECRET_KEY sets one.")
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

@@ -1,0 +1,109 @@
+"""A URL that arrives over HTTP does not lead into the network that the server stands in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database
+from tests.apis import URL, calling
+
+KEY = {"Authorization": "Bearer key"}
+PRIVATE = [
+    "http://127.0.0.1/items",
+    "http://10.1.2.3:8080/items",
+    "http://192.168.0.1/items",
+    "https://me:pw@172.16.0.1/items",
+    "http://[::1]/items",
+    "http://[fd12::1]:80/items",
+    "http://[::ffff:10.0.0.1]/items",
+    "http://0.0.0.0/items",
+    "http://127.1/items",
+    "http://2130706433/items",
+    "http://0x7f.0.0.1/items",
+    "http://localhost:3000/items",
+    "http://LOCALHOST./items",
+    "http://api.localhost/items",
+    "http://100.64.0.1/items",
+    "http://127.0.0.1?x=https://api.example.com",
+    "http://127.0.0.1\\@api.example.com/items",
+]
+LINK_LOCAL = [
+    "http://169.254.169.254/latest/meta-data",
+    "http://[fe80::1%25eth0]/items",
+    "http://[::ffff:169.254.169.254]/items",
+    "http://100.100.100.200/items",
+    "http://[fd00:ec2::254]/items",
+]
+PUBLIC = [
+    URL,
+    "https://203.0.114.7/items",
+    "http://[2606:4700::1111]/items",
+    "https://${env.HOST}/items",
+    "https://10.example.com",
+]
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Settings:
+    return replace(settings, secret_keys=("key",))
+
+
+def post(http: TestClient, **body: Any) -> tuple[int, str]:
+    answer = http.post("/v1/syncs", json={"url": URL, **body}, headers=KEY)
+    return answer.status_code, answer.json().get("error", {}).get("message", "")
+
+
+def test_a_private_address_is_refused_at_once(guarded: Settings, db: Database) -> None:
+    with calling(guarded, db) as http:
+        for url in [*PRIVATE, *LINK_LOCAL]:
+            status, message = post(http, url=url)
+            assert status == 400, url
+            assert message.startswith("url: ")
+            assert "address, and the sync's URL came over HTTP" in message
+            assert "pw" not in message
+        for url in PUBLIC:
+            assert post(http, url=url)[0] == 200, url
+
+
+def test_the_error_says_which_setting_allows_it(guarded: Settings, db: Database) -> None:
+    with calling(guarded, db) as http:
+        assert post(http, url="http://10.0.0.1") == (
+            400,
+            "url: 10.0.0.1 is a private address, and the sync's URL came over HTTP; "
+            "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it, or use a config file.",
+        )
+
+
+def test_hosts_that_may_see_credentials_are_checked_too(guarded: Settings, db: Database) -> None:
+    with calling(guarded, db) as http:
+        status, message = post(http, allowed_origins=["https://files.example.com", "http://10.0.0.1:8080"])
+    assert status == 400
+    assert message.startswith("allowed_origins: 10.0.0.1 is a private address")
+
+
+def test_a_change_is_checked_too(guarded: Settings, db: Database) -> None:
+    with calling(guarded, db) as http:
+        post(http)
+        answer = http.put("/v1/syncs/1", json={"url": "http://10.0.0.1"}, headers=KEY)
+    assert answer.status_code == 400
+
+
+def test_private_addresses_can_be_allowed_and_those_of_cloud_metadata_cannot(guarded: Settings, db: Database) -> None:
+    with calling(guarded, db, allow_private_hosts=True) as http:
+        for url in PRIVATE:
+            assert post(http, url=url)[0] == 200, url
+        for url in LINK_LOCAL:
+            status, message = post(http, url=url)
+            assert status == 400, url
+            assert "it is never allowed" in message
+
+
+def test_without_a_key_whoever_posts_sits_at_this_machine(settings: Settings, db: Database) -> None:
+    with calling(settings, db) as http:
+        for url in PRIVATE:
+            assert post(http, url=url)[0] == 200, url
