@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster import runs
-from nango_dagster.errors import ConfigError, Refused
+from nango_dagster.errors import ConfigError, Refused, StoreUnavailable
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, jobs, queue, schema
+from nango_dagster.store import Database, jobs, open_database, queue, schema
 from tests.executions import (
     Source,
     assert_exact,
@@ -285,6 +286,24 @@ def test_a_sync_that_is_removed_while_it_is_pulled_leaves_nothing_behind(
     with db.connect() as connection:
         for table in (schema.raw, schema.datasets, schema.jobs, schema.schedules, schema.workers):
             assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0, table
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_file_whose_write_lock_somebody_keeps_is_a_sentence(
+    settings: Settings, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nango_dagster.store.database.BUSY_TIMEOUT", 0.02)
+    db = open_database(settings)
+    row = source.registered(db, unique_key="id")
+    with db.begin(), pytest.raises(StoreUnavailable) as info:
+        execute(db, settings, row)
+    assert re.fullmatch(
+        r"the database sqlite:///.*nango.db is locked: another process has held its write lock for 0.1 seconds. "
+        r"Has that been stopped\?",
+        str(info.value),
+    )
+    assert execute(db, settings, row).status == "succeeded"
+    db.close()
 
 
 # --- stopping -----------------------------------------------------------------------------------------------------

@@ -109,6 +109,11 @@ class Database:
                 with self.begin() as connection:
                     return work(connection)
             except (DBAPIError, self.driver_error) as error:
+                if attempt == _TRIES - 1 and _is_locked(error):
+                    raise StoreUnavailable(
+                        f"the database {self.engine.url.render_as_string()} is locked: another process has held its "
+                        f"write lock for {BUSY_TIMEOUT * _TRIES:g} seconds. Has that been stopped?"
+                    ) from None
                 if attempt == _TRIES - 1 or not _may_be_repeated(error):
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
@@ -280,7 +285,12 @@ def _is_unreachable(error: Exception) -> bool:
 
 def _may_be_repeated(error: Exception) -> bool:
     cause = _cause(error)
-    return getattr(cause, "sqlstate", None) in {"40001", "40P01"} or "database is locked" in str(cause)
+    return getattr(cause, "sqlstate", None) in {"40001", "40P01"} or _is_locked(error)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether SQLite has waited in vain for another writer."""
+    return "database is locked" in str(_cause(error))
 
 
 def _cause(error: Exception) -> BaseException:

@@ -22,6 +22,7 @@ from .values import (
     HEARTBEAT_SECONDS,
     IS_CANCELLED,
     LEASE_SECONDS,
+    STUCK_SECONDS,
     WORKER_COLUMNS,
     Lost,
     Worker,
@@ -178,7 +179,22 @@ def _unlocked(connection: Connection, db: Database, rows: Sequence[Any]) -> list
         return list(rows)
     keys = {db.lock_key(*lock_names(row.sync_id, row.connection_id, row.variant)): row for row in rows}
     query = text("SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key WHERE pg_try_advisory_xact_lock(key)")
-    return [keys[key] for key in connection.execute(query, {"keys": list(keys)}).scalars()]
+    free = connection.execute(query, {"keys": list(keys)}).scalars().all()
+    if len(free) < len(keys):
+        connection.execute(_END_STUCK, {"keys": list(keys), "stuck": timedelta(seconds=STUCK_SECONDS)})
+    return [keys[key] for key in free]
+
+
+# The server itself ends a transaction in which nothing happens, but not one whose COPY waits for the rest of its rows
+# from a process that was stopped in the middle of it.
+_END_STUCK = text(
+    "SELECT pg_terminate_backend(lock.pid) FROM pg_locks lock JOIN pg_stat_activity session USING (pid) "
+    "WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1 "
+    "AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND (lock.classid::bigint << 32) | lock.objid::bigint = ANY(CAST(:keys AS bigint[])) "
+    "AND session.usename = current_user AND session.wait_event = 'ClientRead' "
+    "AND session.query_start < clock_timestamp() - :stuck"
+)
 
 
 def _running_jobs(connection: Connection, worker: Worker) -> dict[Any, int]:

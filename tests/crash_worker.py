@@ -1,0 +1,277 @@
+"""Processes that execute a sync and may be killed: `python -m tests.crash_worker`, and `Workers`, which drives it.
+
+The process reads orders from its standard input, one JSON object a line, and forks a child for each. It has imported
+all that a child needs and opened nothing, so that a child starts at once. A child that is given a `kill_at` counts the
+statements it sends to the database, commits and rollbacks included, and kills itself just before that one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_SH, flock
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+import psycopg
+from sqlalchemy import Dialect, Engine, event
+
+from nango_dagster import runs
+from nango_dagster.errors import NangoError
+from nango_dagster.settings import Settings
+from nango_dagster.store import open_database, overwrite, queue, syncs, tables, upsert
+from nango_dagster.store.queue import claims
+
+# --- in the test's process ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a child ended: by which signal, or with what outcome."""
+
+    killed_by: int | None
+    status: str | None = None
+    error: str | None = None
+    statements: int = 0
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class Child:
+    """An execution in a process of its own."""
+
+    pid: int
+    answer: Path
+
+    def send(self, signal_number: int) -> None:
+        os.kill(self.pid, signal_number)
+
+
+class Workers:
+    """Starts children, lets them begin together, and tells how they ended."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._env = dict(env)
+        self._log = (folder / "children.log").open("w")
+        self._gate = (folder / "gate").open("w")
+        self._started = 0
+        self._living: set[int] = set()
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash_worker"],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def start(self, sync: str, *, run_id: str | None = None, **order: Any) -> Child:
+        """A child that executes a sync; `kill_at`, `small` and `stuck` say how, see `execute`."""
+        self._started += 1
+        answer = self._folder / f"answer-{self._started}.json"
+        whole = {"sync": sync, "run_id": run_id, "env": self._env, "gate": self._gate.name, "answer": str(answer)}
+        child = Child(int(self._order(do="start", **whole, **order)), answer)
+        self._living.add(child.pid)
+        return child
+
+    def hold(self) -> None:
+        """Let children that are started from now on wait just before they claim."""
+        flock(self._gate, LOCK_EX)
+
+    def let_go(self) -> None:
+        """Let them all go on at the same moment."""
+        flock(self._gate, LOCK_SH)
+
+    def end(self, child: Child) -> Result:
+        """Wait until it has ended."""
+        code = int(self._order(do="wait", pid=child.pid))
+        self._living.discard(child.pid)
+        if code < 0:
+            return Result(-code)
+        assert child.answer.exists(), f"a child ended with {code}: {self.log}"
+        return Result(None, **json.loads(child.answer.read_text()))
+
+    def run(self, sync: str, **order: Any) -> Result:
+        """A child from start to end."""
+        return self.end(self.start(sync, **order))
+
+    @property
+    def log(self) -> str:
+        """What children have written to their standard error."""
+        return Path(self._log.name).read_text()
+
+    def _order(self, **order: Any) -> str:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        answer = self._server.stdout.readline()
+        assert answer, self.log
+        return answer
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pid in self._living:  # where a test has failed, one may be stopped and hold locks
+            os.kill(pid, signal.SIGKILL)
+        with self._server:
+            self._server.terminate()
+        self._gate.close()
+        self._log.close()
+
+
+# --- in the process that forks --------------------------------------------------------------------------------------
+
+
+def serve(orders: IO[str], answers: IO[str]) -> None:
+    """Fork a child for each order to start one; wait for one when told so."""
+    for line in orders:
+        order = json.loads(line)
+        if order["do"] == "wait":
+            _, status = os.waitpid(order["pid"], 0)
+            print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            _be_child(order)
+        print(pid, file=answers, flush=True)
+
+
+def _be_child(order: Mapping[str, Any]) -> None:
+    """Execute and end, without going back into the process that forked."""
+    code = 1
+    try:
+        # The parent's pipes belong to the parent.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 0)
+        os.dup2(nowhere, 1)
+        answer = execute(order)
+        Path(order["answer"]).write_text(json.dumps(answer))
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def execute(order: Mapping[str, Any]) -> dict[str, Any]:
+    """One execution. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
+    signal.signal(signal.SIGTERM, _interrupt)  # as Dagster's run worker does
+    failpoint.kill_at = order.get("kill_at")
+    event.listen(Engine, "do_connect", connect)
+    if small := order.get("small"):
+        upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = tables._REBUILD_BATCH = small
+    vars(claims)["STUCK_SECONDS"] = order.get("stuck", queue.STUCK_SECONDS)
+    settings = Settings.from_env(order["env"], dotenv=None)
+    answer: dict[str, Any] = {}
+    try:
+        database = open_database(settings)
+        row = syncs.by_name(database, order["sync"])
+        assert row is not None
+        with open(order["gate"]) as gate:
+            flock(gate, LOCK_SH)
+        with runs.claimed(database, settings, row, run_id=order["run_id"]) as pull:
+            outcome = pull.save()
+        answer = {"status": outcome.status, "error": outcome.error, "deleted": outcome.counts.deleted}
+        database.close()
+    except NangoError as error:
+        answer = {"status": type(error).__name__, "error": str(error)}
+    except KeyboardInterrupt:
+        answer = {"status": "interrupted"}
+    return {**answer, "statements": failpoint.count}
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+# --- the failpoint --------------------------------------------------------------------------------------------------
+
+
+class Failpoint:
+    """Counts what is sent to the database, by any thread and through any layer, and kills the process in between."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.kill_at: int | None = None
+        self._lock = threading.Lock()
+
+    def step(self) -> None:
+        """A statement is about to be sent."""
+        with self._lock:
+            self.count += 1
+            if self.count == self.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+failpoint = Failpoint()
+
+
+class SqliteCursor(sqlite3.Cursor):
+    def execute(self, *args: Any) -> Any:
+        failpoint.step()
+        return super().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        failpoint.step()
+        return super().executemany(*args)
+
+
+class SqliteConnection(sqlite3.Connection):
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return super().cursor(SqliteCursor)
+
+    def commit(self) -> None:
+        failpoint.step()
+        super().commit()
+
+    def rollback(self) -> None:
+        failpoint.step()
+        super().rollback()
+
+
+class PostgresqlCursor(psycopg.Cursor[Any]):
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        failpoint.step()
+        return super().execute(*args, **kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> None:
+        failpoint.step()
+        super().executemany(*args, **kwargs)
+
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        failpoint.step()
+        return super().copy(*args, **kwargs)
+
+
+class PostgresqlConnection(psycopg.Connection[Any]):
+    def commit(self) -> None:
+        failpoint.step()
+        super().commit()
+
+    def rollback(self) -> None:
+        failpoint.step()
+        super().rollback()
+
+
+def connect(dialect: Dialect, record: Any, args: Any, kwargs: Any) -> Any:
+    """Make every connection of this process one that counts."""
+    if dialect.name == "sqlite":
+        return sqlite3.connect(*args, factory=SqliteConnection, **kwargs)
+    return PostgresqlConnection.connect(*args, cursor_factory=PostgresqlCursor, **kwargs)
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)
