@@ -416,6 +416,8 @@ class _Execution:
             self._count_rejected(page, writer)
             writer.add(page.records)
             self._report(self._progress(fetch))
+            if self._is_stopped():
+                return Cancelled()
             if too_long := self._too_long():
                 return too_long
 

@@ -4,12 +4,15 @@ The asset's body claims the execution and hands a lazy pull to the IO manager, w
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
+import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
+    AssetKey,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
@@ -25,12 +28,14 @@ from .. import runs
 from ..config import Sync
 from ..errors import NangoError, Refused
 from ..http import public_url
-from . import checks, metadata, names
-from .io_manager import Saved
+from ..store import jobs
+from . import checks, logs, metadata, names
+from .io_manager import Saved, log
 from .resource import NangoResource
 
-_SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name")
+_SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name", "dagster/auto_materialize")
 _A_WHILE = 24 * 60 * 60  # seconds a run may take where the sync names no max_duration
+_GRACE = 600  # and so many more, for Dagster's own part of it
 
 
 def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
@@ -42,7 +47,7 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
         metadata=metadata.of_asset(sync, kind),
         skippable=True,  # a scheduled run that finds another one at work writes nothing
-        group_name=sync.group or _group(sync),
+        group_name=names.group(sync),
         code_version=sync.fingerprint(),
         owners=sync.owners,
         tags=dict(sync.tags),
@@ -54,27 +59,47 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         name=names.python_name(sync),
         specs=[spec],
         check_specs=[checks.spec(key)],
+        can_subset=True,  # so that the check may stay away when nothing was done
         required_resource_keys={names.RESOURCE},
         op_tags=run_tags(sync),
     )
     def body(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         nango: NangoResource = context.resources.nango
         try:
-            wishes = _wishes(context.run.tags)
-            row = nango.row(sync)
-            with runs.claimed(nango.database, nango.settings, row, run_id=context.run_id, wishes=wishes) as pull:
-                saved = Saved(pull)
-                yield MaterializeResult(asset_key=key, value=saved)
-                if saved.outcome is not None:
-                    yield checks.evaluate(key, saved.outcome)
-        except Refused as refused:
-            if not any(tag in context.run.tags for tag in _SCHEDULED):
-                raise Failure(str(refused), allow_retries=False) from None
-            context.log.info(str(refused))
+            if context.selected_asset_keys:
+                yield from _execute(context, nango, sync, key)
+            else:
+                yield checks.evaluate_job(key, _last_job(nango, sync))
         except NangoError as error:
             raise Failure(str(error), allow_retries=False) from None
 
     return body
+
+
+def _execute(
+    context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    """Claim the execution and give it to the IO manager; who was not asked by a person may find nothing to do."""
+    tags = context.run.tags
+    asked_by_our_schedule = tags.get("dagster/schedule_name") == names.schedule_name(sync)
+    due = runs.Due(sync.latest_slot(datetime.now(timezone.utc))) if asked_by_our_schedule else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(logs.into(context.log))
+        row = nango.row(sync)
+        claim = runs.claimed(
+            nango.database, nango.settings, row, run_id=context.run.run_id, wishes=_wishes(tags), due=due
+        )
+        try:
+            pull = stack.enter_context(claim)
+        except Refused as refused:
+            if not any(tag in tags for tag in _SCHEDULED):
+                raise
+            log.info("%s", refused)
+            return
+        saved = Saved(pull, stack.close)
+        yield MaterializeResult(asset_key=key, value=saved)
+        if saved.outcome is not None and context.selected_asset_check_keys:
+            yield checks.evaluate(key, saved.outcome)
 
 
 def _wishes(tags: Mapping[str, str]) -> runs.Wishes:
@@ -84,13 +109,17 @@ def _wishes(tags: Mapping[str, str]) -> runs.Wishes:
     )
 
 
+def _last_job(nango: NangoResource, sync: Sync) -> jobs.Job | None:
+    return next(iter(jobs.list_jobs(nango.database, nango.row(sync).id, limit=1)), None)
+
+
 def build_source(sync: Sync) -> AssetSpec:
     """The list in the external API, so that the asset graph shows where the rows come from."""
     return AssetSpec(
         names.source_key(sync),
-        description=f"{sync.method.upper()} {public_url(sync.url)}",
+        description=f"{sync.method} {public_url(sync.url)}",
         kinds={"api"},
-        group_name=sync.group or _group(sync),
+        group_name=names.group(sync),
     )
 
 
@@ -107,9 +136,5 @@ def build_job(sync: Sync) -> JobDefinition | Any:
 
 def run_tags(sync: Sync) -> Mapping[str, str]:
     """A failed execution waits for its next slot, so a run is never retried; and none stays for ever."""
-    longest = int(sync.max_duration or _A_WHILE) + 600
-    return {names.run_tag(sync): "true", "dagster/max_retries": "0", "dagster/max_runtime": str(longest)}
-
-
-def _group(sync: Sync) -> str:
-    return names.python_name(sync.model_copy(update={"name": "syncs"})).removesuffix("__syncs")
+    longest = int(sync.max_duration or _A_WHILE) + _GRACE
+    return {**names.run_tag([sync]), "dagster/max_retries": "0", "dagster/max_runtime": str(longest)}

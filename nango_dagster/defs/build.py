@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dagster import Definitions
+from dagster import AssetsDefinition, AssetSpec, DagsterError, Definitions, JobDefinition, ScheduleDefinition
 
+from .. import posted
 from ..config import Sync, read_dir
 from ..errors import ConfigError
 from ..settings import Settings
-from . import names
+from . import logs, names
 from .assets import build_asset, build_job, build_source
-from .dispatch import build_dispatch_job, build_sensor
+from .dispatch import OP, Dispatcher, build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
 from .resource import NangoResource
 from .schedules import build_schedule
@@ -26,46 +29,84 @@ def build_definitions(
 ) -> Definitions:
     """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource they need.
 
-    `configs` is a folder (by default the one that the settings name) or syncs made in Python. It names no
-    executor, so that it merges with whatever a project has. A config that is wrong is logged by file and line and
-    takes no other sync down.
+    `configs` is a folder (by default the one that the settings name, and with it the posted syncs) or syncs made in
+    Python. It names no executor, so that it merges with whatever a project has. A config that is wrong is logged by
+    file and line and takes no other sync down.
 
+    >>> from nango_dagster.config import Sync
     >>> definitions = build_definitions([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")])
     >>> [job.name for job in definitions.jobs]
     ['pokemon_job', 'nango_dispatch']
     """
     settings = settings or Settings.from_env()
+    logs.follow(settings)
     nango = NangoResource(settings)
     kind = "sqlite" if settings.db_url.startswith("sqlite") else "postgresql"
-    syncs = _distinct(sync for sync in _syncs(configs, settings) if sync.enabled)
+    parts = _distinct(_parts(sync, kind) for sync in _syncs(configs, settings) if sync.enabled)
+    dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
-        assets=[asset for sync in syncs for asset in (build_asset(sync, kind), build_source(sync))],
-        jobs=[*(build_job(sync) for sync in syncs), build_dispatch_job()],
-        sensors=[build_sensor()],
-        schedules=[build_schedule(sync) for sync in syncs],
+        assets=[asset for part in parts for asset in (part.asset, part.source)],
+        jobs=[*(part.job for part in parts), build_dispatch_job(dispatcher)],
+        sensors=[build_sensor(dispatcher)],
+        schedules=[part.schedule for part in parts],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
 
 
-def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> Sequence[Sync]:
+@dataclass(frozen=True)
+class _Parts:
+    """What becomes of one sync."""
+
+    sync: Sync
+    asset: AssetsDefinition
+    source: AssetSpec
+    job: JobDefinition | Any
+    schedule: ScheduleDefinition
+
+    @property
+    def taken(self) -> list[str]:
+        """The names that no other sync may have."""
+        keys = (names.asset_key(self.sync), names.source_key(self.sync))
+        return [names.python_name(self.sync), *(key.to_user_string() for key in keys)]
+
+
+def _parts(sync: Sync, kind: str) -> _Parts | None:
+    try:
+        return _Parts(sync, build_asset(sync, kind), build_source(sync), build_job(sync), build_schedule(sync))
+    except DagsterError as refused:
+        reason = str(refused).partition("\n")[0]
+        log.error("sync %s is left out, Dagster does not take it: %s Choose another name.", sync.name, reason)
+        return None
+
+
+def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> Iterable[Sync]:
     if configs is not None and not isinstance(configs, (str, Path)):
         return configs
     folder = Path(configs) if configs is not None else settings.configs
+    return [*_of_files(folder), *posted.load(settings)]
+
+
+def _of_files(folder: Path) -> Iterable[Sync]:
     try:
         found = read_dir(folder)
     except ConfigError as unreadable:
         log.error("%s", unreadable)
-        return []
+        return ()
     for error in found.errors:
         log.error("%s", error)
     return found.syncs
 
 
-def _distinct(syncs: Iterable[Sync]) -> list[Sync]:
+def _distinct(found: Iterable[_Parts | None]) -> list[_Parts]:
     """The syncs that Dagster can tell apart: its names know no difference between `a-b` and `a_b`."""
-    found: dict[str, Sync] = {}
-    for sync in syncs:
-        other = found.setdefault(names.python_name(sync), sync)
-        if other is not sync:
-            log.error("sync %s is left out: Dagster cannot tell its name from that of %s.", sync.name, other.name)
-    return list(found.values())
+    kept: list[_Parts] = []
+    taken: dict[str, str] = {name: "the dispatcher" for name in (OP, names.DISPATCH_JOB)}
+    for part in found:
+        if part is None:
+            continue
+        if other := next((taken[name] for name in part.taken if name in taken), None):
+            log.error("sync %s is left out: Dagster cannot tell its name from that of %s.", part.sync.name, other)
+            continue
+        taken.update(dict.fromkeys(part.taken, f"sync {part.sync.name}"))
+        kept.append(part)
+    return kept

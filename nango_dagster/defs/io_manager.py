@@ -1,73 +1,159 @@
-"""The IO manager: it pulls the pages of a sync and writes them, and reads mapped tables for assets downstream."""
+"""The IO manager: it pulls the pages of a sync, or of somebody's own asset, and writes them; it reads their tables."""
 
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, get_origin
 
-from dagster import Failure, InputContext, IOManager, OutputContext
+from dagster import AssetKey, Failure, InputContext, IOManager, OutputContext
 
-from ..errors import ConfigError
+from .. import runs
+from ..errors import ConfigError, NangoError
+from ..fetch import Fetch
 from ..runs import Outcome, Progress, Pull
 from ..store import syncs, tables
-from . import metadata, names
+from ..store.syncs import SyncRow
+from . import logs, metadata, names, own
+from .interrupts import Interrupts
 from .resource import NangoResource
+from .values import Values
 
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10
+_DONE = ("added", "updated", "deleted", "unchanged", "rejected")
 on_progress: ContextVar[Callable[[Progress], None] | None] = ContextVar("on_progress", default=None)
 """Who, beside the run's log, wants to hear how far an execution in this process is."""
 
 
 @dataclass
 class Saved:
-    """A pull on its way to the IO manager, and what came of it."""
+    """A pull of a sync on its way to the IO manager, and what came of it; `end` gives the claim back."""
 
     pull: Pull
+    end: Callable[[], None]
     outcome: Outcome | None = None
 
 
 class NangoIOManager(IOManager):
-    """Writes what syncs fetch, and reads their tables for the assets downstream."""
+    """Writes what syncs and assets of your own give it, and reads their tables for the assets downstream.
 
-    def __init__(self, nango: NangoResource) -> None:
-        self._nango = nango
+    An asset of your own returns an iterable of dicts, a pandas DataFrame, or a function that returns one; its
+    metadata may say `unique_key`, `mapped_table` and `track_deletes`, as a sync's config does.
+    """
 
-    def handle_output(self, context: OutputContext, obj: Saved) -> None:
+    def __init__(self, nango: NangoResource | None = None) -> None:
+        self._nango = nango or NangoResource()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
         """Fetch and write; the numbers of it become the materialization's metadata.
 
-        Raises Failure with the sentence that says why, when the execution fails.
+        Raises Failure with the sentence that says why, when the execution does not succeed.
         """
-        outcome = obj.outcome = obj.pull.save(_reporter(context))
-        for warning in outcome.warnings:
-            context.log.warning(warning)
+        if isinstance(obj, Saved):
+            obj.outcome = self._save_sync(context, obj)
+        else:
+            try:
+                with logs.into(context.log):
+                    self._save_own(context, obj)
+            except NangoError as error:
+                raise Failure(str(error), allow_retries=False) from None
+
+    def _save_sync(self, context: OutputContext, saved: Saved) -> Outcome:
+        try:
+            with Interrupts(saved.pull.stopping.set):
+                outcome = saved.pull.save(reporter())
+            self._tell(context, outcome, saved.pull.row, names.source_key(saved.pull.row.sync))
+        finally:
+            saved.end()
+        return outcome
+
+    def _save_own(self, context: OutputContext, value: Any) -> None:
+        """An execution of an asset that is no sync, for the one partition that the run is about."""
+        key, connection_id = context.asset_key, _partition(context)
+        sync = own.sync_of(key, context.definition_metadata or {})
+        row = syncs.register_asset(self._nango.database, sync, connection_id)
+        with runs.claimed(
+            self._nango.database,
+            self._nango.settings,
+            row,
+            run_id=context.run_id,
+            connection_id=connection_id,
+            source=lambda _: _source(key, value, interrupts),
+        ) as pull:
+            with Interrupts(pull.stopping.set) as interrupts:
+                outcome = pull.save(reporter())
+            self._tell(context, outcome, row, None)
+
+    def _tell(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
+        """The outcome in the run's log and on the materialization, or as the run's failure."""
+        tell(row.sync.display_name, outcome)
         if outcome.status != "succeeded":
-            raise Failure(outcome.error or f"the execution was {outcome.status}.", allow_retries=False)
-        source = names.source_key(obj.pull.row.sync)
-        context.add_output_metadata(dict(metadata.of_outcome(outcome, self._nango.database, source)))
+            raise failure(row.sync.display_name, outcome)
+        partition = context.has_asset_partitions
+        context.add_output_metadata(metadata.of_outcome(outcome, self._nango.database, source, partition=partition))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     def load_input(self, context: InputContext) -> Any:
-        """The upstream sync's rows: a pandas DataFrame, or an iterator of dicts where the input's type says so."""
-        upstream = context.upstream_output.definition_metadata if context.upstream_output else None
-        name = (upstream or {}).get(names.SYNC_METADATA)
-        if name is None:
-            raise ConfigError(f"{context.asset_key.to_user_string()} is no sync; its rows cannot be loaded.")
-        row = syncs.by_name(self._nango.database, str(name))
-        if row is None or not row.sync.auto_mapping:
-            raise ConfigError(f"{name} has no mapped table yet; run the sync first, with auto_mapping on.")
-        if _wants_dicts(context.dagster_type.typing_type):
-            return tables.rows(self._nango.database, row.id, row.sync)
-        return tables.data_frame(self._nango.database, row.id, row.sync)
+        """The upstream's rows, of the partitions that are asked for.
+
+        A pandas DataFrame; a list of dicts or an iterator of them where the input is annotated as `list` or
+        `collections.abc.Iterator`.
+        """
+        row = self._row(
+            context.asset_key, (context.upstream_output and context.upstream_output.definition_metadata) or {}
+        )
+        connections = list(context.asset_partition_keys) if context.has_asset_partitions else None
+        database, wanted = self._nango.database, context.dagster_type.typing_type
+        if get_origin(wanted) is list:
+            return list(tables.rows(database, row.id, row.sync, connections))
+        if wanted in (collections.abc.Iterator, collections.abc.Iterable):
+            return tables.rows(database, row.id, row.sync, connections)
+        return tables.data_frame(database, row.id, row.sync, connections)
+
+    def _row(self, key: AssetKey, given: Mapping[str, Any]) -> SyncRow:
+        """The sync that has this asset key, or the asset of somebody's own. Raises ConfigError without a table."""
+        database = self._nango.database
+        candidates = [names.sync_of(key), (own.INTEGRATION, own.name_of(key))]
+        found = [syncs.by_name(database, name, integration) for integration, name in filter(None, candidates)]
+        row = next(filter(None, found), None)
+        if row is None:
+            raise ConfigError(f"{key.to_user_string()} has no rows yet; materialize it first.")
+        if not row.sync.auto_mapping:
+            raise ConfigError(f"{key.to_user_string()} has no table, for its sync has auto_mapping off.")
+        if not tables.exists(database, row.id, row.sync):
+            raise ConfigError(f"{key.to_user_string()} has no table yet; materialize it first.")
+        return row
 
 
-def _wants_dicts(type_: Any) -> bool:
-    """Whether an input is annotated as an iterable of dicts."""
-    return get_origin(type_) in {collections.abc.Iterator, collections.abc.Iterable, list}
+def _source(key: AssetKey, value: Any, interrupts: Interrupts) -> runs.Source:
+    return value if isinstance(value, Fetch) else Values(key.to_user_string(), value, interrupts.at_once)
 
 
-def _reporter(context: OutputContext) -> Callable[[Progress], None]:
-    """Progress into the run's log now and then, and to whoever listens each time."""
+def _partition(context: OutputContext) -> str:
+    """The partition that is written, which is the connection its rows are kept under."""
+    if not context.has_asset_partitions:
+        return "default"
+    if len(keys := context.asset_partition_keys) == 1:
+        return keys[0]
+    raise ConfigError(
+        f"{context.asset_key.to_user_string()}: one value was given for {len(keys)} partitions; wanted one partition "
+        "a run: take the backfill policy away, or use BackfillPolicy.multi_run()."
+    )
+
+
+# --- what a run's log says --------------------------------------------------------------------------------------------
+
+
+def reporter() -> Callable[[Progress], None]:
+    """Progress into the log now and then, and to whoever listens each time."""
     listener = on_progress.get()
     last = 0.0
 
@@ -75,8 +161,25 @@ def _reporter(context: OutputContext) -> Callable[[Progress], None]:
         nonlocal last
         if listener is not None:
             listener(progress)
-        if progress.seconds - last >= 10:
+        if progress.seconds - last >= PROGRESS_SECONDS:
             last = progress.seconds
-            context.log.info(str(progress))
+            log.info("%s", progress)
 
     return report
+
+
+def tell(name: str, outcome: Outcome) -> None:
+    """What an execution did, in the log."""
+    for warning in outcome.warnings:
+        log.warning("%s: %s", name, warning)
+    counts = outcome.counts
+    pulled = f"{counts.fetched:,} records on {counts.pages:,} pages ({outcome.stop_reason or 'no end'})"
+    done = ", ".join(f"{getattr(counts, what):,} {what}" for what in _DONE)
+    log.info("%s: %s in %.1f s: %s; %s.", name, outcome.status, outcome.seconds, pulled, done)
+
+
+def failure(name: str, outcome: Outcome) -> Failure:
+    """The failure of a step whose execution did not succeed; a sync waits for its next slot instead of a retry."""
+    sentence = outcome.error or f"{name}: the execution was {outcome.status}."
+    sentence = sentence if name in sentence else f"{name}: {sentence}"
+    return Failure(sentence, metadata=metadata.of_failure(outcome), allow_retries=False)

@@ -1,8 +1,8 @@
-"""What the Dagster UI shows of a sync: on its asset, and on every materialization of it."""
+"""What the Dagster UI shows of a sync: on its asset, on every materialization of it, and where it failed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -31,11 +31,12 @@ _SLOTS = 10
 
 def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
     """What is known before anything ran."""
+    url = public_url(sync.url)
     found: dict[str, Any] = {
         "nango/sync": sync.name,
-        "nango/url": MetadataValue.url(public_url(sync.url)),
+        "nango/url": url if "${" in url else MetadataValue.url(url),
         "nango/mode": sync.mode,
-        "nango/schedule": sync.cron_schedule,
+        "nango/schedule": f"{sync.cron_schedule} {sync.cron_timezone}",
         "dagster/storage_kind": database_kind,
     }
     if sync.unique_key:
@@ -45,12 +46,36 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
     return found
 
 
-def of_outcome(outcome: Outcome, database: Database, source: AssetKey) -> Mapping[str, Any]:
-    """The numbers of one execution; those that are numbers can be plotted."""
-    counts = outcome.counts
+def of_outcome(
+    outcome: Outcome, database: Database, source: AssetKey | None, *, partition: bool = False
+) -> dict[str, Any]:
+    """The numbers of one execution, and what its table looks like; `source` is the list that it read."""
     found: dict[str, Any] = {
-        "dagster/row_count": outcome.live_count,
+        "dagster/partition_row_count" if partition else "dagster/row_count": outcome.live_count,
         "dagster/storage_kind": database.dialect,
+        **_numbers(outcome),
+        "stop_reason": outcome.stop_reason or "",
+        "job_id": str(outcome.job_id),  # text, for a number would be plotted
+    }
+    if outcome.table is not None:
+        found["dagster/table_name"] = table_name(database, outcome.table)
+        found["dagster/column_schema"] = schema_of(outcome.columns)
+        if source is not None:
+            found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
+    if outcome.sample:
+        found["changed_records"] = sample_of(outcome.sample)
+    return found
+
+
+def of_failure(outcome: Outcome) -> dict[str, Any]:
+    """What is known of an execution that did not succeed, beside the sentence that says why."""
+    return {**_numbers(outcome), "stop_reason": outcome.stop_reason or "", "job_id": str(outcome.job_id)}
+
+
+def _numbers(outcome: Outcome) -> dict[str, Any]:
+    """All of it can be plotted."""
+    counts = outcome.counts
+    return {
         "added": counts.added,
         "updated": counts.updated,
         "deleted": counts.deleted,
@@ -60,17 +85,9 @@ def of_outcome(outcome: Outcome, database: Database, source: AssetKey) -> Mappin
         "pages": counts.pages,
         "requests": counts.requests,
         "retries": counts.retries,
+        "seconds": round(outcome.seconds, 3),
         "records_per_second": round(counts.fetched / outcome.seconds, 1) if outcome.seconds else 0.0,
-        "stop_reason": outcome.stop_reason or "",
-        "job_id": outcome.job_id,
     }
-    if outcome.table is not None:
-        found["dagster/table_name"] = table_name(database, outcome.table)
-        found["dagster/column_schema"] = schema_of(outcome.columns)
-        found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
-    if outcome.sample:
-        found["changed_records"] = sample_of(outcome.sample)
-    return found
 
 
 def table_name(database: Database, table: str) -> str:
@@ -85,7 +102,7 @@ def schema_of(columns: Iterable[Column]) -> TableSchema:
             TableColumn(
                 column.name,
                 column.type.value,
-                description=f"from {column.path}",
+                description=None if column.path == column.name else f"from {column.path}",
                 constraints=TableColumnConstraints(nullable=True),
             )
             for column in columns
@@ -101,16 +118,30 @@ def lineage_of(columns: Iterable[Column], source: AssetKey) -> TableColumnLineag
 
 
 def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:
-    """A few records as a Markdown table, its cells cut to a readable length."""
+    """A few records as a Markdown table, its cells cut to a readable length.
+
+    >>> print(sample_of([{"id": 1, "name": "eevee"}, {"id": 2}]).value)
+    | id | name |
+    | --- | --- |
+    | 1 | eevee |
+    | 2 |  |
+    """
     rows = [flatten(record) for record in records]
-    names = list(dict.fromkeys(name for row in rows for name in row))[:_SHOWN_COLUMNS]
-    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
-    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    shown = names[:_SHOWN_COLUMNS]
+    lines = [[_cell(name) for name in shown], ["---"] * len(shown)]
+    lines += [[_cell(row.get(name)) for name in shown] for row in rows]
+    more = f"\n\nand {len(names) - len(shown)} more fields" if len(names) > len(shown) else ""
+    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines) + more)
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
+    """A value that ends neither its cell nor its row, and is no markup."""
+    text = "" if value is None else " ".join(str(value).split())
+    text = text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
+    for char in "\\`*_[]<>|":
+        text = text.replace(char, f"\\{char}")
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def freshness(sync: Sync) -> FreshnessPolicy:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from dagster import AssetKey
 
 from ..config import Sync
 
 DEFAULT_INTEGRATION = "default"
+DEFAULT_GROUP = "syncs"
 IO_MANAGER = "nango_io_manager"
 RESOURCE = "nango"
-SYNC_METADATA = "nango/sync"
 CHECK = "sync_is_healthy"
+RUN_TAG = "nango/sync"
+DISPATCH_JOB = "nango_dispatch"
+DISPATCHER = "nango_dispatcher"
 
 
 def asset_key(sync: Sync) -> AssetKey:
@@ -25,9 +29,26 @@ def asset_key(sync: Sync) -> AssetKey:
     return AssetKey(parts)
 
 
+def sync_of(key: AssetKey) -> tuple[str, str] | None:
+    """The integration and name of the sync that has this asset key; None where none can have it.
+
+    >>> sync_of(AssetKey(["github", "issues"])), sync_of(AssetKey("pokemon")), sync_of(AssetKey(["a", "b", "c"]))
+    (('github', 'issues'), ('default', 'pokemon'), None)
+    """
+    path = [DEFAULT_INTEGRATION, *key.path][-2:]
+    return (path[0], path[1]) if len(key.path) <= 2 else None
+
+
 def source_key(sync: Sync) -> AssetKey:
     """The external list that the sync reads, as an asset upstream of it."""
     return AssetKey(["api", *asset_key(sync).path])
+
+
+def group(sync: Sync) -> str:
+    """The asset group the sync is shown in: its own, its integration's, or that of all others."""
+    if sync.group or sync.integration_key == DEFAULT_INTEGRATION:
+        return sync.group or DEFAULT_GROUP
+    return _python([sync.integration_key])
 
 
 def python_name(sync: Sync) -> str:
@@ -36,7 +57,11 @@ def python_name(sync: Sync) -> str:
     >>> python_name(Sync(name="github-issues", url="https://api.github.com/issues"))
     'github_issues'
     """
-    return "__".join(re.sub(r"[^A-Za-z0-9_]", "_", part) for part in asset_key(sync).path)
+    return _python(asset_key(sync).path)
+
+
+def _python(path: Sequence[str]) -> str:
+    return "__".join(re.sub(r"[^A-Za-z0-9_]", "_", part) for part in path)
 
 
 def job_name(sync: Sync) -> str:
@@ -49,6 +74,15 @@ def schedule_name(sync: Sync) -> str:
     return f"{python_name(sync)}_schedule"
 
 
-def run_tag(sync: Sync) -> str:
-    """The tag that every run of a sync carries."""
-    return f"nango/sync/{sync.name}"
+def run_name(sync: Sync) -> str:
+    """What run tags call the sync."""
+    return asset_key(sync).to_user_string()
+
+
+def run_tag(syncs: Iterable[Sync]) -> dict[str, str]:
+    """The tag of a run that executes these syncs.
+
+    >>> run_tag([Sync(name=name, url="https://api.example.com") for name in ("a", "b")])
+    {'nango/sync': 'a,b'}
+    """
+    return {RUN_TAG: ",".join(map(run_name, syncs))}

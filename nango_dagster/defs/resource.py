@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from functools import cached_property
 
 from ..config import Sync
 from ..settings import Settings
 from ..store import Database, open_database, syncs
 from ..store.syncs import SyncRow
+from . import logs
 
 
 class NangoResource:
-    """What assets, the IO manager and sensors share in one process."""
+    """What assets, the IO manager and sensors share in one process.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    Without `settings` the environment says them, when they are first needed.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._given = settings
         self._lock = threading.Lock()
+        self._registered: dict[tuple[str, str], str] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; our loggers follow their LOG_LEVEL from here on."""
+        settings = self._given or Settings.from_env()
+        logs.follow(settings)
+        return settings
 
     @property
     def database(self) -> Database:
@@ -34,3 +47,14 @@ class NangoResource:
     def row(self, sync: Sync) -> SyncRow:
         """The sync as the store knows it, made or brought up to date."""
         return syncs.register(self.database, [sync])[sync.name]
+
+    def register(self, wanted: Iterable[Sync]) -> None:
+        """Make the store know these syncs, once in this process unless they change."""
+        new = {
+            (sync.integration_key, sync.name): sync
+            for sync in wanted
+            if self._registered.get((sync.integration_key, sync.name)) != sync.fingerprint()
+        }
+        if new:
+            syncs.register(self.database, new.values())
+            self._registered.update({key: sync.fingerprint() for key, sync in new.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dagster import (
+    DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
     RunRequest,
@@ -19,7 +20,7 @@ from . import names
 from .assets import run_tags
 from .resource import NangoResource
 
-_ON_ITS_WAY = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
+ON_ITS_WAY = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
 
 
 def build_schedule(sync: Sync) -> ScheduleDefinition:
@@ -47,14 +48,21 @@ def build_schedule(sync: Sync) -> ScheduleDefinition:
 
 def _nothing_to_do(context: ScheduleEvaluationContext, nango: NangoResource, sync: Sync) -> str | None:
     """Why this tick asks for no run, or None when it does."""
-    asked = context.instance.get_runs(RunsFilter(tags={names.run_tag(sync): "true"}, statuses=_ON_ITS_WAY), limit=1)
-    if asked:
-        return f"run {asked[0].run_id[:8]} is about to start."
+    if run := on_their_way(context.instance).get(names.run_name(sync)):
+        return f"run {run[:8]} is about to start."
     row = nango.row(sync)
     queue.reap(nango.database)
     if workers := queue.live_workers(nango.database, row.id):
-        return f"run {(workers[0].run_id or 'of another process')[:8]} is at it."
+        return f"{workers[0].name} is at it."
     slot = sync.latest_slot(context.scheduled_execution_time)
     if queue.count_due(nango.database, row.id, slot) == 0:
+        if queue.schedules(nango.database, [row.id])[0].state == "PAUSED":
+            return "it is paused."
         return f"not due; the next slot is {sync.next_slot(context.scheduled_execution_time):%Y-%m-%d %H:%M} UTC."
     return None
+
+
+def on_their_way(instance: DagsterInstance) -> dict[str, str]:
+    """The syncs that a run is about to start for, as run tags call them, with the run's id."""
+    asked = instance.get_runs(RunsFilter(statuses=ON_ITS_WAY), limit=1000)
+    return {name: run.run_id for run in asked for name in run.tags.get(names.RUN_TAG, "").split(",")}

@@ -24,7 +24,7 @@ execution and is answered by the next; both are noted with one and the same time
 """
 
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, release
-from .schedules import cancel, holder, schedules, set_state, trigger
+from .schedules import cancel, holder, is_at_work, schedules, set_state, trigger
 from .values import HEARTBEAT_SECONDS, LEASE_SECONDS, STUCK_SECONDS, Claim, Holder, Lost, Schedule, State, Worker
 from .workers import beat, end_worker, heartbeat, live_workers, reap, start_worker
 
@@ -48,6 +48,7 @@ __all__ = [
     "heartbeat",
     "holder",
     "is_cancelled",
+    "is_at_work",
     "live_workers",
     "lock_dataset",
     "reap",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, update
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_
 from .. import schema
 from ..database import Database
 from ..types import UtcTime
-from .values import WORKER_COLUMNS, Holder, Schedule, State, worker_of
+from .values import LEASE_SECONDS, WORKER_COLUMNS, Holder, Schedule, State, worker_of
 
 _table = schema.schedules
 _of = schema.schedules.c
@@ -96,6 +97,14 @@ def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Hold
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
     return Holder(worker_of(row), row.claimed_at) if row else None
+
+
+def is_at_work(db: Database, run_id: str) -> bool:
+    """Whether a worker of this run was heard from lately."""
+    of = schema.workers.c
+    lately = of.heartbeat_at >= db.clock(timedelta(seconds=LEASE_SECONDS))
+    with db.connect() as connection:
+        return connection.execute(select(of.id).where(of.run_id == run_id, lately).limit(1)).first() is not None
 
 
 def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Schedule]:

@@ -1,0 +1,25 @@
+"""The one thing that Dagster has no public name for; without it an asset merely does not turn red."""
+
+from __future__ import annotations
+
+import logging
+
+from dagster import AssetKey, OpExecutionContext
+
+log = logging.getLogger(__name__)
+
+
+def show_as_failed(context: OpExecutionContext, key: AssetKey) -> None:
+    """Have the asset shown as failed, for a run that is not of the asset's own job.
+
+    An asset that a run planned to materialize, and did not before it failed, is one that failed in it.
+    """
+    try:
+        from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+
+        planned = DagsterEvent.build_asset_materialization_planned_event(
+            context.run.job_name, context.op_handle.name, AssetMaterializationPlannedData(key)
+        )
+        context.instance.report_dagster_event(planned, context.run_id)
+    except Exception as error:  # whatever another release of Dagster makes of it
+        log.debug("%s could not be shown as failed: %s", key.to_user_string(), error)
