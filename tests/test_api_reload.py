@@ -83,9 +83,9 @@ def test_the_code_location_that_holds_us_is_loaded_again(dagster: FakeDagster, t
 
 
 def test_our_job_is_called_as_definitions_call_it() -> None:
-    from nango_dagster.defs import dispatch
+    from nango_dagster.defs import names
 
-    assert JOB == dispatch.JOB
+    assert JOB == names.DISPATCH_JOB
 
 
 @pytest.mark.parametrize(

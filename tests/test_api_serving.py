@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,24 +72,25 @@ def call(url: str, body: Mapping[str, Any] | None = None, method: str = "GET") -
         return json.loads(answer.read())
 
 
-def dispatch(settings: Settings) -> None:
+def dispatch(settings: Settings, home: Path) -> None:
     """One run of the dispatcher, as its sensor asks for."""
     definitions = build_definitions([], settings)
     assert definitions.resources is not None
     nango: NangoResource = definitions.resources["nango"]
-    with DagsterInstance.ephemeral() as instance, closing(nango.database):
-        assert definitions.get_job_def("nango_dispatch").execute_in_process(instance=instance).success
+    with DagsterInstance.local_temp(str(home)) as instance, closing(nango.database):
+        assert definitions.resolve_job_def("nango_dispatch").execute_in_process(instance=instance).success
 
 
 @pytest.mark.acceptance
-def test_a_posted_sync_runs_without_an_asset_of_its_own(settings_env: dict[str, str], api: FakeApi) -> None:
+def test_a_posted_sync_runs_without_an_asset_of_its_own(
+    settings_env: dict[str, str], api: FakeApi, tmp_path: Path
+) -> None:
     """From the call of the sync guide to rows, through the dispatcher."""
     api.route("/pokemon", {"results": [{"name": "bulbasaur"}, {"name": "ivysaur"}]})
-    env = {**settings_env, "NANGO_ALLOW_PRIVATE_HOSTS": "1"}
-    with served(env) as served_api:
+    with served(settings_env) as served_api:
         body = {"url": f"{api.url}/pokemon", "response_path": "results", "unique_key": "name"}
         sync_id = call(f"{served_api.url}/v1/syncs", body, "POST")["sync_id"]
-        dispatch(Settings.from_env(env, dotenv=None))
+        dispatch(Settings.from_env(settings_env, dotenv=None), tmp_path)
         shown = call(f"{served_api.url}/v1/syncs/{sync_id}")
         assert (shown["last_job"]["status"], shown["last_job"]["added"]) == ("succeeded", 2)
         assert shown["next_run_at"] > shown["last_job"]["started_at"]

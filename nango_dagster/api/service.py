@@ -40,9 +40,7 @@ class Service:
     @property
     def reach(self) -> Reach:
         """Where posted URLs may lead: without a key, whoever posts sits at this machine anyway."""
-        if not self.settings.secret_keys:
-            return "anywhere"
-        return "private" if self.settings.allow_private_hosts else "public"
+        return "private" if self.settings.allow_private_hosts or not self.settings.secret_keys else "public"
 
     def changed(self) -> None:
         """Have it known elsewhere that the posted syncs have changed; returns at once."""
