@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, delete, insert, inspect, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from .. import mapping, paths, records
@@ -365,12 +365,30 @@ def open_table(database: Database, sync_id: int, sync: Sync, transform: Transfor
     return table
 
 
+# Asked for at each execution, so in one short query; SQLAlchemy's inspector takes several.
+_COLUMNS_THERE = {
+    "postgresql": text(
+        "SELECT a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "JOIN pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = current_schema() AND c.relname = :name "
+        "AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+    ),
+    "sqlite": text(
+        "SELECT c.name FROM sqlite_master t, pragma_table_info(t.name) c "
+        "WHERE t.type = 'table' AND t.name = :name ORDER BY c.cid"
+    ),
+}
+_IS_TAKEN = {
+    "postgresql": text(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = current_schema() AND c.relname = :name"
+    ),
+    "sqlite": text("SELECT 1 FROM sqlite_master WHERE name = :name COLLATE NOCASE OR lower(:name) GLOB 'sqlite_*'"),
+}
+
+
 def _columns_there(connection: Connection, name: str) -> list[str] | None:
     """The columns that the table really has, in their order, or None when there is no table."""
-    inspector = inspect(connection)
-    if name not in inspector.get_table_names():
-        return None
-    return [column["name"] for column in inspector.get_columns(name)]
+    return list(connection.execute(_COLUMNS_THERE[connection.dialect.name], {"name": name}).scalars()) or None
 
 
 def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:
@@ -432,12 +450,8 @@ def _refuse_foreign(
 
 
 def _is_taken(connection: Connection, name: str) -> bool:
-    """Whether something else than a table of exactly this name is in the way."""
-    inspector = inspect(connection)
-    if connection.dialect.name == "postgresql":
-        return inspector.has_table(name) or name in inspector.get_sequence_names()
-    others = [*inspector.get_table_names(), *inspector.get_view_names()]
-    return name.lower().startswith("sqlite_") or name.lower() in map(str.lower, others)
+    """Whether a view, an index or the like has this name, or on SQLite one in other letters."""
+    return connection.execute(_IS_TAKEN[connection.dialect.name], {"name": name}).first() is not None
 
 
 def _create_statement(database: Database, name: str) -> str:
