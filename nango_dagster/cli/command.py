@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from ..config import Configs, Sync, read_dir
-from ..errors import ConfigError, NangoError, RecordRejected
+from ..errors import ConfigError, NangoError, Problem, RecordRejected
 from ..records import encode
 from ..settings import Settings
 from .words import no_such_sync
@@ -60,6 +60,13 @@ class Session:
         """The syncs of the folder, and what is wrong with the others."""
         return read_dir(self.settings.configs)
 
+    @property
+    def problems(self) -> list[Problem]:
+        """All that is wrong with the configs; that there is no folder is not also said to be in that folder."""
+        problems = [problem for error in self.configs.errors for problem in error.problems]
+        folder = str(self.settings.configs)
+        return [replace(problem, file=None) if problem.file == folder else problem for problem in problems]
+
     def sync(self, name: str) -> Sync:
         """The configured sync of this name, whatever is wrong with others.
 
@@ -68,11 +75,10 @@ class Session:
         found = next((sync for sync in self.configs.syncs if sync.name == name), None)
         if found is not None:
             return found
-        problems = [problem for error in self.configs.errors for problem in error.problems]
-        own = [problem for problem in problems if Path(problem.file or "").stem == name]
+        own = [problem for problem in self.problems if Path(problem.file or "").stem == name]
         if own or not self.settings.configs.is_dir():
-            raise ConfigError.of(*(own or problems))
-        others = " `nango-dagster validate` says what is wrong with some files there." if problems else ""
+            raise ConfigError.of(*(own or self.problems))
+        others = " `nango-dagster validate` says what is wrong with some files there." if self.problems else ""
         names = [sync.name for sync in self.configs.syncs]
         raise ConfigError(no_such_sync(name, f"in {os.path.relpath(self.settings.configs)}", names) + others)
 
@@ -111,8 +117,8 @@ class Session:
 
     def warn_of_configs(self) -> None:
         """Say what is wrong with the configs that cannot be shown."""
-        for error in self.configs.errors:
-            self.warn(str(error))
+        for problem in self.problems:
+            self.warn(str(problem))
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., None]], click.Command]:
@@ -195,7 +201,18 @@ def _console(stream: Any) -> Console:
     return Console(file=stream, width=wide, markup=False, highlight=False, emoji=False)
 
 
+class _ToStderr(logging.Handler):
+    """Writes to whatever stderr is at that moment: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def _log_to_stderr(level: str) -> None:
-    """Our own log at the level that was asked for; of everybody else's, what is worth a warning."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    """Our own log at the level that was asked for; of everybody else's, what is worth a warning.
+
+    At "info", the default, a command says itself what it did, and the log would say it again.
+    """
+    handler = _ToStderr("WARNING" if level == "INFO" else level)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[handler], level="WARNING", force=True)
     logging.getLogger("nango_dagster").setLevel(level)

@@ -98,7 +98,7 @@ def validate(session: Session, schema: bool) -> None:
         click.echo(schema_text(), nl=False)
         return
     configs = session.configs
-    problems = [*(problem for error in configs.errors for problem in error.problems), *_unloadable(configs)]
+    problems = [*session.problems, *_unloadable(configs)]
     names = [sync.name for sync in configs.syncs]
     document = {
         "valid": not problems,

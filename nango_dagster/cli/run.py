@@ -46,12 +46,11 @@ def run(session: Session, name: str, **wishes: bool) -> None:
 
     With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
     """
-    sync = session.sync(name)
-    if not sync.enabled:
-        raise Refused(f"{name} has enabled: false; take that out of its config to run it.")
     tags = {f"nango/{wish}": "true" for wish, wanted in wishes.items() if wanted}
-    with session.database() as database, _progress(session, sync) as report:
-        ended = _execute(session.settings, sync, tags, report)
+    with session.database() as database:
+        sync = _find(session, database, name)
+        with _progress(session, sync) as report:
+            ended = _execute(session.settings, sync, tags, report)
         job = _job_of(database, sync, ended.run_id)
     error = _error(sync, ended, job)
     document = {
@@ -61,11 +60,21 @@ def run(session: Session, name: str, **wishes: bool) -> None:
         "error": error,
         "job": job_document(job) if job else None,
     }
-    for warning in job.warnings if job else ():
-        session.warn(f"warning: {warning}")
     if error is not None or job is None:
         fail(str(error), document if session.as_json else None)
     session.answer(document, _summary(sync, job))
+
+
+def _find(session: Session, database: Database, name: str) -> Sync:
+    """The sync of the config folder, or one that was posted."""
+    from ..store import syncs
+
+    configured = {sync.name for sync in session.configs.syncs}
+    row = None if name in configured else syncs.by_name(database, name)
+    sync = row.sync if row is not None and row.origin == "http" else session.sync(name)
+    if not sync.enabled:
+        raise Refused(f"{name} has enabled: false; take that out of its config to run it.")
+    return sync
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ def _error(sync: Sync, ended: Ended, job: Job | None) -> str | None:
     if ended.success:
         return None
     if job is not None and job.status == "cancelled":
-        return f"{sync.display_name}: cancelled after {number_of(job.pages, 'page')}; {job.error_message}"
+        return f"{sync.display_name}: cancelled after {number_of(job.pages, 'page')}."
     return (job.error_message if job else None) or ended.sentence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 HOST = "127.0.0.1"
+_NO_ADVICE = "-Wignore:Function `dev_command` is superseded"  # by `dg dev`, which is not installed with us
 _port = click.IntRange(1, 65535)
 
 
@@ -35,9 +37,8 @@ def api(session: Session, host: str, port: int | None, workers: int) -> None:
     """
     from ..api import serve
 
-    port = port or session.settings.port
-    check_free(host, port, "--port")
-    serve(session.settings, host=host, port=port, workers=workers)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down and passes the signal on
+        serve(session.settings, host=host, port=port or session.settings.port, workers=workers)
 
 
 @command("dev", example="dev --port 3000 --api-port 3003")
@@ -104,9 +105,10 @@ def _environment(settings: Settings, ui_url: str) -> dict[str, str]:
 
 def _dagster_dev(settings: Settings, port: int) -> list[str]:
     where = ["-w", "workspace.yaml"] if Path("workspace.yaml").exists() else ["-m", "nango_dagster.definitions"]
-    level = settings.log_level.lower()
-    return [*_python("dagster"), "dev", *where, "--host", HOST, "--port", str(port), "--log-level", level]
+    # At "info" Dagster's daemon writes two lines for every tick of every sensor, one each five seconds.
+    level = "warning" if settings.log_level == "INFO" else settings.log_level.lower()
+    return [*_python("dagster", _NO_ADVICE), "dev", *where, "--host", HOST, "--port", str(port), "--log-level", level]
 
 
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
+def _python(module: str, *options: str) -> list[str]:
+    return [sys.executable, *options, "-m", module]

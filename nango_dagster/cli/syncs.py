@@ -28,8 +28,13 @@ class Known:
 
     sync: Sync
     row: SyncRow | None
-    origin: str
-    """`file`, `posted`, or `not configured`: its file is gone and its rows are still there."""
+    is_configured: bool
+    """Not where its file is gone and its rows are still there."""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: a `file`, over `http`, or from an `asset` of somebody's own."""
+        return self.row.origin if self.row else "file"
 
     @property
     def table(self) -> str | None:
@@ -38,10 +43,6 @@ class Known:
             return None
         return self.sync.mapped_table or (f"_nango_sync_{self.row.id}" if self.row else None)
 
-    def is_on(self) -> bool:
-        """Whether its schedule may run it."""
-        return self.sync.enabled and self.origin != "not configured"
-
 
 def known(session: Session, database: Database) -> list[Known]:
     """Every sync: those of the files first, then those that only the store knows."""
@@ -49,28 +50,25 @@ def known(session: Session, database: Database) -> list[Known]:
 
     rows = {(row.integration, row.name): row for row in syncs.all(database)}
     configured = {(sync.integration_key, sync.name): sync for sync in session.configs.syncs}
-    found = [Known(sync, rows.get(key), "file") for key, sync in configured.items()]
+    found = [Known(sync, rows.get(key), is_configured=True) for key, sync in configured.items()]
     others = [row for key, row in rows.items() if key not in configured]
-    return found + [Known(row.sync, row, "posted" if row.origin == "http" else "not configured") for row in others]
+    return found + [Known(row.sync, row, is_configured=row.origin != "file") for row in others]
 
 
 @command("list", example="list --json")
 def list_syncs(session: Session) -> None:
     """List the syncs.
 
-    Those of config files, those posted over HTTP, and those whose file is gone: they are "not configured" and do not
-    run any more, but their rows stay until `nango-dagster remove`.
+    Those of config files, those posted over HTTP, and assets of your own that the IO manager writes. A sync whose file
+    is gone is "not configured" and does not run any more, but its rows stay until `nango-dagster remove`.
 
-    With --json, for each sync: name, id (null before it is first stored), integration, origin (file, posted or not
-    configured), enabled, url, mode, unique_key, schedule, table.
+    With --json, for each sync: name, id (null before it is first stored), integration, origin (file, http or asset),
+    configured, enabled, url, mode, unique_key, schedule, table.
     """
     session.warn_of_configs()
     with session.database() as database:
         found = known(session, database)
-    rows = [
-        (one.sync.name, _origin(one), one.sync.mode, _schedule(one.sync), one.table, public_url(one.sync.url))
-        for one in found
-    ]
+    rows = [(one.sync.name, _origin(one), one.sync.mode, _schedule(one), one.table, _url(one)) for one in found]
     headings = ["sync", "origin", "mode", "schedule", "table", "url"]
     session.answer([_listed(one) for one in found], grid(headings, rows) if rows else "no syncs")
 
@@ -81,23 +79,34 @@ def _listed(one: Known) -> dict[str, Any]:
         "id": one.row.id if one.row else None,
         "integration": one.sync.integration_key,
         "origin": one.origin,
+        "configured": one.is_configured,
         "enabled": one.sync.enabled,
-        "url": public_url(one.sync.url),
+        "url": _url(one),
         "mode": one.sync.mode,
         "unique_key": one.sync.unique_key,
-        "schedule": _schedule(one.sync),
+        "schedule": _schedule(one),
         "table": one.table,
     }
 
 
 def _origin(one: Known) -> str:
-    return one.origin if one.sync.enabled else f"{one.origin}, disabled"
+    origin = {"http": "posted"}.get(one.origin, one.origin) if one.is_configured else "not configured"
+    return origin if one.sync.enabled else f"{origin}, disabled"
 
 
-def _schedule(sync: Sync) -> str:
-    """The frequency as people say it.
+def _url(one: Known) -> str | None:
+    return None if one.origin == "asset" else public_url(one.sync.url)
 
-    >>> _schedule(Sync(url="https://api.example.com/items", frequency="every 2 hours"))
+
+def _schedule(one: Known) -> str | None:
+    """When it runs, as people say it; an asset runs when Dagster materializes it."""
+    return None if one.origin == "asset" else frequency(one.sync)
+
+
+def frequency(sync: Sync) -> str:
+    """How often a sync runs.
+
+    >>> frequency(Sync(url="https://api.example.com/items", frequency="every 2 hours"))
     'every 2 hours'
     """
     interval = sync.interval
@@ -115,8 +124,8 @@ def status(session: Session) -> None:
     """Show how each sync is doing.
 
     Its state, its last job, when it runs next, and what went wrong. States: scheduled, running, paused, disabled,
-    new (never stored) and "not configured". A sync that is due waits for a run that takes it: `nango-dagster dev`,
-    or the daemon of your Dagster.
+    new (never stored), on demand (an asset of your own) and "not configured". One that is due waits for a run that
+    takes it: `nango-dagster dev`, or the daemon of your Dagster.
 
     With --json, for each sync: name, integration, state, next_run_at (past when it is due), error (of the last job),
     last_job (id, run_id, status, started_at, ended_at, attempt, stop_reason, warnings, added, updated, deleted,
@@ -128,10 +137,18 @@ def status(session: Session) -> None:
     with session.database() as database:
         queue.reap(database)
         found = known(session, database)
-        schedules = {schedule.sync_id: schedule for schedule in queue.schedules(database)}
-        last = {job.sync_id: job for job in jobs.latest(database).values()}
+        schedules = queue.schedules(database)
+        last = jobs.latest(database).values()
     now = datetime.now(timezone.utc)
-    states = [State.of(one, schedules, last, now) for one in found]
+    states = [
+        State.of(
+            one,
+            [schedule for schedule in schedules if one.row and schedule.sync_id == one.row.id],
+            [job for job in last if one.row and job.sync_id == one.row.id],
+            now,
+        )
+        for one in found
+    ]
     session.answer([state.document() for state in states], *_for_people(states, now))
 
 
@@ -145,12 +162,11 @@ class State:
     job: Job | None
 
     @classmethod
-    def of(cls, one: Known, schedules: dict[int, Schedule], jobs: dict[int, Job], now: datetime) -> State:
-        """The state that follows from what the store says."""
-        schedule = schedules.get(one.row.id) if one.row else None
-        state = _state(one, schedule)
-        next_run = _next_run(one.sync, schedule, now) if state in ("scheduled", "new") else None
-        return cls(one.sync, state, next_run, jobs.get(one.row.id) if one.row else None)
+    def of(cls, one: Known, schedules: Sequence[Schedule], jobs: Sequence[Job], now: datetime) -> State:
+        """The state that follows from what the store says; an asset has a schedule and a job for each partition."""
+        state = _state(one, schedules)
+        next_run = _next_run(one.sync, schedules, now) if state in ("scheduled", "new") else None
+        return cls(one.sync, state, next_run, max(jobs, key=lambda job: job.id, default=None))
 
     @property
     def error(self) -> str | None:
@@ -169,20 +185,26 @@ class State:
         }
 
 
-def _state(one: Known, schedule: Schedule | None) -> str:
-    if schedule is not None and schedule.worker_id is not None:
+def _state(one: Known, schedules: Sequence[Schedule]) -> str:
+    if any(schedule.worker_id is not None for schedule in schedules):
         return "running"
-    if not one.is_on():
-        return "disabled" if one.origin != "not configured" else one.origin
-    if schedule is None:
+    if not one.is_configured:
+        return "not configured"
+    if not one.sync.enabled:
+        return "disabled"
+    if one.origin == "asset":
+        return "on demand"
+    if not schedules:
         return "new"
-    return "paused" if schedule.state == "PAUSED" else "scheduled"
+    return "paused" if all(schedule.state == "PAUSED" for schedule in schedules) else "scheduled"
 
 
-def _next_run(sync: Sync, schedule: Schedule | None, now: datetime) -> datetime:
+def _next_run(sync: Sync, schedules: Sequence[Schedule], now: datetime) -> datetime:
     """The slot that it waits for; a past one where it is due and no run has taken it yet."""
-    if schedule is None:
-        return sync.next_slot(now)
+    return min((_next_of(sync, schedule, now) for schedule in schedules), default=sync.next_slot(now))
+
+
+def _next_of(sync: Sync, schedule: Schedule, now: datetime) -> datetime:
     if schedule.triggered_at is not None:
         return schedule.triggered_at
     if schedule.last_started_at is None:
@@ -194,12 +216,18 @@ def _for_people(states: Sequence[State], now: datetime) -> list[Any]:
     if not states:
         return ["no syncs"]
     headings = ["sync", "state", "last job", "at", *SHOWN_COUNTS, "next run"]
-    errors = [f"{state.sync.name}: {state.error}" for state in states if state.error]
+    errors = [_error_line(state) for state in states if state.error]
     return [
         grid(headings, [_row(state, now) for state in states], right=SHOWN_COUNTS),
         *([""] if errors else []),
         *errors,
     ]
+
+
+def _error_line(state: State) -> str:
+    """The error, which may begin with the sync's name already."""
+    text = state.error or ""
+    return text if text.startswith(f"{state.sync.display_name}: ") else f"{state.sync.name}: {text}"
 
 
 def _row(state: State, now: datetime) -> list[object]:
