@@ -19,9 +19,10 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster import mapping
+from nango_dagster.config import Sync
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, jobs, open_database, queue, schema, tables
+from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs, tables
 from nango_dagster.store.syncs import SyncRow
 from tests.conftest import fresh_schema
 from tests.crash_worker import Workers
@@ -37,7 +38,7 @@ from tests.executions import (
     stored,
     until,
 )
-from tests.fake_api import FakeApi
+from tests.fake_api import Answer, FakeApi, Received
 
 pytestmark = pytest.mark.acceptance
 
@@ -187,6 +188,37 @@ def test_a_process_killed_in_its_first_execution_costs_nothing(
         assert execute(db, settings, row).status == "succeeded", f"killed before statement {at} of {statements}"
         assert_exact(db, row, source.records)
         assert_nothing_runs(db)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_list_that_is_again_as_it_was_before_a_killed_run_is_exact(
+    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str
+) -> None:
+    """The API says "not modified" about a list of which the killed run has changed a part."""
+    lists = [items(*range(8), name="old"), items(*range(3, 10), name="new")]
+    now = lists[0]
+
+    def answer(request: Received) -> Answer:
+        etag = f'"{now[0]["name"]}"'
+        if request.headers["If-None-Match"] == etag:
+            return Answer(304)
+        return Answer(headers={"ETag": etag}, body=now)
+
+    api.route("/items", answer)
+    sync = Sync(name="items", url=f"{api.url}/items", **MODES[mode])
+    row = syncs.register(db, [sync])["items"]
+    statements = workers.run("items", small=4).statements
+    for at in range(4, statements, 4):
+        now = lists[1]
+        workers.run("items", small=4, kill_at=at)
+        now = lists[0]
+        bury(db)
+        outcome = execute(db, settings, row)
+        assert outcome.status == "succeeded"
+        found = stored(db, row)
+        told = f"killed before statement {at} of {statements}, then {outcome.stop_reason}"
+        assert (found.live, found.live_count) == (ordered(now), len(now)), told
+        assert found.mapped == ordered(map(mapping.flatten, now)), told
 
 
 @pytest.mark.parametrize("mode", MODES)

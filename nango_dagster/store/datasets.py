@@ -89,11 +89,14 @@ def next_moment(connection: Connection, database: Database, dataset_id: int) -> 
 
 
 def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: int) -> None:
-    """Note that rows changed at `moment`, and by how many the live ones became more."""
+    """Note that rows changed at `moment`, and by how many the live ones became more.
+
+    The records are no known version of the API's list any more, unless the execution gets to its end and says so.
+    """
     connection.execute(
         update(_table)
         .where(_table.c.id == dataset_id)
-        .values(last_modified_at=moment, live_count=_table.c.live_count + live_by)
+        .values(last_modified_at=moment, live_count=_table.c.live_count + live_by, etag=None)
     )
 
 
