@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SYNCS: Final = ("pokemon", "github-issues")
 ROWS_SHOWN: Final = 5
-COLUMNS_SHOWN: Final = 6
+COLUMNS_SHOWN: Final = 4
 
 console = Console()
 
@@ -93,7 +93,7 @@ def _show_rows(name: str, frame: Any) -> None:
     more = f", {len(fields) - len(shown)} more columns" if len(fields) > len(shown) else ""
     table = Table(title=f"{name}: {len(frame)} rows{more}", title_justify="left", title_style="bold")
     for column in shown:
-        table.add_column(str(column), overflow="ellipsis", no_wrap=True)
+        table.add_column(str(column), overflow="ellipsis", no_wrap=True, max_width=22)
     first = frame[shown].head(ROWS_SHOWN)
     for row in first.map(str).where(first.notna(), "").itertuples(index=False):
         table.add_row(*row)

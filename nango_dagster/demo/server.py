@@ -90,10 +90,7 @@ def issues(base: str, repo: str, params: Mapping[str, str]) -> Answer:
     last = max(1, -(-len(rows) // size))
     pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
     wanted = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
-    links = [
-        f'<{base}/repos/{repo}/issues?{urlencode({**params, "page": pages[rel]})}>; rel="{rel}"'
-        for rel in wanted
-    ]
+    links = [f'<{base}/repos/{repo}/issues?{urlencode({**params, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
     headers = {"Link": ", ".join(links)} if last > 1 else {}
     return Answer(rows[(page - 1) * size : page * size], headers=headers)
 
