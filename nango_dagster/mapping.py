@@ -500,7 +500,7 @@ class Layout:
         """The columns that `flat` needs beyond those there are, named and typed, in the order they appear."""
         seen: dict[Steps, list[Any]] = {}
         for _, place, value in flat.homeless:
-            if self._is_wanted(place):
+            if place.convert is None and self._is_wanted(place):
                 seen.setdefault(place.steps, []).append(value)
         new = [column for column in self._columns_by_hand() if column.path not in self._by_path]
         taken = self._taken.union(self._fold(column.name) for column in new)

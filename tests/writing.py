@@ -130,11 +130,11 @@ class Target:
     def mapped(self) -> dict[str, Row]:
         """Every row of the mapped table by its key, as the database gives it."""
         name = tables.table_name(self.sync, self.row.id)
-        columns = ", ".join(tables.quote(column) for column in self.columns(name))
-        statement = f"SELECT {columns} FROM {tables.quote(name)}"
+        columns = self.columns(name)
+        statement = f"SELECT {', '.join(map(tables.quote, columns))} FROM {tables.quote(name)}"
         with self.db.connect() as connection:
             cursor = bulk.driver(connection).execute(statement)
-            rows = [dict(zip(self.columns(name), row, strict=True)) for row in cursor.fetchall()]
+            rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
         mine = (self.row.id, self.sync.model, self.connection, "base")
         return {row[SYSTEM[4]]: row for row in rows if tuple(row[column] for column in SYSTEM[:4]) == mine}
 
