@@ -44,6 +44,12 @@ class NangoResource:
     def _database(self) -> Database:
         return open_database(self.settings)
 
+    def close(self) -> None:
+        """Close the store's connections, if there are any; the next use opens it again."""
+        with self._lock:
+            if database := self.__dict__.pop("_database", None):
+                database.close()
+
     def row(self, sync: Sync) -> SyncRow:
         """The sync as the store knows it, made or brought up to date."""
         return syncs.register(self.database, [sync])[sync.name]

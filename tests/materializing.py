@@ -1,0 +1,93 @@
+"""What tests of Dagster's view share: definitions of a test's syncs, and what a run made of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from nango_dagster.config import Sync
+from nango_dagster.defs import NangoResource, build_definitions, names
+from nango_dagster.settings import Settings
+
+
+class Project:
+    """The definitions of some syncs, perhaps merged with somebody's own, on a Dagster instance that is new."""
+
+    def __init__(self, settings: Settings, *syncs: Sync, own: dg.Definitions | None = None) -> None:
+        self.syncs = syncs
+        self.instance = dg.DagsterInstance.ephemeral()
+        ours = build_definitions(list(syncs), settings)
+        self.defs = dg.Definitions.merge(ours, own) if own else ours
+        self.nango: NangoResource = (ours.resources or {})[names.RESOURCE]
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.nango.close()
+        self.instance.dispose()
+
+    def run(self, job: str, *, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        """One run of a job, to its end."""
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, tags=dict(tags or {}), raise_on_error=False
+        )
+
+    def sync(self, sync: Sync | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+        """One run of a sync's own job."""
+        return self.run(
+            names.job_name(sync or self.syncs[0]), tags={f"nango/{tag}": value for tag, value in tags.items()}
+        )
+
+    def materialize(self, *keys: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        """One run for assets that somebody chose in the UI."""
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
+            partition_key=partition,
+            raise_on_error=False,
+        )
+
+    def scheduled(self, sync: Sync) -> dg.ExecuteInProcessResult:
+        """One run as the sync's schedule asks for it."""
+        return self.run(names.job_name(sync), tags={"dagster/schedule_name": names.schedule_name(sync)})
+
+    def metadata(self, key: str) -> dict[str, Any]:
+        """The metadata of an asset's last materialization, as plain values."""
+        return {name: value.value for name, value in self.materialization(key).metadata.items()}
+
+    def materialization(self, key: str) -> dg.AssetMaterialization:
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
+        assert event is not None and event.asset_materialization is not None, f"{key} was never materialized"
+        return event.asset_materialization
+
+    def check(self, result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+        """The one check that a run evaluated."""
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation
+
+
+def sentence(result: dg.ExecuteInProcessResult) -> str:
+    """Why a run failed, as its one failed step says."""
+    (event,) = (event for event in result.all_events if event.is_step_failure)
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None and failure.description is not None, event.step_failure_data.error
+    return failure.description
+
+
+def kinds(result: dg.ExecuteInProcessResult) -> list[str]:
+    """The types of a run's events."""
+    return [event.event_type_value for event in result.all_events]
+
+
+MakeProject = Callable[..., Project]
+
+
+@contextlib.contextmanager
+def making_projects(settings: Settings) -> Iterator[MakeProject]:
+    """A function that makes Projects, which are closed in the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *syncs, **more: stack.enter_context(Project(more.pop("settings", settings), *syncs, **more))
