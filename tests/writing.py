@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nango_dagster import mapping, records
+from nango_dagster import mapping, paths, records
 from nango_dagster.config import Sync
 from nango_dagster.errors import RecordRejected
 from nango_dagster.store import Database, bulk, datasets, schema, syncs, tables
@@ -123,6 +123,11 @@ class Target:
         with self.db.connect() as connection:
             return {row[0]: Raw(*row[1:]) for row in connection.execute(query)}
 
+    def raw_now(self) -> datetime:
+        """The clock that raw rows follow."""
+        with self.db.connect() as connection:
+            return self.db.now(connection)
+
     def live(self) -> dict[str, str]:
         """The texts of the live records by their key."""
         return {key: row.text for key, row in self.raw().items() if row.deleted_at is None and row.text is not None}
@@ -175,14 +180,20 @@ class Target:
         record = {**(record if isinstance(record, dict) else {"value": record}), **self.sync.metadata}
         missing: Counter[str] = Counter()
         for column in columns:
-            value = _at(record, mapping.path_steps(column.path))
+            value = _at(record, self._steps(column))
             found = as_python(row[column.name], column.type)
             if found is None and value is not None and not isinstance(value, dict | list):
                 missing[column.name] += 1
             elif found is not None:
-                wanted = mapping.parse_timestamp(value) if column.type is mapping.Type.TIMESTAMP else value
+                wanted = _as_column(value, column.type)
                 assert found in (wanted, _double(wanted)), column
         return missing
+
+    def _steps(self, column: mapping.Column) -> Sequence[str | int]:
+        by_hand = self.sync.mapping.columns if self.sync.mapping else {}
+        if column.path.startswith("[mapping]"):
+            return paths.parse(by_hand[column.name].path) if column.name in by_hand else ()
+        return mapping.path_steps(column.path)
 
     def layout(self) -> list[mapping.Column]:
         """The columns we made, as `_nango_columns` has them."""
@@ -200,6 +211,12 @@ def as_python(value: Any, type_: mapping.Type) -> Any:
     if type_ is mapping.Type.TIMESTAMP:
         return datetime.fromisoformat(value) if isinstance(value, str) else value
     return bool(value) if type_ is mapping.Type.BOOLEAN else value
+
+
+def _as_column(value: Any, type_: mapping.Type) -> Any:
+    if type_ is mapping.Type.TIMESTAMP:
+        return mapping.parse_timestamp(value)
+    return records.encode(value).decode() if isinstance(value, dict | list) else value
 
 
 def _double(value: Any) -> Any:
