@@ -16,6 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nango_dagster.api import create_app
 from nango_dagster.settings import Settings
@@ -31,8 +32,20 @@ def calling(
 ) -> Iterator[TestClient]:
     """A client of the API of these settings, some of them changed; it comes from this machine unless said."""
     app = create_app(replace(settings, **changes), database)
-    with TestClient(app, base_url="http://localhost:3003", client=(client, 50000)) as calls:
+    app.add_middleware(_From, client=client)
+    with TestClient(app, base_url="http://localhost:3003") as calls:
         yield calls
+
+
+class _From:
+    """Has every request come from one address."""
+
+    def __init__(self, app: ASGIApp, client: str) -> None:
+        self._app = app
+        self._client = client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "client": (self._client, 50000)}, receive, send)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def dispatch(settings: Settings, home: Path) -> None:
 
 
 @pytest.mark.acceptance
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning")  # Dagster's, on Python 3.12
 def test_a_posted_sync_runs_without_an_asset_of_its_own(
     settings_env: dict[str, str], api: FakeApi, tmp_path: Path
 ) -> None:
