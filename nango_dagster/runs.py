@@ -72,6 +72,8 @@ class Outcome:
     complete: bool = False
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
+    cause: Exception | None = None
+    """What ended it early, with its traceback."""
 
     @property
     def changed(self) -> bool:
@@ -246,7 +248,7 @@ class _Execution:
         try:
             self._job_id = self._database.transact(self._begin)
         except LeaseLost as lost:
-            return self._outcome("lost", str(lost))
+            return self._outcome("lost", lost)
         try:
             return self._run()
         finally:
@@ -257,7 +259,7 @@ class _Execution:
         try:
             return self._end(self._do())
         except LeaseLost as lost:
-            return self._outcome("lost", str(lost))
+            return self._outcome("lost", lost)
         except StoreUnavailable:
             raise  # nothing can be recorded now; the reaper will, once the database is back
         except Exception as failure:
@@ -462,12 +464,12 @@ class _Execution:
         try:
             self._database.transact(lambda connection: self._finish(connection, status, error))
         except LeaseLost as lost:
-            return self._outcome("lost", str(lost))
+            return self._outcome("lost", lost)
         except BaseException:
             if self._writer is not None and before is not None:
                 self._writer.tally = before  # the last changes were rolled back
             raise
-        return self._outcome(status, str(error) if error else None)
+        return self._outcome(status, error)
 
     def _finish(self, connection: Connection, status: str, error: Exception | None) -> None:
         self._guard(connection)
@@ -521,7 +523,7 @@ class _Execution:
                 said.append(f"table {self._table.name} was in use; its new columns wait for the next execution.")
         return said
 
-    def _outcome(self, status: str, error: str | None) -> Outcome:
+    def _outcome(self, status: str, error: Exception | None) -> Outcome:
         table = self._table
         live = 0
         if self._dataset is not None and status != "lost":
@@ -532,7 +534,8 @@ class _Execution:
             status=status,
             counts=self._counts(),
             stop_reason=self._stop_reason(),
-            error=error,
+            error=str(error) if error else None,
+            cause=error,
             seconds=time.monotonic() - self._began,
             live_count=live,
             table=table.name if table else None,

@@ -95,7 +95,9 @@ class NangoIOManager(IOManager):
         """The outcome in the run's log and on the materialization, or as the run's failure."""
         tell(row.sync.display_name, outcome)
         if outcome.status != "succeeded":
-            raise failure(row.sync.display_name, outcome)
+            # A sentence of ours is enough; of what nobody foresaw the traceback is shown, too.
+            unforeseen = None if isinstance(outcome.cause, NangoError) else outcome.cause
+            raise failure(row.sync.display_name, outcome) from unforeseen
         partition = context.has_asset_partitions
         context.add_output_metadata(metadata.of_outcome(outcome, self._nango.database, source, partition=partition))
 

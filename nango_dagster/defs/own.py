@@ -30,6 +30,7 @@ def sync_of(key: AssetKey, metadata: Mapping[str, Any]) -> Sync:
     name = name_of(key)
     fields = {
         "name": name,
+        "friendly_name": key.to_user_string(),
         "url": f"http://dagster/assets/{quote('/'.join(key.path))}",
         "mapped_table": _table(name),
         **{field: value for field, value in given.items() if value is not None},

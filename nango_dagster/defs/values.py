@@ -98,7 +98,7 @@ class Values:
         return value if isinstance(value, Iterable) else self._refuse(value)
 
     def _refuse(self, value: Any) -> Any:
-        what = "nothing" if value is None else f"a {type(value).__name__}"
+        what = "nothing" if value is None else f"a value of type {type(value).__name__}"
         raise ConfigError(f"{self._name}: the asset returned {what}; wanted {_WANTED}.")
 
 
