@@ -45,7 +45,7 @@ class Failed(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the sentence."""
         if self.message:
-            click.echo(self.message, err=True)
+            click.echo(printable(self.message), err=True)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ class Session:
             click.echo(as_json(document))
             return
         for part in for_people:
-            self.console.print(part)
+            if isinstance(part, str):
+                click.echo(printable(part))  # a terminal wraps a line better than we could
+            else:
+                self.console.print(part)
 
     @cached_property
     def console(self) -> Console:
@@ -113,7 +116,7 @@ class Session:
 
     def warn(self, sentence: str) -> None:
         """Say something on stderr that does not end the command."""
-        click.echo(sentence, err=True)
+        click.echo(printable(sentence), err=True)
 
     def warn_of_configs(self) -> None:
         """Say what is wrong with the configs that cannot be shown."""

@@ -14,7 +14,7 @@ from ..errors import NangoError, RecordRejected
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
 from ..templates import env_variables
-from .command import Session, as_json, command, fail, grid, printable
+from .command import Session, as_json, command, fail, grid
 from .words import number_of
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _for_people(
     fetched = f"{number_of(len(found.records), 'record')} on {number_of(fetch.pages, 'page')}"
     yield f"{fetch.sync.display_name}: {fetched}" + ("; the first ones:" if len(found.records) > SHOWN else "")
     for record in shown:
-        yield printable(as_json(record))
+        yield as_json(record)
     for rejected in found.rejected:
         yield f"not readable: record {rejected['position']} of page {rejected['page']}: {rejected['reason']}"
     yield ""

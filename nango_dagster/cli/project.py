@@ -11,7 +11,7 @@ import click
 
 from ..config import Configs, schema_text
 from ..errors import ConfigError, NangoError, Problem
-from .command import Failed, Session, as_json, command
+from .command import Failed, Session, as_json, command, printable
 from .words import number_of
 
 FILES = {
@@ -110,7 +110,7 @@ def validate(session: Session, schema: bool) -> None:
         session.answer(document, f"{good}, nothing to complain about: {', '.join(names)}" if names else "no syncs")
         return
     for problem in [] if session.as_json else problems:
-        click.echo(str(problem))
+        click.echo(printable(str(problem)))
     if session.as_json:
         click.echo(as_json(document))
     raise Failed(f"{number_of(len(problems), 'problem')}; {good} without.")

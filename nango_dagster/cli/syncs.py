@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -32,6 +33,11 @@ class Known:
     """Not where its file is gone and its rows are still there."""
 
     @property
+    def id(self) -> int | None:
+        """Its id in the store; None before it is first stored."""
+        return self.row.id if self.row else None
+
+    @property
     def origin(self) -> str:
         """Where it comes from: a `file`, over `http`, or from an `asset` of somebody's own."""
         return self.row.origin if self.row else "file"
@@ -41,7 +47,7 @@ class Known:
         """Its mapped table; a new sync's has no name yet."""
         if not self.sync.auto_mapping:
             return None
-        return self.sync.mapped_table or (f"_nango_sync_{self.row.id}" if self.row else None)
+        return self.sync.mapped_table or (f"_nango_sync_{self.id}" if self.row else None)
 
 
 def known(session: Session, database: Database) -> list[Known]:
@@ -76,7 +82,7 @@ def list_syncs(session: Session) -> None:
 def _listed(one: Known) -> dict[str, Any]:
     return {
         "name": one.sync.name,
-        "id": one.row.id if one.row else None,
+        "id": one.id,
         "integration": one.sync.integration_key,
         "origin": one.origin,
         "configured": one.is_configured,
@@ -137,18 +143,13 @@ def status(session: Session) -> None:
     with session.database() as database:
         queue.reap(database)
         found = known(session, database)
-        schedules = queue.schedules(database)
-        last = jobs.latest(database).values()
+        schedules, last = defaultdict(list), defaultdict(list)
+        for schedule in queue.schedules(database):
+            schedules[schedule.sync_id].append(schedule)
+        for job in jobs.latest(database).values():
+            last[job.sync_id].append(job)
     now = datetime.now(timezone.utc)
-    states = [
-        State.of(
-            one,
-            [schedule for schedule in schedules if one.row and schedule.sync_id == one.row.id],
-            [job for job in last if one.row and job.sync_id == one.row.id],
-            now,
-        )
-        for one in found
-    ]
+    states = [State.of(one, schedules.get(one.id or 0, ()), last.get(one.id or 0, ()), now) for one in found]
     session.answer([state.document() for state in states], *_for_people(states, now))
 
 
