@@ -40,9 +40,10 @@ def build_definitions(
     """
     settings = settings or Settings.from_env()
     logs.follow(settings)
-    nango = NangoResource(settings)
+    written, received = _syncs(configs, settings)
+    nango = NangoResource(settings, posted=received)
     kind = "sqlite" if settings.db_url.startswith("sqlite") else "postgresql"
-    parts = _distinct(_parts(sync, kind) for sync in _syncs(configs, settings) if sync.enabled)
+    parts = _distinct(_parts(sync, kind) for sync in [*written, *received] if sync.enabled)
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
@@ -79,11 +80,13 @@ def _parts(sync: Sync, kind: str) -> _Parts | None:
         return None
 
 
-def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> Iterable[Sync]:
+def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> tuple[Sequence[Sync], Sequence[Sync]]:
+    """The syncs of files or of Python code, and those that came over HTTP; a file takes a posted sync's name over."""
     if configs is not None and not isinstance(configs, (str, Path)):
-        return configs
-    folder = Path(configs) if configs is not None else settings.configs
-    return [*_of_files(folder), *posted.load(settings)]
+        return configs, ()
+    written = list(_of_files(Path(configs) if configs is not None else settings.configs))
+    taken = {(sync.integration_key, sync.name) for sync in written}
+    return written, [sync for sync in posted.load(settings) if (sync.integration_key, sync.name) not in taken]
 
 
 def _of_files(folder: Path) -> Iterable[Sync]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from ..config import Sync
+from ..errors import Refused
 from ..settings import Settings
 from ..store import Database, open_database, syncs
 from ..store.syncs import SyncRow
@@ -19,8 +20,9 @@ class NangoResource:
     Without `settings` the environment says them, when they are first needed.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, posted: Iterable[Sync] = ()) -> None:
         self._given = settings
+        self._posted = {_key(sync) for sync in posted}
         self._lock = threading.Lock()
         self._registered: dict[tuple[str, str], str] = {}
 
@@ -51,16 +53,28 @@ class NangoResource:
                 database.close()
 
     def row(self, sync: Sync) -> SyncRow:
-        """The sync as the store knows it, made or brought up to date."""
-        return syncs.register(self.database, [sync])[sync.name]
+        """The sync as the store knows it, made or brought up to date from its file.
+
+        A posted one is what the store says, which may be newer than these definitions. Raises Refused when it is gone.
+        """
+        if _key(sync) not in self._posted:
+            return syncs.register(self.database, [sync])[sync.name]
+        row = syncs.by_name(self.database, sync.name, sync.integration_key)
+        if row is None:
+            raise Refused(f"{sync.display_name}: this sync was deleted; reload the code location, and its asset goes.")
+        return row
 
     def register(self, wanted: Iterable[Sync]) -> None:
-        """Make the store know these syncs, once in this process unless they change."""
+        """Make the store know the syncs that have files, once in this process unless they change."""
         new = {
-            (sync.integration_key, sync.name): sync
+            _key(sync): sync
             for sync in wanted
-            if self._registered.get((sync.integration_key, sync.name)) != sync.fingerprint()
+            if _key(sync) not in self._posted and self._registered.get(_key(sync)) != sync.fingerprint()
         }
         if new:
             syncs.register(self.database, new.values())
             self._registered.update({key: sync.fingerprint() for key, sync in new.items()})
+
+
+def _key(sync: Sync) -> tuple[str, str]:
+    return sync.integration_key, sync.name
