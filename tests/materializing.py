@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,9 +17,14 @@ from nango_dagster.settings import Settings
 class Project:
     """The definitions of some syncs, perhaps merged with somebody's own, on a Dagster instance that is new."""
 
-    def __init__(self, settings: Settings, *syncs: Sync, own: dg.Definitions | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *syncs: Sync, own: dg.Definitions | None = None, home: Path | None = None
+    ) -> None:
         self.syncs = syncs
-        self.instance = dg.DagsterInstance.ephemeral()
+        if home:
+            home.mkdir(exist_ok=True)
+        # One in memory knows no schedules and sensors.
+        self.instance = dg.DagsterInstance.local_temp(str(home)) if home else dg.DagsterInstance.ephemeral()
         ours = build_definitions(list(syncs), settings)
         self.defs = dg.Definitions.merge(ours, own) if own else ours
         self.nango: NangoResource = (ours.resources or {})[names.RESOURCE]
@@ -87,7 +93,9 @@ MakeProject = Callable[..., Project]
 
 
 @contextlib.contextmanager
-def making_projects(settings: Settings) -> Iterator[MakeProject]:
+def making_projects(settings: Settings, **always: Any) -> Iterator[MakeProject]:
     """A function that makes Projects, which are closed in the end."""
     with contextlib.ExitStack() as stack:
-        yield lambda *syncs, **more: stack.enter_context(Project(more.pop("settings", settings), *syncs, **more))
+        yield lambda *syncs, **more: stack.enter_context(
+            Project(more.pop("settings", settings), *syncs, **always, **more)
+        )

@@ -8,12 +8,13 @@ schedule of its own yet.
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     DagsterInstance,
     DagsterRunStatus,
@@ -21,6 +22,7 @@ from dagster import (
     Failure,
     JobDefinition,
     OpExecutionContext,
+    RunRecord,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -51,7 +53,8 @@ AT_ONCE = 8  # executions side by side in one run
 MOST_RUNS = 3  # dispatch runs at a time, where one alone does not get round to all that waits
 PATIENCE = timedelta(seconds=60)  # so long something waits for a run that is busy
 OVERDUE = timedelta(minutes=10)  # so long a sync's own schedule may take to get it started
-_LOOK_SECONDS = 2.0  # so often a dispatch run looks for what has come up since
+LOOK_SECONDS = 2.0  # so often a dispatch run looks for what has come up since
+ABANDONED_SECONDS = 30.0  # so long Dagster may take to write down what it is told
 
 
 @dataclass(frozen=True)
@@ -171,16 +174,20 @@ def _busy(instance: DagsterInstance, waiting: Sequence[Waiting]) -> str | None:
 
 def _report_dead_runs(instance: DagsterInstance, nango: NangoResource) -> None:
     """Tell Dagster of runs of ours that are at nothing any more: it keeps those that died with their machine."""
-    long_ago = time.time() - 2 * LEASE_SECONDS
+    long_ago = datetime.now(timezone.utc) - timedelta(seconds=2 * LEASE_SECONDS)
     for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=100):
         run = record.dagster_run
-        is_ours = names.RUN_TAG in run.tags
         if (
-            is_ours
-            and (record.start_time or time.time()) < long_ago
+            names.RUN_TAG in run.tags
+            and _started(record) < long_ago
             and not queue.is_at_work(nango.database, run.run_id)
         ):
             instance.report_run_failed(run, "The run's process is gone: nothing was heard of it for minutes.")
+
+
+def _started(record: RunRecord) -> datetime:
+    at = record.start_time or record.create_timestamp.replace(tzinfo=timezone.utc).timestamp()
+    return datetime.fromtimestamp(at, timezone.utc)
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------
@@ -189,14 +196,13 @@ def _report_dead_runs(instance: DagsterInstance, nango: NangoResource) -> None:
 def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
     """The job that runs every waiting sync, some side by side, in one process."""
 
-    @op(name=OP, required_resource_keys={names.RESOURCE})
-    def dispatch(context: OpExecutionContext) -> None:
+    @op(name=OP, required_resource_keys={names.RESOURCE}, out={})
+    def dispatch(context: OpExecutionContext) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
         nango: NangoResource = context.resources.nango
-        stop = threading.Event()
-        with logs.into(context.log), Interrupts(stop.set):
-            failed = _Dispatch(context, nango, dispatcher, stop).run()
-        if failed:
-            raise Failure("\n".join(failed), allow_retries=False)
+        with logs.into(context.log), _Dispatch(context, nango, dispatcher) as work:
+            yield from work.events()
+        if work.failed:
+            raise Failure("\n".join(work.failed), allow_retries=False)
 
     @job(
         name=names.DISPATCH_JOB,
@@ -213,52 +219,71 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
 class _Dispatch:
     """One dispatch run, until nothing waits any more."""
 
-    def __init__(
-        self, context: OpExecutionContext, nango: NangoResource, dispatcher: Dispatcher, stop: threading.Event
-    ) -> None:
+    def __init__(self, context: OpExecutionContext, nango: NangoResource, dispatcher: Dispatcher) -> None:
+        self.failed: list[str] = []
+        """The sentences of the executions that failed."""
         self._context = context
         self._nango = nango
         self._dispatcher = dispatcher
-        self._stop = stop
-        self._failed: list[str] = []
+        self._stop = threading.Event()
+        self._away: float | None = None
         self._begun: dict[int, datetime] = {}  # and since when it had waited
+        self._running: dict[Future[Outcome], SyncRow] = {}
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nango-dispatch")
 
-    def run(self) -> list[str]:
-        """The sentences of the executions that failed."""
-        running: dict[Future[Outcome], SyncRow] = {}
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nango-dispatch") as pool:
-            try:
-                while True:
-                    for one in self._next(AT_ONCE - len(running)):
-                        running[pool.submit(self._execute, one)] = one.row
-                    if not running:
-                        return self._failed
-                    ended, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        self._tell(running.pop(future), future)
-            finally:
-                self._stop.set()  # an error here ends the executions, too, before the pool waits for them
+    def __enter__(self) -> "_Dispatch":
+        return self
 
-    def _next(self, most: int) -> list[Waiting]:
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()  # an error here ends the executions, too, before the pool waits for them
+        self._pool.shutdown()
+
+    def events(self) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
+        """What Dagster is told, as soon as it has happened."""
+        while True:
+            self._away = None
+            with Interrupts(self._stop.set):  # Dagster sets signal handlers of its own around each `yield`
+                done = self._next_done()
+            if not done:
+                return
+            self._away = time.monotonic()
+            for row, future in done:
+                yield from self._tell(row, future)
+
+    def _next_done(self) -> list[tuple[SyncRow, Future[Outcome]]]:
+        """The next executions that have ended, all of them when the run is to stop; none when nothing waits."""
+        while True:
+            for one in self._next_waiting(AT_ONCE - len(self._running)):
+                self._running[self._pool.submit(self._execute, one)] = one.row
+            if not self._running:
+                return []
+            ended, others = wait(self._running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            if ended and not (others and self._stop.is_set()):
+                return [(self._running.pop(future), future) for future in ended]
+
+    def _next_waiting(self, most: int) -> list[Waiting]:
         """What waits and was not begun here already; a trigger begins it again."""
         if self._stop.is_set() or not most:
             return []
         found = self._dispatcher.waiting(self._nango, self._context.instance)
         new = [one for one in found if one.row.id not in self._begun or one.since > self._begun[one.row.id]]
-        for one in new[:most]:
-            self._begun[one.row.id] = one.since
+        self._begun.update({one.row.id: one.since for one in new[:most]})
         return new[:most]
+
+    def _is_over(self) -> bool:
+        """Whether the executions shall stop: somebody says so, or nobody comes back to hear of them."""
+        return self._stop.is_set() or (self._away is not None and time.monotonic() - self._away > ABANDONED_SECONDS)
 
     def _execute(self, one: Waiting) -> Outcome:
         nango, run_id = self._nango, self._context.run_id
         claim = runs.claimed(
-            nango.database, nango.settings, one.row, run_id=run_id, due=one.due, cancelled=self._stop.is_set
+            nango.database, nango.settings, one.row, run_id=run_id, due=one.due, cancelled=self._is_over
         )
         with claim as pull:
             return pull.save(reporter())
 
-    def _tell(self, row: SyncRow, future: Future[Outcome]) -> None:
-        """What came of one, as events of this run; only its main thread may log them."""
+    def _tell(self, row: SyncRow, future: Future[Outcome]) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
+        """What came of one execution."""
         key = names.asset_key(row.sync)
         try:
             outcome = future.result()
@@ -276,10 +301,10 @@ class _Dispatch:
             self._fail(row, failure(row.sync.display_name, outcome).description or outcome.status)
             return
         found = metadata.of_outcome(outcome, self._nango.database, names.source_key(row.sync))
-        self._context.log_event(AssetMaterialization(key, metadata=found))
-        self._context.log_event(checks.evaluation(checks.evaluate(key, outcome), key))  # type: ignore[arg-type]
+        yield AssetMaterialization(key, metadata=found)
+        yield checks.evaluation(checks.evaluate(key, outcome), key)
 
     def _fail(self, row: SyncRow, sentence: str) -> None:
         log.error("%s", sentence)
-        self._failed.append(sentence)
+        self.failed.append(sentence)
         internals.show_as_failed(self._context, names.asset_key(row.sync))
