@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner
 
@@ -57,14 +57,20 @@ class Cli:
         ended = subprocess.run(command, env=self.environment(**env), capture_output=True, text=True, timeout=120)
         return Said(ended.returncode, ended.stdout, ended.stderr)
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str,
+        stdout: int | IO[str] = subprocess.PIPE,
+        stderr: int | IO[str] = subprocess.PIPE,
+        **env: str,
+    ) -> subprocess.Popen[str]:
         """Start it as a process of its own, and do not wait."""
         return subprocess.Popen(
             [*COMMAND, *arguments],
             env=self.environment(**env),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
 

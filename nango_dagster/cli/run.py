@@ -119,8 +119,8 @@ def _instance(settings: Settings) -> Iterator[DagsterInstance]:
     try:
         instance = DagsterInstance.get()
     except Exception as error:  # whatever its storage raises: a database that is down, a wrong dagster.yaml
-        reason = str(error).strip().partition("\n")[0]
-        raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason}") from error
+        reason = " ".join(str(error).split())
+        raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason[:500]}") from error
     with instance:
         yield instance
 

@@ -1,0 +1,209 @@
+"""`nango-dagster dev`: the UI, the daemon and the API start, new syncs run, and nothing is left when it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nango_dagster.store import Database, jobs, syncs
+from tests.commands import Cli, write_sync
+from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
+from tests.fake_api import FakeApi, Received, Reply
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("_ctrl_c_works")]
+
+SLOW = 120  # seconds that a loaded machine may need
+
+
+@pytest.fixture
+def _ctrl_c_works() -> Iterator[None]:
+    """Processes that this one starts hear SIGINT, also where it was itself started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def source(api: FakeApi) -> Source:
+    """A list of ten records on four pages, with a config of it."""
+    source = Source(api, items(*range(1, 11)))
+    write_sync("items", url=api.url + source.path, unique_key="id", retries=0, **PAGING)
+    return source
+
+
+class Dev:
+    """A running `dev`, and every process that it has had."""
+
+    def __init__(self, process: subprocess.Popen[str], ui: int, api: int, stdout: Path, stderr: Path) -> None:
+        self.process = process
+        self.ui = f"http://127.0.0.1:{ui}"
+        self.api = f"http://127.0.0.1:{api}"
+        self.seen: dict[int, psutil.Process] = {}
+        self._stdout = stdout
+        self._stderr = stderr
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    def look(self) -> list[psutil.Process]:
+        """The processes below it right now."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        self.seen.update({process.pid: process for process in found})
+        return found
+
+    def until(self, condition: Any, what: str) -> Any:
+        """Wait for it, for as long as `dev` lives."""
+
+        def met() -> Any:
+            self.look()
+            assert self.process.poll() is None, self.stderr
+            return condition()
+
+        return until(met, SLOW, what)
+
+    def ended(self) -> int:
+        """Wait for its end; its status."""
+        deadline = time.monotonic() + SLOW
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.look()
+            time.sleep(0.05)
+        return self.process.wait(1)
+
+    def left(self) -> list[str]:
+        """The processes that outlived it; one that nobody has waited for is dead all the same."""
+        return [name for process in self.seen.values() if (name := _alive(process))]
+
+
+def _alive(process: psutil.Process) -> str | None:
+    try:
+        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return " ".join(process.cmdline()) if alive else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+@contextmanager
+def started(cli: Cli, *arguments: str, **env: str) -> Iterator[Dev]:
+    """A `dev` on free ports; whatever the test finds, nothing of it stays."""
+    ui, api = _free_ports()
+    output, errors = Path("dev.out"), Path("dev.err")
+    with output.open("w") as stdout, errors.open("w") as stderr:
+        process = cli.start(
+            "dev", "--port", str(ui), "--api-port", str(api), *arguments, stdout=stdout, stderr=stderr, **env
+        )
+    dev = Dev(process, ui, api, output.absolute(), errors.absolute())
+    try:
+        yield dev
+    finally:
+        dev.look()
+        for one in [psutil.Process(process.pid)] if process.poll() is None else []:
+            one.kill()
+        for one in dev.seen.values():
+            if _alive(one):
+                one.kill()
+        process.wait()
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def get(url: str) -> Any:
+    """The JSON that a URL answers, or None while it does not."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
+def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
+    settings_env: dict[str, str], db: Database, source: Source
+) -> None:
+    with started(Cli(settings_env)) as dev:
+        dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
+        assert f"{dev.ui} (Dagster UI), {dev.api}/docs (HTTP API)" in dev.stdout
+        dev.until(lambda: "dagster_version" in (get(f"{dev.ui}/server_info") or {}), "the UI answers")
+        (listed,) = dev.until(lambda: get(f"{dev.api}/v1/syncs"), "the API answers")["syncs"]
+        row = syncs.get(db, listed["id"])
+        assert row is not None and row.name == "items"
+        dev.until(lambda: [job for job in jobs.list_jobs(db, row.id) if job.status == "succeeded"], "its first run")
+        assert_exact(db, row, source.records)
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.ended() == 0, dev.stderr
+        assert dev.left() == []
+        assert len(dev.seen) >= 4, "the UI, the daemon, a code server and the API were seen"
+        assert "Traceback" not in dev.stderr and "Aborted" not in dev.stderr
+    assert_nothing_runs(db)
+
+
+def test_ctrl_c_ends_a_run_that_is_at_work_as_cancelled(
+    settings_env: dict[str, str], db: Database, source: Source
+) -> None:
+    asked = Path("asked").absolute()
+
+    def hang(request: Received) -> Reply:
+        asked.touch()
+        source.api.stopped.wait(SLOW)
+        return source.page(3)
+
+    source.broken[3] = hang
+    with started(Cli(settings_env), "--json") as dev:
+        dev.until(asked.exists, "the third page is asked for")
+        dev.until(lambda: dev.stdout, "it says that it is ready")
+        assert json.loads(dev.stdout) == {"ui": dev.ui, "api": dev.api}
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.ended() == 0, dev.stderr
+        assert dev.left() == []
+    row = syncs.by_name(db, "items")
+    assert row is not None and last_job(db, row).status == "cancelled"
+    assert_nothing_runs(db)
+    assert_exact(db, row, source.records[:6])
+
+
+@pytest.mark.parametrize(
+    ("child", "name"), [("nango_dagster.cli api", "the HTTP API"), ("dagster dev", "the Dagster UI")]
+)
+def test_when_a_child_dies_the_rest_ends_with_its_status(child: str, name: str, tmp_path: Path, source: Source) -> None:
+    with started(Cli({"NANGO_HOME": str(tmp_path / "home")})) as dev:
+        found = dev.until(lambda: [one for one in dev.look() if child in " ".join(one.cmdline())], child)
+        dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
+        found[0].send_signal(signal.SIGKILL)
+        assert dev.ended() == 128 + signal.SIGKILL, dev.stderr
+        assert f"{name} ended by itself (signal SIGKILL); the rest was stopped.\n" in dev.stderr
+        assert dev.left() == []
+
+
+def test_dev_says_what_is_wrong_with_a_config_and_starts_the_others(tmp_path: Path, source: Source) -> None:
+    write_sync("broken", url=5)
+    Path("workspace.yaml").write_text("load_from:\n  - python_module: nango_dagster.definitions\n")
+    with started(Cli({"NANGO_HOME": str(tmp_path / "home")}), "--configs", "sync_configs") as dev:
+        dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
+        assert re.search(r"^sync_configs/broken\.yaml:2: url ", dev.stderr, re.M)
+        assert [one["name"] for one in get(f"{dev.api}/v1/syncs")["syncs"]] == ["items"]
+        dev.process.send_signal(signal.SIGTERM)
+        assert dev.ended() == 0, dev.stderr
+        assert dev.left() == []
