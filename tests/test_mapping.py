@@ -521,7 +521,7 @@ def is_stored_as(column: Column, stored: Any, value: Any) -> bool:
         return value in (Decimal(stored), Decimal(str(stored)))  # a double stands for what it is, or is written as
     if column.type is Type.BOOLEAN:
         return stored in (value, "t" if value else "f")
-    return value in (stored, re.sub(r"\\(.)", lambda escape: COPY_ESCAPES[escape[1]], stored))
+    return value in (stored, re.sub(r"\\(.)", lambda escape: COPY_ESCAPES.get(escape[1], escape[0]), stored))
 
 
 COPY_ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
