@@ -15,7 +15,7 @@ _HEAD = """\
 
 <!-- Made from the code by `nango_dagster.cli.reference`; a test holds it current. -->
 
-`nango-dagster COMMAND --help` says the same. Each command takes
+`nango-dagster --help` and the `--help` of each command say the same. Each takes
 
 - `--configs DIR`: the folder with the sync configs; the environment variable `NANGO_SYNC_CONFIGS` says it for all, and
   without either it is `./sync_configs`,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Sync
 from ..http import public_url
 from .command import Session, command, grid
-from .words import iso, local
+from .words import clock, iso
 
 if TYPE_CHECKING:
     from ..store import Database
@@ -216,13 +216,15 @@ def _next_of(sync: Sync, schedule: Schedule, now: datetime) -> datetime:
 def _for_people(states: Sequence[State], now: datetime) -> list[Any]:
     if not states:
         return ["no syncs"]
-    headings = ["sync", "state", "last job", "at", *SHOWN_COUNTS, "next run"]
+    some_rejected = any(state.job and state.job.rejected for state in states)
+    counts = SHOWN_COUNTS if some_rejected else SHOWN_COUNTS[:-1]  # a table for terminals of 80 columns
+    table = grid(
+        ["sync", "state", "last job", *counts, "next run"],
+        [_row(state, counts, now) for state in states],
+        right=counts,
+    )
     errors = [_error_line(state) for state in states if state.error]
-    return [
-        grid(headings, [_row(state, now) for state in states], right=SHOWN_COUNTS),
-        *([""] if errors else []),
-        *errors,
-    ]
+    return [table, *([""] if errors else []), *errors]
 
 
 def _error_line(state: State) -> str:
@@ -231,19 +233,12 @@ def _error_line(state: State) -> str:
     return text if text.startswith(f"{state.sync.display_name}: ") else f"{state.sync.name}: {text}"
 
 
-def _row(state: State, now: datetime) -> list[object]:
+def _row(state: State, counts: Sequence[str], now: datetime) -> list[object]:
     job = state.job
-    counts = [getattr(job, name) if job else None for name in SHOWN_COUNTS]
+    last = f"{job.status} {clock(job.started_at, now)}" if job else ""
     due = state.next_run_at is not None and state.next_run_at <= now
-    next_run = "due now" if due else local(state.next_run_at)
-    return [
-        state.sync.name,
-        state.state,
-        job.status if job else "",
-        local(job.started_at if job else None),
-        *counts,
-        next_run,
-    ]
+    next_run = "due now" if due else clock(state.next_run_at, now)
+    return [state.sync.name, state.state, last, *(getattr(job, name) if job else None for name in counts), next_run]
 
 
 def job_document(job: Job) -> dict[str, Any]:

@@ -30,9 +30,12 @@ def number_of(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def local(moment: datetime | None) -> str:
-    """A time as the clock on the wall says it."""
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def clock(moment: datetime | None, now: datetime) -> str:
+    """A time as the clock on the wall says it, with the date where that is not today's."""
+    if moment is None:
+        return ""
+    here = moment.astimezone()
+    return here.strftime("%H:%M" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
 
 def iso(moment: datetime | None) -> str | None:
