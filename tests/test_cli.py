@@ -615,6 +615,13 @@ def test_dev_wants_two_ports(cli: Cli) -> None:
     assert result.status == 1 and "wanted two ports" in result.stderr
 
 
+def test_the_api_without_a_key_listens_on_this_machine_only(cli: Cli, api: FakeApi) -> None:
+    result = cli("api", "--host", "0.0.0.0", "--port", "3999")
+    assert result.status == 1 and "Set NANGO_SECRET_KEY" in result.stderr
+    result = cli("api", "--port", api.url.rpartition(":")[2])
+    assert result.status == 1 and "in use" in result.stderr
+
+
 def test_a_run_of_a_disabled_sync_is_refused(cli: Cli) -> None:
     write_sync("items", url=URL, enabled=False)
     result = cli("run", "items")

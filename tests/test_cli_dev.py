@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nango_dagster.config import Sync
 from nango_dagster.store import Database, jobs, syncs
 from tests.commands import Cli, write_sync
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
@@ -105,7 +106,7 @@ def _alive(process: psutil.Process) -> str | None:
 @contextmanager
 def started(cli: Cli, *arguments: str, **env: str) -> Iterator[Dev]:
     """A `dev` on free ports; whatever the test finds, nothing of it stays."""
-    ui, api = _free_ports()
+    ui, api = free_ports()
     output, errors = Path("dev.out"), Path("dev.err")
     with output.open("w") as stdout, errors.open("w") as stderr:
         process = cli.start(
@@ -124,7 +125,7 @@ def started(cli: Cli, *arguments: str, **env: str) -> Iterator[Dev]:
         process.wait()
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -207,3 +208,18 @@ def test_dev_says_what_is_wrong_with_a_config_and_starts_the_others(tmp_path: Pa
         dev.process.send_signal(signal.SIGTERM)
         assert dev.ended() == 0, dev.stderr
         assert dev.left() == []
+
+
+def test_the_api_alone_answers_and_ends_at_ctrl_c(settings_env: dict[str, str], db: Database) -> None:
+    syncs.register(db, [Sync(name="items", url="https://api.example.com/items")])
+    port, _ = free_ports()
+    process = Cli(settings_env).start("api", "--port", str(port))
+    try:
+        found = until(lambda: get(f"http://127.0.0.1:{port}/v1/syncs") or process.poll() is not None, SLOW)
+        assert [one["name"] for one in found["syncs"]] == ["items"]
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=SLOW)
+    finally:
+        process.kill()
+    assert (process.returncode, stdout) == (0, ""), stderr
+    assert "Traceback" not in stderr and "Aborted" not in stderr

@@ -211,6 +211,14 @@ def test_a_home_of_dagster_that_is_none_is_a_sentence(cli: Cli, source: Source, 
     assert '"nonsense"' in said.stderr and said.stderr.count("\n") == 1
 
 
+def test_a_name_that_dagster_does_not_take_is_a_sentence(tmp_path: Path) -> None:
+    write_sync("input", url="https://api.example.com/items")
+    said = Cli({"NANGO_HOME": str(tmp_path / "home")}).process("run", "input")
+    assert (said.status, said.stdout) == (1, "")
+    assert said.stderr.splitlines()[-1].startswith("input: Dagster does not take this name"), said
+    assert "Traceback" not in said.stderr
+
+
 def test_a_broken_neighbour_does_not_stop_a_run(cli: Cli, db: Database, source: Source) -> None:
     write_sync("broken", url=5)
     said = cli.process("run", "items")

@@ -187,9 +187,9 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Seque
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, heading in enumerate(headings):
-        # The first one holds names, which people copy; the others give way where the terminal is narrow.
+        # Names, which people copy, and numbers stay whole; the rest gives way where the terminal is narrow.
         justify: Literal["left", "right"] = "right" if heading in right else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0)
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0 or heading in right)
     for row in rows:
         table.add_row(*map(_cell, row))
     return table

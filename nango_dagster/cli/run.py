@@ -14,7 +14,7 @@ import click
 
 from ..config import Sync
 from ..dagster_yaml import dagster_home
-from ..errors import NangoError, Refused
+from ..errors import ConfigError, NangoError, Refused
 from .command import Session, command, fail
 from .syncs import job_document
 from .words import number_of
@@ -92,7 +92,10 @@ def _execute(settings: Settings, sync: Sync, tags: Mapping[str, str], report: Re
         from ..defs import build_definitions, names
         from ..defs.io_manager import on_progress
 
-        job = build_definitions([sync], settings).resolve_job_def(names.job_name(sync))
+        definitions = build_definitions([sync], settings)
+        if names.job_name(sync) not in [job.name for job in definitions.jobs or ()]:
+            raise ConfigError(f"{sync.name}: Dagster does not take this name, so there is no job to run; rename it.")
+        job = definitions.resolve_job_def(names.job_name(sync))
         listening = on_progress.set(report)
         try:
             with _sigterm_is_ctrl_c():
