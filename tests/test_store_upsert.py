@@ -256,6 +256,42 @@ def test_a_stored_record_that_cannot_be_read_now_is_no_record_that_vanished(db: 
     assert set(target.live()) == {"1", "2"}
 
 
+# --- another unique key ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [{}, {"unique_key": "name"}, {"unique_key": "id"}], ids=["none", "name", "id"])
+def test_under_another_unique_key_each_record_is_there_once(db: Database, before: dict[str, Any]) -> None:
+    target = Target(db, **before)
+    target.write(items(1, 2, 3))
+    target.configure(unique_key="code")
+    page = [{**item, "code": f"c{item['id']}"} for item in items(2, 3, 4)]
+    assert target.write(page[:1], complete=False).added == 1
+    assert target.dataset.live_count == 4  # until the list was seen to its end
+    assert target.write(page).counts == (2, 0, 3, 1)
+    assert set(target.live()) == set(target.values()) == {"c2", "c3", "c4"}
+    target.assert_exact()
+    assert target.write(page[1:]).counts == (0, 0, 0, 2)  # from here on what is gone stays, as ever
+    assert set(target.live()) == {"c2", "c3", "c4"}
+
+
+def test_a_unique_key_that_no_record_has_takes_nothing_away(db: Database) -> None:
+    target = Target(db)
+    target.write(items(1, 2))
+    target.configure(unique_key="idd")
+    written = target.write(items(1, 2))
+    assert (written.counts, written.rejected) == ((0, 0, 0, 0), 2)
+    assert target.dataset.live_count == 2
+    target.configure()
+    assert target.write(items(1, 2)).counts == (0, 0, 0, 2)
+
+
+def test_a_first_load_that_broke_off_is_no_other_unique_key(db: Database) -> None:
+    target = Target(db, **KEYED)
+    target.write(items(1, 2), complete=False)
+    assert target.write(items(2)).counts == (0, 0, 0, 1)
+    assert set(target.live()) == {"1", "2"}
+
+
 # --- what else may happen -------------------------------------------------------------------------------------------
 
 

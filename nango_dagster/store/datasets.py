@@ -27,6 +27,7 @@ class Dataset:
     model: str
     live_count: int
     last_modified_at: datetime | None
+    unique_key: str | None
     mapping_version: str | None
     etag: str | None
 
@@ -46,6 +47,7 @@ _read = select(
     _table.c.model,
     _table.c.live_count,
     _table.c.last_modified_at,
+    _table.c.unique_key,
     _table.c.mapping_version,
     _table.c.etag,
 )
@@ -98,6 +100,11 @@ def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: 
         .where(_table.c.id == dataset_id)
         .values(last_modified_at=moment, live_count=_table.c.live_count + live_by, etag=None)
     )
+
+
+def identify(connection: Connection, dataset_id: int, unique_key: str | None) -> None:
+    """Note what the records' ids are made of: the field of this path, or their content."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(unique_key=unique_key))
 
 
 def mapped(connection: Connection, dataset_id: int, version: str) -> None:

@@ -162,6 +162,8 @@ class Overwrite:
             total, added, _ = self._sizes()  # without those that the database refused
             datasets.changed(connection, self._dataset.id, moment, live_by=added - gone)
         self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
+        if self._dataset.unique_key is not None:
+            datasets.identify(connection, self._dataset.id, None)
         self._purge_tombstones(connection)
 
     def _sizes(self) -> tuple[int, int, int]:

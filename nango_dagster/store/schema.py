@@ -104,6 +104,7 @@ datasets = Table(
     Column("live_count", BigInteger, nullable=False, server_default="0"),
     Column("last_modified_at", UtcTime),
     Column("announced_until", UtcTime),
+    Column("unique_key", Text),
     Column("mapping_version", Text),
     Column("etag", Text),
     UniqueConstraint("integration", "connection_id", "variant", "model", name="_nango_datasets_key"),

@@ -75,6 +75,9 @@ class Upsert:
         self._waiting_bytes = 0
         self._taken = 0
         self._vanished: list[str] = []
+        self._has_other_key = dataset.unique_key != sync.unique_key
+        # Rows under another key are the same records once more; those that are not seen under this one go at the end.
+        self._takes_over = self._has_other_key and dataset.live_count > 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[_LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
@@ -239,6 +242,8 @@ class Upsert:
             if self._table is not None and change.prepared is not None:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             datasets.changed(connection, dataset.id, moment, live_by=change.added)
+            if self._has_other_key and not self._takes_over:
+                datasets.identify(connection, dataset.id, self._sync.unique_key)
         return True
 
     def _count(self, change: _Difference) -> None:
@@ -259,8 +264,8 @@ class Upsert:
         Raises Refused when more has vanished than `track_deletes` allows.
         """
         self.flush()
-        tracking = self._sync.track_deletes
-        if not complete or tracking is None:
+        self._takes_over = self._takes_over and complete and not self.tally.unreadable
+        if not complete or not (self._sync.track_deletes or self._takes_over):
             return
         if self.tally.unreadable:
             self.tally.reasons.append(
@@ -273,7 +278,12 @@ class Upsert:
                 return
             for keys in bulk.live_keys(connection, self._database, self._dataset.id):
                 self._vanished += self._seen.missing(keys)
-        if live >= tracking.min_rows and len(self._vanished) > live * tracking.max_fraction:
+        if not self._takes_over:
+            self._refuse_mass_deletion(live)
+
+    def _refuse_mass_deletion(self, live: int) -> None:
+        tracking = self._sync.track_deletes
+        if tracking and live >= tracking.min_rows and len(self._vanished) > live * tracking.max_fraction:
             raise Refused(
                 f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, "
                 f"more than track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
@@ -283,13 +293,18 @@ class Upsert:
     def finish(self, connection: Connection) -> None:
         """Mark what has vanished as deleted, in the transaction that ends the execution."""
         self.tally.deleted = len(self._vanished)
+        if self._takes_over:
+            datasets.identify(connection, self._dataset.id, self._sync.unique_key)
         if not self._vanished:
             return
-        moment = datasets.next_moment(connection, self._database, self._dataset.id)
-        bulk.delete_softly(connection, self._database, self._dataset.id, self._vanished, moment, keep_data=True)
-        if self._table is not None:
-            self._table.mark_deleted(connection, self._dataset, self._vanished, moment)
-        datasets.changed(connection, self._dataset.id, moment, live_by=-len(self._vanished))
+        keep, database, dataset = not self._takes_over, self._database, self._dataset
+        moment = datasets.next_moment(connection, database, dataset.id)
+        bulk.delete_softly(connection, database, dataset.id, self._vanished, moment, keep_data=keep)
+        if self._table is not None and keep:
+            self._table.mark_deleted(connection, dataset, self._vanished, moment)
+        elif self._table is not None:
+            self._table.remove(connection, dataset, self._vanished)
+        datasets.changed(connection, dataset.id, moment, live_by=-len(self._vanished))
 
     def close(self) -> None:
         """Let go of the temporary file and the threads."""

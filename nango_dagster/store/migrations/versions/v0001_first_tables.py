@@ -138,6 +138,7 @@ def upgrade() -> None:
         sa.Column("live_count", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("last_modified_at", UtcTime(), nullable=True),
         sa.Column("announced_until", UtcTime(), nullable=True),
+        sa.Column("unique_key", sa.Text(), nullable=True),
         sa.Column("mapping_version", sa.Text(), nullable=True),
         sa.Column("etag", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
