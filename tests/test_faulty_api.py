@@ -69,7 +69,7 @@ BROKEN: dict[str, tuple[Callable[[Source], Reply], str]] = {
     "half a body": (lambda source: half(source.body(3)), ""),
     "truncated JSON": (
         lambda source: _truncated(source.body),
-        "the response is no complete JSON; it ends too early or is malformed.",
+        "the response is no complete JSON: it ends too early.",
     ),
     "HTML": (lambda source: html(), "the response is HTML or XML; wanted JSON."),
     "nothing": (lambda source: Answer(body=b""), "the response is empty; wanted JSON."),

@@ -15,7 +15,8 @@ How two runs never write the same dataset, though a process may stop anywhere an
   the lock would go on to read the row as it was before the wait.
 - The reaper only *tries* the lock and passes over rows whose lock is held. So it never waits for a batch, and nobody
   waits for two of these locks in different orders. A process that was stopped inside a transaction does not hold the
-  lock for ever: the server ends a transaction in which nothing happens for STUCK_SECONDS.
+  lock for ever: the server ends a transaction in which nothing happens for STUCK_SECONDS, and the reaper a COPY
+  whose rows do not come.
 - SQLite has one write lock, and a write transaction holds it from its start: that is the dataset's lock there.
 
 What becomes of a request (trigger, reset, empty cache): it stays on the row until the execution that answers it is
@@ -47,8 +48,8 @@ __all__ = [
     "end_worker",
     "heartbeat",
     "holder",
-    "is_cancelled",
     "is_at_work",
+    "is_cancelled",
     "live_workers",
     "lock_dataset",
     "reap",

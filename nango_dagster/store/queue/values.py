@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, case, false, null
+from sqlalchemy import ColumnElement, and_, case, false, null, or_
 
 from .. import schema
 
@@ -126,10 +126,15 @@ ASKED_AGAIN = and_(IS_CANCELLED, schema.schedules.c.triggered_at == schema.sched
 
 
 def requests(kept: ColumnElement[bool]) -> dict[str, Any]:
-    """New values of what was asked for: as it is where it shall be `kept`, else nothing."""
+    """New values of what was asked for: as it is where it shall be `kept`, else nothing.
+
+    A pause in the meantime has dropped the trigger, and the reset that came with it goes too; not so where a second
+    loss has put the trigger off to the next slot.
+    """
     of = schema.schedules.c
+    whole = and_(kept, or_(of.triggered_at.is_not(None), of.losses >= 2))
     return {
         "triggered_at": case((kept, of.triggered_at), else_=null()),
-        "reset": case((kept, of.reset), else_=false()),
-        "empty_cache": case((kept, of.empty_cache), else_=false()),
+        "reset": case((whole, of.reset), else_=false()),
+        "empty_cache": case((whole, of.empty_cache), else_=false()),
     }
