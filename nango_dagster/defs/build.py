@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetsDefinition, AssetSpec, DagsterError, Definitions, JobDefinition, ScheduleDefinition
+from dagster import AssetsDefinition, DagsterError, Definitions, JobDefinition, ScheduleDefinition
 
 from .. import posted
 from ..config import Sync, read_dir
@@ -60,7 +60,7 @@ class _Parts:
 
     sync: Sync
     asset: AssetsDefinition
-    source: AssetSpec
+    source: AssetsDefinition
     job: JobDefinition | Any
     schedule: ScheduleDefinition
 
