@@ -205,7 +205,7 @@ def test_a_list_that_is_again_as_it_was_before_a_killed_run_is_exact(
         return Answer(headers={"ETag": etag}, body=now)
 
     api.route("/items", answer)
-    sync = Sync(name="items", url=f"{api.url}/items", **MODES[mode])
+    sync = Sync.model_validate({"name": "items", "url": f"{api.url}/items", **MODES[mode]})
     row = syncs.register(db, [sync])["items"]
     statements = workers.run("items", small=4).statements
     for at in range(4, statements, 4):
