@@ -230,6 +230,17 @@ def live_keys(connection: Connection, database: Database, dataset_id: int, size:
         after = keys[-1]
 
 
+def live_rows(connection: Connection, database: Database, dataset_id: int, columns: str) -> Iterator[tuple[Any, ...]]:
+    """These columns of all live records, in no order, without having them all in memory."""
+    query = f"SELECT {columns} FROM _nango_raw WHERE deleted_at IS NULL AND dataset_id = {dataset_id:d}"
+    if not database.is_postgresql:
+        yield from driver(connection).execute(query)
+        return
+    with driver(connection).cursor(name="nango_live_rows") as cursor:
+        cursor.itersize = 5000
+        yield from cursor.execute(query, binary=True)
+
+
 def copy(connection: Connection, table: str, columns: str, data: bytes, *, csv: bool) -> None:
     """Rows in COPY's own text, or as `shortcut.as_csv` writes them, into a table; both names come quoted."""
     how = r" (FORMAT csv, NULL 'null', ESCAPE E'\\')" if csv else ""

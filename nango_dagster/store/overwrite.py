@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 from sqlalchemy.exc import DBAPIError
 
 from .. import records
@@ -73,19 +73,24 @@ class Overwrite:
         # An empty name is SQLite's private temporary file, gone when it is closed, also by kill -9.
         self._spill = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._spill.executescript(_SPILL)
+        self._count, self._sum = 0, 0
         self._complete = False
+        self._is_same = False
 
     def add(self, texts: Sequence[bytes]) -> None:
         """Keep a page's records for the end."""
-        self._many(
-            "INSERT INTO new (byte_hash, data) VALUES (?, ?)",
-            ((records.byte_hash(text), text) for text in texts),
-        )
+        hashes = [records.byte_hash(text) for text in texts]
+        self._count += len(hashes)
+        self._sum += sum(map(_as_number, hashes))
+        self._many("INSERT INTO new (byte_hash, data) VALUES (?, ?)", zip(hashes, texts, strict=True))
 
     def settle(self, *, complete: bool) -> None:
         """Find the difference and make its rows ready; an incomplete execution has none."""
         self._complete = complete
         if not complete:
+            return
+        self._is_same = self._is_stored_already()
+        if self._is_same:
             return
         self._load_old()
         self._match("byte_hash")
@@ -97,18 +102,24 @@ class Overwrite:
         self._spill.execute(_NAME)
         self._prepare_rows()
 
-    def _load_old(self) -> None:
-        of = schema.raw
-        query = select(of.c.external_id, of.c.byte_hash, of.c.content_hash).where(
-            of.c.dataset_id == self._dataset.id, of.c.deleted_at.is_(None)
-        )
+    def _is_stored_already(self) -> bool:
+        """Whether the records there are have the very same texts, each as often, in whatever order.
+
+        The sum of their hashes tells, without matching them one by one; most refreshes find nothing new.
+        """
         with self._database.connect() as connection:
-            found = connection.execution_options(yield_per=5000).execute(query)
-            for rows in found.partitions():
-                self._many(
-                    "INSERT INTO old (id, byte_hash, content_hash, counter) VALUES (?, ?, ?, ?)",
-                    ((key, by, content, _counter(key)) for key, by, content in rows),
-                )
+            if datasets.read(connection, self._dataset.id).live_count != self._count:
+                return False
+            rows = bulk.live_rows(connection, self._database, self._dataset.id, "byte_hash")
+            return sum(_as_number(row[0]) for row in rows) == self._sum
+
+    def _load_old(self) -> None:
+        with self._database.connect() as connection:
+            rows = bulk.live_rows(connection, self._database, self._dataset.id, "external_id, byte_hash, content_hash")
+            self._many(
+                "INSERT INTO old (id, byte_hash, content_hash, counter) VALUES (?, ?, ?, ?)",
+                ((*row, _counter(row[0])) for row in rows),
+            )
 
     def _match(self, by: str) -> None:
         self._spill.execute("DROP TABLE IF EXISTS pair")
@@ -151,6 +162,15 @@ class Overwrite:
         """Write the difference, in the transaction that ends the execution."""
         if not self._complete:
             return
+        if self._is_same:
+            self.tally.unchanged = self._count
+        else:
+            self._write_difference(connection)
+        if self._dataset.unique_key is not None:
+            datasets.identify(connection, self._dataset.id, None)
+        self._purge_tombstones(connection)
+
+    def _write_difference(self, connection: Connection) -> None:
         gone = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
         total, added, refreshed = self._sizes()
         if refreshed:
@@ -162,9 +182,6 @@ class Overwrite:
             total, added, _ = self._sizes()  # without those that the database refused
             datasets.changed(connection, self._dataset.id, moment, live_by=added - gone)
         self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
-        if self._dataset.unique_key is not None:
-            datasets.identify(connection, self._dataset.id, None)
-        self._purge_tombstones(connection)
 
     def _sizes(self) -> tuple[int, int, int]:
         """The records, those that are new, and those that are there with other bytes."""
@@ -241,6 +258,10 @@ class Overwrite:
     def close(self) -> None:
         """Delete the temporary file."""
         self._spill.close()
+
+
+def _as_number(hash_: bytes) -> int:
+    return int.from_bytes(hash_, "big")
 
 
 def _counter(key: str) -> int:
