@@ -33,9 +33,7 @@ def fresh_database(pg_server: str) -> Iterator[str]:
 def test_dagster_stores_a_run_with_our_instance_settings(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    shutil.copy(
-        str(files("nango_dagster.dagster_yaml") / f"dagster.{storage}.yaml"), tmp_path / "dagster.yaml"
-    )
+    shutil.copy(str(files("nango_dagster.dagster_yaml") / f"dagster.{storage}.yaml"), tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     if storage == "postgresql":
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", request.getfixturevalue("fresh_database"))
@@ -66,9 +64,7 @@ def test_a_dagster_yaml_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (dagster_home(settings) / "dagster.yaml").read_text() == "telemetry: { enabled: true }\n"
 
 
-def test_a_dagster_home_that_the_user_named_is_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dagster_home_that_the_user_named_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "theirs"))
     settings = Settings.from_env({"NANGO_HOME": str(tmp_path)}, dotenv=None)
     assert dagster_home(settings) == tmp_path / "theirs"

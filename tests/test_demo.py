@@ -63,9 +63,7 @@ def test_the_link_header_names_the_pages_around(page: int, rels: str) -> None:
     links = {rel: target for target, rel in re.findall(r'<([^>]+)>; rel="(\w+)"', found.headers["Link"])}
     assert list(links) == rels.split()
     if "next" in links:
-        assert (
-            links["next"] == f"http://demo/repos/NangoHQ/nango/issues?state=all&per_page=20&page={page + 1}"
-        )
+        assert links["next"] == f"http://demo/repos/NangoHQ/nango/issues?state=all&per_page=20&page={page + 1}"
 
 
 def test_issues_are_the_open_ones_unless_asked_otherwise() -> None:
