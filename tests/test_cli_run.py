@@ -126,7 +126,6 @@ def test_warnings_of_a_run_are_said_once_and_do_not_fail_it(cli: Cli, db: Databa
     assert said.stderr.count("unique_key") == 1, said
 
 
-@pytest.mark.xfail(reason="a run registers every sync as one of a file", strict=True)
 def test_a_posted_sync_is_run_and_stays_posted(cli: Cli, db: Database, source: Source) -> None:
     Path("sync_configs/items.yaml").unlink()
     body = {"name": "items", "url": source.api.url + source.path, "unique_key": "id", **PAGING}

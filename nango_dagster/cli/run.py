@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,10 @@ def run(session: Session, name: str, **wishes: bool) -> None:
     """
     tags = {f"nango/{wish}": "true" for wish, wanted in wishes.items() if wanted}
     with session.database() as database:
-        sync = _find(session, database, name)
+        sync, is_posted = _find(session, database, name)
         with _progress(session, sync) as report:
-            ended = _execute(session.settings, sync, tags, report)
+            # Of posted syncs only the definitions of the whole folder know that they are.
+            ended = _execute(session.settings, sync, None if is_posted else [sync], tags, report)
         job = _job_of(database, sync, ended.run_id)
     error = _error(sync, ended, job)
     document = {
@@ -65,16 +66,17 @@ def run(session: Session, name: str, **wishes: bool) -> None:
     session.answer(document, _summary(sync, job))
 
 
-def _find(session: Session, database: Database, name: str) -> Sync:
-    """The sync of the config folder, or one that was posted."""
+def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
+    """The sync of the config folder, or one that was posted, and whether it was."""
     from ..store import syncs
 
     configured = {sync.name for sync in session.configs.syncs}
     row = None if name in configured else syncs.by_name(database, name)
-    sync = row.sync if row is not None and row.origin == "http" else session.sync(name)
+    is_posted = row is not None and row.origin == "http"
+    sync = row.sync if row is not None and is_posted else session.sync(name)
     if not sync.enabled:
         raise Refused(f"{name} has enabled: false; take that out of its config to run it.")
-    return sync
+    return sync, is_posted
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,15 @@ class Ended:
     sentence: str | None
 
 
-def _execute(settings: Settings, sync: Sync, tags: Mapping[str, str], report: Report) -> Ended:
+def _execute(
+    settings: Settings, sync: Sync, configs: Sequence[Sync] | None, tags: Mapping[str, str], report: Report
+) -> Ended:
     """Run the sync's job; its run is recorded under DAGSTER_HOME like any other."""
     with _instance(settings) as instance:
         from ..defs import build_definitions, names
         from ..defs.io_manager import on_progress
 
-        definitions = build_definitions([sync], settings)
+        definitions = build_definitions(configs, settings)
         if names.job_name(sync) not in [job.name for job in definitions.jobs or ()]:
             raise ConfigError(f"{sync.name}: Dagster does not take this name, so there is no job to run; rename it.")
         job = definitions.resolve_job_def(names.job_name(sync))
