@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nango_dagster.mapping import TO_SQLITE, Layout, Misfit, Plan
 from nango_dagster.records import decode
 from nango_dagster.shortcut import as_csv, shortcut_of
-from nango_dagster.store import Database, tables
+from nango_dagster.store import Database
+from nango_dagster.store.tables import table
 from tests.strategies import json_values
 from tests.writing import Target
 
@@ -182,7 +183,7 @@ def test_the_database_reads_both_ways_alike(db: Database, monkeypatch: pytest.Mo
     short, general = (Target(db, name=name, unique_key="id", metadata={"m": 'a"\n', "r": 1.5}) for name in ("a", "b"))
     short.write([first])
     short.write(records)
-    monkeypatch.setattr(tables, "_MOST_SHORTCUTS", -1)
+    monkeypatch.setattr(table, "MOST_SHORTCUTS", -1)
     general.write([first])
     general.write(records)
     assert short.values() == general.values()

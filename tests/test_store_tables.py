@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, open_database, schema, tables
+from nango_dagster.store.tables import rebuilding
 from tests.conftest import fresh_schema
 from tests.writing import Target
 
@@ -416,7 +417,7 @@ def test_a_transform_that_fails_costs_its_record_the_row_only(
 
 
 def test_a_rebuild_shows_the_old_rows_until_theirs_is_the_turn(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_REBUILD_BYTES", 1)  # a record at a time, after the first hundred
+    monkeypatch.setattr(rebuilding, "BATCH_BYTES", 1)  # a record at a time, after the first hundred
     target = Target(db, **KEYED)
     records = [{"id": 1000 + n, "name": "old"} for n in range(105)]
     target.write(records)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from .. import mapping
 from . import datasets, schema
 from .database import Database
-from .tables import _registered
+from .tables import registered
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ def mapped_tables(database: Database) -> list[TableInfo]:
             mine = [(dataset.live_count, sync) for dataset, sync in filled if dataset.mapped_table == name]
             rows = sum(count for count, _ in mine)
             syncs = tuple(dict.fromkeys(sync for _, sync in mine))
-            found.append(TableInfo(name, rows, syncs, tuple(_registered(connection, name) or ())))
+            found.append(TableInfo(name, rows, syncs, tuple(registered(connection, name) or ())))
     return found

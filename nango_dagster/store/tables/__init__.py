@@ -1,0 +1,26 @@
+"""The mapped tables: one per sync, or one that several share; they grow with the fields that turn up."""
+
+from .names import SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
+from .opening import open_table
+from .reading import data_frame, exists, rows
+from .rebuilding import forget, forget_dataset, rebuild
+from .table import MappedTable, Prepared
+from .there import registered
+
+__all__ = [
+    "SYSTEM_COLUMNS",
+    "MappedTable",
+    "Prepared",
+    "Transform",
+    "data_frame",
+    "exists",
+    "forget",
+    "forget_dataset",
+    "open_table",
+    "plan_of",
+    "quote",
+    "rebuild",
+    "registered",
+    "rows",
+    "table_name",
+]

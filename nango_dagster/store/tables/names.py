@@ -1,0 +1,48 @@
+"""What a mapped table and its own columns are called, and what its config says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ... import mapping, paths
+from ...config import Sync
+
+SYSTEM_COLUMNS = (
+    "_nango_sync_id",
+    "_nango_model",
+    "_nango_connection_id",
+    "_nango_variant",
+    "_nango_unique_key",
+    "_nango_emitted_at",
+    "_nango_deleted_at",
+)
+KEY_COLUMNS = SYSTEM_COLUMNS[:5]
+
+Transform = Callable[[Any], Any]
+
+
+def table_name(sync: Sync, sync_id: int) -> str:
+    """The name of a sync's mapped table."""
+    return sync.mapped_table or f"_nango_sync_{sync_id}"
+
+
+def plan_of(sync: Sync) -> mapping.Plan:
+    """What the sync's config says about its table."""
+    return mapping.Plan(
+        declared=tuple(
+            mapping.Declared(name, paths.parse(column.path), mapping.Type(column.type))
+            for name, column in (sync.mapping.columns if sync.mapping else {}).items()
+        ),
+        extra=sync.mapping.extra if sync.mapping else "evolve",
+        metadata=sync.metadata or {},
+    )
+
+
+def quote(name: str) -> str:
+    """A name for SQL, whatever characters it has; to be used without parameters where it may hold a `%`.
+
+    >>> quote("100%")
+    '"100%"'
+    """
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,100 @@
+"""Whose a mapped table is: made when there is none, made whole again, or left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert
+
+from ... import mapping
+from ...config import Sync
+from ...errors import ConfigError
+from .. import bulk, schema
+from ..database import Database
+from .names import KEY_COLUMNS, SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
+from .table import NOTHING, MappedTable
+from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered
+
+
+def open_table(database: Database, sync_id: int, sync: Sync, transform: Transform | None = None) -> MappedTable | None:
+    """The sync's mapped table, made when there is none; None when auto_mapping is off.
+
+    Raises ConfigError when a table of that name exists that is not ours.
+    """
+    if not sync.auto_mapping:
+        return None
+    name = table_name(sync, sync_id)
+    is_postgresql = database.is_postgresql
+    layout = mapping.Layout(
+        mapping.TO_POSTGRESQL if is_postgresql else mapping.TO_SQLITE,
+        plan_of(sync),
+        nothing=NOTHING if is_postgresql else None,
+        fold=str if is_postgresql else str.lower,  # SQLite knows no two columns that differ by case alone
+        max_row_bytes=mapping.MAX_ROW_BYTES if is_postgresql else None,
+    )
+    table = MappedTable(database, sync_id, sync, name, layout, transform)
+    with database.connect() as connection:
+        there, known = columns_there(connection, name), registered(connection, name)
+    if there is None or known is None or not _agree(there, known):
+        there, known = _make(database, table)
+    position = {column: at for at, column in enumerate(there)}
+    layout.add(sorted(known, key=lambda column: position[column.name]))
+    layout.reserve(there)
+    if wrong := layout.mistyped():
+        raise ConfigError(
+            f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table {name} "
+            "has it with another type; choose another name, or drop the column: it is made anew then."
+        )
+    return table
+
+
+def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:
+    return {*there} >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
+
+
+def _make(database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
+    """Make the table, or make it whole again after somebody dropped it or a column of it; its columns."""
+    with database.begin() as connection:
+        hold(connection, database, table.name)
+        known = registered(connection, table.name)
+        there = columns_there(connection, table.name)
+        _refuse_foreign(connection, table, there, known)
+        if known is None:
+            now = database.now(connection)
+            connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
+        if there is None:
+            bulk.driver(connection).execute(_create_statement(database, table.name))
+        gone = [column for column in known or [] if there is None or column.name not in there]
+        kept = [column for column in known or [] if column not in gone]
+        if gone or there is None:
+            forget_columns(connection, table.name, gone)
+            ask_for_rebuild(connection, table.name)
+        return there or list(SYSTEM_COLUMNS), kept
+
+
+def _refuse_foreign(
+    connection: Connection,
+    table: MappedTable,
+    there: Sequence[str] | None,
+    known: Sequence[mapping.Column] | None,
+) -> None:
+    """Leave alone what was not made by a sync: a table, a view, or SQLite's own."""
+    ours = known is not None and {*there} >= {*SYSTEM_COLUMNS} if there else not is_taken(connection, table.name)
+    if not ours:
+        raise ConfigError(
+            f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
+            "by a sync; choose a name that is free."
+        )
+
+
+def _create_statement(database: Database, name: str) -> str:
+    """System columns only; the others come with the records that have them."""
+    if database.is_postgresql:
+        key, time = 'text COLLATE "C" NOT NULL', "timestamptz"
+    else:
+        key, time = "TEXT NOT NULL", "TIMESTAMP"
+    return (
+        f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
+        f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
+        f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, UNIQUE ({', '.join(KEY_COLUMNS)}))"
+    )

@@ -1,0 +1,310 @@
+"""One mapped table on the way of a batch: rows are made, columns added, rows written."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect as inspection
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, text
+from sqlalchemy.exc import DBAPIError
+
+from ... import mapping, records
+from ...config import Sync
+from ...errors import ConfigError, RecordRejected
+from ...shortcut import Shortcut, as_csv, shortcut_of
+from .. import bulk, datasets, schema
+from ..database import Database
+from ..datasets import Dataset
+from ..types import SQLITE_TIME
+from .names import KEY_COLUMNS, SYSTEM_COLUMNS, Transform, quote
+from .there import added_since, columns_there, hold
+
+log = logging.getLogger(__name__)
+
+_POSTGRESQL_TYPES = {
+    mapping.Type.BOOLEAN: "boolean",
+    mapping.Type.NUMBER: "numeric",
+    mapping.Type.STRING: "text",
+    mapping.Type.TIMESTAMP: "timestamptz",
+}
+_SQLITE_TYPES = {
+    mapping.Type.BOOLEAN: "BOOLEAN",
+    mapping.Type.NUMBER: "NUMERIC",
+    mapping.Type.STRING: "TEXT",
+    mapping.Type.TIMESTAMP: "TIMESTAMP",
+}
+NOTHING = "\\N"  # NULL in COPY's text
+_LOCKED, _FULL = "55P03", "54011"  # PostgreSQL's codes for a table that somebody holds, or that has 1,600 columns
+_LOCKED_SECONDS = 60.0
+MOST_SHORTCUTS = 50  # of one execution; records that never look alike are not worth it
+
+
+@dataclass
+class Prepared:
+    """Records ready to be written: keys with their rows, and how many values had to stay out.
+
+    `shaped` are those that a shortcut made, with its columns; `rows` may be shorter than `columns`.
+    """
+
+    rows: list[tuple[str, list[Any]]]
+    columns: tuple[mapping.Column, ...]
+    misfits: Counter[str] = field(default_factory=Counter)
+    shaped: list[tuple[str, Any]] = field(default_factory=list)
+    shaped_columns: tuple[mapping.Column, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all rows."""
+        return [key for key, _ in self.rows] + [key for key, _ in self.shaped]
+
+
+@dataclass
+class MappedTable:
+    """One sync's view of its mapped table."""
+
+    database: Database
+    sync_id: int
+    sync: Sync
+    name: str
+    layout: mapping.Layout
+    transform: Transform | None = None
+    misfits: Counter[str] = field(default_factory=Counter)
+    new_columns: list[mapping.Column] = field(default_factory=list)
+    incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
+    before_change: Callable[[], None] = lambda: None  # called before a column is added
+    _may_grow_at: float = 0.0
+    _shortcut: Shortcut | None = None
+    _shortcut_state: object = None
+    _shortcuts_made: int = 0
+
+    @property
+    def version(self) -> str:
+        """What rows written now follow; it is kept on the dataset."""
+        return f"{self.name}#{self.sync.mapping_version()}{_source_hash(self.transform)}"
+
+    @property
+    def quoted(self) -> str:
+        """The table's name for SQL."""
+        return quote(self.name)
+
+    # --- before the batch -----------------------------------------------------------------------------------------
+
+    def prepare(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
+        """Make rows of records, given as JSON, and add the columns they need.
+
+        A new column is a transaction of its own, so that it holds no lock for long. Raises ConfigError where the
+        mapping forbids fields that it does not declare.
+        """
+        shortcut = self._current_shortcut()
+        if shortcut is None:
+            return self.prepare_generally(keys, texts)
+        # COPY's CSV takes keys without control characters.
+        made = [row if key.isprintable() else None for key, row in zip(keys, shortcut(texts), strict=True)]
+        rest = [at for at, row in enumerate(made) if row is None]
+        prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
+        prepared.shaped = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
+        prepared.shaped_columns = shortcut.columns
+        return prepared
+
+    def _current_shortcut(self) -> Shortcut | None:
+        """The shortcut for the layout as it is; not for one that keeps changing."""
+        if self.transform is not None or self._shortcuts_made > MOST_SHORTCUTS:
+            return None
+        if self._shortcut_state != self.layout.state:
+            self._shortcut_state = self.layout.state
+            self._shortcut = shortcut_of(self.layout, csv=self.database.is_postgresql)
+            self._shortcuts_made += 1
+        return self._shortcut
+
+    def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
+        """The same, record by record and value by value."""
+        failed: Counter[str] = Counter()
+        decoded: Iterable[Any] = (_decoded(text, failed) for text in texts)
+        if self.transform is not None:
+            keys, decoded = self._transformed(self.transform, keys, texts, failed)
+        flat = self.layout.flatten(decoded)
+        if self.layout.plan.extra == "fail" and (surplus := self.layout.undeclared(flat)):
+            raise ConfigError(
+                f"{self.sync.display_name}: the API sends fields that mapping.columns does not declare: "
+                f"{', '.join(surplus[:20])}. Declare them, or set mapping.extra to ignore or evolve."
+            )
+        if self.layout.new_columns(flat) and not self._evolve(flat):
+            self.incomplete = True
+        made = self.layout.rows(flat)
+        return Prepared(list(zip(keys, made.values, strict=True)), tuple(self.layout.columns), made.misfits + failed)
+
+    def _transformed(
+        self, transform: Transform, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]
+    ) -> tuple[list[str], list[Any]]:
+        """The records as the config's own function returns them; None leaves a record out of the table."""
+        kept: list[tuple[str, Any]] = []
+        for key, record in zip(keys, texts, strict=True):
+            try:
+                changed = transform(records.decode(record))
+                if changed is not None:
+                    kept.append((key, records.decode(records.encode(changed))))
+            except Exception as error:  # the user's code: whatever it raises concerns this record only
+                log.warning("%s: transform failed on record %s: %r", self.sync.display_name, key, error)
+                failed["(the whole record, transform failed)"] += 1
+        return [key for key, _ in kept], [record for _, record in kept]
+
+    def _evolve(self, flat: mapping.Flat) -> bool:
+        """Add the columns that `flat` needs; False when somebody holds the table, now or a moment ago."""
+        if time.monotonic() < self._may_grow_at:
+            return False
+        self.before_change()
+        try:
+            with self.database.begin() as connection:
+                if self.database.is_postgresql:
+                    connection.execute(text("SET LOCAL lock_timeout = '3s'"))
+                hold(connection, self.database, self.name)
+                self.layout.add(added_since(connection, self.name, self.layout))
+                self.layout.reserve(columns_there(connection, self.name) or ())
+                new = self.layout.new_columns(flat)
+                self._add_columns(connection, new)
+            self.layout.add(new)
+            self.new_columns.extend(new)
+            return True
+        except (DBAPIError, self.database.driver_error) as error:
+            if _sqlstate(error) not in (_LOCKED, _FULL):
+                raise
+            self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
+            log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
+            return _sqlstate(error) == _FULL  # there is nothing to wait for
+
+    def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
+        types = _POSTGRESQL_TYPES if self.database.is_postgresql else _SQLITE_TYPES
+        if taken := self.layout.clash(new):
+            raise ConfigError(
+                f"{self.sync.display_name}: mapping.columns.{taken} wants a new column, but table {self.name} has one "
+                "of that name already; choose another name, or another mapped_table."
+            )
+        adds = [f"ADD COLUMN {quote(column.name)} {types[column.type]}" for column in new]
+        if self.database.is_postgresql and adds:
+            bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {', '.join(adds)}")
+        elif adds:
+            for add in adds:
+                bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {add}")
+        now = self.database.now(connection)
+        rows = [
+            {
+                "table_name": self.name,
+                "path": column.path,
+                "column_name": column.name,
+                "type": column.type.value,
+                "created_at": now,
+            }
+            for column in new
+        ]
+        if rows:
+            connection.execute(insert(schema.columns), rows)
+
+    # --- inside the batch's transaction ------------------------------------------------------------------------------
+
+    def write(
+        self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
+    ) -> None:
+        """Put the rows in; those of `replaced` keys may be there already."""
+        if self.incomplete:
+            datasets.mapped(connection, dataset.id, datasets.stale(self.name))
+        self.remove(connection, dataset, replaced)
+        if self.database.is_postgresql:
+            self._copy(connection, dataset, prepared, moment)
+        else:
+            self._insert(connection, dataset, prepared, moment)
+
+    def _names(self, columns: Sequence[mapping.Column]) -> str:
+        names = [*SYSTEM_COLUMNS, *(column.name for column in columns)]
+        return ", ".join(quote(name) for name in names)
+
+    def _copy(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
+        """PostgreSQL: COPY, the shaped rows as CSV, the others in COPY's own text."""
+        names = (dataset.model, dataset.connection_id, dataset.variant)
+        if prepared.shaped:
+            head = as_csv([self.sync_id, *names]) + b","
+            tail = b"," + as_csv([moment.isoformat(" "), None]) + b","
+            lines = [head + as_csv([key]) + tail + row + b"\n" for key, row in prepared.shaped]
+            bulk.copy(connection, self.quoted, self._names(prepared.shaped_columns), b"".join(lines), csv=True)
+        if prepared.rows:
+            width = len(prepared.columns)
+            escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
+            before, after = [str(self.sync_id), *map(escape, names)], [moment.isoformat(" "), NOTHING]
+            text = "".join(
+                "\t".join([*before, escape(key), *after, *row, *[NOTHING] * (width - len(row))]) + "\n"
+                for key, row in prepared.rows
+            )
+            bulk.copy(connection, self.quoted, self._names(prepared.columns), text.encode(), csv=False)
+
+    def _insert(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
+        """SQLite: executemany."""
+        before = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
+        after = (moment.strftime(SQLITE_TIME), None)
+        width = len(prepared.columns)
+        filled = [(key, row + [None] * (width - len(row))) for key, row in prepared.rows]
+        for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, filled)):
+            marks = ",".join("?" * (len(SYSTEM_COLUMNS) + len(columns)))
+            bulk.driver(connection).executemany(
+                f"INSERT INTO {self.quoted} ({self._names(columns)}) VALUES ({marks})",
+                ([*before, key, *after, *row] for key, row in rows),
+            )
+
+    def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
+        """Take the rows of these keys out."""
+        for statement, values in _by_key(self.database, f"DELETE FROM {self.quoted}", self.sync_id, dataset, keys):
+            bulk.driver(connection).execute(statement, values)
+
+    def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
+        """Set `_nango_deleted_at` on the rows of these keys."""
+        at = moment.strftime(SQLITE_TIME)
+        set_ = f"UPDATE {self.quoted} SET _nango_emitted_at = '{at}', _nango_deleted_at = '{at}'"
+        for statement, values in _by_key(self.database, set_, self.sync_id, dataset, keys):
+            bulk.driver(connection).execute(statement, values)
+
+
+def _decoded(text: bytes, failed: Counter[str]) -> Any:
+    """The record, or nothing of it where it is too deep to look inside; the raw one is kept."""
+    try:
+        return records.decode(text)
+    except RecordRejected as reason:
+        failed[f"(the whole record, {reason})"] += 1
+        return {}
+
+
+def _by_key(
+    database: Database, verb: str, sync_id: int, dataset: Dataset, keys: Sequence[str]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The statements that do `verb` to the rows of these keys, with their parameters."""
+    mark = "%s" if database.is_postgresql else "?"
+    where = " AND ".join(f"{name} = {mark}" for name in KEY_COLUMNS[:4])
+    names = (sync_id, dataset.model, dataset.connection_id, dataset.variant)
+    if not keys:
+        return
+    if database.is_postgresql:
+        verb = verb.replace("%", "%%")  # of a name; the driver reads it where there are parameters
+        yield f"{verb} WHERE {where} AND _nango_unique_key = ANY(%s)", (*names, list(keys))
+        return
+    for piece in bulk.in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
+
+
+def _source_hash(transform: Transform | None) -> str:
+    """Changes when the code of the function does, as far as Python can show it."""
+    if transform is None:
+        return ""
+    try:
+        return hashlib.blake2b(inspection.getsource(transform).encode(), digest_size=8).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for what went wrong."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
