@@ -80,6 +80,7 @@ class MappedTable:
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
     before_change: Callable[[], None] = lambda: None  # called before a column is added
     _may_grow_at: float = 0.0
+    _is_full: bool = False
     _shortcut: Shortcut | None = None
     _shortcut_state: object = None
     _shortcuts_made: int = 0
@@ -156,9 +157,12 @@ class MappedTable:
         return [key for key, _ in kept], [record for _, record in kept]
 
     def _evolve(self, flat: mapping.Flat) -> bool:
-        """Add the columns that `flat` needs; False when somebody holds the table, now or a moment ago."""
-        if time.monotonic() < self._may_grow_at:
-            return False
+        """Add the columns that `flat` needs; False when somebody holds the table, now or a moment ago.
+
+        A table that has all the columns there can be is left as it is: there is nothing to wait for.
+        """
+        if self._is_full or time.monotonic() < self._may_grow_at:
+            return self._is_full
         self.before_change()
         try:
             with self.database.begin() as connection:
@@ -175,9 +179,10 @@ class MappedTable:
         except (DBAPIError, self.database.driver_error) as error:
             if _sqlstate(error) not in (_LOCKED, _FULL):
                 raise
+            self._is_full = _sqlstate(error) == _FULL
             self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
             log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
-            return _sqlstate(error) == _FULL  # there is nothing to wait for
+            return self._is_full
 
     def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
         types = _POSTGRESQL_TYPES if self.database.is_postgresql else _SQLITE_TYPES
