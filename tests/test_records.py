@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -161,6 +162,45 @@ def test_a_value_that_is_no_json_beside_the_records_costs_no_record() -> None:
     assert page.dig("next") == "c2"
     with pytest.raises(ApiError, match='the value at "took" in the response cannot be read: NaN is no JSON number'):
         page.dig("took")
+
+
+@given(json_values, st.data())
+@settings(deadline=None, max_examples=300)
+def test_a_spoiled_body_is_records_or_a_sentence(value: Any, data: st.DataObject) -> None:
+    body = json.dumps({"results": [value, {"id": value}], "next": value}).encode()
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(body)))
+        body = body[:at] + data.draw(st.sampled_from(PIECES)) + body[at + data.draw(st.integers(0, 3)) :]
+    try:
+        page = read(body, data.draw(st.sampled_from([None, "results", "next", "results[1].id"])))
+    except ApiError as error:
+        assert str(error).endswith(".")
+        return
+    assert len(key_reader("id")(page.records)) == len(page.records)
+    for record in page.records:
+        assert len(records.content_hash_of(record, ["id", "a.b"])) == 16
+    for dig in (page.dig, page.dig_last):
+        with contextlib.suppress(ApiError):
+            dig("next.id")
+
+
+PIECES = [
+    b"",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b"\\",
+    b",",
+    b":",
+    b"\xff",
+    b"\x00",
+    b"NaN",
+    b"\\ud800",
+    b"1e999999999999999999",
+    b" ",
+]
 
 
 def test_lone_surrogates_stay_as_the_escapes_they_are() -> None:
