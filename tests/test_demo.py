@@ -100,7 +100,7 @@ def test_make_run_ends_with_real_rows_and_a_second_time_without_new_ones(tmp_pat
     env = {**os.environ, "COLUMNS": "200"}
     first = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "pokemon: 251 rows" in first.stdout and "bulbasaur" in first.stdout
+    assert "pokemon: 251 rows" in first.stdout and "abra" in first.stdout
     assert "github-issues: 54 rows" in first.stdout
     assert (tmp_path / ".nango" / "nango.db").exists()
     assert (tmp_path / ".nango" / "dagster" / "dagster.yaml").exists()
