@@ -27,8 +27,9 @@ from sqlalchemy import Dialect, Engine, event
 from nango_dagster import runs
 from nango_dagster.errors import NangoError
 from nango_dagster.settings import Settings
-from nango_dagster.store import open_database, overwrite, queue, syncs, tables, upsert
+from nango_dagster.store import open_database, overwrite, queue, syncs, upsert
 from nango_dagster.store.queue import claims
+from nango_dagster.store.tables import rebuilding
 
 # --- in the test's process ----------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ def execute(order: Mapping[str, Any]) -> dict[str, Any]:
     failpoint.kill_at = order.get("kill_at")
     event.listen(Engine, "do_connect", connect)
     if small := order.get("small"):
-        upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = tables._REBUILD_BATCH = small
+        upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = rebuilding.BATCH_RECORDS = small
     vars(claims)["STUCK_SECONDS"] = order.get("stuck", queue.STUCK_SECONDS)
     settings = Settings.from_env(order["env"], dotenv=None)
     answer: dict[str, Any] = {}
