@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -28,8 +29,8 @@ from nango_dagster import runs
 from nango_dagster.errors import NangoError
 from nango_dagster.settings import Settings
 from nango_dagster.store import open_database, overwrite, queue, syncs, upsert
-from nango_dagster.store.queue import claims
 from nango_dagster.store.tables import rebuilding
+from nango_dagster.store.queue import claims
 
 # --- in the test's process ----------------------------------------------------------------------------------------
 
@@ -42,7 +43,9 @@ class Result:
     status: str | None = None
     error: str | None = None
     statements: int = 0
-    deleted: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    peak: int = 0
+    """The most memory it has used, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +188,14 @@ def execute(order: Mapping[str, Any]) -> dict[str, Any]:
             flock(gate, LOCK_SH)
         with runs.claimed(database, settings, row, run_id=order["run_id"]) as pull:
             outcome = pull.save()
-        answer = {"status": outcome.status, "error": outcome.error, "deleted": outcome.counts.deleted}
+        answer = {"status": outcome.status, "error": outcome.error, "counts": asdict(outcome.counts)}
         database.close()
     except NangoError as error:
         answer = {"status": type(error).__name__, "error": str(error)}
     except KeyboardInterrupt:
         answer = {"status": "interrupted"}
-    return {**answer, "statements": failpoint.count}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {**answer, "statements": failpoint.count, "peak": peak}
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

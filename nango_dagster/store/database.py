@@ -211,7 +211,8 @@ def _sqlite_engine(url: URL) -> Engine:
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA cache_size = -4000")
+        # Another connection's commit empties a cache anyway, and a large one costs each of our connections its size.
+        connection.execute("PRAGMA cache_size = -2000")
         # A checkpoint each 16 MB instead of 4: a batch of a first load writes more than 4.
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
 

@@ -22,15 +22,15 @@ from . import bulk, datasets, schema
 from .bulk import RawRow
 from .database import Database
 from .datasets import Dataset
+from .seen import temporary_file
 from .tables import MappedTable, Prepared
 from .tally import Guard, Tally, refusal
 
 BATCH_RECORDS = 1000
+BATCH_BYTES = 4_000_000
 TOMBSTONES_STAY = timedelta(days=30)
 
 _SPILL = """
-PRAGMA journal_mode = OFF;
-PRAGMA cache_size = -8000;
 CREATE TABLE new (seq INTEGER PRIMARY KEY, byte_hash BLOB, content_hash BLOB, old TEXT, id TEXT, data BLOB, row BLOB);
 CREATE TABLE old (id TEXT PRIMARY KEY, byte_hash BLOB, content_hash BLOB, counter INTEGER, taken INTEGER DEFAULT 0);
 """
@@ -70,9 +70,7 @@ class Overwrite:
         self._dataset = dataset
         self._table = table
         self._guard = guard
-        # An empty name is SQLite's private temporary file, gone when it is closed, also by kill -9.
-        self._spill = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._spill.executescript(_SPILL)
+        self._spill = temporary_file(_SPILL)
         self._count, self._sum = 0, 0
         self._complete = False
         self._is_same = False
@@ -251,9 +249,20 @@ class Overwrite:
     def _pages(self, query: str) -> Iterator[list[Any]]:
         """The rows of a query that starts after a given first column, some at a time."""
         after = 0
-        while rows := self._spill.execute(f"{query} LIMIT {BATCH_RECORDS}", (after,)).fetchall():
+        while rows := self._some(self._spill.execute(f"{query} LIMIT {BATCH_RECORDS}", (after,))):
             yield rows
             after = rows[-1][0]
+
+    @staticmethod
+    def _some(found: sqlite3.Cursor) -> list[Any]:
+        """The first rows, until they take some megabytes."""
+        rows: list[Any] = []
+        size = 0
+        while size < BATCH_BYTES and (row := found.fetchone()):
+            rows.append(row)
+            size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
+        found.close()
+        return rows
 
     def close(self) -> None:
         """Delete the temporary file."""

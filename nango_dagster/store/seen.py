@@ -1,13 +1,14 @@
-"""Which keys an execution has seen: in memory while they are few, then in a temporary file."""
+"""Which keys an execution has seen, and which it misses: in memory while they are few, then in temporary files."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-IN_MEMORY = 100_000  # keys
-IN_MEMORY_BYTES = 4_000_000
+IN_MEMORY = 20_000  # keys; a Python string takes several times its length
+IN_MEMORY_BYTES = 1_000_000
+PIECE = 5000
 
 
 class Seen:
@@ -56,12 +57,7 @@ class Seen:
             self._file.close()
 
     def _move_to_file(self) -> None:
-        # An empty name is SQLite's private temporary file, gone when it is closed, also by kill -9.
-        self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._file.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA cache_size = -8000;"
-            "CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
-        )
+        self._file = temporary_file("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         self._insert(self._file, sorted(map(_digest, self._keys)))
         self._keys = set()
 
@@ -71,6 +67,54 @@ class Seen:
         inserted = file.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((digest,) for digest in digests)).rowcount
         file.execute("COMMIT")
         return inserted
+
+
+class Pile:
+    """Keys that are put aside in a bounded amount of memory, and come back in pieces as often as one likes.
+
+    >>> pile = Pile()
+    >>> pile.add(["a", "b", "c"])
+    >>> len(pile), list(pile.pieces(2))
+    (3, [['a', 'b'], ['c']])
+    """
+
+    def __init__(self) -> None:
+        self._file: sqlite3.Connection | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, keys: Sequence[str]) -> None:
+        """Put keys on top."""
+        if not keys:
+            return
+        if self._file is None:
+            self._file = temporary_file("CREATE TABLE pile (at INTEGER PRIMARY KEY, key TEXT)")
+        self._file.execute("BEGIN")
+        self._file.executemany("INSERT INTO pile (key) VALUES (?)", ((key,) for key in keys))
+        self._file.execute("COMMIT")
+        self._count += len(keys)
+
+    def pieces(self, size: int = PIECE) -> Iterator[list[str]]:
+        """All keys in their order, some at a time."""
+        query = "SELECT key FROM pile WHERE at > ? ORDER BY at LIMIT ?"
+        for start in range(0, self._count, size):
+            assert self._file is not None
+            yield [row[0] for row in self._file.execute(query, (start, size))]
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def temporary_file(tables: str) -> sqlite3.Connection:
+    """A SQLite file of this process, gone when it is closed, also by kill -9; small ones never leave the memory."""
+    file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    # Sorting takes as much memory again as the cache may have.
+    file.executescript(f"PRAGMA journal_mode = OFF; PRAGMA cache_size = -1000; PRAGMA temp.cache_size = -500; {tables}")
+    return file
 
 
 def _digest(key: str) -> bytes:

@@ -21,7 +21,7 @@ from . import bulk, datasets
 from .bulk import Known, RawRow
 from .database import Database
 from .datasets import Dataset
-from .seen import Seen
+from .seen import Pile, Seen
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
 
@@ -74,7 +74,7 @@ class Upsert:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
-        self._vanished: list[str] = []
+        self._vanished = Pile()
         self._has_other_key = dataset.unique_key != sync.unique_key
         # Rows under another key are the same records once more; those that are not seen under this one go at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
@@ -277,7 +277,7 @@ class Upsert:
             if live == len(self._seen) and not self.tally.rejected:
                 return
             for keys in bulk.live_keys(connection, self._database, self._dataset.id):
-                self._vanished += self._seen.missing(keys)
+                self._vanished.add(self._seen.missing(keys))
         if not self._takes_over:
             self._refuse_mass_deletion(live)
 
@@ -299,15 +299,17 @@ class Upsert:
             return
         keep, database, dataset = not self._takes_over, self._database, self._dataset
         moment = datasets.next_moment(connection, database, dataset.id)
-        bulk.delete_softly(connection, database, dataset.id, self._vanished, moment, keep_data=keep)
-        if self._table is not None and keep:
-            self._table.mark_deleted(connection, dataset, self._vanished, moment)
-        elif self._table is not None:
-            self._table.remove(connection, dataset, self._vanished)
+        for keys in self._vanished.pieces():
+            bulk.delete_softly(connection, database, dataset.id, keys, moment, keep_data=keep)
+            if self._table is not None and keep:
+                self._table.mark_deleted(connection, dataset, keys, moment)
+            elif self._table is not None:
+                self._table.remove(connection, dataset, keys)
         datasets.changed(connection, dataset.id, moment, live_by=-len(self._vanished))
 
     def close(self) -> None:
-        """Let go of the temporary file and the threads."""
+        """Let go of the temporary files and the threads."""
         self._reader.shutdown()
         self._committer.shutdown()
         self._seen.close()
+        self._vanished.close()
