@@ -200,7 +200,8 @@ def _postgresql_engine(url: URL, schema: str) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
         _prepare_folder(Path(url.database))
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+    # Last in, first out: as few connections as possible are in use, for each has a cache of its own.
+    engine = create_engine(url, pool_use_lifo=True, connect_args={"timeout": BUSY_TIMEOUT})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
