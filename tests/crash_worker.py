@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
+import psutil
 import psycopg
 from sqlalchemy import Dialect, Engine, event
 
@@ -29,8 +30,8 @@ from nango_dagster import runs
 from nango_dagster.errors import NangoError
 from nango_dagster.settings import Settings
 from nango_dagster.store import open_database, overwrite, queue, syncs, upsert
-from nango_dagster.store.tables import rebuilding
 from nango_dagster.store.queue import claims
+from nango_dagster.store.tables import rebuilding
 
 # --- in the test's process ----------------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Workers:
         )
 
     def start(self, sync: str, *, run_id: str | None = None, **order: Any) -> Child:
-        """A child that executes a sync; `kill_at`, `small` and `stuck` say how, see `execute`."""
+        """A child that executes a sync; `kill_at`, `server`, `small` and `stuck` say how, see `execute`."""
         self._started += 1
         answer = self._folder / f"answer-{self._started}.json"
         whole = {"sync": sync, "run_id": run_id, "env": self._env, "gate": self._gate.name, "answer": str(answer)}
@@ -173,7 +174,7 @@ def _be_child(order: Mapping[str, Any]) -> None:
 def execute(order: Mapping[str, Any]) -> dict[str, Any]:
     """One execution. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
     signal.signal(signal.SIGTERM, _interrupt)  # as Dagster's run worker does
-    failpoint.kill_at = order.get("kill_at")
+    failpoint.kill_at, failpoint.server = order.get("kill_at"), order.get("server")
     event.listen(Engine, "do_connect", connect)
     if small := order.get("small"):
         upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = rebuilding.BATCH_RECORDS = small
@@ -206,19 +207,34 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class Failpoint:
-    """Counts what is sent to the database, by any thread and through any layer, and kills the process in between."""
+    """Counts what is sent to the database, by any thread and through any layer, and kills in between.
+
+    It kills this process, or the `server` whose postmaster has that process id.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.kill_at: int | None = None
+        self.server: int | None = None
         self._lock = threading.Lock()
 
     def step(self) -> None:
         """A statement is about to be sent."""
         with self._lock:
             self.count += 1
-            if self.count == self.kill_at:
+            if self.count != self.kill_at:
+                return
+            if self.server is None:
                 os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                stop_at_once(self.server)
+
+
+def stop_at_once(server: int) -> None:
+    """What `pg_ctl stop -m immediate` does: no checkpoint, no good-bye."""
+    postmaster = psutil.Process(server)
+    postmaster.send_signal(signal.SIGQUIT)
+    postmaster.wait(30)
 
 
 failpoint = Failpoint()

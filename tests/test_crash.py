@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -25,7 +24,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs, tables
 from nango_dagster.store.syncs import SyncRow
 from tests.conftest import fresh_schema
-from tests.crash_worker import Workers
+from tests.crash_worker import Workers, stop_at_once
 from tests.executions import (
     Record,
     Source,
@@ -46,6 +45,8 @@ UPSERT = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}
 MODES = {"upsert": UPSERT, "overwrite": {}}
 KILLS = 50
 """So many random moments, over both databases and both modes."""
+DEATHS = 10
+"""So many random statements before which the server dies, in each mode."""
 
 
 @pytest.fixture
@@ -459,11 +460,9 @@ class Server:
             data = connection.exec_driver_sql("SHOW data_directory").scalar_one()
         self._server = get_server(Path(data), start=False)
 
-    def kill(self) -> None:
-        """What `pg_ctl stop -m immediate` does: no checkpoint, no good-bye."""
-        postmaster = psutil.Process(self._server.get_pid())
-        postmaster.send_signal(signal.SIGQUIT)
-        postmaster.wait(30)
+    @property
+    def pid(self) -> int:
+        return int(self._server.get_pid() or 0)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
@@ -482,7 +481,7 @@ def test_a_database_that_dies_is_a_sentence_and_the_next_run_is_exact(
     source.records = items(*range(300, 4300), name="new")
 
     def die(request: object) -> Any:
-        server.kill()
+        stop_at_once(server.pid)
         return source.page(5)
 
     source.broken[5] = die
@@ -501,3 +500,33 @@ def test_a_database_that_dies_is_a_sentence_and_the_next_run_is_exact(
     assert (lucky.status, lucky.attempt) == ("succeeded", 2)
     assert (unlucky.status, unlucky.run_id) == ("failed", "unlucky")
     assert (unlucky.error_message or "").startswith("run lost: ")
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("mode", MODES)
+def test_a_database_that_dies_before_any_statement_is_a_sentence_and_the_next_run_is_exact(
+    durable: tuple[Settings, Database], tmp_path: Path, api: FakeApi, mode: str
+) -> None:
+    settings, db = durable
+    server = Server(db)
+    seed = random.randrange(10**9)
+    history = History(Source(api), MODES[mode])
+    env = {"NANGO_HOME": str(tmp_path), "NANGO_DB_URL": settings.db_url, "NANGO_DB_SCHEMA": settings.db_schema}
+    with Workers(tmp_path, env) as workers:
+        history.advance(db)
+        assert workers.run("items", small=4).status == "succeeded"
+        history.advance(db)
+        statements = workers.run("items", small=4).statements
+        for at in sorted(random.Random(seed).sample(range(1, statements), DEATHS)):
+            row = history.advance(db)
+            result = workers.run("items", small=4, kill_at=at, server=server.pid, run_id=f"unlucky-{at}")
+            told = f"seed {seed}: the server died before statement {at} of {statements}: {result}\n{workers.log}"
+            print(told)
+            server.start()
+            if result.status == "succeeded":  # what was left to say was not worth an answer
+                assert result.statements <= at, told
+                continue
+            assert result.status == "StoreUnavailable", told
+            assert (result.error or "").startswith("cannot reach the database postgresql+psycopg://"), told
+            assert len((result.error or "").splitlines()) == 1 and "s3cr3t" not in told
+            assert_recovers(db, settings, row, history, f"unlucky-{at}")

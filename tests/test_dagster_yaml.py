@@ -48,6 +48,7 @@ def test_dagster_stores_a_run_with_our_instance_settings(
         assert event is not None and event.asset_materialization is not None
         assert event.asset_materialization.metadata["rows"].value == 3
         assert instance.telemetry_enabled is False
+        assert instance.nux_enabled is False
         assert instance.run_monitoring_max_runtime_seconds == 86400
 
 

@@ -104,7 +104,7 @@ def test_columns_are_shown_with_their_types_and_the_fields_they_come_from(projec
         "parent_child": ("number", "from parent.child"),
     }
     assert lineage.deps_by_column["parent_child"] == [
-        dg.TableColumnDep(asset_key=dg.AssetKey(["api", "items"]), column_name="parent.child")
+        dg.TableColumnDep(asset_key=dg.AssetKey(["api", "items-api"]), column_name="parent.child")
     ]
 
 
@@ -140,7 +140,7 @@ def test_the_asset_says_what_its_config_says(make: MakeProject, settings: Settin
     assert spec.kinds == {"nango", "sqlite" if settings.db_url.startswith("sqlite") else "postgresql"}
     assert spec.code_version == sync.fingerprint()
     assert spec.freshness_policy == dg.FreshnessPolicy.time_window(timedelta(hours=6), timedelta(hours=4))
-    assert [dep.asset_key for dep in spec.deps] == [dg.AssetKey(["api", "items"])]
+    assert [dep.asset_key for dep in spec.deps] == [dg.AssetKey(["api", "items-api"])]
     assert spec.metadata["nango/unique_key"] == "id"
 
 

@@ -175,7 +175,8 @@ def tell(name: str, outcome: Outcome) -> None:
     for warning in outcome.warnings:
         log.warning("%s: %s", name, warning)
     counts = outcome.counts
-    pulled = f"{counts.fetched:,} records on {counts.pages:,} pages ({outcome.stop_reason or 'no end'})"
+    pulled = f"{counts.fetched:,} records on {counts.pages:,} pages"
+    pulled += f" ({outcome.stop_reason})" if outcome.stop_reason else ""
     done = ", ".join(f"{getattr(counts, what):,} {what}" for what in _DONE)
     log.info("%s: %s in %.1f s: %s; %s.", name, outcome.status, outcome.seconds, pulled, done)
 

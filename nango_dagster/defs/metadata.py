@@ -69,7 +69,8 @@ def of_outcome(
 
 def of_failure(outcome: Outcome) -> dict[str, Any]:
     """What is known of an execution that did not succeed, beside the sentence that says why."""
-    return {**_numbers(outcome), "stop_reason": outcome.stop_reason or "", "job_id": str(outcome.job_id)}
+    known = {"job_id": str(outcome.job_id), "stop_reason": outcome.stop_reason, **_numbers(outcome)}
+    return {name: value for name, value in known.items() if value}
 
 
 def _numbers(outcome: Outcome) -> dict[str, Any]:

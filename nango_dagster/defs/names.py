@@ -40,8 +40,13 @@ def sync_of(key: AssetKey) -> tuple[str, str] | None:
 
 
 def source_key(sync: Sync) -> AssetKey:
-    """The external list that the sync reads, as an asset upstream of it."""
-    return AssetKey(["api", *asset_key(sync).path])
+    """The external list that the sync reads, as an asset upstream of it; the graph shows the last part of the key.
+
+    >>> source_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
+    'api/pokemon-api'
+    """
+    *before, name = asset_key(sync).path
+    return AssetKey(["api", *before, f"{name}-api"])
 
 
 def group(sync: Sync) -> str:

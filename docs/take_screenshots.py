@@ -1,0 +1,66 @@
+"""Take the pictures of the Dagster UI in docs/img anew: `python -m docs.take_screenshots`, a few minutes.
+
+It starts what tests/test_ui.py starts: `nango-dagster dev` in a temporary folder, on a small API whose list of Pokémon
+grows, and a headless Chromium that is 1,400 pixels wide.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs
+from tests.executions import until
+
+PICTURES = Path(__file__).parent / "img"
+GROWTH = (153, 160, 164, 180, 190, 205, 222, 251)
+
+
+def main() -> None:
+    """Take all of them."""
+    with tempfile.TemporaryDirectory() as folder, DemoApi() as api:
+        project, profile = Path(folder, "project"), Path(folder, "chromium")
+        project.mkdir()
+        assert isinstance(api, DemoApi)
+        with Stack(project, configs(api)) as stack, Browser(profile) as browser:
+            take(stack, browser, api)
+
+
+def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
+    """Let a few runs happen, and take a picture of each page."""
+    until(lambda: stack.materializations("pokemon"), PATIENCE)
+    for shown in GROWTH:
+        api.shown = shown
+        assert stack.finished(stack.launch("pokemon_job")) == "SUCCESS"
+    failed = stack.launch("team_members_job")
+    stack.finished(failed)
+    assert stack.finished(stack.launch("github_issues_job")) == "SUCCESS"
+
+    browser.resize(1050)
+    browser.open(f"{stack.url}/asset-groups", "1 / 1 Passed", "Failed")
+    browser.picture(PICTURES / "asset-graph.png")
+    browser.resize(1600)
+    browser.open(f"{stack.url}/assets/pokemon", "Row count", str(GROWTH[-1]), "generation", "changed_records")
+    browser.click("Plots")
+    browser.find("(//canvas)[3]")
+    browser.picture(PICTURES / "asset.png")
+    browser.resize(1000)
+    browser.open(f"{stack.url}/runs/{failed}", "STEP_FAILURE", "The members are having a break.")
+    browser.picture(PICTURES / "failed-run.png")
+
+    def ticks() -> int:
+        runs = stack.runs("service_status_job", "SUCCESS")
+        return sum(run.get("dagster/schedule_name") == "service_status_schedule" for run in runs)
+
+    until(lambda: ticks() >= 4, 300, "four ticks")
+    browser.resize(900)
+    browser.open(
+        f"{stack.url}/locations/nango_dagster.definitions/schedules/service_status_schedule", "1 run requested"
+    )
+    browser.picture(PICTURES / "schedule.png")
+
+
+if __name__ == "__main__":
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+    main()
