@@ -81,15 +81,36 @@ def differing(
 
 def _stored(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> Iterator[Any]:
     """The keys, both hashes and times of deletion of those records that are there."""
-    query = "SELECT external_id, byte_hash, content_hash, deleted_at FROM _nango_raw WHERE dataset_id = "
     if database.is_postgresql:
         # Compared here, not in SQL: an array of hashes to join with takes the server longer than sending them back.
         cursor = driver(connection).cursor(binary=True)
-        yield from cursor.execute(query + "%s AND external_id = ANY(%s)", (dataset_id, list(keys))).fetchall()
+        query = f"SELECT found.* {_one_by_one('external_id, byte_hash, content_hash, deleted_at')}"
+        yield from cursor.execute(query, (list(keys), dataset_id), prepare=False).fetchall()
         return
     for piece in in_pieces(keys):
         marks = ",".join("?" * len(piece))
-        yield from driver(connection).execute(f"{query} ? AND external_id IN ({marks})", (dataset_id, *piece))
+        yield from driver(connection).execute(
+            "SELECT external_id, byte_hash, content_hash, deleted_at FROM _nango_raw "
+            f"WHERE dataset_id = ? AND external_id IN ({marks})",
+            (dataset_id, *piece),
+        )
+
+
+def _one_by_one(columns: str) -> str:
+    """FROM the stored records of these keys, then of this dataset, each found in the primary key.
+
+    Said so that PostgreSQL cannot do anything else. For `external_id = ANY(...)` it prefers to read the whole dataset
+    as long as its statistics know little of the table, that is in and after each first load.
+    """
+    return (
+        "FROM unnest(%s::text[]) AS wanted (key), "
+        f"LATERAL (SELECT {columns} FROM _nango_raw WHERE dataset_id = %s AND external_id = wanted.key LIMIT 1) found"
+    )
+
+
+def _places() -> str:
+    """The condition that a row of `_nango_raw` is one of these keys, of this dataset."""
+    return f"ctid = ANY(ARRAY(SELECT found.ctid {_one_by_one('ctid')}))"
 
 
 def put_raw(
@@ -134,9 +155,9 @@ def _take_out(connection: Connection, dataset_id: int, keys: Sequence[str]) -> d
     """Delete rows that are about to be written anew; when the live ones were first seen."""
     cursor = driver(connection).cursor(binary=True)
     cursor.execute(
-        "DELETE FROM _nango_raw WHERE dataset_id = %s AND external_id = ANY(%s) "
-        "RETURNING external_id, first_seen_at, deleted_at",
-        (dataset_id, list(keys)),
+        f"DELETE FROM _nango_raw WHERE {_places()} RETURNING external_id, first_seen_at, deleted_at",
+        (list(keys), dataset_id),
+        prepare=False,
     )
     return {key: first_seen for key, first_seen, deleted_at in cursor.fetchall() if deleted_at is None}
 
@@ -177,10 +198,13 @@ def refresh_hashes(
     """Records whose text changed but not their content: remember the new text's hash and the content's, no more."""
     if database.is_postgresql:
         driver(connection).execute(
-            "UPDATE _nango_raw r SET byte_hash = n.byte_hash, content_hash = n.content_hash "
-            "FROM unnest(%s::text[], %s::bytea[], %s::bytea[]) AS n (key, byte_hash, content_hash) "
-            "WHERE r.dataset_id = %s AND r.external_id = n.key",
+            "UPDATE _nango_raw SET byte_hash = found.new_byte_hash, content_hash = found.new_content_hash FROM ("
+            "SELECT place, n.byte_hash AS new_byte_hash, n.content_hash AS new_content_hash "
+            "FROM unnest(%s::text[], %s::bytea[], %s::bytea[]) AS n (key, byte_hash, content_hash), LATERAL ("
+            "SELECT ctid AS place FROM _nango_raw WHERE dataset_id = %s AND external_id = n.key LIMIT 1) AS one"
+            ") AS found WHERE ctid = place",
             (*map(list, zip(*hashes, strict=True)), dataset_id),
+            prepare=False,
         )
         return
     driver(connection).executemany(
@@ -202,9 +226,9 @@ def delete_softly(
     empty = "" if keep_data else ", data = NULL"
     if database.is_postgresql:
         driver(connection).execute(
-            f"UPDATE _nango_raw SET deleted_at = %s, last_modified_at = %s{empty} "
-            "WHERE dataset_id = %s AND external_id = ANY(%s)",
-            (moment, moment, dataset_id, list(keys)),
+            f"UPDATE _nango_raw SET deleted_at = %s, last_modified_at = %s{empty} WHERE {_places()}",
+            (moment, moment, list(keys), dataset_id),
+            prepare=False,
         )
         return
     now = moment.strftime(SQLITE_TIME)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -75,6 +76,8 @@ class Upsert:
         self._waiting_bytes = 0
         self._taken = 0
         self._vanished = Pile()
+        self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
+        self._is_new = dataset.last_modified_at is None  # it never had a record
         self._has_other_key = dataset.unique_key != sync.unique_key
         # Rows under another key are the same records once more; those that are not seen under this one go at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
@@ -110,18 +113,23 @@ class Upsert:
                     self.tally.repeated += 1
                 batch[key] = text  # the last one wins
         self._taken += len(texts)
-        if repeated := self._seen.add(list(batch)):
+        repeated = self._seen.add(list(batch))
+        if repeated:
             self.tally.repeated += repeated
             # What is looked up next must be what the batches before have made of it.
             self._compare_last()
             self._wait()
         for piece in bulk.in_pieces(list(batch), BATCH_RECORDS):
-            self._save({key: batch[key] for key in piece})
+            self._save({key: batch[key] for key in piece}, all_new=self._is_new and not repeated)
 
-    def _save(self, batch: dict[str, bytes]) -> None:
+    def _save(self, batch: dict[str, bytes], *, all_new: bool) -> None:
         """Look a batch up while the one before it is compared and mapped, and the one before that committed."""
         hashes = {key: records.byte_hash(text) for key, text in batch.items()}
-        found = self._reader.submit(self._look_up, hashes)
+        found: Future[_LookUp] = Future()
+        if all_new:
+            found.set_result((dict.fromkeys(hashes), {}))
+        else:
+            found = self._reader.submit(self._look_up, hashes)
         self._compare_last()
         self._looking_up = batch, hashes, found
 
@@ -158,6 +166,8 @@ class Upsert:
         """Commit a batch with nothing else going on."""
         hashes = {key: records.byte_hash(text) for key, text in batch.items()}
         for _ in range(_TRIES):
+            with self._database.connect() as connection:
+                self._version = datasets.read(connection, self._dataset.id).last_modified_at
             change = self._difference(batch, hashes, *self._look_up(hashes))
             try:
                 stored = not change.keys or self._store(change)
@@ -225,15 +235,16 @@ class Upsert:
         return records.content_hash_of(text, self._sync.ignore_fields)
 
     def _store(self, change: _Difference) -> bool:
-        return self._database.transact(lambda connection: self._apply(connection, change))
+        stored, version = self._database.transact(lambda connection: self._apply(connection, change))
+        self._version = version
+        return stored
 
-    def _apply(self, connection: Connection, change: _Difference) -> bool:
-        """Write the difference; False when the records are no longer as they were looked up."""
-        database, dataset = self._database, self._dataset
+    def _apply(self, connection: Connection, change: _Difference) -> tuple[bool, datetime | None]:
+        """Write the difference, unless the records may no longer be as they were looked up; and the dataset's version."""
+        database, dataset, moment = self._database, self._dataset, self._version
         self._guard(connection)
-        written = {key: change.hashes[key] for key in change.keys}
-        if bulk.differing(connection, database, dataset.id, written) != {key: change.known[key] for key in written}:
-            return False
+        if datasets.read(connection, dataset.id).last_modified_at != moment:
+            return False, moment
         if change.refreshed:
             bulk.refresh_hashes(connection, database, dataset.id, change.refreshed)
         if change.rows:
@@ -244,7 +255,7 @@ class Upsert:
             datasets.changed(connection, dataset.id, moment, live_by=change.added)
             if self._has_other_key and not self._takes_over:
                 datasets.identify(connection, dataset.id, self._sync.unique_key)
-        return True
+        return True, moment
 
     def _count(self, change: _Difference) -> None:
         self.tally.added += change.added

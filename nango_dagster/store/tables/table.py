@@ -262,15 +262,34 @@ class MappedTable:
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
         """Take the rows of these keys out."""
-        for statement, values in _by_key(self.database, f"DELETE FROM {self.quoted}", self.sync_id, dataset, keys):
+        for statement, values in self._by_key(f"DELETE FROM {self.quoted}", dataset, keys):
             bulk.driver(connection).execute(statement, values)
 
     def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
         """Set `_nango_deleted_at` on the rows of these keys."""
         at = moment.strftime(SQLITE_TIME)
         set_ = f"UPDATE {self.quoted} SET _nango_emitted_at = '{at}', _nango_deleted_at = '{at}'"
-        for statement, values in _by_key(self.database, set_, self.sync_id, dataset, keys):
+        for statement, values in self._by_key(set_, dataset, keys):
             bulk.driver(connection).execute(statement, values)
+
+    def _by_key(self, verb: str, dataset: Dataset, keys: Sequence[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """The statements that do `verb` to the rows of these keys, with their parameters."""
+        mark = "%s" if self.database.is_postgresql else "?"
+        where = " AND ".join(f"{name} = {mark}" for name in KEY_COLUMNS[:4])
+        names = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
+        if not keys:
+            return
+        if self.database.is_postgresql:
+            # The percent signs of a name; the driver reads them where there are parameters.
+            verb, table = verb.replace("%", "%%"), self.quoted.replace("%", "%%")
+            # One by one, as in `bulk`: without good statistics PostgreSQL would rather read all of the dataset's rows.
+            one = f"SELECT ctid AS place FROM {table} WHERE {where} AND _nango_unique_key = wanted.key LIMIT 1"
+            places = f"SELECT place FROM unnest(%s::text[]) AS wanted (key), LATERAL ({one}) AS found"
+            yield f"{verb} WHERE ctid = ANY(ARRAY({places}))", (list(keys), *names)
+            return
+        for piece in bulk.in_pieces(keys):
+            marks = ",".join("?" * len(piece))
+            yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
 
 
 def _decoded(text: bytes, failed: Counter[str]) -> Any:
@@ -280,24 +299,6 @@ def _decoded(text: bytes, failed: Counter[str]) -> Any:
     except RecordRejected as reason:
         failed[f"(the whole record, {reason})"] += 1
         return {}
-
-
-def _by_key(
-    database: Database, verb: str, sync_id: int, dataset: Dataset, keys: Sequence[str]
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The statements that do `verb` to the rows of these keys, with their parameters."""
-    mark = "%s" if database.is_postgresql else "?"
-    where = " AND ".join(f"{name} = {mark}" for name in KEY_COLUMNS[:4])
-    names = (sync_id, dataset.model, dataset.connection_id, dataset.variant)
-    if not keys:
-        return
-    if database.is_postgresql:
-        verb = verb.replace("%", "%%")  # of a name; the driver reads it where there are parameters
-        yield f"{verb} WHERE {where} AND _nango_unique_key = ANY(%s)", (*names, list(keys))
-        return
-    for piece in bulk.in_pieces(keys):
-        marks = ",".join("?" * len(piece))
-        yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
 
 
 def _source_hash(transform: Transform | None) -> str:
