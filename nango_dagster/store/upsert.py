@@ -240,7 +240,7 @@ class Upsert:
         return stored
 
     def _apply(self, connection: Connection, change: _Difference) -> tuple[bool, datetime | None]:
-        """Write the difference, unless the records may no longer be as they were looked up; and the dataset's version."""
+        """Write the difference, unless the records may be others than those looked up; and the dataset's version."""
         database, dataset, moment = self._database, self._dataset, self._version
         self._guard(connection)
         if datasets.read(connection, dataset.id).last_modified_at != moment:
