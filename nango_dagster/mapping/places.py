@@ -1,0 +1,62 @@
+"""The places in the records where values have been seen; not more of them than a process can remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from ..paths import Step
+from .names import Steps, path_text
+from .plan import MAX_COLUMNS
+from .values import Convert
+
+MAX_PLACES = 4 * MAX_COLUMNS  # a field per record would fill the memory
+MAX_DEPTH = 100
+MAX_PATH_BYTES = 2000  # what an index of PostgreSQL holds
+
+
+class Place:
+    """A place in the records: what lies inside it, and the column it goes to (`at`, -1 for none)."""
+
+    __slots__ = ("at", "convert", "fractional", "inside", "skipped", "steps")
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.inside: dict[str | int, Place] = {}
+        self.at = -1
+        self.convert: Convert | None = None
+        self.skipped = False
+        self.fractional = False  # numbers here have been seen that are no integers
+
+
+class Places:
+    """All of them, as a tree that grows."""
+
+    def __init__(self) -> None:
+        self.root = Place(())
+        self.count = 0
+
+    def at(self, steps: Steps) -> Place:
+        """The place where these steps lead."""
+        here = self.root
+        for depth, step in enumerate(steps):
+            if step not in here.inside:
+                here.inside[step] = Place(steps[: depth + 1])
+                self.count += 1
+            here = here.inside[step]
+        return here
+
+    def new(self, here: Place, step: Step) -> Place | None:
+        """One more place inside `here`; None where that is too many, too deep, or too long to write down."""
+        steps = (*here.steps, step)
+        if self.count >= MAX_PLACES or len(steps) > MAX_DEPTH or len(path_text(steps).encode()) > MAX_PATH_BYTES:
+            return None
+        return self.at(steps)
+
+    def meant(self, steps: Steps) -> Iterator[Place]:
+        """The places that steps of a config may mean: a number there is an index or a key."""
+        return map(self.at, product(*map(_spellings, steps)))
+
+
+def _spellings(step: Step) -> set[Step]:
+    return {step, str(step), int(step)} if str(step).isdecimal() else {step}

@@ -1,0 +1,39 @@
+"""How wide a row may be: in PostgreSQL it must fit one page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .plan import Column
+from .types import Type
+
+MAX_ROW_BYTES = 7800  # of a page's 8 kB
+SURELY_FIT = 300  # so many values, at 25 bytes each
+
+
+def narrow(row: list[Any], columns: Sequence[Column], nothing: Any, most: int, misfits: Counter[str]) -> None:
+    """Leave out, from the end, what no longer fits into so many bytes."""
+    width = 0
+    for at, value in enumerate(row):
+        if value is nothing:
+            continue
+        more = _stored_bytes(value, columns[at].type, width)
+        if width + more <= most:
+            width += more
+        else:
+            row[at] = nothing
+            misfits[columns[at].name] += 1
+
+
+def _stored_bytes(value: Any, type_: Type, before: int) -> int:
+    """What a value takes in a PostgreSQL row after so many bytes; measured, see docs/decisions.md."""
+    if type_ is Type.BOOLEAN:
+        return 1
+    if type_ is Type.TIMESTAMP:
+        return -before % 8 + 8
+    if type_ is Type.NUMBER:
+        return len(value) // 2 + 8
+    length = len(value.encode())
+    return length + 1 if length <= 24 else 18
