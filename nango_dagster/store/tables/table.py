@@ -248,17 +248,15 @@ class MappedTable:
             bulk.copy(connection, self.quoted, self._names(prepared.columns), text.encode(), csv=False)
 
     def _insert(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
-        """SQLite: executemany."""
+        """SQLite: many rows a statement."""
         before = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
         after = (moment.strftime(SQLITE_TIME), None)
         width = len(prepared.columns)
         filled = [(key, row + [None] * (width - len(row))) for key, row in prepared.rows]
         for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, filled)):
             marks = ",".join("?" * (len(SYSTEM_COLUMNS) + len(columns)))
-            bulk.driver(connection).executemany(
-                f"INSERT INTO {self.quoted} ({self._names(columns)}) VALUES ({marks})",
-                ([*before, key, *after, *row] for key, row in rows),
-            )
+            whole = [(*before, key, *after, *row) for key, row in rows]
+            bulk.insert(connection, f"{self.quoted} ({self._names(columns)})", f"({marks})", whole)
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
         """Take the rows of these keys out."""
