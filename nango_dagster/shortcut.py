@@ -237,6 +237,11 @@ def _sqlite_fraction(token: Any) -> Any:
         return None
     if text[:1] not in b"-0123456789":
         raise Misfit
+    if text.isdigit() and len(text) <= 18:
+        return int(text)
+    double = float(text)
+    if repr(double).encode() == text:  # the way Python writes it, and most others
+        return double
     try:
         return TO_SQLITE[Type.NUMBER](decode(text))
     except RecordRejected:

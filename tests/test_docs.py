@@ -94,19 +94,6 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
     assert result.failed == 0
 
 
-def test_the_record_on_the_page_about_mapping_becomes_the_columns_and_values_that_it_shows() -> None:
-    from nango_dagster.mapping import columns_of, flatten
-    from nango_dagster.records import decode
-
-    page = ROOT / "docs" / "mapping.md"
-    example = next(block for block in _blocks(page) if block.language == "json")
-    record = decode(example.text.encode())
-    written = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", page.read_text().partition("## Columns")[0], re.M)
-    assert [(column.name, column.type.value) for column in columns_of([record])] == [row[:2] for row in written]
-    row = {name: str(value).replace(".000000", "") for name, value in flatten(record).items()}
-    assert row == {name: value.capitalize() if type_ == "boolean" else value for name, type_, value in written}
-
-
 # Commands
 
 
