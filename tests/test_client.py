@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,3 +155,11 @@ def test_threads_may_share_a_client(nango: Nango) -> None:
     for thread in threads:
         thread.join()
     assert found == [1] * 8
+
+
+def test_the_package_offers_the_client_and_imports_it_only_then() -> None:
+    code = (
+        "import sys, nango_dagster as n; before = {*sys.modules}; print(n.Nango.__module__ in before, n.Nango().host)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert out.stdout.split() == ["False", "http://localhost:3003"]
