@@ -283,6 +283,7 @@ def test_an_unknown_field_like_no_other_is_an_error_too() -> None:
         ({"max_duration": "long"}, 'max_duration is "long"; wanted a number of seconds'),
         ({"max_page_bytes": "big"}, 'max_page_bytes is "big"; wanted a number of bytes, or text such as'),
         ({"owners": ["bob"]}, 'owners[0] is "bob"; wanted an email address or team:name.'),
+        ({"owners": ["a@b.c"]}, 'owners[0] is "a@b.c"; wanted an email address or team:name.'),
         ({"tags": {"a b": "c"}}, 'tags: "a b" is no good name; wanted letters, digits'),
         ({"tags": {"a": "b c"}}, 'tags.a is "b c"; wanted letters, digits'),
         ({"group": "a-b"}, 'group is "a-b"; wanted letters, digits and _.'),

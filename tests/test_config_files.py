@@ -306,10 +306,26 @@ def test_a_name_that_is_taken_in_the_same_file_is_an_error(tmp_path: Path) -> No
     assert sentence.startswith("3: the name a is taken by the sync a in ")
 
 
+def test_a_name_that_dagster_cannot_tell_from_another_is_an_error(tmp_path: Path) -> None:
+    configs = folder(tmp_path, a_yaml=f"name: a-b\nurl: {URL}\n", b_yaml=f"url: {URL}\nname: a_b\n")
+    assert [sync.name for sync in configs.syncs] == ["a-b"]
+    (error,) = configs.errors
+    assert "b.yaml:2: the name a_b is taken by the sync a-b in " in str(error)
+    assert str(error).endswith("a.yaml:1 and Dagster cannot tell them apart; wanted another name.")
+
+
+@pytest.mark.parametrize("name", ["input", "class", "None"])
+def test_a_name_that_dagster_does_not_take_is_an_error(tmp_path: Path, name: str) -> None:
+    (sentence,) = wrong(tmp_path, f"url: {URL}\nname: '{name}'\n")
+    assert sentence == f"2: {name} is a word that Python and Dagster keep for themselves; wanted another name."
+    with pytest.raises(ConfigError, match=f"^{name} is a word that "):
+        from_body({"url": URL, "name": name})
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     configs = read_dir(tmp_path / "none")
     assert configs.syncs == ()
-    assert "is no folder; `nango-dagster init` makes one" in str(configs.errors[0])
+    assert str(configs.errors[0]) == f"{tmp_path}/none is no folder; `nango-dagster init` makes one with a first sync."
     assert read_dir(tmp_path) == Configs((), ())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import json
+import keyword
 import os
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from nango_dagster import posted
 from nango_dagster.config import Sync
+from nango_dagster.config.names import RESERVED, refused
 from nango_dagster.defs import NangoSyncsComponent, build_definitions
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
@@ -94,6 +97,28 @@ def test_a_name_that_dagster_does_not_take_costs_only_its_own_sync(
     found = synced(build_definitions([Sync(name=name, url=URL), Sync(name="good", url=URL)], nowhere))
     assert "good" in found
     assert name in found or f"sync {name} is left out" in caplog.text
+
+
+WORDS = {*keyword.kwlist, *dir(builtins), *keyword.softkwlist, *RESERVED, "self", "params", "nango"}
+
+
+@pytest.mark.parametrize("word", sorted(word for word in WORDS if word.isidentifier()))
+def test_the_names_that_dagster_keeps_for_itself_are_those_that_a_config_refuses(word: str) -> None:
+    taken = True
+    try:
+        dg.OpDefinition(lambda: None, word)
+    except dg.DagsterInvalidDefinitionError:
+        taken = False
+    assert taken == (word not in RESERVED)
+
+
+@pytest.mark.parametrize("integration", ["hub spot", "a:b", "a~b", "a@b", "a.b", "a-b", "config", "1", "."])
+def test_the_integrations_that_dagster_does_not_take_are_those_that_a_config_refuses(
+    integration: str, nowhere: Settings
+) -> None:
+    sync = Sync(name="input", url=URL, pizzly_provider_config_key=integration)
+    keys = build_definitions([sync], nowhere).resolve_all_asset_keys()
+    assert (dg.AssetKey([integration, "input"]) in keys) == (refused(sync) is None)
 
 
 def test_names_that_dagster_cannot_tell_apart_are_reported(nowhere: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -62,10 +62,8 @@ class Session:
 
     @property
     def problems(self) -> list[Problem]:
-        """All that is wrong with the configs; that there is no folder is not also said to be in that folder."""
-        problems = [problem for error in self.configs.errors for problem in error.problems]
-        folder = str(self.settings.configs)
-        return [replace(problem, file=None) if problem.file == folder else problem for problem in problems]
+        """All that is wrong with the configs."""
+        return [problem for error in self.configs.errors for problem in error.problems]
 
     def sync(self, name: str) -> Sync:
         """The configured sync of this name, whatever is wrong with others.

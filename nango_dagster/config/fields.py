@@ -260,7 +260,8 @@ Connection = Annotated[
     Matches(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""", "letters, digits, blanks and common signs"),
 ]
 # Owners, tags and groups are checked here as Dagster does, so that an error names the file and the line.
-Owner = Annotated[str, Matches(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", "an email address or team:name")]
+_OWNER = r"team:[A-Za-z0-9_]+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}"
+Owner = Annotated[str, Matches(_OWNER, "an email address or team:name")]
 TagKey = Annotated[
     str, Matches(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}", "letters, digits, _ . and - (at most 63)")
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from nango_dagster.config import shapes
 from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
+from nango_dagster.config.names import python_name, refused
 from nango_dagster.config.source import Source
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
@@ -37,7 +38,7 @@ def read_dir(folder: Path | str) -> Configs:
     folder = Path(folder)
     if not folder.is_dir():
         sentence = f"{folder} is no folder; `nango-dagster init` makes one with a first sync."
-        return Configs((), (_whole(str(folder), sentence),))
+        return Configs((), (ConfigError.of(Problem(sentence)),))
     found: list[_Found] = []
     errors: list[ConfigError] = []
     files = _files(folder)
@@ -75,7 +76,10 @@ def from_body(body: Any) -> Sync:
     if body.get("transform") is not None:
         sentence = "transform runs code of this machine, so it can only be set in a config file."
         raise ConfigError.of(Problem(sentence, field="transform"))
-    return check(shapes.named(body))
+    sync = check(shapes.named(body))
+    if problem := refused(sync):
+        raise ConfigError.of(problem)
+    return sync
 
 
 def from_document(document: Mapping[str, Any]) -> Sync:
@@ -138,7 +142,13 @@ def _unique(found: Iterable[_Found]) -> tuple[list[_Found], list[ConfigError]]:
     errors: list[ConfigError] = []
     taken: dict[tuple[str, str, str], _Found] = {}
     for one in found:
-        keys = {what: (what, one.sync.integration_key, getattr(one.sync, what)) for what in ("name", "model")}
+        if problem := refused(one.sync):
+            errors.append(ConfigError.of(one.source.locate(problem, (problem.field or "name",))))
+            continue
+        keys = {
+            "name": ("name", "", python_name(one.sync)),
+            "model": ("model", one.sync.integration_key, one.sync.model),
+        }
         double = next((what for what, key in keys.items() if key in taken), None)
         if double:
             errors.append(_double(double, one, taken[keys[double]]))
@@ -151,7 +161,8 @@ def _unique(found: Iterable[_Found]) -> tuple[list[_Found], list[ConfigError]]:
 def _double(what: str, one: _Found, first: _Found) -> ConfigError:
     value = getattr(one.sync, what)
     where = f"{first.source.file}:{first.source.line(())}"
-    sentence = f"the {what} {value} is taken by the sync {first.sync.name} in {where}; wanted another {what}."
+    alike = " and Dagster cannot tell them apart" if what == "name" and value != first.sync.name else ""
+    sentence = f"the {what} {value} is taken by the sync {first.sync.name} in {where}{alike}; wanted another {what}."
     return ConfigError.of(one.source.locate(Problem(sentence, field=what, found=value), (what,)))
 
 

@@ -247,6 +247,18 @@ with a dot in it is written `["a.b"]`. YAML is read as YAML 1.2 does: `on`, `no`
 | --- | --- | --- | --- |
 {rows}
 
+`query_params` go along with every page, also with a next URL that the API gives, unless it has them already. An API
+whose next URLs stand for themselves and allow no other parameters (such as Shopify's, with `page_info`) wants them in
+`url` instead, which only the first request has:
+
+```yaml
+url: "https://example.myshopify.com/admin/api/2024-01/orders.json?status=any&limit=250"
+headers: {{X-Shopify-Access-Token: "${{env.SHOPIFY_TOKEN}}"}}
+response_path: orders
+unique_key: id
+paging_header_link_rel: next
+```
+
 Fields with parts:
 
 | field | value | default | what it is |

@@ -92,8 +92,17 @@ class Sync(BaseModel):
     paging_has_more_response_path: f.Path | None = Field(
         None, description="Where the answer says whether there are more pages; false ends the list."
     )
-    max_total: f.Total | None = Field(None, description="Stop after this many records; for trying a sync out.")
-    max_pages: int | None = Field(None, ge=1, description="Stop after this many pages; nothing is deleted then.")
+    max_total: f.Total | None = Field(
+        None,
+        description="Stop after this many records; for trying a sync out. With `unique_key` an execution that it ends deletes "
+        "nothing; without, these records are all the rows.",
+    )
+    max_pages: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after this many pages. An execution that it ends deletes nothing; without `unique_key` it "
+        "fails, and the rows stay as they are.",
+    )
 
     # How the API is treated
     timeout: f.Seconds = Field(30.0, description="How long to wait for the API to answer, in seconds.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from dagster import AssetKey
 
 from ..config import Sync
+from ..config.names import DEFAULT_INTEGRATION, key_of, plain
+from ..config.names import python_name as python_name
 
-DEFAULT_INTEGRATION = "default"
 DEFAULT_GROUP = "syncs"
 IO_MANAGER = "nango_io_manager"
 RESOURCE = "nango"
@@ -25,8 +25,7 @@ def asset_key(sync: Sync) -> AssetKey:
     >>> asset_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
     'pokemon'
     """
-    parts = [sync.name] if sync.integration_key == DEFAULT_INTEGRATION else [sync.integration_key, sync.name]
-    return AssetKey(parts)
+    return AssetKey(key_of(sync))
 
 
 def sync_of(key: AssetKey) -> tuple[str, str] | None:
@@ -45,7 +44,7 @@ def source_key(sync: Sync) -> AssetKey:
     >>> source_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
     'api/pokemon-api'
     """
-    *before, name = asset_key(sync).path
+    *before, name = key_of(sync)
     return AssetKey(["api", *before, f"{name}-api"])
 
 
@@ -53,20 +52,7 @@ def group(sync: Sync) -> str:
     """The asset group the sync is shown in: its own, its integration's, or that of all others."""
     if sync.group or sync.integration_key == DEFAULT_INTEGRATION:
         return sync.group or DEFAULT_GROUP
-    return _python([sync.integration_key])
-
-
-def python_name(sync: Sync) -> str:
-    """The sync's name where Dagster allows letters, digits and `_` only.
-
-    >>> python_name(Sync(name="github-issues", url="https://api.github.com/issues"))
-    'github_issues'
-    """
-    return _python(asset_key(sync).path)
-
-
-def _python(path: Sequence[str]) -> str:
-    return "__".join(re.sub(r"[^A-Za-z0-9_]", "_", part) for part in path)
+    return plain(sync.integration_key)
 
 
 def job_name(sync: Sync) -> str:
