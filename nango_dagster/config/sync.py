@@ -94,8 +94,8 @@ class Sync(BaseModel):
     )
     max_total: f.Total | None = Field(
         None,
-        description="Stop after this many records; for trying a sync out. With `unique_key` an execution that it ends deletes "
-        "nothing; without, these records are all the rows.",
+        description="Stop after this many records; for trying a sync out. With `unique_key` an execution that it ends "
+        "deletes nothing; without, these records are all the rows.",
     )
     max_pages: int | None = Field(
         None,
