@@ -52,6 +52,24 @@ syncs = Table(
     sqlite_autoincrement=True,
 )
 
+connections = Table(
+    "_nango_connections",
+    metadata,
+    _id(),
+    Column("integration", Text, nullable=False),
+    Column("connection_id", Text, nullable=False),
+    Column("credentials", Text),  # encrypted
+    Column("metadata", Text, nullable=False, server_default="{}"),
+    Column("config", Text, nullable=False, server_default="{}"),
+    Column("auth_failures", Integer, nullable=False, server_default="0"),
+    Column("refresh_owner", Text),
+    Column("refresh_until", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    UniqueConstraint("integration", "connection_id", name="_nango_connections_key"),
+    sqlite_autoincrement=True,
+)
+
 schedules = Table(
     "_nango_schedules",
     metadata,
@@ -74,6 +92,7 @@ schedules = Table(
     Column("claimed_at", UtcTime),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("created_at", UtcTime, nullable=False),
+    Column("not_before", UtcTime),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
     Index("_nango_schedules_worker", "worker_id"),
     sqlite_autoincrement=True,
