@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -327,10 +328,28 @@ class Browser:
         size = {"width": 1400, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
-    def picture(self, file: Path) -> None:
-        """Keep what the page shows."""
+    def picture(self, file: Path, *, above: str | None = None) -> None:
+        """Keep what the page shows, or the part of it that stands above a text."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        assert self.driver.save_screenshot(str(file))
+        size: dict[str, float] = self.driver.execute_script(_SIZE, above)
+        clip = {"x": 0, "y": 0, "scale": 1, **size}
+        found = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+        file.write_bytes(base64.b64decode(found["data"]))
+
+
+_SIZE = """
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const range = document.createRange();
+let height = window.innerHeight;
+while (arguments[0] && texts.nextNode()) {
+  const at = texts.currentNode.data.indexOf(arguments[0]);
+  if (at < 0) continue;
+  range.setStart(texts.currentNode, at);
+  range.setEnd(texts.currentNode, at + arguments[0].length);
+  height = Math.min(height, range.getBoundingClientRect().top);
+}
+return {width: window.innerWidth, height};
+"""
 
 
 def first_of(*names: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Take the pictures of the Dagster UI in docs/img anew: `python -m docs.take_screenshots`, a few minutes.
+"""Take the pictures of the Dagster UI in docs/img anew: `python -m tests.take_screenshots`, a few minutes.
 
 It starts what tests/test_ui.py starts: `nango-dagster dev` in a temporary folder, on a small API whose list of Pokémon
 grows, and a headless Chromium that is 1,400 pixels wide.
@@ -10,10 +10,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.conftest import ROOT
 from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs
 from tests.executions import until
 
-PICTURES = Path(__file__).parent / "img"
+PICTURES = ROOT / "docs" / "img"
 GROWTH = (153, 160, 164, 180, 190, 205, 222, 251)
 
 
@@ -46,8 +47,8 @@ def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
     browser.find("(//canvas)[3]")
     browser.picture(PICTURES / "asset.png")
     browser.resize(1000)
-    browser.open(f"{stack.url}/runs/{failed}", "STEP_FAILURE", "The members are having a break.")
-    browser.picture(PICTURES / "failed-run.png")
+    browser.open(f"{stack.url}/runs/{failed}?logs=type:STEP_FAILURE", "STEP_FAILURE", "The members are having a break.")
+    browser.picture(PICTURES / "failed-run.png", above="Stack Trace:")
 
     def ticks() -> int:
         runs = stack.runs("service_status_job", "SUCCESS")
@@ -55,9 +56,9 @@ def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
 
     until(lambda: ticks() >= 4, 300, "four ticks")
     browser.resize(900)
-    browser.open(
-        f"{stack.url}/locations/nango_dagster.definitions/schedules/service_status_schedule", "1 run requested"
-    )
+    browser.open(f"{stack.url}/locations/nango_dagster.definitions/schedules/service_status_schedule")
+    browser.wait(lambda: browser.text.count("1 run requested") > 3, "the ticks are shown")
+    browser.find("//input[@type='checkbox' and @checked]")
     browser.picture(PICTURES / "schedule.png")
 
 

@@ -1,0 +1,101 @@
+"""What is said of an execution: wishes before it, progress during it, its outcome after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..fetch import Page, Stop
+from ..mapping import Column
+from ..store.jobs import Counts
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an execution is."""
+
+    sync: str
+    pages: int
+    records: int
+    seconds: float
+
+    def __str__(self) -> str:
+        speed = self.records / self.seconds if self.seconds else 0
+        return f"{self.sync}: {self.pages:,} pages, {self.records:,} records, {speed:,.0f} records/s"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one execution; `status` is succeeded, failed, cancelled or lost."""
+
+    job_id: int
+    status: str
+    counts: Counts
+    stop_reason: str | None
+    error: str | None
+    seconds: float
+    live_count: int
+    table: str | None = None
+    columns: tuple[Column, ...] = ()
+    new_columns: tuple[str, ...] = ()
+    misfits: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = False
+    warnings: tuple[str, ...] = ()
+    sample: tuple[Any, ...] = ()
+    cause: Exception | None = None
+    """What ended it early, with its traceback."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether rows were added, updated or deleted."""
+        return bool(self.counts.added or self.counts.updated or self.counts.deleted)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What whoever starts an execution may ask of it."""
+
+    reset: bool = False
+    empty_cache: bool = False
+    accept_deletes: bool = False
+
+
+@dataclass(frozen=True)
+class Due:
+    """The wish to execute a sync only where that is due; `slot` is its latest, None where its schedule is stopped."""
+
+    slot: datetime | None
+
+
+class Source(Protocol):
+    """Where the pages of an execution come from: an API (`Fetch`), or what an asset of somebody's own returned."""
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the pages ended, once they have."""
+
+    @property
+    def pages(self) -> int:
+        """Pages given so far."""
+
+    @property
+    def records(self) -> int:
+        """Records in them."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that were sent for them."""
+
+    @property
+    def retries(self) -> int:
+        """Requests that were sent again."""
+
+    def __iter__(self) -> Iterator[Page]:
+        """The pages, once; an error comes after the pages that were good."""
+
+    def close(self) -> None:
+        """Let go of what the pages come from."""
