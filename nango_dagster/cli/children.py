@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -105,13 +104,14 @@ def run_together(children: Sequence[Child], when_ready: Callable[[], bool]) -> C
             _end(children)
 
 
-def _watch(children: Sequence[Child], when_ready: Callable[[], bool], told: threading.Event) -> Child | None:
+def _watch(children: Sequence[Child], when_ready: Callable[[], bool], told: list[int]) -> Child | None:
     ready = False
-    while not told.wait(POLL_SECONDS):
+    while not told:
         dead = next((child for child in children if child.returncode is not None), None)
         if dead is not None:
             return dead
         ready = ready or when_ready()
+        time.sleep(POLL_SECONDS)
     return None
 
 
@@ -126,17 +126,18 @@ def _end(children: Sequence[Child]) -> None:
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, and the end of the terminal.
+def _told_to_end() -> Iterator[list[int]]:
+    """A list that Ctrl-C, SIGTERM and the end of the terminal put their numbers in.
 
+    Not an Event: a signal that arrives while this thread waits for one would wait for its lock for ever.
     Signals that this process was told to ignore (by nohup, or a shell's `&`) stay ignored; but no child inherits an
     ignored SIGINT, for it would not hear us. A second Ctrl-C while the children end changes nothing.
     """
-    told = threading.Event()
+    told: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: told.set())
+            signal.signal(number, lambda received, _: told.append(received))
         elif number == signal.SIGINT:
             signal.signal(number, lambda *_: None)
     try:

@@ -102,13 +102,17 @@ class _Execution:
         except Exception as failure:
             self._keep_what_came()
             return self._end(failure)
-        except BaseException as interrupt:  # SIGTERM, Ctrl-C, Dagster's own
+        except BaseException:  # SIGTERM, Ctrl-C, Dagster's own
             self._keep_what_came()
             try:
-                self._end(Cancelled(f"interrupted by {type(interrupt).__name__}."))
+                self._end(self._interrupted())
             except Exception as error:
                 log.warning("%s: the end of the job could not be noted: %s", self._sync.display_name, error)
             raise
+
+    def _interrupted(self) -> Cancelled:
+        kept = "the pages that were read before" if self._sync.mode == "upsert" else "the rows that there were"
+        return Cancelled(f"the run was ended from outside, as by Terminate or Ctrl-C; {kept} are kept.")
 
     def _keep_what_came(self) -> None:
         """Write the pages that still wait, as far as that goes, so that they are kept and counted."""
