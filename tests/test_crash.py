@@ -393,7 +393,8 @@ def test_sigterm_ends_the_job_as_cancelled_and_frees_the_claim(
     assert time.monotonic() - began < 10
     assert result.status == "interrupted"
     job = last_job(db, row)
-    assert (job.status, job.error_message) == ("cancelled", "interrupted by KeyboardInterrupt.")
+    assert job.status == "cancelled"
+    assert job.error_message is not None and "the run was ended from outside" in job.error_message
     assert job.ended_at is not None
     assert_nothing_runs(db)
     gate.open.set()
