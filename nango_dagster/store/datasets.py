@@ -85,9 +85,16 @@ def next_moment(connection: Connection, database: Database, dataset_id: int) -> 
     The caller holds the dataset's lock. So no two transactions share a time, and a reader who has followed the
     changes up to one of them misses none.
     """
-    now = database.now(connection)
-    last = connection.execute(select(_table.c.last_modified_at).where(_table.c.id == dataset_id)).scalar_one()
-    return now if last is None else max(now, last + _TICK)
+    return last_and_next_moment(connection, database, dataset_id)[1]
+
+
+def last_and_next_moment(
+    connection: Connection, database: Database, dataset_id: int
+) -> tuple[datetime | None, datetime]:
+    """When the dataset last changed, None for never, and `next_moment`."""
+    query = select(_table.c.last_modified_at, database.clock()).where(_table.c.id == dataset_id)
+    last, now = connection.execute(query).one()
+    return last, now if last is None else max(now, last + _TICK)
 
 
 def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: int) -> None:

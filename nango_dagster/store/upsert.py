@@ -241,21 +241,22 @@ class Upsert:
 
     def _apply(self, connection: Connection, change: _Difference) -> tuple[bool, datetime | None]:
         """Write the difference, unless the records may be others than those looked up; and the dataset's version."""
-        database, dataset, moment = self._database, self._dataset, self._version
+        database, dataset, version = self._database, self._dataset, self._version
         self._guard(connection)
-        if datasets.read(connection, dataset.id).last_modified_at != moment:
-            return False, moment
+        last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
+        if last != version:
+            return False, version
         if change.refreshed:
             bulk.refresh_hashes(connection, database, dataset.id, change.refreshed)
         if change.rows:
-            moment = datasets.next_moment(connection, database, dataset.id)
             bulk.put_raw(connection, database, dataset.id, dataset.sync_id, change.rows, change.replaced, moment)
             if self._table is not None and change.prepared is not None:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             datasets.changed(connection, dataset.id, moment, live_by=change.added)
             if self._has_other_key and not self._takes_over:
                 datasets.identify(connection, dataset.id, self._sync.unique_key)
-        return True, moment
+            version = moment
+        return True, version
 
     def _count(self, change: _Difference) -> None:
         self.tally.added += change.added
