@@ -24,8 +24,8 @@ PACKAGE = ROOT / "nango_dagster"
 # From the top; a name stands for a module, or for a folder with all that is in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("settings", "paths"),
-    ("config", "http", "dagster_yaml"),
+    ("settings", "paths", "partition_keys"),
+    ("config", "http", "vault", "dagster_yaml"),
     ("records",),
     ("paging", "mapping", "templates"),
     ("shortcut",),
@@ -41,6 +41,7 @@ ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
 # The only units that may import it at all.
 HOMES: dict[str, frozenset[str]] = {
     "alembic": frozenset({"store"}),
+    "cryptography": frozenset({"vault"}),
     "dagster": frozenset({"defs", "definitions", "cli", "demo"}),
     "fastapi": frozenset({"api"}),
     "psycopg": frozenset({"store"}),

@@ -1,0 +1,95 @@
+"""Credentials at rest: encrypted and authenticated, with keys that can be changed. The only home of `cryptography`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+KEY_FILE = "encryption.key"
+
+
+class Vault:
+    """Encrypts with the first key, and decrypts with whichever of the keys it was.
+
+    To change the key put the new one in front: `NANGO_ENCRYPTION_KEY=new,old`.
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        from cryptography.fernet import Fernet, MultiFernet
+
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    @classmethod
+    def open(cls, settings: Settings) -> Vault:
+        """The vault of these settings; on SQLite a key is made beside the database where there is none.
+
+        Raises ConfigError on PostgreSQL without a key: whoever else uses that database must not read it.
+        """
+        if settings.encryption_keys:
+            return cls(settings.encryption_keys)
+        if not settings.db_url.startswith("sqlite"):
+            raise ConfigError(
+                "credentials are encrypted in PostgreSQL, and NANGO_ENCRYPTION_KEY is not set; wanted 32 bytes as "
+                "Base64, the same for every process: openssl rand -base64 32"
+            )
+        return cls((_key_beside(settings.home),))
+
+    def encrypt(self, credentials: Mapping[str, Any]) -> str:
+        """A text that only this vault reads."""
+        return self._fernet.encrypt(json.dumps(credentials).encode()).decode()
+
+    def decrypt(self, text: str) -> dict[str, Any]:
+        """What was encrypted.
+
+        Raises ConfigError when it was under a key that is not there any more.
+        """
+        from cryptography.fernet import InvalidToken
+
+        try:
+            found: dict[str, Any] = json.loads(self._fernet.decrypt(text.encode()))
+        except InvalidToken:
+            raise ConfigError(
+                "the stored credentials were encrypted with another key; add it to NANGO_ENCRYPTION_KEY, after the "
+                "present one and a comma."
+            ) from None
+        return found
+
+
+def _key_beside(home: Path) -> str:
+    """The key in the file beside the database, made the first time, readable by its owner alone."""
+    file = home / KEY_FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read(file)
+    except OSError as error:
+        raise ConfigError(f"cannot write the encryption key to {file}: {error.strerror}.") from None
+    from cryptography.fernet import Fernet
+
+    key = Fernet.generate_key().decode()
+    with os.fdopen(made, "w") as sink:
+        sink.write(key)
+    log.warning("made the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
+    return key
+
+
+def _read(file: Path) -> str:
+    from cryptography.fernet import Fernet
+
+    try:
+        key = file.read_text().strip()
+        Fernet(key)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no key of 32 bytes as Base64"
+        raise ConfigError(f"cannot read the encryption key of {file}: {reason}.") from None
+    return key
