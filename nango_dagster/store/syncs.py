@@ -17,14 +17,13 @@ from sqlalchemy import Connection
 from ..config import Sync, from_document
 from ..errors import ConfigError, Refused
 from ..http import public_url
+from ..partition_keys import BASE
 from . import datasets, queue, schema, tables
 from .database import Database
 
 log = logging.getLogger(__name__)
 
 Origin = Literal["file", "http", "asset"]
-
-BASE = "base"
 
 _table = schema.syncs
 _of = schema.syncs.c
@@ -60,17 +59,20 @@ def register(db: Database, syncs: Iterable[Sync], origin: Origin = "file") -> di
 
 
 def _register(connection: Connection, db: Database, wanted: Sequence[Sync], origin: Origin) -> list[SyncRow]:
-    _lock(connection, db)
+    lock(connection, db)
     known = {(row.integration, row.name): row for row in connection.execute(sa.select(_table))}
     configured = {(sync.integration_key, sync.name) for sync in wanted}
-    rows = []
+    rows, changed = [], []
     for sync in wanted:
         row = known.get((sync.integration_key, sync.name))
         former = (sync.integration_key, sync.renamed_from)
         if row is None and former not in configured:
             row = known.get(former)
         rows.append(_write(connection, db, sync, origin, row))
+        if row is None or rows[-1].updated_at != row.updated_at:
+            changed.append(rows[-1])
     _schedule(connection, db, rows)
+    _schedule_partitioned(connection, db, changed)
     return rows
 
 
@@ -86,7 +88,7 @@ def register_asset(db: Database, sync: Sync, connection_id: str) -> SyncRow:
 
 
 def _register_asset(connection: Connection, db: Database, sync: Sync, connection_id: str) -> SyncRow:
-    _lock(connection, db)
+    lock(connection, db)
     row = _write(connection, db, sync, "asset", _find(connection, sync.integration_key, sync.name))
     key = {"sync_id": row.id, "connection_id": connection_id, "variant": BASE}
     there = [_schedules.c[column] == value for column, value in key.items()]
@@ -110,7 +112,7 @@ def post(db: Database, sync: Sync, *, named: bool) -> SyncRow:
 
 
 def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> SyncRow:
-    _lock(connection, db)
+    lock(connection, db)
     body_hash = None if named else sync.fingerprint()
     if body_hash is None:
         row = _find(connection, sync.integration_key, sync.name)
@@ -125,6 +127,7 @@ def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> Sync
     _refuse_taken_model(connection, sync, row)
     written = _write(connection, db, sync, "http", row, body_hash)
     _schedule(connection, db, [written])
+    _schedule_partitioned(connection, db, [written])
     return written
 
 
@@ -137,7 +140,7 @@ def replace(db: Database, id: int, sync: Sync) -> SyncRow | None:
 
 
 def _replace(connection: Connection, db: Database, id: int, sync: Sync) -> SyncRow | None:
-    _lock(connection, db)
+    lock(connection, db)
     row = connection.execute(sa.select(_table).where(_of.id == id)).one_or_none()
     if row is None:
         return None
@@ -149,6 +152,7 @@ def _replace(connection: Connection, db: Database, id: int, sync: Sync) -> SyncR
     _refuse_taken_model(connection, sync, row)
     written = _write(connection, db, sync, "http", row)
     _schedule(connection, db, [written])
+    _schedule_partitioned(connection, db, [written])
     return written
 
 
@@ -247,7 +251,7 @@ def delete(db: Database, id: int) -> bool:
 
 
 def _delete(connection: Connection, db: Database, id: int) -> bool:
-    _lock(connection, db)
+    lock(connection, db)
     for connection_id, variant in _written_for(connection, id):
         queue.lock_dataset(connection, db, id, connection_id, variant)
     tables.forget(connection, db, id)
@@ -272,7 +276,7 @@ def _written_for(connection: Connection, id: int) -> list[tuple[str, str]]:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def _lock(connection: Connection, db: Database) -> None:
+def lock(connection: Connection, db: Database) -> None:
     """One writer at a time: what is known here stays true until the transaction ends."""
     db.lock(connection, "syncs")
 
@@ -353,3 +357,49 @@ def _schedule(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> 
 
 def _is_of(row: Any, sync: Sync) -> bool:
     return (row.connection_id, row.variant) == (sync.connection_key, BASE)
+
+
+def _schedule_partitioned(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:
+    """Give each partitioned sync a schedule for every connection of its integration, and none for others."""
+    of = schema.connections.c
+    for row in rows:
+        if row.sync.partitioned:
+            here = sa.select(of.connection_id).where(of.integration == row.integration)
+            others = (_schedules.c.sync_id == row.id, _schedules.c.connection_id.not_in(here))
+            connection.execute(sa.delete(_schedules).where(*others, _schedules.c.worker_id.is_(None)))
+            schedule_connections(connection, db, row)
+
+
+def schedule_connections(
+    connection: Connection,
+    db: Database,
+    row: SyncRow | None = None,
+    *,
+    integration: str | None = None,
+    connection_id: str | None = None,
+) -> None:
+    """Schedule a sync for all connections of its integration, or all syncs of an `integration` for one connection.
+
+    What has a schedule keeps it. The caller holds the lock.
+    """
+    if row is None:
+        stored = connection.execute(sa.select(_table).where(_of.integration == integration, _of.origin != "asset"))
+        wanted = [(one.id, one.integration, Sync.model_validate(json.loads(one.config))) for one in stored]
+    else:
+        wanted = [(row.id, row.integration, row.sync)]
+    of = schema.connections.c
+    for id, of_integration, sync in wanted:
+        if not (sync.partitioned and sync.enabled):
+            continue
+        state = "STARTED" if sync.auto_start else "PAUSED"
+        values = [sa.literal(id), of.connection_id, sa.literal(BASE), sa.literal(state), db.clock()]
+        there = sa.exists().where(
+            _schedules.c.sync_id == id,
+            _schedules.c.connection_id == of.connection_id,
+            _schedules.c.variant == BASE,
+        )
+        missing = sa.select(*values).where(of.integration == of_integration, ~there)
+        if connection_id is not None:
+            missing = missing.where(of.connection_id == connection_id)
+        columns = ["sync_id", "connection_id", "variant", "state", "created_at"]
+        connection.execute(sa.insert(_schedules).from_select(columns, missing))

@@ -1,0 +1,319 @@
+"""Connections: the customers' accounts that partitioned syncs run for, and the variants of those syncs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..errors import Refused
+from ..partition_keys import BASE
+from ..vault import Vault
+from . import datasets, queue, schema, syncs, tables
+from .database import Database
+
+REAUTHORISE_AFTER = 3
+"""So many authentication failures in a row, and a connection waits for new credentials."""
+MOST_BYTES = 255
+"""As long a name may be, so that Dagster takes it as part of a partition's key."""
+
+_table = schema.connections
+_of = schema.connections.c
+_schedules = schema.schedules.c
+
+
+@dataclass(frozen=True)
+class ConnectionRow:
+    """A connection as anybody may see it: without its credentials."""
+
+    id: int
+    integration: str
+    connection_id: str
+    metadata: dict[str, Any]
+    config: dict[str, Any]
+    has_credentials: bool
+    auth_failures: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def needs_reauthorisation(self) -> bool:
+        """Whether its credentials were refused so often that its syncs wait for others."""
+        return self.auth_failures >= REAUTHORISE_AFTER
+
+
+# --- made and changed ---------------------------------------------------------------------------------------------
+
+
+def add(
+    db: Database,
+    vault: Vault | None,
+    integration: str,
+    connection_id: str,
+    *,
+    credentials: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> ConnectionRow:
+    """Make a connection, or give the one that is there what is named here; what is not named stays.
+
+    In the same step it gets a schedule for every partitioned sync of its integration, due at once where the sync
+    has `auto_start`. `vault` is needed only with `credentials`.
+    """
+    _check_name("connection", connection_id)
+    _check_name("integration", integration)
+    given: dict[str, Any] = {}
+    if credentials is not None:
+        assert vault is not None
+        given |= {"credentials": vault.encrypt(credentials), "auth_failures": 0}
+    for name, value in (("metadata", metadata), ("config", config)):
+        if value is not None:
+            given[name] = json.dumps(value)
+    return db.transact(lambda connection: _add(connection, db, integration, connection_id, given))
+
+
+def _check_name(what: str, name: str) -> None:
+    if not name.strip() or len(name.encode(errors="replace")) > MOST_BYTES or "\x00" in name:
+        raise Refused(f"{name[:60]!r} is no name of {what}; wanted 1 to {MOST_BYTES} bytes of text that is not blank.")
+
+
+def _add(
+    connection: Connection, db: Database, integration: str, connection_id: str, given: Mapping[str, Any]
+) -> ConnectionRow:
+    syncs.lock(connection, db)
+    now = db.now(connection)
+    named = _named(integration, connection_id)
+    if connection.execute(sa.select(_of.id).where(*named)).first() is None:
+        names = {"integration": integration, "connection_id": connection_id}
+        connection.execute(sa.insert(_table).values(**names, **given, created_at=now, updated_at=now))
+        syncs.schedule_connections(connection, db, connection_id=connection_id, integration=integration)
+    elif given:
+        connection.execute(sa.update(_table).where(*named).values(**given, updated_at=now))
+    return _row(connection.execute(_read.where(*named)).one())
+
+
+def set_credentials(
+    db: Database, vault: Vault, integration: str, connection_id: str, credentials: Mapping[str, Any]
+) -> bool:
+    """Replace the credentials; a connection that needed others works again. False when there is no such connection."""
+    return _update(db, integration, connection_id, {"credentials": vault.encrypt(credentials), "auth_failures": 0})
+
+
+def set_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
+    """Replace the whole metadata. False when there is no such connection."""
+    return _update(db, integration, connection_id, {"metadata": json.dumps(metadata)})
+
+
+def update_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
+    """Set these keys of the metadata and leave the others. False when there is no such connection."""
+
+    def work(connection: Connection) -> bool:
+        query = sa.select(_of.metadata).where(*_named(integration, connection_id)).with_for_update()
+        stored = connection.execute(query).scalar()
+        if stored is None:
+            return False
+        merged = json.dumps({**json.loads(stored), **metadata})
+        return _change(connection, db, integration, connection_id, {"metadata": merged})
+
+    return db.transact(work)
+
+
+def _update(db: Database, integration: str, connection_id: str, values: Mapping[str, Any]) -> bool:
+    return db.transact(lambda connection: _change(connection, db, integration, connection_id, values))
+
+
+def _change(
+    connection: Connection, db: Database, integration: str, connection_id: str, values: Mapping[str, Any]
+) -> bool:
+    statement = sa.update(_table).where(*_named(integration, connection_id))
+    return connection.execute(statement.values(**values, updated_at=db.clock())).rowcount == 1
+
+
+# --- read ---------------------------------------------------------------------------------------------------------
+
+
+_read = sa.select(
+    _of.id,
+    _of.integration,
+    _of.connection_id,
+    _of.metadata,
+    _of.config,
+    _of.credentials.is_not(None).label("has_credentials"),
+    _of.auth_failures,
+    _of.created_at,
+    _of.updated_at,
+)
+
+
+def get(db: Database, integration: str, connection_id: str) -> ConnectionRow | None:
+    """The connection of this name."""
+    with db.connect() as connection:
+        row = connection.execute(_read.where(*_named(integration, connection_id))).one_or_none()
+    return _row(row) if row else None
+
+
+def list_connections(db: Database, integration: str | None = None) -> list[ConnectionRow]:
+    """The connections of an integration, or all, in the order they were made."""
+    query = _read if integration is None else _read.where(_of.integration == integration)
+    with db.connect() as connection:
+        return [_row(row) for row in connection.execute(query.order_by(_of.id))]
+
+
+def credentials(db: Database, vault: Vault, integration: str, connection_id: str) -> dict[str, Any] | None:
+    """The credentials, decrypted; None where there are none.
+
+    Raises ConfigError when they were encrypted with a key that is not there.
+    """
+    with db.connect() as connection:
+        stored = connection.execute(sa.select(_of.credentials).where(*_named(integration, connection_id))).scalar()
+    return None if stored is None else vault.decrypt(stored)
+
+
+def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return _of.integration == integration, _of.connection_id == connection_id
+
+
+def _row(row: Any) -> ConnectionRow:
+    named = dict(row._mapping)
+    named |= {name: json.loads(named[name]) for name in ("metadata", "config")}
+    return ConnectionRow(**named | {"has_credentials": bool(named["has_credentials"])})
+
+
+# --- authentication that fails, and tokens that are refreshed -------------------------------------------------------
+
+
+def note_auth_failure(db: Database, integration: str, connection_id: str) -> int:
+    """Count an authentication failure; how many there are now in a row."""
+
+    def work(connection: Connection) -> int:
+        named = _named(integration, connection_id)
+        connection.execute(sa.update(_table).where(*named).values(auth_failures=_of.auth_failures + 1))
+        return connection.execute(sa.select(_of.auth_failures).where(*named)).scalar() or 0
+
+    return db.transact(work)
+
+
+def clear_auth_failures(db: Database, integration: str, connection_id: str) -> None:
+    """The credentials work: the next failure is the first again."""
+    named = (*_named(integration, connection_id), _of.auth_failures > 0)
+    db.transact(lambda connection: connection.execute(sa.update(_table).where(*named).values(auth_failures=0)))
+
+
+def begin_refresh(db: Database, integration: str, connection_id: str, owner: str, seconds: float) -> bool:
+    """Take the right to refresh the connection's token, for so long at most; False while another has it."""
+    now = db.clock()
+    free = sa.or_(_of.refresh_until.is_(None), _of.refresh_until < now)
+    statement = (
+        sa.update(_table)
+        .where(*_named(integration, connection_id), free)
+        .values(refresh_owner=owner, refresh_until=db.clock(-timedelta(seconds=seconds)))
+    )
+    return db.transact(lambda connection: connection.execute(statement).rowcount == 1)
+
+
+def end_refresh(
+    db: Database, vault: Vault, integration: str, connection_id: str, owner: str, new: Mapping[str, Any] | None
+) -> bool:
+    """Give that right back, and keep the `new` credentials; False when it was lost meanwhile, and nothing is kept."""
+    values: dict[str, Any] = {"refresh_owner": None, "refresh_until": None}
+    if new is not None:
+        values["credentials"] = vault.encrypt(new)
+    statement = sa.update(_table).where(*_named(integration, connection_id), _of.refresh_owner == owner)
+    return db.transact(lambda connection: connection.execute(statement.values(**values)).rowcount == 1)
+
+
+# --- removed ------------------------------------------------------------------------------------------------------
+
+
+def remove(db: Database, integration: str, connection_id: str) -> bool:
+    """Delete a connection with all that was stored for it: records, mapped rows, jobs. False when there is none.
+
+    A run that is executing one of its syncs finds its lease lost and writes nothing more.
+    """
+
+    def work(connection: Connection) -> bool:
+        syncs.lock(connection, db)
+        ids = connection.execute(sa.select(schema.syncs.c.id).where(schema.syncs.c.integration == integration))
+        scheduled = _schedules.connection_id == connection_id
+        _forget(connection, db, ids.scalars().all(), scheduled, lambda one: one.connection_id == connection_id)
+        return connection.execute(sa.delete(_table).where(*_named(integration, connection_id))).rowcount == 1
+
+    return db.transact(work)
+
+
+def _forget(
+    connection: Connection, db: Database, sync_ids: Iterable[int], scheduled: sa.ColumnElement[bool], is_one: Any
+) -> int:
+    """Delete those schedules of the syncs, and what was stored and noted for them; how many schedules there were."""
+    ids = sorted(sync_ids)
+    query = sa.select(_schedules.id, _schedules.sync_id, _schedules.connection_id, _schedules.variant)
+    rows = connection.execute(query.where(_schedules.sync_id.in_(ids), scheduled)).all()
+    stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_one(dataset)]
+    names = {(row.sync_id, row.connection_id, row.variant) for row in rows}
+    names |= {(dataset.sync_id, dataset.connection_id, dataset.variant) for dataset in stored}
+    for sync_id, connection_id, variant in sorted(names):
+        queue.lock_dataset(connection, db, sync_id, connection_id, variant)
+        job = schema.jobs.c
+        of_it = (job.sync_id == sync_id, job.connection_id == connection_id, job.variant == variant)
+        connection.execute(sa.delete(schema.jobs).where(*of_it))
+    for dataset in stored:
+        tables.forget_dataset(connection, db, dataset)
+        connection.execute(sa.delete(schema.raw).where(schema.raw.c.dataset_id == dataset.id))
+        connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
+    _delete_schedules(connection, [row.id for row in rows])
+    return len(rows)
+
+
+def _delete_schedules(connection: Connection, ids: Collection[int]) -> None:
+    connection.execute(sa.delete(schema.schedules).where(_schedules.id.in_(ids)))
+
+
+# --- variants -----------------------------------------------------------------------------------------------------
+
+
+def add_variant(db: Database, sync_id: int, connection_id: str, variant: str) -> bool:
+    """Give a connection one more variant of a sync, due at once as the base is; False when it has it already.
+
+    Raises Refused when the sync does not run for that connection.
+    """
+    _check_name("variant", variant)
+
+    def work(connection: Connection) -> bool:
+        syncs.lock(connection, db)
+        of_it = (_schedules.sync_id == sync_id, _schedules.connection_id == connection_id)
+        rows = connection.execute(sa.select(_schedules.variant, _schedules.state).where(*of_it)).all()
+        base = next((row for row in rows if row.variant == BASE), None)
+        if base is None:
+            raise Refused(f"this sync does not run for a connection {connection_id!r}; add the connection first.")
+        if any(row.variant == variant for row in rows):
+            return False
+        names = {"sync_id": sync_id, "connection_id": connection_id, "variant": variant}
+        connection.execute(sa.insert(schema.schedules).values(**names, state=base.state, created_at=db.now(connection)))
+        return True
+
+    return db.transact(work)
+
+
+def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str) -> bool:
+    """Delete a variant with all that was stored for it; False when there is none.
+
+    Raises Refused for the base, which is as old as the connection.
+    """
+    if variant == BASE:
+        raise Refused("the variant base belongs to the connection and goes with it: connections remove.")
+
+    def work(connection: Connection) -> bool:
+        syncs.lock(connection, db)
+        scheduled = sa.and_(_schedules.connection_id == connection_id, _schedules.variant == variant)
+
+        def is_one(dataset: datasets.Dataset) -> bool:
+            return (dataset.connection_id, dataset.variant) == (connection_id, variant)
+
+        return _forget(connection, db, [sync_id], scheduled, is_one) > 0
+
+    return db.transact(work)
