@@ -200,8 +200,10 @@ def _postgresql_engine(url: URL, schema: str) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
         _prepare_folder(Path(url.database))
-    # Last in, first out: as few connections as possible are in use, for each has a cache of its own.
-    engine = create_engine(url, pool_use_lifo=True, connect_args={"timeout": BUSY_TIMEOUT})
+    # Last in, first out: as few connections as possible are in use, for each has a cache of its own. Of statements it
+    # keeps few: those with hundreds of parameters take as much memory as their rows.
+    connect_args = {"timeout": BUSY_TIMEOUT, "cached_statements": 30}
+    engine = create_engine(url, pool_use_lifo=True, connect_args=connect_args)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -213,7 +215,7 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         # Another connection's commit empties a cache anyway, and a large one costs each of our connections its size.
-        connection.execute("PRAGMA cache_size = -2000")
+        connection.execute("PRAGMA cache_size = -1200")
         # A checkpoint each 16 MB instead of 4: a batch of a first load writes more than 4.
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
 
