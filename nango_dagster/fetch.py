@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from nango_dagster.config import Sync, placeholders
+from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, Cancelled, ConfigError, NangoError, PagingRepeats, RecordRejected
 from nango_dagster.http import (
     Client,
@@ -25,7 +25,6 @@ from nango_dagster.http import (
     secrets_of,
 )
 from nango_dagster.paging import Answer, says_no_more, style
-from nango_dagster.paths import MISSING, dig
 from nango_dagster.records import Envelope, Rejected, read
 from nango_dagster.templates import render, render_text, render_url
 
@@ -64,11 +63,26 @@ class Stop:
     complete: bool = True
 
 
+class Access(Protocol):
+    """What a connection gives to the requests of a sync; asked from another thread than the Fetch's caller's."""
+
+    def variables(self, fresh: bool) -> Mapping[str, Any]:
+        """The values of the sync's `${...}`, before each request, and with `fresh=True` after a 401."""
+
+    def sign(self, request: Request) -> Request:
+        """A request, whose placeholders have been filled, with what the API wants to see besides."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """What has to be starred wherever it comes up."""
+
+    def close(self) -> None:
+        """End whatever another thread may be waiting for."""
+
+
 class Fetch:
     """The pages of one sync for one connection, read once, each fetched while the one before is used.
 
-    `credentials(fresh)` gives the values of the sync's `${...}`; it is asked before each request, and with
-    `fresh=True` after a 401. It and `cancelled` are called from another thread than the caller's.
+    `access` and `cancelled` are asked from another thread than the caller's.
 
     Iterating raises what went wrong after the pages before it; they were good. Afterwards `stop` says why it
     ended.
@@ -78,7 +92,7 @@ class Fetch:
         self,
         sync: Sync,
         *,
-        credentials: Callable[[bool], Mapping[str, Any]] | None = None,
+        access: Access | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         start: Request | None = None,
         etag: str | None = None,
@@ -98,9 +112,8 @@ class Fetch:
         self._next: Request | None = self._first
         self._if_none_match = etag
         self._max_pages = max_pages or sync.max_pages
-        self._credentials = credentials
+        self._access = access
         self._home: str | None = None
-        self._placeholders = set(placeholders([sync.url, sync.headers, sync.query_params, sync.body]))
         self._cancelled = cancelled
         self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
         self._client.hide(*secrets_of(first_request(sync)))
@@ -150,6 +163,8 @@ class Fetch:
     def close(self) -> None:
         """Stop fetching; a request on its way is given up within a moment."""
         self._client.close()
+        if self._access is not None:
+            self._access.close()
         if self._ahead is not None:
             self._ahead.close()
 
@@ -241,24 +256,28 @@ class Fetch:
             request = replace(request, headers={**request.headers, "If-None-Match": self._if_none_match})
         variables = self._variables()
         try:
-            filled = _filled(request, variables)
+            filled = self._filled(request, variables)
             self._home = self._home or origin(_filled(first_request(self.sync), variables).url)
         except ConfigError as error:
-            sentence = f"{self.sync.display_name}: {error}"
+            sentence = self._client.redact(f"{self.sync.display_name}: {error}")
         else:
             return self._client.send(
-                filled, home=self._home, fresh=lambda: _filled(request, self._variables(fresh=True))
+                filled, home=self._home, fresh=lambda: self._filled(request, self._variables(fresh=True))
             )
         raise ConfigError(sentence)
 
     def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
-        """What the sync's placeholders stand for at this moment; none of it is told in an error."""
-        if self._credentials is None or not self._placeholders:
+        """What the sync's placeholders stand for at this moment; what of it is secret is told in no error."""
+        if self._access is None:
             return {}
-        variables = self._credentials(fresh)
-        found = (dig(variables, name) for name in self._placeholders)
-        self._client.hide(*(str(value) for value in found if value is not MISSING))
+        variables = self._access.variables(fresh)
+        self._client.hide(*self._access.secrets())
         return variables
+
+    def _filled(self, request: Request, variables: Mapping[str, Any]) -> Request:
+        """The request as it is sent. To whom it is sent decides what of it stays: see `Client.send`."""
+        filled = _filled(request, variables)
+        return filled if self._access is None else self._access.sign(filled)
 
     def _read(self, request: Request, response: Response) -> Envelope:
         if response.status in (204, 205):  # No Content
@@ -397,7 +416,7 @@ def _filled(request: Request, variables: Mapping[str, Any]) -> Request:
         request.method,
         render_url(request.url, variables),
         {name: render_text(value, variables) for name, value in request.headers.items()},
-        tuple((name, render_text(value, variables)) for name, value in request.params),
+        tuple(pair for name, value in request.params for pair in query_pairs({name: render(value, variables)})),
         render(request.body, variables),
     ).with_userinfo_in_header()
 

@@ -324,18 +324,12 @@ def test_a_missing_url_is_asked_for() -> None:
     "fields",
     [
         {"integration": "hubspot"},
-        {"pizzly_connection_id": "user1"},
-        {"pizzly_provider_config_key": "hubspot"},
         {"incremental": True},
         {"sync_type": "incremental"},
         {"auto_start": False},
         {"script": "sync.py"},
         {"models": ["A", "B"]},
         {"daily_quota": 5},
-        {"headers": {"Authorization": "Bearer ${pizzlyAccessToken}"}},
-        {"url": "https://api.example.com/${connection.id}"},
-        {"query_params": {"since": ["${last_sync_date}"]}},
-        {"body": {"deep": [{"er": "x ${metadata.a}"}]}},
     ],
 )
 def test_what_a_later_release_brings_is_refused_rather_than_ignored(fields: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from nango_dagster.auth import Access
 from nango_dagster.config import read_dir
 from nango_dagster.demo.server import answer, serve
 from nango_dagster.fetch import Fetch
@@ -87,7 +88,7 @@ def test_the_syncs_of_the_checkout_read_all_rows_of_the_demo(url: str) -> None:
     assert configs.errors == ()
     read = {}
     for sync in configs.syncs:
-        fetch = Fetch(sync, credentials=lambda fresh: env_variables({"DEMO_API_URL": url}))
+        fetch = Fetch(sync, access=Access(sync, env_variables({"DEMO_API_URL": url})))
         read[sync.name] = sum(len(page.records) for page in fetch)
         assert fetch.stop is not None and fetch.stop.complete
     assert read == {"pokemon": 251, "github-issues": 54}

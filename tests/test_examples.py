@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nango_dagster.auth import Access
 from nango_dagster.config import Sync, placeholders, read_dir, read_file
 from nango_dagster.fetch import Fetch, Stop
 from tests.conftest import ROOT
@@ -276,7 +277,7 @@ def dotted(record: Any, path: str) -> Any:
 def test_an_example_reads_its_api(api: FakeApi, case: Case) -> None:
     api.route(case.path, lambda request: case.shape(api, request))
     sync = example(case.file)
-    pull = Fetch(at(api, sync), credentials=lambda fresh: ENV)
+    pull = Fetch(at(api, sync), access=Access(sync, ENV))
     assert [dotted(record, case.key) for record in records(pull)] == case.ids
     assert pull.stop == Stop(case.stop, complete=case.complete)
     sent = [request.json if sync.method == "POST" else request.params for request in api.requests]

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -31,6 +31,28 @@ ITEMS = [{"id": number} for number in range(7)]
 def fetch(sync: Sync, **kwargs: Any) -> Fetch:
     """A Fetch that does not wait long between tries."""
     return Fetch(sync, policy=replace(policy_of(sync), backoff=0.001), **kwargs)
+
+
+class Says:
+    """An access whose variables are what a function says, all of them secret."""
+
+    def __init__(self, say: Callable[[bool], Mapping[str, Any]]) -> None:
+        self._say = say
+        self._known: set[str] = set()
+
+    def variables(self, fresh: bool) -> Mapping[str, Any]:
+        said = self._say(fresh)
+        self._known.update(map(str, said.values()))
+        return said
+
+    def sign(self, request: Request) -> Request:
+        return request
+
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(self._known)
+
+    def close(self) -> None:
+        """Nobody is waiting."""
 
 
 def made(api: FakeApi, path: str = "/items", **fields: Any) -> Sync:
@@ -352,7 +374,7 @@ def test_placeholders_are_filled_for_every_request(api: FakeApi) -> None:
     api.route("/acme/items", by_cursor(ITEMS[:3], ITEMS[3:6], ITEMS[6:]))
     tokens = iter(["t1", "t2", "t3"])
     sync = made(api, "/${env.ORG}/items", headers={"Authorization": "Bearer ${token}"}, **NEXT)
-    read_all(fetch(sync, credentials=lambda fresh: {"env.ORG": "acme", "token": next(tokens)}))
+    read_all(fetch(sync, access=Says(lambda fresh: {"env.ORG": "acme", "token": next(tokens)})))
     sent = [request.headers["Authorization"] for request in api.requests]
     assert sent == ["Bearer t1", "Bearer t2", "Bearer t3"]
 
@@ -370,7 +392,7 @@ def test_a_token_that_runs_out_in_the_middle_is_renewed_once(api: FakeApi) -> No
         return (401, {}, "") if late and request.headers["Authorization"] == "old" else pages(request)
 
     api.route("/items", reply)
-    pull = fetch(made(api, headers={"Authorization": "${token}"}, **NEXT), credentials=credentials)
+    pull = fetch(made(api, headers={"Authorization": "${token}"}, **NEXT), access=Says(credentials))
     assert read_all(pull) == ITEMS
     assert (asked, pull.retries) == ([False, False, True, False], 1)
 
@@ -378,12 +400,12 @@ def test_a_token_that_runs_out_in_the_middle_is_renewed_once(api: FakeApi) -> No
 def test_refused_credentials_are_an_error_of_their_own(api: FakeApi) -> None:
     api.route("/items", (401, {}, {"error": "bad token sekret-token"}))
     sync = made(api, headers={"X-Shop": "${env.TOKEN}"})
-    _, error = read_until_error(fetch(sync, credentials=lambda fresh: {"env.TOKEN": "sekret-token"}))
+    _, error = read_until_error(fetch(sync, access=Says(lambda fresh: {"env.TOKEN": "sekret-token"})))
     assert isinstance(error, AuthenticationFailed) and "sekret" not in "".join(traceback.format_exception(error))
 
 
 def test_a_placeholder_without_a_value_is_named(api: FakeApi) -> None:
-    _, error = read_until_error(fetch(made(api, headers={"A": "${env.TOKEN}"}), credentials=lambda fresh: {}))
+    _, error = read_until_error(fetch(made(api, headers={"A": "${env.TOKEN}"}), access=Says(lambda fresh: {})))
     assert isinstance(error, ConfigError)
     assert "items: ${env.TOKEN} has no value; set NANGO_ENV_TOKEN" in str(error)
     assert api.requests == []
@@ -394,7 +416,7 @@ def test_what_an_api_sends_is_never_a_placeholder(api: FakeApi, method: str) -> 
     evil = "${env.TOKEN} $${env.TOKEN}"
     api.script("/items", {"results": ITEMS, "next": evil}, {"results": []})
     sync = made(api, method=method, headers={"A": "${env.TOKEN}"}, **NEXT)
-    read_all(fetch(sync, credentials=lambda fresh: {"env.TOKEN": "sekret"}))
+    read_all(fetch(sync, access=Says(lambda fresh: {"env.TOKEN": "sekret"})))
     second = api.requests[1]
     assert (second.params if method == "GET" else second.json)["after"] == evil
 
@@ -402,7 +424,7 @@ def test_what_an_api_sends_is_never_a_placeholder(api: FakeApi, method: str) -> 
 def test_a_next_url_is_no_template_either(api: FakeApi) -> None:
     api.script("/items", {"results": ITEMS, "next": "/items?x=${env.TOKEN}"}, {"results": []})
     sync = made(api, headers={"A": "${env.TOKEN}"}, paging_url_path="next")
-    read_all(fetch(sync, credentials=lambda fresh: {"env.TOKEN": "sekret"}))
+    read_all(fetch(sync, access=Says(lambda fresh: {"env.TOKEN": "sekret"})))
     assert api.requests[1].params == {"x": "${env.TOKEN}"}
 
 
@@ -416,14 +438,14 @@ def test_userinfo_counts_for_next_urls_too(api: FakeApi) -> None:
 def test_a_base_url_may_come_from_a_placeholder(api: FakeApi) -> None:
     api.route("/items", by_cursor(ITEMS[:3], ITEMS[3:]))
     sync = Sync(name="items", url="${env.API}/items", **NEXT)
-    assert read_all(fetch(sync, credentials=lambda fresh: {"env.API": api.url})) == ITEMS
+    assert read_all(fetch(sync, access=Says(lambda fresh: {"env.API": api.url}))) == ITEMS
 
 
 def test_userinfo_may_come_from_placeholders(api: FakeApi) -> None:
     api.script("/items", {"results": ITEMS, "next": "/items?page=2"}, {"results": []})
     url = api.url.replace("//", "//${env.USER}:${env.PASSWORD}@") + "/items"
     sync = Sync(name="items", url=url, paging_url_path="next")
-    read_all(fetch(sync, credentials=lambda fresh: {"env.USER": "me", "env.PASSWORD": "p/w"}))
+    read_all(fetch(sync, access=Says(lambda fresh: {"env.USER": "me", "env.PASSWORD": "p/w"})))
     assert [request.headers["Authorization"] for request in api.requests] == ["Basic bWU6cC93"] * 2
 
 

@@ -59,11 +59,12 @@ def dry_run(session: Session, name: str, pages: int) -> None:
     With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
     (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
     """
+    from ..auth import Access
     from ..fetch import Fetch
 
     sync = session.sync(name)
-    variables = env_variables(session.settings.env)
-    fetch = Fetch(sync, credentials=lambda fresh: variables, max_pages=min(pages, sync.max_pages or pages))
+    access = Access(sync, env_variables(session.settings.env))
+    fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages))
     found = _read(sync, fetch)
     columns = _columns(sync, found.records)
     keys = _keys(sync, found.keys)

@@ -6,7 +6,7 @@
 (datetime.timedelta(seconds=900), 'overwrite')
 """
 
-from nango_dagster.config.combinations import placeholders
+from nango_dagster.config.combinations import is_credential, placeholders
 from nango_dagster.config.fields import PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.frequency import minutes, seconds
@@ -23,6 +23,7 @@ __all__ = [
     "TrackDeletes",
     "from_body",
     "from_document",
+    "is_credential",
     "json_schema",
     "minutes",
     "pascal_case",

@@ -32,6 +32,8 @@ _NEEDS = {
     "paging_limit": "paging_limit_request_path",
     "paging_limit_request_path": "paging_limit",
     "timezone": "cron",
+    "pizzly_connection_id": "pizzly_provider_config_key",
+    "pizzly_provider_config_key": "pizzly_connection_id",
 }
 _REQUEST_PATHS = (
     "paging_cursor_request_path",
@@ -45,7 +47,8 @@ MAY_BE_SECRET = ("url", "headers", "query_params", "body")
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
-    return [*_paging(fields), *_needs(fields), *_timing(fields), *_body_paths(fields), *_table(fields)]
+    checks = (_paging, _needs, _timing, _body_paths, _table, _accounts, _since)
+    return [found for check in checks for found in check(fields)]
 
 
 def _paging(fields: Mapping[str, Any]) -> Iterator[Found]:
@@ -117,15 +120,81 @@ def _table(fields: Mapping[str, Any]) -> Iterator[Found]:
                 yield _misfit(name, f"{name} shapes the mapped table, but auto_mapping: false makes none; keep one.")
 
 
+def _accounts(fields: Mapping[str, Any]) -> Iterator[Found]:
+    if "integration" in fields and "pizzly_connection_id" in fields:
+        yield _misfit(
+            "pizzly_connection_id",
+            "integration reads all connections of an integration and pizzly_connection_id one; keep one of them. "
+            "A connection with credentials of type PIZZLY has its token from Pizzly.",
+        )
+
+
+def _since(fields: Mapping[str, Any]) -> Iterator[Found]:
+    """A list since the last time is no whole list, so what is not in it is not gone."""
+    for name in MAY_BE_SECRET:
+        if "last_sync_date" not in placeholders(fields.get(name)):
+            continue
+        if "unique_key" not in fields:
+            yield _misfit(
+                name,
+                f"${{last_sync_date}} in {name} asks for what is new, and without a unique_key that would replace all "
+                "rows; add unique_key.",
+            )
+        elif fields.get("track_deletes"):
+            yield _misfit(
+                "track_deletes",
+                f"${{last_sync_date}} in {name} asks for what is new, and track_deletes would take the rest for "
+                "deleted; keep one of them.",
+            )
+
+
+# What a placeholder may name. The first are always there; the others need a connection, or one in Pizzly.
+_ALWAYS = ("connection_id", "variant", "last_sync_date")
+_TOKENS = ("access_token", "pizzlyAccessToken")
+_NAMED = "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_id}, ${variant}, ${last_sync_date}"
+
+
 def foreign_placeholders(fields: Mapping[str, Any]) -> list[Found]:
+    """Placeholders that will never have a value."""
     problems: list[Found] = []
     for name in MAY_BE_SECRET:
         for placeholder in sorted(set(placeholders(fields.get(name)))):
-            if not re.fullmatch(r"env\.[A-Za-z0-9_]+", placeholder):
-                wanted = "${env.NAME} for the environment variable NANGO_ENV_NAME, or $${ for a plain ${"
-                said = f"${{{placeholder[:80]}}} in {name} is not available yet; wanted {wanted}."
-                problems.append(((name,), Problem(said, field=name, wanted=wanted)))
+            if wrong := _wrong_placeholder(placeholder, fields):
+                said, wanted = wrong
+                sentence = f"${{{placeholder[:80]}}} in {name} {said}; wanted {wanted}."
+                problems.append(((name,), Problem(sentence, field=name, wanted=wanted)))
     return problems
+
+
+def _wrong_placeholder(name: str, fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What is wrong with a placeholder, and what is wanted instead."""
+    env = "${env.NAME} for the environment variable NANGO_ENV_NAME"
+    if name in _ALWAYS or re.fullmatch(r"env\.[A-Za-z0-9_]+", name):
+        return None
+    of_metadata = _is_path_in("metadata", name)
+    if not (of_metadata or is_credential(name)):
+        return "names nothing", f"one of {_NAMED}, {env}, or $${{ for a plain ${{"
+    if "integration" in fields or ("pizzly_connection_id" in fields and not of_metadata):
+        return None
+    pizzly = "" if of_metadata else ", or pizzly_connection_id and pizzly_provider_config_key"
+    return "belongs to a connection, and this sync has none", f"integration{pizzly}, or {env}"
+
+
+def is_credential(name: str) -> bool:
+    """Whether a placeholder of this name stands for something that lets a request in.
+
+    >>> is_credential("credentials.apiKey"), is_credential("metadata.region")
+    (True, False)
+    """
+    return name in _TOKENS or _is_path_in("credentials", name)
+
+
+def _is_path_in(what: str, name: str) -> bool:
+    try:
+        steps = paths.parse(name)
+    except ConfigError:
+        return False
+    return len(steps) > 1 and steps[0] == what
 
 
 def placeholders(value: Any) -> Iterator[str]:

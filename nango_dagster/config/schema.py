@@ -19,8 +19,6 @@ ALIASES: Mapping[str, str] = {
 # What a later release brings to life, and what to do without it.
 NOT_YET: Mapping[str, str] = {
     "integration": "leave it out, and the sync reads one account",
-    "pizzly_connection_id": "put the token into headers, for example as ${env.TOKEN}",
-    "pizzly_provider_config_key": "put the token into headers, for example as ${env.TOKEN}",
     "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
     "models": "name one model with model",

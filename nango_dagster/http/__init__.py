@@ -3,7 +3,18 @@
 from .client import Client, Policy, redirected
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket
 from .redaction import looks_secret, public_url, redact, secrets_of
-from .values import Params, Request, Response, json_bytes, links, origin, query_of, query_pairs, query_text
+from .values import (
+    Params,
+    Request,
+    Response,
+    form_pairs,
+    json_bytes,
+    links,
+    origin,
+    query_of,
+    query_pairs,
+    query_text,
+)
 from .wire import Reach
 
 __all__ = [
@@ -18,6 +29,7 @@ __all__ = [
     "Response",
     "asked_wait",
     "bucket",
+    "form_pairs",
     "json_bytes",
     "links",
     "looks_secret",

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from .rates import Limiter, RateLimit, asked_wait, bucket, is_rate_limited
 from .redaction import public_url, redact, secrets_of
-from .values import NO_BODY, Place, Request, Response, joined, json_bytes, origin, split
+from .values import NO_BODY, Place, Request, Response, body_bytes, joined, origin, split
 from .wire import ERROR_BYTES, SLICE, Limits, Reach, TooLarge, UnknownEncoding, Watch, Wire, breakdown
 
 MAX_REDIRECTS: Final = 10
@@ -183,8 +183,9 @@ class Client:
         headers = _checked(request.headers)
         body = None
         if request.method not in NO_BODY:
-            body = json_bytes({} if request.body is None else request.body)
-            headers.setdefault("Content-Type", "application/json")
+            body = body_bytes(request)
+            if not any(name.lower() == "content-type" for name in headers):
+                headers["Content-Type"] = "application/json"
         self._ask(now=True)
         if self._limiter is not None:
             self._wait(self._limiter.take())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Final
-from urllib.parse import quote, quote_plus, unquote, unquote_plus, urljoin
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlencode, urljoin
 
 import msgspec
 from urllib3.exceptions import LocationParseError
@@ -21,6 +21,7 @@ from ..paths import MISSING, dig, put
 from .redaction import public_url
 
 NO_BODY: Final = frozenset({"GET", "DELETE", "HEAD"})
+FORM: Final = "application/x-www-form-urlencoded"
 Params = tuple[tuple[str, str], ...]
 
 
@@ -255,6 +256,27 @@ def query_text(value: Any) -> str:
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return str(value)
     return json_bytes(value).decode()
+
+
+def form_pairs(request: Request) -> Params:
+    """The fields of a body that is sent as a form; none where it is sent as JSON.
+
+    >>> form_pairs(Request("POST", "https://a.example", {"Content-Type": FORM}, body={"a": 1, "b": [True, "x"]}))
+    (('a', '1'), ('b', 'true'), ('b', 'x'))
+    """
+    return query_pairs(request.body) if _is_form(request) and isinstance(request.body, Mapping) else ()
+
+
+def body_bytes(request: Request) -> bytes:
+    """The body as it is sent: a form where the Content-Type says so, else JSON."""
+    if _is_form(request) and not isinstance(request.body, list | tuple):
+        return urlencode(form_pairs(request), errors=_LONE).encode()
+    return json_bytes({} if request.body is None else request.body)
+
+
+def _is_form(request: Request) -> bool:
+    kind = next((value for name, value in request.headers.items() if name.lower() == "content-type"), "")
+    return kind.partition(";")[0].strip().lower() == FORM
 
 
 _LONE: Final = "surrogatepass"  # a cursor goes back as it came, even half a character

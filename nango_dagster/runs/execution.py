@@ -24,6 +24,7 @@ from ..store.syncs import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
 from ..store.upsert import Upsert
+from .access import ConnectionAccess, access_of
 from .functions import load_function
 from .values import Outcome, Progress, Source, Wishes
 
@@ -79,6 +80,7 @@ class _Execution:
         self._writer: Writer | None = None
         self._table: MappedTable | None = None
         self._dataset: Dataset | None = None
+        self._access: ConnectionAccess | None = None
 
     def run(self) -> Outcome:
         """Do it; a failure of anything but the database itself ends as a failed job."""
@@ -216,11 +218,13 @@ class _Execution:
     def _open_source(self) -> Source:
         if self._pull.source is not None:
             return self._pull.source(self._is_stopped)
-        env = {f"env.{name}": value for name, value in self._pull.settings.env.items()}
+        pull, claim = self._pull, self._claim
+        anew = claim.reset or claim.empty_cache or pull.wishes.reset or pull.wishes.empty_cache
+        self._access = access_of(self._database, pull.settings, self._row, claim, cancelled=self._is_stopped, anew=anew)
         asked, _, etag = ((self._dataset and self._dataset.etag) or "").partition(" ")
         return Fetch(
             self._sync,
-            credentials=lambda fresh: env,
+            access=self._access,
             cancelled=self._is_stopped,
             reach=self._reach(),
             etag=etag if asked == self._sync.fingerprint() else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from ..errors import Refused
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import datasets, queue, schema, syncs, tables
+from . import datasets, jobs, queue, schema, syncs, tables
 from .database import Database
+from .types import UtcTime
 
 REAUTHORISE_AFTER = 3
 """So many authentication failures in a row, and a connection waits for new credentials."""
@@ -25,6 +26,17 @@ MOST_BYTES = 255
 _table = schema.connections
 _of = schema.connections.c
 _schedules = schema.schedules.c
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What an execution needs of its connection, in one answer; the credentials are encrypted."""
+
+    credentials: str | None = field(repr=False)
+    metadata: dict[str, Any]
+    auth_failures: int
+    last_success: datetime | None
+    """When the last execution that succeeded began, if that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def add(
     given: dict[str, Any] = {}
     if credentials is not None:
         assert vault is not None
-        given |= {"credentials": vault.encrypt(credentials), "auth_failures": 0}
+        given |= _replaced(vault, credentials)
     for name, value in (("metadata", metadata), ("config", config)):
         if value is not None:
             given[name] = json.dumps(value)
@@ -101,7 +113,13 @@ def set_credentials(
     db: Database, vault: Vault, integration: str, connection_id: str, credentials: Mapping[str, Any]
 ) -> bool:
     """Replace the credentials; a connection that needed others works again. False when there is no such connection."""
-    return _update(db, integration, connection_id, {"credentials": vault.encrypt(credentials), "auth_failures": 0})
+    return _update(db, integration, connection_id, _replaced(vault, credentials))
+
+
+def _replaced(vault: Vault, credentials: Mapping[str, Any]) -> dict[str, Any]:
+    """Other credentials, which whoever refreshes the old ones right now must not overwrite."""
+    encrypted = vault.encrypt(credentials)
+    return {"credentials": encrypted, "auth_failures": 0, "refresh_owner": None, "refresh_until": None}
 
 
 def set_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
@@ -172,6 +190,17 @@ def credentials(db: Database, vault: Vault, integration: str, connection_id: str
     with db.connect() as connection:
         stored = connection.execute(sa.select(_of.credentials).where(*_named(integration, connection_id))).scalar()
     return None if stored is None else vault.decrypt(stored)
+
+
+def secrets(
+    db: Database, integration: str, connection_id: str, job_of: tuple[int, str] | None = None
+) -> Secrets | None:
+    """What an execution needs, and with `job_of`, a sync's id and a variant, when it last succeeded."""
+    last = sa.null() if job_of is None else jobs.last_success_of(job_of[0], connection_id, job_of[1])
+    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, sa.type_coerce(last, UtcTime).label("last"))
+    with db.connect() as connection:
+        row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
+    return Secrets(row.credentials, json.loads(row.metadata), row.auth_failures, row.last) if row else None
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -174,6 +174,23 @@ def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, J
     return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
 
 
+def last_success(db: Database, sync_id: int, connection_id: str, variant: str) -> datetime | None:
+    """When the last execution of this schedule that succeeded began."""
+    with db.connect() as connection:
+        found: datetime | None = connection.execute(
+            select(last_success_of(sync_id, connection_id, variant))
+        ).scalar_one()
+    return found
+
+
+def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
+    """The same as a part of a query: usually the first row of the index that is looked at."""
+    of = _table.alias("last_success").c
+    same = and_(of.sync_id == sync_id, of.connection_id == connection_id, of.variant == variant)
+    query = select(of.started_at).where(same, of.status == "succeeded").order_by(of.id.desc()).limit(1)
+    return query.scalar_subquery()
+
+
 def _newest(named: Any) -> Any:
     """The id of the last job with a row's sync, connection and variant: one step into an index for each row."""
     of = _table.alias("newest").c

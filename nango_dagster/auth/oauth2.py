@@ -1,0 +1,238 @@
+"""OAuth 2: an access token that is refreshed before it runs out, by one at a time wherever it is used."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from time import monotonic
+from typing import Any, Final
+
+from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
+from ..http import Client, Policy, Request, Response
+from .kinds import secrets_in, token_of
+
+MARGIN: Final = 60.0
+"""Seconds before its end at which a token is taken to have run out."""
+REQUEST: Final = 45.0
+"""Seconds that a new token may take, retries included."""
+LEASE: Final = 60.0
+"""Seconds for which one may keep the others from refreshing; whoever died holds them up no longer."""
+GRACE: Final = 5.0
+"""Seconds that a token on its way gets when nobody waits for it any more: its refresh token may be the only one."""
+_ASK_AGAIN: Final = 0.25
+_MAYBE_LATER: Final = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps a connection's credentials for all who use them, and lets one at a time refresh them."""
+
+    load: Callable[[], Mapping[str, Any] | None]
+    """The credentials as they are kept now."""
+    begin: Callable[[str, float], bool]
+    """Take the right to refresh them, for a name and so many seconds; False while another has it."""
+    end: Callable[[str, Mapping[str, Any] | None], bool]
+    """Give it back, with the new credentials if there are any; False when it was lost, and they are not kept."""
+
+
+class OAuth2:
+    """Credentials of type OAUTH2 or OAUTH2_CC.
+
+    The token is refreshed shortly before it runs out; one of which nobody knows when that is, after the API has
+    refused it. `name` begins every error.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], keeper: Keeper, *, name: str, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._now = given
+        self._keeper = keeper
+        self._name = name
+        self._cancelled = cancelled
+        self._closed = False
+
+    def credentials(self, fresh: bool) -> Mapping[str, Any]:
+        """The credentials, with a token that is good for a while. Raises AuthenticationFailed where there is none."""
+        if can_refresh(self._now) and (fresh or runs_out(self._now)):
+            self._now = self._renewed(self._now)
+        return self._now
+
+    def close(self) -> None:
+        """Give up waiting for a token."""
+        self._closed = True
+
+    def _is_over(self) -> bool:
+        return self._closed or self._cancelled()
+
+    def _renewed(self, old: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Credentials with another token: refreshed here, or meanwhile by somebody else."""
+        owner = uuid.uuid4().hex
+        deadline = monotonic() + 2 * LEASE
+        while not self._keeper.begin(owner, LEASE):
+            time.sleep(_ASK_AGAIN)
+            kept = self._kept()
+            if _is_newer(kept, old):
+                return kept
+            if self._is_over():
+                raise Cancelled
+            if monotonic() > deadline:
+                raise ApiError(self._said(f"another run has been refreshing it for {2 * LEASE:g} s."))
+        return self._refreshed(owner, old)
+
+    def _refreshed(self, owner: str, old: Mapping[str, Any]) -> Mapping[str, Any]:
+        new: Mapping[str, Any] | None = None
+        try:
+            kept = self._kept()
+            if _is_newer(kept, old):
+                return kept
+            new = self._ask(kept)
+        finally:
+            is_kept = self._keeper.end(owner, new)
+        return new if is_kept else self._kept()  # somebody has given the connection others
+
+    def _kept(self) -> Mapping[str, Any]:
+        kept = self._keeper.load()
+        if kept is None:
+            raise ConfigError(self._said("the connection has no credentials any more."))
+        return kept
+
+    def _ask(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The credentials with the token that the token endpoint gives for them."""
+        named = f"{self._name}: no new access token"
+        policy = Policy(named, timeout=10, retries=2, secrets=tuple(secrets_in(given)))
+        request = token_request(given)
+        failed: ApiError
+        with Client(policy, cancelled=self._ask_until()) as client:
+            try:
+                return self._read(client, request, client.send(request), given)
+            except ApiError as error:
+                failed = error
+            except Cancelled:
+                if self._is_over():
+                    raise
+                failed = ApiError(self._said(f"{request} gave none within {REQUEST:g} s."))
+        status = failed.status or 0
+        refused = 400 <= status < 500 and status not in _MAYBE_LATER
+        # Outside of the except clause, so that the traceback is of one error.
+        raise (AuthenticationFailed if refused else type(failed))(str(failed), failed.status)
+
+    def _read(
+        self, client: Client, request: Request, response: Response, given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        answer = answered(response)
+        if not token_of(answer):
+            # GitHub answers 200 with {"error": "bad_refresh_token"}.
+            said = client.excerpt(request, response)
+            raise AuthenticationFailed(self._said(f"{request} answered without an access_token: {said}."))
+        return refreshed(given, answer, time.time())
+
+    def _ask_until(self) -> Callable[[], bool]:
+        """Whether a request has taken too long; asked many times."""
+        deadline = monotonic() + REQUEST
+
+        def is_enough() -> bool:
+            nonlocal deadline
+            if self._is_over():
+                deadline = min(deadline, monotonic() + GRACE)
+            return monotonic() > deadline
+
+        return is_enough
+
+    def _said(self, sentence: str) -> str:
+        return f"{self._name}: no new access token: {sentence}"
+
+
+def token_request(given: Mapping[str, Any]) -> Request:
+    """What a token endpoint is sent (RFC 6749, sections 4.4 and 6).
+
+    >>> request = token_request({"type": "OAUTH2", "refresh_token": "r", "client_id": "c", "token_url": "https://a/t"})
+    >>> request.body
+    {'grant_type': 'refresh_token', 'refresh_token': 'r', 'client_id': 'c'}
+    """
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    body: dict[str, Any] = {"grant_type": "client_credentials"}
+    if given.get("type") == "OAUTH2":
+        body = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
+    scope = given.get("scope") or given.get("scopes")
+    if scope:
+        body["scope"] = scope if isinstance(scope, str) else " ".join(map(str, scope))
+    client = {name: given[name] for name in ("client_id", "client_secret") if given.get(name)}
+    if given.get("token_auth") == "basic":
+        pair = f"{client.get('client_id', '')}:{client.get('client_secret', '')}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    else:
+        body |= client
+    return Request("POST", str(given["token_url"]), headers, body=body)
+
+
+def refreshed(given: Mapping[str, Any], answer: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The credentials with what a token endpoint answered; a refresh token that it does not change stays.
+
+    >>> refreshed({"access_token": "a", "refresh_token": "r"}, {"access_token": "b", "expires_in": 60}, 0.0)
+    {'access_token': 'b', 'refresh_token': 'r', 'expires_at': '1970-01-01T00:01:00Z'}
+    """
+    new = {name: value for name, value in given.items() if name not in ("expires_at", "token")}
+    new["access_token"] = token_of(answer)
+    if isinstance(answer.get("refresh_token"), str) and answer["refresh_token"]:
+        new["refresh_token"] = answer["refresh_token"]
+    seconds = _number(answer.get("expires_in"))
+    if seconds is not None:
+        at = datetime.fromtimestamp(now + seconds, timezone.utc)
+        new["expires_at"] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return new
+
+
+def can_refresh(given: Mapping[str, Any]) -> bool:
+    """Whether there is something to get another token with."""
+    if not given.get("token_url"):
+        return False
+    return given.get("type") == "OAUTH2_CC" or (given.get("type") == "OAUTH2" and bool(given.get("refresh_token")))
+
+
+def runs_out(given: Mapping[str, Any]) -> bool:
+    """Whether there is no token, or one that is good for less than a minute."""
+    at = expiry(given)
+    return token_of(given) is None or (at is not None and at - time.time() < MARGIN)
+
+
+def expiry(given: Mapping[str, Any]) -> float | None:
+    """When the token ends, in seconds since 1970; None where that is not known.
+
+    >>> expiry({"expires_at": "1970-01-01T00:01:00.000Z"}), expiry({"expires_at": 60_000_000_000_000}), expiry({})
+    (60.0, 60000000000.0, None)
+    """
+    at = given.get("expires_at") or given.get("expiresAt")
+    seconds = _number(at)
+    if seconds is not None:
+        return seconds / 1000 if seconds > 1e11 else seconds  # JavaScript counts milliseconds
+    try:
+        moment = datetime.fromisoformat(str(at).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _is_newer(kept: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether what is kept is good to use, unlike the old."""
+    return not can_refresh(kept) or (token_of(kept) != token_of(old) and not runs_out(kept))
+
+
+def answered(response: Response) -> Mapping[str, Any]:
+    """The JSON object of an answer; empty where there is none."""
+    try:
+        answer = json.loads(response.content)
+    except ValueError:
+        answer = None
+    return answer if isinstance(answer, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
