@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import Sync
-from ..errors import NangoError, RecordRejected
+from ..errors import NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
-from ..templates import env_variables
 from .command import Session, as_json, command, fail, grid
 from .words import number_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ..auth import Access
     from ..fetch import Fetch, Page
 
 SHOWN = 3  # records
@@ -50,22 +51,22 @@ class Found:
 @click.option(
     "--pages", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many pages to fetch."
 )
-def dry_run(session: Session, name: str, pages: int) -> None:
+@click.option("--connection", metavar="ID", help="Whose account to read, where the sync reads an integration's.")
+def dry_run(session: Session, name: str, pages: int, connection: str | None) -> None:
     """Fetch and show, store nothing.
 
     Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
-    and what paging would do next, or why it stopped. No database is opened.
+    and what paging would do next, or why it stopped. The database is opened only for the credentials of a connection.
 
     With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
     (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
     """
-    from ..auth import Access
     from ..fetch import Fetch
 
     sync = session.sync(name)
-    access = Access(sync, env_variables(session.settings.env))
-    fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages))
-    found = _read(sync, fetch)
+    with _access(session, sync, connection) as access:
+        fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages))
+        found = _read(sync, fetch)
     columns = _columns(sync, found.records)
     keys = _keys(sync, found.keys)
     document = {
@@ -85,6 +86,22 @@ def dry_run(session: Session, name: str, pages: int) -> None:
     session.answer(document, *_for_people(found, columns, keys, fetch))
     if found.error is not None:
         fail(found.error)
+
+
+@contextlib.contextmanager
+def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator[Access]:
+    """What the requests need, for the connection where the sync has several."""
+    from ..runs.access import of_connection, open_access
+
+    if not sync.partitioned:
+        if connection_id is not None:
+            raise Refused(f"{sync.name} names no integration, so it has no connections; leave --connection out.")
+        yield open_access(sync, session.settings, sync.connection_key)
+        return
+    if connection_id is None:
+        raise Refused(f"{sync.name} reads every connection of {sync.integration}; say which one with --connection ID.")
+    with session.database() as database:
+        yield of_connection(database, session.settings, sync, connection_id)
 
 
 def _read(sync: Sync, fetch: Fetch) -> Found:

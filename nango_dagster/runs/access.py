@@ -15,7 +15,6 @@ from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..partition_keys import BASE
 from ..settings import Settings
 from ..store import Database, connections, jobs
-from ..store.connections import Secrets
 from ..store.queue import Claim
 from ..store.syncs import SyncRow
 from ..templates import env_variables
@@ -45,59 +44,70 @@ def access_of(
 
     It costs one question to the database for a connection, and none for a sync of one account.
     """
-    asks_since = _uses(row.sync, "last_sync_date")
-    job_of = (row.id, claim.variant) if asks_since and not anew else None
-    if not row.sync.partitioned:
-        last = jobs.last_success(database, row.id, claim.connection_id, claim.variant) if job_of else None
-        return open_access(row.sync, settings, None, claim.connection_id, claim.variant, last, cancelled=cancelled)
-    kept = connections.secrets(database, row.integration, claim.connection_id, job_of)
+    since = (row.id, claim.variant) if _uses(row.sync, "last_sync_date") and not anew else None
+    if row.sync.partitioned:
+        return of_connection(
+            database, settings, row.sync, claim.connection_id, claim.variant, since=since, cancelled=cancelled
+        )
+    last = jobs.last_success(database, row.id, claim.connection_id, claim.variant) if since else None
+    return open_access(row.sync, settings, claim.connection_id, claim.variant, last, cancelled=cancelled)
+
+
+def of_connection(
+    database: Database,
+    settings: Settings,
+    sync: Sync,
+    connection_id: str,
+    variant: str = BASE,
+    *,
+    since: tuple[int, str] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ConnectionAccess:
+    """The access that a connection of the sync's integration gives.
+
+    `since` is the sync's id and the variant where it matters when it last succeeded. Raises ConfigError when there is
+    no such connection.
+    """
+    integration = sync.integration_key
+    kept = connections.secrets(database, integration, connection_id, since)
     if kept is None:
         raise ConfigError(
-            f"{row.sync.display_name}: integration {row.integration} has no connection {claim.connection_id!r}; make "
-            f"it with: nango-dagster connections add --integration {row.integration} "
-            f"--connection {claim.connection_id}"
+            f"{sync.display_name}: {integration} has no connection {connection_id!r}; make it with: nango-dagster "
+            f"connections add --integration {integration} --connection {connection_id}"
         )
-    return open_access(
-        row.sync,
+    access = open_access(
+        sync,
         settings,
-        kept,
-        claim.connection_id,
-        claim.variant,
+        connection_id,
+        variant,
         kept.last_success,
-        database=database,
-        cancelled=cancelled,
+        metadata=kept.metadata,
+        source=_kept_source(database, settings, sync, connection_id, kept.credentials, cancelled),
     )
+    access.auth_failures = kept.auth_failures
+    return access
 
 
 def open_access(
     sync: Sync,
     settings: Settings,
-    kept: Secrets | None,
     connection_id: str,
     variant: str = BASE,
     last_success: datetime | None = None,
     *,
-    database: Database | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    source: Source | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ConnectionAccess:
-    """The access that a connection of the store gives, or, without one, Pizzly or the environment alone."""
+    """The access that a source of credentials gives: by default the sync's own connection in Pizzly, if it has one."""
     facts: dict[str, Any] = {
         "connection_id": connection_id,
         "variant": variant,
         "last_sync_date": _iso(last_success or SINCE_EVER),
         **env_variables(settings.env),
+        **({} if metadata is None else {"metadata": metadata}),
     }
-    if kept is None:
-        return ConnectionAccess(sync, facts, _pizzly_of(sync, settings, cancelled))
-    facts["metadata"] = kept.metadata
-    source: Source | None = None
-    if kept.credentials is not None:
-        vault = vault_of(settings)
-        keeper = _keeper(database, vault, sync.integration_key, connection_id) if database else None
-        source = _source(sync, settings, vault.decrypt(kept.credentials), connection_id, keeper, cancelled)
-    access = ConnectionAccess(sync, facts, source)
-    access.auth_failures = kept.auth_failures
-    return access
+    return ConnectionAccess(sync, facts, source or _pizzly_of(sync, settings, cancelled))
 
 
 def note(
@@ -118,24 +128,29 @@ def note(
 # --- where credentials come from ------------------------------------------------------------------------------------
 
 
-def _source(
-    sync: Sync,
+def _kept_source(
+    database: Database,
     settings: Settings,
-    given: Mapping[str, Any],
+    sync: Sync,
     connection_id: str,
-    keeper: Keeper | None,
+    encrypted: str | None,
     cancelled: Callable[[], bool],
-) -> Source:
+) -> Source | None:
+    """What gives the credentials that the store keeps, or that it says who keeps them."""
+    if encrypted is None:
+        return None
+    vault = vault_of(settings)
+    given = vault.decrypt(encrypted)
     kind = given.get("type")
+    if kind in ("OAUTH2", "OAUTH2_CC"):
+        keeper = _keeper(database, vault, sync.integration_key, connection_id)
+        return OAuth2(given, keeper, name=sync.display_name, cancelled=cancelled)
     key = str(given.get("provider_config_key") or sync.integration_key)
     there = str(given.get("connection_id") or connection_id)
-    name = sync.display_name
-    if kind in ("OAUTH2", "OAUTH2_CC") and keeper is not None:
-        return OAuth2(given, keeper, name=name, cancelled=cancelled)
     if kind == "PIZZLY":
         return _pizzly(sync, settings, key, there, given, cancelled)
     if kind == "NANGO":
-        return NangoServer(given, key, there, name=name, cancelled=cancelled)
+        return NangoServer(given, key, there, name=sync.display_name, cancelled=cancelled)
     return Stored(given)
 
 
