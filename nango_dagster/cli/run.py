@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import Sync
-from ..dagster_yaml import dagster_home
-from ..errors import ConfigError, NangoError, Refused
+from ..errors import ConfigError, Refused
 from .command import Session, command, fail
+from .instance import open_instance
 from .syncs import job_document
 from .words import number_of
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult
+    from dagster import ExecuteInProcessResult
 
     from ..runs import Progress
     from ..settings import Settings
@@ -92,7 +91,7 @@ def _execute(
     settings: Settings, sync: Sync, configs: Sequence[Sync] | None, tags: Mapping[str, str], report: Report
 ) -> Ended:
     """Run the sync's job; its run is recorded under DAGSTER_HOME like any other."""
-    with _instance(settings) as instance:
+    with open_instance(settings) as instance:
         from ..defs import build_definitions, names
         from ..defs.io_manager import on_progress
 
@@ -109,27 +108,6 @@ def _execute(
         finally:
             on_progress.reset(listening)
         return Ended(result.run_id, result.success, _sentence(result))
-
-
-@contextlib.contextmanager
-def _instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """Dagster's instance under DAGSTER_HOME.
-
-    Raises NangoError with Dagster's reason when it cannot be opened.
-    """
-    home = dagster_home(settings)
-    if not home.is_dir():
-        raise NangoError(f"DAGSTER_HOME is {home}, which is no folder; make it, or leave the variable unset.")
-    os.environ["DAGSTER_HOME"] = str(home.absolute())
-    from dagster import DagsterInstance
-
-    try:
-        instance = DagsterInstance.get()
-    except Exception as error:  # whatever its storage raises: a database that is down, a wrong dagster.yaml
-        reason = " ".join(str(error).split())
-        raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason[:500]}") from error
-    with instance:
-        yield instance
 
 
 def _console_logging(settings: Settings) -> dict[str, Any]:
