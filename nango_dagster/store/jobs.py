@@ -77,7 +77,7 @@ _COLUMN_OF = {
     "retries": "retry_count",
     **{name: f"{name}_count" for name in ("added", "updated", "deleted", "unchanged", "rejected", "fetched")},
 }
-_COLUMNS = [_of[_COLUMN_OF.get(name, name)].label(name) for name in Job.__dataclass_fields__]
+COLUMNS = [_of[_COLUMN_OF.get(name, name)].label(name) for name in Job.__dataclass_fields__]
 
 
 def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow, run_id: str | None) -> int:
@@ -158,7 +158,7 @@ def list_jobs(
     limit: int = 100,
 ) -> list[Job]:
     """The last jobs, of one sync, connection or variant where they are named; the newest first."""
-    query = select(*_COLUMNS).order_by(_of.id.desc()).limit(limit)
+    query = select(*COLUMNS).order_by(_of.id.desc()).limit(limit)
     for column, wanted in ((_of.sync_id, sync_id), (_of.connection_id, connection_id), (_of.variant, variant)):
         if wanted is not None:
             query = query.where(column == wanted)
@@ -168,7 +168,7 @@ def list_jobs(
 def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, Job]:
     """The last job of each schedule of these syncs, or of all, that has had one."""
     of = schema.schedules.c
-    query = select(*_COLUMNS).select_from(schema.schedules).join(_table, _of.id == _newest(schema.schedules))
+    query = select(*COLUMNS).select_from(schema.schedules).join(_table, _of.id == newest(schema.schedules))
     if sync_ids is not None:
         query = query.where(of.sync_id.in_(sync_ids))
     return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
@@ -191,7 +191,7 @@ def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
     return query.scalar_subquery()
 
 
-def _newest(named: Any) -> Any:
+def newest(named: Any) -> Any:
     """The id of the last job with a row's sync, connection and variant: one step into an index for each row."""
     of = _table.alias("newest").c
     same = and_(of.sync_id == named.c.sync_id, of.connection_id == named.c.connection_id, of.variant == named.c.variant)
@@ -206,5 +206,5 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
 
 def purge(db: Database, older_than: timedelta) -> int:
     """Delete jobs that ended longer ago than this, but never the last one of a connection; how many."""
-    old = and_(_of.ended_at < db.clock(older_than), _of.id < _newest(_table))
+    old = and_(_of.ended_at < db.clock(older_than), _of.id < newest(_table))
     return db.transact(lambda connection: connection.execute(delete(_table).where(old)).rowcount)
