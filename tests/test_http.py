@@ -93,6 +93,16 @@ def test_post_put_and_patch_send_json(api: FakeApi, method: str, body: Any, sent
     assert api.requests[0].headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.parametrize("name", ["Content-Type", "content-type"])
+def test_a_body_is_a_form_where_the_content_type_says_so(api: FakeApi, name: str) -> None:
+    api.route("/token", {})
+    form = "application/x-www-form-urlencoded; charset=UTF-8"
+    for body in ({"grant_type": "refresh token", "a": ["x&y", 1, None], "on": True}, {}, None):
+        send(Request("POST", api.url + "/token", {name: form}, body=body))
+    assert [request.body for request in api.requests] == [b"grant_type=refresh+token&a=x%26y&a=1&on=true", b"", b""]
+    assert api.requests[0].headers.get_all("Content-Type") == [form]
+
+
 def test_a_request_says_who_asks_and_wants_json(api: FakeApi) -> None:
     api.route("/items", [])
     send(Request("GET", api.url + "/items"))
