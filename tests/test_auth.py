@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from base64 import b64encode
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from nango_dagster.auth import Access, Stored, check_credentials
+from nango_dagster.auth.kinds import KINDS
 from nango_dagster.auth.oauth1 import authorization, base_string
 from nango_dagster.config import Sync
 from nango_dagster.errors import AuthenticationFailed, ConfigError
 from nango_dagster.fetch import Fetch
 from nango_dagster.http import Request
+from tests.conftest import ROOT
 from tests.executions import items
 from tests.fake_api import FakeApi, Received
 
@@ -243,6 +246,19 @@ def test_credentials_that_cannot_be_used_are_answered_with_what_they_lack(given:
         check_credentials(given)
     assert said in str(caught.value)
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+PAGE = (ROOT / "docs" / "connections.md").read_text()
+
+
+@pytest.mark.parametrize("example", re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S))
+def test_the_examples_of_the_page_can_be_used(example: str) -> None:
+    given = json.loads(example)
+    assert check_credentials(given) == given
+
+
+def test_the_page_shows_every_kind() -> None:
+    assert all(f'"type": "{kind}"' in PAGE for kind in KINDS)
 
 
 def test_values_without_a_type_may_be_anything() -> None:
