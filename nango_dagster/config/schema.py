@@ -236,8 +236,8 @@ syncs:
 
 `${{env.NAME}}` in the URL, headers, query parameters and body is the environment variable `NANGO_ENV_NAME`;
 `$${{` is a plain `${{`. [Connections](connections.md#where-they-go) have more to name. Paths are keys joined by
-dots, with indexes in brackets: `data.items[0].id`; a key with a dot in it is written `["a.b"]`. YAML is read as YAML 1.2 does: `on`, `no` and dates
-are text.
+dots, with indexes in brackets: `data.items[0].id`; a key with a dot in it is written `["a.b"]`. YAML is read as
+YAML 1.2 does: `on`, `no` and dates are text.
 
 [sync.schema.json](sync.schema.json) lets an editor complete and check fields: begin a file with
 `# yaml-language-server: $schema=PATH`, where PATH leads to it.
