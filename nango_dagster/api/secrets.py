@@ -9,7 +9,7 @@ from typing import Any
 from ..config import Sync
 from ..config.source import Place, dotted
 from ..errors import ConfigError, Problem
-from ..http import Request, looks_secret, public_url, secrets_of
+from ..http import Request, looks_secret, public_json, public_url, secrets_of
 from ..http.redaction import STARS
 
 _PARTS = ("headers", "query_params", "body")
@@ -23,16 +23,8 @@ def starred(sync: Sync) -> dict[str, Any]:
     ('https://api.example.com/items?key=***', {'Authorization': '***', 'X-Team': '7'})
     """
     document = {**sync.document(), "name": sync.name}
-    parts = {part: _star(document[part], secret=False) for part in _PARTS if part in document}
+    parts = {part: public_json(document[part]) for part in _PARTS if part in document}
     return {**document, "url": public_url(sync.url), **parts}
-
-
-def _star(value: Any, *, secret: bool) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _star(item, secret=secret or looks_secret(name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_star(item, secret=secret) for item in value]
-    return STARS if secret and value is not None else value
 
 
 def unstarred(body: dict[str, Any], stored: Sync | None = None) -> dict[str, Any]:

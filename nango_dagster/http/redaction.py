@@ -55,6 +55,19 @@ def _public_part(part: str) -> str:
     return f"{name}={STARS}" if mark and value and looks_secret(unquote_plus(name)) else part
 
 
+def public_json(value: Any, *, secret: bool = False) -> Any:
+    """JSON with each value starred that looks secret by the names it is under.
+
+    >>> public_json({"team": 7, "api_key": "k", "auth": {"user": "me"}})
+    {'team': 7, 'api_key': '***', 'auth': {'user': '***'}}
+    """
+    if isinstance(value, Mapping):
+        return {name: public_json(item, secret=secret or looks_secret(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [public_json(item, secret=secret) for item in value]
+    return STARS if secret and value is not None else value
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """The text with each secret starred, also where it stands URL-encoded, escaped or in base64.
 

@@ -1,0 +1,29 @@
+"""Parts of sentences that several modules say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+
+def number_of(count: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> number_of(1, "page"), number_of(1200, "record"), number_of(0, "query", "queries")
+    ('1 page', '1,200 records', '0 queries')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def instead_of(name: str, names: Collection[str]) -> str:
+    """The name that was probably meant, or those there are.
+
+    >>> instead_of("pokmon", ["items", "pokemon"]), instead_of("xyz", ["items", "pokemon"]), instead_of("xyz", [])
+    ('did you mean pokemon?', 'there are items, pokemon.', 'there is none.')
+    """
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    listed = sorted(names)[:10]
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"there {'are ' + ', '.join(listed) + more if listed else 'is none'}."
