@@ -14,6 +14,7 @@ from nango_dagster.config import Sync
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, queue, syncs, tables
+from nango_dagster.store.connections import NewConnection
 from nango_dagster.store.syncs import SyncRow
 from nango_dagster.vault import Vault
 from tests.executions import PAGING, Source, items
@@ -89,7 +90,7 @@ def test_a_connection_that_is_not_there_is_not_made_by_the_way(db: Database, vau
     assert connections.credentials(db, vault, "github", "nobody") is None
 
 
-@pytest.mark.parametrize("name", ["", " ", "a\x00b", "x" * 256, "é" * 128])
+@pytest.mark.parametrize("name", ["", " ", "a\x00b", "x" * 256, "é" * 128, "a\ud800"])
 def test_a_name_that_is_none_is_refused(db: Database, name: str) -> None:
     with pytest.raises(Refused, match="is no name of connection; wanted 1 to 255 bytes"):
         connections.add(db, None, "github", name)
@@ -223,3 +224,33 @@ def test_a_variant_comes_and_goes_and_the_base_stays(db: Database) -> None:
     assert connections.remove_variant(db, row.id, "acme", "eu")
     assert not connections.remove_variant(db, row.id, "acme", "eu")
     assert scheduled(db, row) == {("acme", "base"): "STARTED"}
+
+
+# --- many at once -------------------------------------------------------------------------------------------------
+
+
+def test_many_are_made_or_changed_in_few_statements(db: Database, vault: Vault) -> None:
+    row = register(db, "issues")
+    connections.add(db, vault, "github", "c7", credentials=SECRET, metadata={"old": 1})
+    said: list[str] = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    wanted = [
+        NewConnection(
+            "github" if number < 600 else "hubspot", f"c{number}", SECRET if number % 2 else None, {"n": number}
+        )
+        for number in range(700)
+    ]
+    assert connections.add_all(db, vault, wanted) == 699
+    assert len(said) < 40, said
+    assert len(scheduled(db, row)) == 600
+    kept = connections.get(db, "github", "c7")
+    assert kept is not None and (kept.metadata, kept.has_credentials) == ({"n": 7}, True)
+    assert connections.credentials(db, vault, "github", "c599") == SECRET
+    assert connections.credentials(db, vault, "hubspot", "c698") is None
+    assert "s3cr3t" not in repr(wanted)
+
+
+def test_one_wrong_name_among_many_makes_none(db: Database) -> None:
+    with pytest.raises(Refused, match="is no name of connection"):
+        connections.add_all(db, None, [NewConnection("github", "acme"), NewConnection("github", " ")])
+    assert connections.list_connections(db) == []

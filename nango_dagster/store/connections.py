@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,12 +16,14 @@ from ..partition_keys import BASE
 from ..vault import Vault
 from . import datasets, jobs, queue, schema, syncs, tables
 from .database import Database
+from .queue import REAUTHORISE_AFTER
 from .types import UtcTime
 
-REAUTHORISE_AFTER = 3
-"""So many authentication failures in a row, and a connection waits for new credentials."""
 MOST_BYTES = 255
 """As long a name may be, so that Dagster takes it as part of a partition's key."""
+
+AT_ONCE = 500
+"""Connections in one transaction."""
 
 _table = schema.connections
 _of = schema.connections.c
@@ -59,6 +61,17 @@ class ConnectionRow:
         return self.auth_failures >= REAUTHORISE_AFTER
 
 
+@dataclass(frozen=True)
+class NewConnection:
+    """A connection that somebody wants; what is None stays as it is where there is one already."""
+
+    integration: str
+    connection_id: str
+    credentials: Mapping[str, Any] | None = field(default=None, repr=False)
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
 # --- made and changed ---------------------------------------------------------------------------------------------
 
 
@@ -77,36 +90,86 @@ def add(
     In the same step it gets a schedule for every partitioned sync of its integration, due at once where the sync
     has `auto_start`. `vault` is needed only with `credentials`.
     """
-    _check_name("connection", connection_id)
-    _check_name("integration", integration)
-    given: dict[str, Any] = {}
-    if credentials is not None:
-        assert vault is not None
-        given |= _replaced(vault, credentials)
-    for name, value in (("metadata", metadata), ("config", config)):
-        if value is not None:
-            given[name] = json.dumps(value)
-    return db.transact(lambda connection: _add(connection, db, integration, connection_id, given))
+    one = NewConnection(integration, connection_id, credentials, metadata, config)
+    _check_names(one)
+    given = [(one, _given(vault, one))]
+
+    def work(connection: Connection) -> ConnectionRow:
+        _add_some(connection, db, given)
+        return _row(connection.execute(_read.where(*_named(integration, connection_id))).one())
+
+    return db.transact(work)
+
+
+def _check_names(one: NewConnection) -> None:
+    _check_name("connection", one.connection_id)
+    _check_name("integration", one.integration)
 
 
 def _check_name(what: str, name: str) -> None:
-    if not name.strip() or len(name.encode(errors="replace")) > MOST_BYTES or "\x00" in name:
+    fits = len(name.encode(errors="replace")) <= MOST_BYTES
+    if not name.strip() or not fits or "\x00" in name or any("\ud800" <= char <= "\udfff" for char in name):
         raise Refused(f"{name[:60]!r} is no name of {what}; wanted 1 to {MOST_BYTES} bytes of text that is not blank.")
 
 
-def _add(
-    connection: Connection, db: Database, integration: str, connection_id: str, given: Mapping[str, Any]
-) -> ConnectionRow:
+def add_all(db: Database, vault: Vault | None, wanted: Sequence[NewConnection]) -> int:
+    """Make these connections, each as `add` does, in a transaction for some hundreds; how many were not there before.
+
+    No two of them have the same names. `vault` is needed only where one has credentials.
+    """
+    for one in wanted:
+        _check_names(one)
+    new = 0
+    for start in range(0, len(wanted), AT_ONCE):
+        given = [(one, _given(vault, one)) for one in wanted[start : start + AT_ONCE]]
+        new += db.transact(lambda connection, given=given: _add_some(connection, db, given))  # type: ignore[misc]
+    return new
+
+
+def _add_some(connection: Connection, db: Database, given: Sequence[tuple[NewConnection, dict[str, Any]]]) -> int:
     syncs.lock(connection, db)
     now = db.now(connection)
-    named = _named(integration, connection_id)
-    if connection.execute(sa.select(_of.id).where(*named)).first() is None:
-        names = {"integration": integration, "connection_id": connection_id}
-        connection.execute(sa.insert(_table).values(**names, **given, created_at=now, updated_at=now))
-        syncs.schedule_connections(connection, db, connection_id=connection_id, integration=integration)
-    elif given:
-        connection.execute(sa.update(_table).where(*named).values(**given, updated_at=now))
-    return _row(connection.execute(_read.where(*named)).one())
+    there = _which_are_there(connection, [one for one, _ in given])
+    missing = [
+        {**_EMPTY, "integration": one.integration, "connection_id": one.connection_id, **values}
+        for one, values in given
+        if (one.integration, one.connection_id) not in there
+    ]
+    if missing:
+        connection.execute(sa.insert(_table).values(created_at=now, updated_at=now), missing)
+    for one, values in given:
+        if values and (one.integration, one.connection_id) in there:
+            named = _named(one.integration, one.connection_id)
+            connection.execute(sa.update(_table).where(*named).values(**values, updated_at=now))
+    only = missing[0]["connection_id"] if len(missing) == 1 else None
+    for integration in sorted({one["integration"] for one in missing}):
+        syncs.schedule_connections(connection, db, integration=integration, connection_id=only)
+    return len(missing)
+
+
+_FRESH: dict[str, Any] = {"auth_failures": 0, "refresh_owner": None, "refresh_until": None}
+_EMPTY = {**_FRESH, "credentials": None, "metadata": "{}", "config": "{}"}
+
+
+def _given(vault: Vault | None, one: NewConnection) -> dict[str, Any]:
+    """The columns that it names."""
+    given: dict[str, Any] = {}
+    if one.credentials is not None:
+        assert vault is not None
+        given |= _replaced(vault, one.credentials)
+    for name, value in (("metadata", one.metadata), ("config", one.config)):
+        if value is not None:
+            given[name] = json.dumps(value)
+    return given
+
+
+def _which_are_there(connection: Connection, wanted: Sequence[NewConnection]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for integration in {one.integration for one in wanted}:
+        names = [one.connection_id for one in wanted if one.integration == integration]
+        query = sa.select(_of.connection_id).where(_of.integration == integration, _of.connection_id.in_(names))
+        found |= {(integration, name) for name in connection.execute(query).scalars()}
+    return found
 
 
 def set_credentials(
@@ -118,8 +181,7 @@ def set_credentials(
 
 def _replaced(vault: Vault, credentials: Mapping[str, Any]) -> dict[str, Any]:
     """Other credentials, which whoever refreshes the old ones right now must not overwrite."""
-    encrypted = vault.encrypt(credentials)
-    return {"credentials": encrypted, "auth_failures": 0, "refresh_owner": None, "refresh_until": None}
+    return {**_FRESH, "credentials": vault.encrypt(credentials)}
 
 
 def set_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
