@@ -15,7 +15,7 @@ from nango_dagster.auth import Access, Stored, check_credentials
 from nango_dagster.auth.kinds import KINDS
 from nango_dagster.auth.oauth1 import authorization, base_string
 from nango_dagster.config import Sync
-from nango_dagster.errors import AuthenticationFailed, ConfigError
+from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError
 from nango_dagster.fetch import Fetch
 from nango_dagster.http import Request
 from tests.conftest import ROOT
@@ -167,6 +167,16 @@ def test_a_next_url_or_redirect_to_a_stranger_gets_no_credentials(api: FakeApi, 
         seen = [f"{request.target} {request.headers} {request.body!r}" for request in stranger.requests]
     assert len(seen) == 2
     assert not [text for text in seen if "s3cr3t" in text or "Authorization" in text or "oauth" in text.lower()]
+
+
+def test_a_stranger_who_wants_credentials_does_not_make_ours_wrong(api: FakeApi) -> None:
+    with FakeApi() as stranger:
+        stranger.route("*", (401, {}, "who are you?"))
+        api.route("/items", {"results": items(1), "next": stranger.url + "/items"})
+        with pytest.raises(ApiError, match="without the sync's credentials, which do not go to") as caught:
+            read(api, {**OAUTH1}, paging_url_path="next")
+        assert not isinstance(caught.value, AuthenticationFailed)
+        assert len(stranger.requests) == 1
 
 
 # --- OAuth 1 --------------------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ class _Trouble:
     again: bool = False
     wait: float | None = None
     status: int | None = None
+    refused: bool = False
+    """Whether somebody who was shown the credentials does not take them."""
 
 
 class Client:
@@ -119,7 +121,7 @@ class Client:
             outcome = self._follow(request, home)
             if isinstance(outcome, Response):
                 return outcome
-            renewed = fresh() if fresh is not None and outcome.status == 401 else request
+            renewed = fresh() if fresh is not None and outcome.refused else request
             if renewed != request:
                 request, fresh = renewed, None
             elif outcome.again and tries <= self.policy.retries and (outcome.wait or 0) <= self.policy.max_wait:
@@ -208,11 +210,13 @@ class Client:
         joint = " with an HTML page: " if _is_html(response) else ": "
         sentence = f"answered {_phrase(status)}{joint + begins if begins else ''}"
         place = split(request.url)
-        if status in (401, 403) and not _is_at_home(place, home):
+        at_home = _is_at_home(place, home)
+        if status in (401, 403) and not at_home:
             sentence += f" (without the sync's credentials, which do not go to {place.origin}, {_ALLOW})"
         if wait is not None and wait > self.policy.max_wait:
             sentence += f"; it asks to wait {wait:,.0f} s"
-        return _Trouble(request, sentence, limited or status >= 500 or status in _TRY_AGAIN, wait, status)
+        again = limited or status >= 500 or status in _TRY_AGAIN
+        return _Trouble(request, sentence, again, wait, status, refused=status == 401 and at_home)
 
     # --- waiting, and giving up ------------------------------------------------------------------------
 
@@ -239,7 +243,7 @@ class Client:
                 raise Cancelled
 
     def _error(self, trouble: _Trouble, first: Request, tries: int) -> ApiError:
-        kind = AuthenticationFailed if trouble.status == 401 else ApiError
+        kind = AuthenticationFailed if trouble.refused else ApiError
         asked = f"{first} (redirected to {public_url(trouble.request.full_url)})"
         if trouble.request.full_url == first.full_url:
             asked = str(first)
