@@ -27,7 +27,7 @@ from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, Conf
 from nango_dagster.runs import Outcome
 from nango_dagster.runs.access import access_of, note, of_connection, vault_of
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, syncs
+from nango_dagster.store import Database, connections, jobs, syncs
 from nango_dagster.store.queue import Claim
 from nango_dagster.store.syncs import SyncRow
 from tests.conftest import ROOT
@@ -273,6 +273,13 @@ def test_a_refused_refresh_is_a_sentence(server: TokenServer, reply: Reply, kind
         made(given, kept).credentials(fresh=True)
     assert str(caught.value).startswith("items: no new access token: POST ") and said in str(caught.value)
     assert (kept.given, kept.owner) == (given, None)
+
+
+def test_an_answer_that_makes_no_sense_tells_no_new_secret(server: TokenServer) -> None:
+    server.answer = lambda request: {"refresh_token": "s3cr3t-new", "error": "odd"}
+    with pytest.raises(AuthenticationFailed, match="odd") as caught:
+        made(server.credentials()).credentials(fresh=True)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_what_the_token_endpoint_echoes_is_starred(server: TokenServer) -> None:
@@ -529,6 +536,12 @@ def test_a_sync_may_ask_for_what_is_new_since_it_last_succeeded(
     assert since[:2] == ["1970-01-01T00:00:00Z"] * 2
     began = datetime.fromisoformat(since[2].replace("Z", "+00:00"))
     assert abs((datetime.now(timezone.utc) - began).total_seconds()) < 60
+    short = registered(db, source, query_params={"since": "${last_sync_date}"}, max_pages=1)
+    source.records += items(3, 4)
+    assert execute(db, sealed, short).stop_reason == "max_pages"
+    last = access_of(db, sealed, row, claim_of(row)).variables()["last_sync_date"]
+    whole = [job.started_at for job in jobs.list_jobs(db, row.id) if job.stop_reason == "no_cursor"]
+    assert last == max(whole).strftime("%Y-%m-%dT%H:%M:%SZ")
     access = access_of(db, sealed, row, claim_of(row), anew=True)
     assert access.variables()["last_sync_date"] == "1970-01-01T00:00:00Z"
 

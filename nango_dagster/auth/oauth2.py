@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
-from ..http import Client, Policy, Request, Response
+from ..http import Client, Policy, Request, Response, secrets_of
 from .kinds import secrets_in, token_of
 
 MARGIN: Final = 60.0
@@ -127,6 +127,7 @@ class OAuth2:
         answer = answered(response)
         if not token_of(answer):
             # GitHub answers 200 with {"error": "bad_refresh_token"}.
+            client.hide(*secrets_of(Request("POST", request.url, body=answer)))
             said = client.excerpt(request, response)
             raise AuthenticationFailed(self._said(f"{request} answered without an access_token: {said}."))
         return refreshed(given, answer, time.time())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
 
 from . import schema
 from .database import Database
@@ -175,7 +175,7 @@ def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, J
 
 
 def last_success(db: Database, sync_id: int, connection_id: str, variant: str) -> datetime | None:
-    """When the last execution of this schedule that succeeded began."""
+    """When the last execution of this schedule that succeeded, and was not cut short by a limit, began."""
     with db.connect() as connection:
         found: datetime | None = connection.execute(
             select(last_success_of(sync_id, connection_id, variant))
@@ -187,7 +187,8 @@ def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
     """The same as a part of a query: usually the first row of the index that is looked at."""
     of = _table.alias("last_success").c
     same = and_(of.sync_id == sync_id, of.connection_id == connection_id, of.variant == variant)
-    query = select(of.started_at).where(same, of.status == "succeeded").order_by(of.id.desc()).limit(1)
+    whole = or_(of.stop_reason.is_(None), of.stop_reason.not_in(("max_total", "max_pages")))
+    query = select(of.started_at).where(same, of.status == "succeeded", whole).order_by(of.id.desc()).limit(1)
     return query.scalar_subquery()
 
 
