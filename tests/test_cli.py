@@ -51,8 +51,14 @@ def stored_cli(settings_env: dict[str, str], db: Database) -> Cli:
 
 
 def commands() -> list[tuple[str, click.Command]]:
-    below = [(f"tables {name}", command) for name, command in main.commands["tables"].commands.items()]  # type: ignore[attr-defined]
-    return [*main.commands.items(), *below]
+    return list(_named(main))
+
+
+def _named(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield above + name, command
+        if isinstance(command, click.Group):
+            yield from _named(command, f"{above}{name} ")
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------

@@ -10,10 +10,12 @@ import difflib
 
 import click
 
+from .connections import connections, variants
 from .dry_run import dry_run
 from .project import init, validate
 from .run import run
 from .serve import api, dev
+from .steer import cancel, frequency, pause, start, trigger
 from .stored import remove, tables
 from .syncs import list_syncs, status
 
@@ -38,9 +40,16 @@ class Main(click.Group):
         return list(self.commands)
 
 
+_COMMANDS: list[click.Command] = [
+    *(init, validate, dry_run, run, dev, api, list_syncs, status),
+    *(connections, variants, trigger, start, pause, cancel, frequency),
+    *(tables, remove),
+]
+
+
 @click.group(
     cls=Main,
-    commands=[init, validate, dry_run, run, dev, api, list_syncs, status, tables, remove],
+    commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Begin with: nango-dagster init",
 )

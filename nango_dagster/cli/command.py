@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import click
 import msgspec
 
 from ..config import Configs, Sync, read_dir
-from ..errors import ConfigError, NangoError, Problem, RecordRejected
+from ..errors import ConfigError, NangoError, Problem, RecordRejected, Refused
 from ..records import encode
 from ..settings import Settings
 from .words import no_such_sync
@@ -132,6 +133,19 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], click
     return decorate
 
 
+def group(name: str, text: str, *, example: str) -> click.Group:
+    """A group of commands; the common options, where they are given before a command's name, are that command's."""
+
+    @click.pass_context
+    def callback(ctx: click.Context, /, **options: Any) -> None:
+        ctx.default_map = {str(ctx.invoked_subcommand): options}
+
+    epilog = f"Example: nango-dagster {example}"
+    made = click.Group(name, callback=callback, help=inspect.cleandoc(text), epilog=epilog)
+    with_common_options(made)
+    return made
+
+
 def with_common_options(made: click.Command) -> click.Command:
     """The command with the options that all have, after its own."""
     made.params += [_configs_option, _json_option]
@@ -160,6 +174,18 @@ def fail(sentence: str, document: Any = None) -> NoReturn:
     if document is not None:
         click.echo(as_json(document))
     raise Failed(sentence)
+
+
+def ask(session: Session, question: str) -> None:
+    """Go on only if somebody agrees. Raises NangoError when nobody does, or can."""
+    if session.as_json:
+        raise Refused("--yes is missing: with --json nobody can be asked. Nothing was done.")
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise NangoError("Nothing was done.")
 
 
 def as_json(document: Any) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, NangoError, Refused
-from .command import Session, as_body, command, grid, with_common_options
+from ..errors import ConfigError, Refused
+from .command import Session, as_body, ask, command, grid, with_common_options
 from .words import no_such_sync, number_of
 
 if TYPE_CHECKING:
@@ -146,20 +146,9 @@ def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:
         if not with_data:
             raise Refused(f"--with-data is missing: it deletes {what}. Nothing was done.")
         if not yes:
-            _ask(session, f"Delete {what}?")
+            ask(session, f"Delete {what}?")
         syncs.delete(database, row.id)
     session.answer({"sync": name, "removed": True, "records": count}, f"Deleted {what}.")
     if any(sync.name == name for sync in session.configs.syncs):
         folder = os.path.relpath(session.settings.configs)
         session.warn(f"Its config is still in {folder}; the next execution stores everything anew.")
-
-
-def _ask(session: Session, question: str) -> None:
-    if session.as_json:
-        raise Refused("--yes is missing: with --json nobody can be asked. Nothing was done.")
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        agreed = False
-    if not agreed:
-        raise NangoError("Nothing was done.")

@@ -1,0 +1,356 @@
+"""`connections` and `variants`: the customers' accounts that syncs of an integration run for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, Refused
+from ..http import public_json
+from ..words import number_of
+from .command import Session, ask, command, grid, group
+from .instance import refresh_partitions
+from .steer import find_sync, register
+from .words import iso
+
+if TYPE_CHECKING:
+    from ..runs.steering import Done
+    from ..store.connections import ConnectionRow
+
+integration_option = click.option("--integration", metavar="KEY", required=True, help="The integration it is of.")
+connection_option = click.option("--connection", "connection_id", metavar="ID", required=True, help="Its name.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+connections = group(
+    "connections",
+    """Show and change connections.
+
+    A connection is one customer's account at an API. A sync whose config names its `integration` runs for each
+    connection of it, with that connection's credentials and metadata.
+    """,
+    example="connections list",
+)
+variants = group(
+    "variants",
+    """Show and change variants.
+
+    A variant is one more copy of a sync for a connection, with rows, state and frequency of its own; its config reads
+    which one it is from `${variant}`. The one that each connection has is called `base`.
+    """,
+    example="variants list issues",
+)
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@command("add", example="connections add --integration github --connection acme --credentials acme.json")
+@integration_option
+@connection_option
+@click.option("--credentials", metavar="FILE", help="A file with its credentials as JSON; - is standard input.")
+@click.option("--metadata", metavar="JSON", help="A JSON object that placeholders such as ${metadata.region} read.")
+@click.option("--config", metavar="JSON", help="A JSON object with what else is known of the connection.")
+@click.option("--replace", is_flag=True, help="Change the one that is there: what is named, the rest stays.")
+def add(
+    session: Session,
+    integration: str,
+    connection_id: str,
+    credentials: str | None,
+    metadata: str | None,
+    config: str | None,
+    replace: bool,
+) -> None:
+    """Make a connection.
+
+    Every sync of its integration runs for it at once, but for those with `auto_start: false`. Credentials are
+    encrypted before they are stored, and no command shows them; docs/connections.md has their kinds.
+
+    With --json: integration, connection_id, created, syncs (those that run for it).
+    """
+    from ..runs import connecting
+    from ..store.connections import NewConnection
+
+    one = NewConnection(
+        integration,
+        connection_id,
+        None if credentials is None else connecting.credentials_of(_text(credentials), "--credentials"),
+        None if metadata is None else connecting.json_object(metadata, "--metadata"),
+        None if config is None else connecting.json_object(config, "--config"),
+    )
+    with session.database() as database:
+        register(session, database)
+        done = connecting.add(database, session.settings, one, replace=replace)
+        refresh_partitions(session, database, {integration})
+    _tell(session, done)
+
+
+@command("import", example="connections import customers.jsonl")
+@click.argument("file", metavar="FILE")
+def import_(session: Session, file: str) -> None:
+    """Make many connections, or change those that are there.
+
+    FILE (- is standard input) has a JSON object a line, or is a JSON list of them, each with integration,
+    connection_id, and as they are known credentials, metadata and config. What is wrong in it is told by line, and
+    nothing is done then.
+
+    With --json: created, changed, integrations.
+    """
+    from ..runs import connecting
+
+    several = connecting.many_wanted(_text(file), "standard input" if file == "-" else file)
+    with session.database() as database:
+        register(session, database)
+        done = connecting.add_all(database, session.settings, several)
+        refresh_partitions(session, database, {one.integration for one in several})
+    _tell(session, done)
+
+
+@command("list", example="connections list --integration github")
+@click.option("--integration", metavar="KEY", help="Only those of this integration.")
+def list_(session: Session, integration: str | None) -> None:
+    """List the connections.
+
+    With --json, for each: integration, connection_id, has_credentials, auth_failures, needs_reauthorisation,
+    created_at, updated_at.
+    """
+    from ..store import connections as stored
+
+    with session.database() as database:
+        found = stored.list_connections(database, integration)
+    headings = ["connection", "integration", "credentials", "made"]
+    rows = [(row.connection_id, row.integration, _state(row), f"{row.created_at:%Y-%m-%d %H:%M}") for row in found]
+    of_it = f" of {integration}" if integration else ""
+    session.answer(
+        [_listed(row) for row in found],
+        *([grid(headings, rows), "", number_of(len(rows), "connection")] if rows else [f"no connections{of_it}"]),
+    )
+
+
+def _state(row: ConnectionRow) -> str:
+    if row.needs_reauthorisation:
+        return f"refused {row.auth_failures} times"
+    return "there" if row.has_credentials else "none"
+
+
+def _listed(row: ConnectionRow) -> dict[str, Any]:
+    return {
+        "integration": row.integration,
+        "connection_id": row.connection_id,
+        "has_credentials": row.has_credentials,
+        "auth_failures": row.auth_failures,
+        "needs_reauthorisation": row.needs_reauthorisation,
+        "created_at": iso(row.created_at),
+        "updated_at": iso(row.updated_at),
+    }
+
+
+@command("show", example="connections show --integration github --connection acme")
+@integration_option
+@connection_option
+def show(session: Session, integration: str, connection_id: str) -> None:
+    """Show a connection.
+
+    Of its credentials the kind and the names of their fields, of metadata and config no value that looks secret by
+    its name.
+
+    With --json: the fields of `connections list`, credentials (type, fields; null for none), metadata, config,
+    variants (sync, variant, state).
+    """
+    from ..runs import connecting
+    from ..store import status
+
+    with session.database() as database:
+        row = connecting.find(database, integration, connection_id)
+        held = connecting.held(database, session.settings, row)
+        runs = status.read(database, connecting.of_integration(database, integration), connection_id)
+    document = {
+        **_listed(row),
+        "credentials": held,
+        "metadata": public_json(row.metadata),
+        "config": public_json(row.config),
+        "variants": [{"sync": one.row.name, "variant": one.variant, "state": one.state} for one in runs],
+    }
+    lines = [
+        ("integration", row.integration),
+        ("connection", row.connection_id),
+        ("credentials", _kind(row, held)),
+        ("metadata", connecting.shown(document["metadata"])),
+        ("config", connecting.shown(document["config"])),
+        ("made", f"{row.created_at:%Y-%m-%d %H:%M} UTC"),
+        ("syncs", ", ".join(f"{one.row.name} ({one.variant})" for one in runs) or "none"),
+    ]
+    session.answer(document, *(f"{name:<12} {value}" for name, value in lines))
+
+
+def _kind(row: ConnectionRow, held: dict[str, Any] | None) -> str:
+    if held is None:
+        return "none"
+    if "unreadable" in held:
+        return f"unreadable: {held['unreadable']}"
+    fields = ", ".join(held["fields"])
+    refused = f"; refused {row.auth_failures} times in a row" if row.auth_failures else ""
+    waits = ", so its syncs wait for others" if row.needs_reauthorisation else ""
+    return f"{held['type'] or 'of no kind'} with {fields or 'no fields'}{refused}{waits}"
+
+
+@command("remove", example="connections remove --integration github --connection acme")
+@integration_option
+@connection_option
+@_yes
+def remove(session: Session, integration: str, connection_id: str, yes: bool) -> None:
+    """Delete a connection and all that was stored for it.
+
+    That is its records, mapped rows and jobs of every sync. It asks first; with --json it needs --yes.
+
+    With --json: integration, connection_id, removed, records.
+    """
+    from ..runs import connecting
+
+    with session.database() as database:
+        connecting.find(database, integration, connection_id)
+        if not yes:
+            records = number_of(connecting.records_of(database, integration, connection_id), "record")
+            ask(session, f"Delete the connection {connection_id} of {integration} with its {records} and its jobs?")
+        done = connecting.remove(database, integration, connection_id)
+        refresh_partitions(session, database, {integration})
+    _tell(session, done)
+
+
+@command(
+    "metadata", example="""connections metadata --integration github --connection acme --update '{"region": "eu"}'"""
+)
+@integration_option
+@connection_option
+@click.option("--set", "new", metavar="JSON", help="Replace the metadata by this JSON object.")
+@click.option("--update", "some", metavar="JSON", help="Set the keys of this JSON object, and leave the others.")
+def metadata(session: Session, integration: str, connection_id: str, new: str | None, some: str | None) -> None:
+    """Show or change a connection's metadata.
+
+    Values that look secret by their names read `***`.
+
+    With --json: integration, connection_id, metadata.
+    """
+    from ..runs import connecting
+
+    if new is not None and some is not None:
+        raise Refused("--set replaces all and --update some of it; wanted one of them. Nothing was done.")
+    given, option = (new, "--set") if some is None else (some, "--update")
+    with session.database() as database:
+        if given is None:
+            found = public_json(connecting.find(database, integration, connection_id).metadata)
+            document = {"integration": integration, "connection_id": connection_id, "metadata": found}
+            session.answer(document, connecting.shown(found))
+            return
+        value = connecting.json_object(given, option)
+        done = connecting.set_metadata(database, integration, connection_id, value, merge=some is not None)
+    _tell(session, done)
+
+
+# --- variants ---------------------------------------------------------------------------------------------------------
+
+
+_sync = click.argument("name", metavar="SYNC")
+_of_integration = click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
+_variant = click.option("--variant", metavar="VARIANT", required=True, help="The variant's name.")
+
+
+@command("add", example="variants add issues --connection acme --variant archived")
+@_sync
+@connection_option
+@_variant
+@_of_integration
+def add_variant(session: Session, name: str, integration: str | None, connection_id: str, variant: str) -> None:
+    """Give a connection one more variant of a sync.
+
+    It runs at once, unless the connection's base is paused.
+
+    With --json: sync, connection_id, variant, created.
+    """
+    from ..runs import connecting
+
+    with session.database() as database:
+        row = find_sync(session, database, name, integration)
+        done = connecting.add_variant(database, row, connection_id, variant)
+        refresh_partitions(session, database, {row.integration})
+    _tell(session, done)
+
+
+@command("remove", example="variants remove issues --connection acme --variant archived")
+@_sync
+@connection_option
+@_variant
+@_of_integration
+@_yes
+def remove_variant(
+    session: Session, name: str, integration: str | None, connection_id: str, variant: str, yes: bool
+) -> None:
+    """Delete a variant and all that was stored for it.
+
+    It asks first; with --json it needs --yes. The variant `base` goes with its connection only.
+
+    With --json: sync, connection_id, variant, removed, records.
+    """
+    from ..runs import connecting, steering
+
+    with session.database() as database:
+        row = find_sync(session, database, name, integration)
+        if not yes:
+            records = sum(one.live_count for one in steering.select(database, row, connection_id, variant).found)
+            of_it = f"the variant {variant} of {row.name} for {connection_id}"
+            ask(session, f"Delete {of_it} with its {number_of(records, 'record')} and its jobs?")
+        done = connecting.remove_variant(database, row, connection_id, variant)
+        refresh_partitions(session, database, {row.integration})
+    _tell(session, done)
+
+
+@command("list", example="variants list issues --connection acme")
+@_sync
+@click.option("--connection", "connection_id", metavar="ID", help="Only those of this connection.")
+@_of_integration
+def list_variants(session: Session, name: str, integration: str | None, connection_id: str | None) -> None:
+    """List a sync's variants besides `base`.
+
+    With --json, for each: connection_id, variant, state, records.
+    """
+    from ..partition_keys import BASE
+    from ..runs import steering
+
+    with session.database() as database:
+        row = find_sync(session, database, name, integration)
+        found = steering.select(database, row, connection_id).found
+    others = [one for one in found if one.variant != BASE]
+    rows = [(one.connection_id, one.variant, one.state.lower(), one.live_count) for one in others]
+    names = ("connection_id", "variant", "state", "records")
+    table = grid(["connection", "variant", "state", "records"], rows, right=["records"])
+    session.answer(
+        [dict(zip(names, (*row[:2], one.state, row[3]), strict=True)) for row, one in zip(rows, others, strict=True)],
+        table if rows else f"{row.name} has no variants besides base",
+    )
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _text(file: str) -> str:
+    """What a file holds, or standard input; never shown."""
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{'standard input' if file == '-' else file} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def _tell(session: Session, done: Done) -> None:
+    session.answer(done.document, *([done.sentence, done.following] if done.following else [done.sentence]))
+
+
+for made in (add, import_, list_, show, remove, metadata):
+    connections.add_command(made)
+for made in (add_variant, remove_variant, list_variants):
+    variants.add_command(made)

@@ -1,0 +1,158 @@
+"""`trigger`, `start`, `pause`, `cancel` and `frequency`: what the queue shall do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, Refused
+from .command import Session, command
+
+if TYPE_CHECKING:
+    from ..runs.steering import Done, Selection
+    from ..store import Database
+    from ..store.syncs import SyncRow
+
+
+def _whom(function: Callable[..., None]) -> Callable[..., None]:
+    """The sync, and which of its connections and variants are meant."""
+    for option in (
+        click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name."),
+        click.option("--variant", metavar="VARIANT", help="Only this variant."),
+        click.option("--connection", "connection_id", metavar="ID", help="Only this connection."),
+        click.argument("name", metavar="SYNC"),
+    ):
+        function = option(function)
+    return function
+
+
+@command("trigger", example="trigger issues --connection acme")
+@_whom
+@click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
+@click.option("--empty-cache", is_flag=True, help="With --reset: delete the records before that.")
+def trigger(session: Session, reset: bool, empty_cache: bool, **whom: Any) -> None:
+    """Ask for an execution now.
+
+    Of a sync for all its connections, or those that are named, also while they are paused. What is being executed
+    right now is left alone; with --reset it is cancelled and begins again. The dispatcher of `nango-dagster dev`, or of
+    your Dagster's daemon, starts it within seconds; `nango-dagster run` executes at once in its own process.
+
+    With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache.
+    """
+    from ..runs import steering
+
+    _steer(session, lambda who: steering.trigger(who, reset=reset, empty_cache=empty_cache), **whom)
+
+
+@command("start", example="start issues")
+@_whom
+def start(session: Session, **whom: Any) -> None:
+    """Let a sync run at its times.
+
+    For all its connections, or those that are named. What was paused begins at once.
+
+    With --json: sync, integration, connection_id, variant, started (how many there are), were_paused.
+    """
+    from ..runs import steering
+
+    _steer(session, steering.start, **whom)
+
+
+@command("pause", example="pause issues --connection acme")
+@_whom
+def pause(session: Session, **whom: Any) -> None:
+    """Let a sync run at its times no more.
+
+    For all its connections, or those that are named. What is being executed goes on to its end; what was asked for and
+    has not begun is dropped.
+
+    With --json: sync, integration, connection_id, variant, paused (how many there are), executing.
+    """
+    from ..runs import steering
+
+    _steer(session, steering.pause, must_run=False, **whom)
+
+
+@command("cancel", example="cancel issues --connection acme")
+@_whom
+def cancel(session: Session, **whom: Any) -> None:
+    """Stop what is being executed.
+
+    It ends at its next page, and the pages before are kept. What was asked for and has not begun is dropped. Its next
+    slot comes as ever.
+
+    With --json: sync, integration, connection_id, variant, cancelled (how many are being executed).
+    """
+    from ..runs import steering
+
+    _steer(session, steering.cancel, must_run=False, **whom)
+
+
+@command("frequency", example='frequency issues --connection acme "every 5 minutes"')
+@_whom
+@click.argument("every", metavar="EVERY", required=False)
+@click.option("--default", is_flag=True, help="Follow the sync's own schedule again.")
+def frequency(session: Session, every: str | None, default: bool, **whom: Any) -> None:
+    """Give a connection a frequency of its own.
+
+    EVERY is "every 5 minutes", "every hour", "every day" or the like. It is counted from when the connection got the
+    sync.
+
+    With --json: sync, integration, connection_id, variant, changed (how many), frequency, next_run_at.
+    """
+    from ..runs import steering
+
+    if (every is None) is not default:
+        raise Refused('wanted either a frequency such as "every 5 minutes" or --default. Nothing was done.')
+    _steer(session, lambda who: steering.frequency(who, every), **whom)
+
+
+def _steer(
+    session: Session,
+    act: Callable[[Selection], Done],
+    *,
+    name: str,
+    integration: str | None,
+    connection_id: str | None,
+    variant: str | None,
+    must_run: bool = True,
+) -> None:
+    from ..runs import steering
+
+    with session.database() as database:
+        row = find_sync(session, database, name, integration, must_run=must_run)
+        done = act(steering.select(database, row, connection_id, variant))
+    session.answer(done.document, *filter(None, (done.sentence, done.following)))
+
+
+def find_sync(
+    session: Session, database: Database, name: str, integration: str | None = None, *, must_run: bool = False
+) -> SyncRow:
+    """The sync of this name, as its config says it now.
+
+    Raises ConfigError with those there are, and with `must_run` what is wrong where the config keeps it from running.
+    """
+    from ..runs import steering
+    from ..store import syncs
+
+    register(session, database, name)
+    own = [problem for problem in session.problems if Path(problem.file or "").stem == name]
+    if own and must_run:
+        raise ConfigError.of(*own)
+    row = steering.sync_of(syncs.all(database), name, integration)
+    configured = {(sync.integration_key, sync.name) for sync in session.configs.syncs}
+    if must_run and row.origin == "file" and (row.integration, row.name) not in configured:
+        folder = os.path.relpath(session.settings.configs)
+        raise Refused(f"no config in {folder} has {name} any more, so nothing runs it. Nothing was done.")
+    return row
+
+
+def register(session: Session, database: Database, *names: str) -> None:
+    """Make the store know the syncs that are configured; of those that are not enabled, the ones that are named."""
+    from ..store import syncs
+
+    syncs.register(database, [sync for sync in session.configs.syncs if sync.enabled or sync.name in names])
