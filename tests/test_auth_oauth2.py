@@ -214,6 +214,17 @@ def test_a_refresh_token_that_does_not_change_stays(server: TokenServer) -> None
     assert made(server.credentials()).credentials(fresh=True)["refresh_token"] == "s3cr3t-refresh-1"
 
 
+@pytest.mark.parametrize("seconds", [0, -5, "soon", None, True, [], "NaN", 1e400])
+def test_a_time_that_makes_no_sense_is_no_time(server: TokenServer, seconds: Any) -> None:
+    server.answer = lambda request: {"access_token": "s3cr3t-access-2", "expires_in": seconds}
+    assert "expires_at" not in made(server.credentials()).credentials(fresh=True)
+
+
+def test_a_token_may_last_for_ever(server: TokenServer) -> None:
+    server.answer = lambda request: {"access_token": "s3cr3t-access-2", "expires_in": 10**20}
+    assert not runs_out(made(server.credentials()).credentials(fresh=True))
+
+
 def test_a_token_that_another_has_refreshed_is_taken_over(server: TokenServer) -> None:
     given = server.credentials()
     kept = Kept({**given, "access_token": "s3cr3t-access-2"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from base64 import b64encode
@@ -25,6 +26,7 @@ LEASE: Final = 60.0
 GRACE: Final = 5.0
 """Seconds that a token on its way gets when nobody waits for it any more: its refresh token may be the only one."""
 _ASK_AGAIN: Final = 0.25
+_LONG: Final = 3e9  # a century; what lasts longer need not be told apart
 _MAYBE_LATER: Final = frozenset({408, 425, 429})
 
 
@@ -104,7 +106,7 @@ class OAuth2:
     def _ask(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The credentials with the token that the token endpoint gives for them."""
         named = f"{self._name}: no new access token"
-        policy = Policy(named, timeout=10, retries=2, secrets=tuple(secrets_in(given)))
+        policy = Policy(named, timeout=10, retries=2, max_bytes=1_000_000, secrets=tuple(secrets_in(given)))
         request = token_request(given)
         failed: ApiError
         with Client(policy, cancelled=self._ask_until()) as client:
@@ -183,7 +185,7 @@ def refreshed(given: Mapping[str, Any], answer: Mapping[str, Any], now: float) -
         new["refresh_token"] = answer["refresh_token"]
     seconds = _number(answer.get("expires_in"))
     if seconds is not None:
-        at = datetime.fromtimestamp(now + seconds, timezone.utc)
+        at = datetime.fromtimestamp(now + min(seconds, _LONG), timezone.utc)
         new["expires_at"] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
     return new
 
@@ -227,13 +229,14 @@ def answered(response: Response) -> Mapping[str, Any]:
     """The JSON object of an answer; empty where there is none."""
     try:
         answer = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     return answer if isinstance(answer, Mapping) else {}
 
 
 def _number(value: Any) -> float | None:
     try:
-        return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) and number > 0 else None

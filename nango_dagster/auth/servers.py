@@ -38,7 +38,7 @@ class _Server:
         self._what = what
         self._headers = headers
         self._given = given
-        self._policy = Policy(f"{name}: no credentials from {what}", timeout=20, retries=2)
+        self._policy = Policy(f"{name}: no credentials from {what}", timeout=20, retries=2, max_bytes=1_000_000)
         self._cancelled = cancelled
         self._client: Client | None = None
 
