@@ -7,6 +7,7 @@ Secrets never enter a message; :mod:`nango_dagster.http` stars them before an er
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class NangoError(Exception):
@@ -67,6 +68,16 @@ class ApiError(TryLater):
 
 class AuthenticationFailed(ApiError):
     """The external API refused the connection's credentials."""
+
+
+class QuotaSpent(TryLater):
+    """The day's budget of requests is used up; nothing is asked of the API before `until`."""
+
+    def __init__(self, message: str, until: datetime, connection_id: str | None = None) -> None:
+        """`connection_id` says whose budget it was; None for that of the whole integration."""
+        super().__init__(message)
+        self.until = until
+        self.connection_id = connection_id
 
 
 class StoreUnavailable(TryLater):

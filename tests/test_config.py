@@ -329,7 +329,6 @@ def test_a_missing_url_is_asked_for() -> None:
         {"auto_start": False},
         {"script": "sync.py"},
         {"models": ["A", "B"]},
-        {"daily_quota": 5},
     ],
 )
 def test_what_a_later_release_brings_is_refused_rather_than_ignored(fields: dict[str, Any]) -> None:

@@ -222,6 +222,10 @@ class RateLimit(_Part):
 
     requests: int = Field(ge=1, description="The number of requests.")
     per: Seconds = Field(description='The time they may be spread over: seconds, or text such as "minute".')
+    scope: Literal["integration", "connection"] = Field(
+        "integration",
+        description="Who shares them, and `daily_quota`: all syncs and runs of the integration, or of one connection.",
+    )
 
 
 Path = Annotated[str, AfterValidator(_path), Field(json_schema_extra={"format": "path"})]

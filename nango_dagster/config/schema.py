@@ -22,7 +22,6 @@ NOT_YET: Mapping[str, str] = {
     "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
     "models": "name one model with model",
-    "daily_quota": "slow the sync down with rate_limit or frequency",
 }
 NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {
     "sync_type": (
@@ -256,6 +255,17 @@ headers: {{X-Shopify-Access-Token: "${{env.SHOPIFY_TOKEN}}"}}
 response_path: orders
 unique_key: id
 paging_header_link_rel: next
+```
+
+`rate_limit` and `daily_quota` hold across all syncs, connections, threads and runs that share them: those of an
+integration, or with `scope: connection` those of one connection; syncs that name no integration share them with
+others that ask the same host. Requests are spread evenly over the time, retries are counted too. When a day's quota is
+spent, an execution ends and keeps its pages (without `unique_key` its rows stay as they were), and whatever else needs
+the quota waits until midnight UTC:
+
+```yaml
+rate_limit: {{requests: 100, per: minute, scope: connection}}
+daily_quota: 15000
 ```
 
 Fields with parts:

@@ -108,6 +108,11 @@ class Sync(BaseModel):
     timeout: f.Seconds = Field(30.0, description="How long to wait for the API to answer, in seconds.")
     retries: int = Field(3, ge=0, le=100, description="How often a failed request is tried again.")
     rate_limit: f.RateLimit | None = Field(None, description="How many requests may be sent in how much time.")
+    daily_quota: int | None = Field(
+        None,
+        ge=1,
+        description="How many requests may be sent in a day, which begins at midnight UTC; the rest waits for the next.",
+    )
     max_page_bytes: f.Bytes = Field(100_000_000, description='The largest answer that is read, such as "100 MB".')
     max_duration: f.Seconds | None = Field(
         None, description='The longest time one execution may take: seconds, or text such as "2 hours".'

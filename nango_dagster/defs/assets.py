@@ -1,11 +1,13 @@
 """A sync becomes an asset and a job.
 
-The asset's body claims the execution and hands a lazy pull to the IO manager, which fetches and writes.
+The asset's body claims the execution and hands a lazy pull to the IO manager, which fetches and writes. That of a
+partitioned sync claims the connections that are due, or those that somebody asked for, and executes them side by side.
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,6 +18,7 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
+    BackfillPolicy,
     Failure,
     JobDefinition,
     MaterializeResult,
@@ -28,10 +31,15 @@ from .. import runs
 from ..config import Sync
 from ..errors import NangoError, Refused
 from ..http import public_url
-from ..store import jobs
-from . import checks, logs, metadata, names
-from .io_manager import Saved, log
+from ..partition_keys import BASE, key_of, names_of
+from ..store import jobs, queue
+from ..store.syncs import SyncRow
+from . import checks, logs, metadata, names, partitions
+from .interrupts import Interrupts
+from .io_manager import Saved, log, on_progress
 from .resource import NangoResource
+from .results import Results
+from .stopped import stopped_schedules
 
 _SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name", "dagster/auto_materialize")
 _A_WHILE = 24 * 60 * 60  # seconds a run may take where the sync names no max_duration
@@ -39,7 +47,7 @@ _GRACE = 600  # and so many more, for Dagster's own part of it
 
 
 def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
-    """The asset of an unpartitioned sync; `kind` is the database it is kept in."""
+    """The asset of a sync; `kind` is the database it is kept in."""
     key = names.asset_key(sync)
     spec = AssetSpec(
         key,
@@ -53,6 +61,7 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         tags=dict(sync.tags),
         kinds={"nango", kind},
         freshness_policy=metadata.freshness(sync),
+        partitions_def=partitions.definition(sync) if sync.partitioned else None,
     ).with_io_manager_key(names.IO_MANAGER)
 
     @multi_asset(
@@ -60,14 +69,17 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         specs=[spec],
         check_specs=[checks.spec(key)],
         can_subset=True,  # so that the check may stay away when nothing was done
-        required_resource_keys={names.RESOURCE},
+        required_resource_keys={names.RESOURCE, names.IO_MANAGER},
         op_tags=run_tags(sync),
+        # However many partitions are launched together, one run does it.
+        backfill_policy=BackfillPolicy.single_run() if sync.partitioned else None,
     )
     def body(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         nango: NangoResource = context.resources.nango
         try:
             if context.selected_asset_keys:
-                yield from _execute(context, nango, sync, key)
+                execute = _execute_partitions if sync.partitioned else _execute
+                yield from execute(context, nango, sync, key)
             else:
                 yield checks.evaluate_job(key, _last_job(nango, sync))
         except NangoError as error:
@@ -100,6 +112,62 @@ def _execute(
         yield MaterializeResult(asset_key=key, value=saved)
         if saved.outcome is not None and context.selected_asset_check_keys:
             yield checks.evaluate(key, saved.outcome)
+
+
+def _execute_partitions(
+    context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
+) -> Iterator[AssetCheckResult]:
+    """Execute what is due, or what the run was launched for; Dagster is told of each partition as it ends."""
+    io_manager, listener = context.resources.nango_io_manager, on_progress.get()
+    with logs.into(context.log):
+        row = nango.row(sync)
+        partitions.refresh(context.instance, nango.database, [row])
+        queue.reap(nango.database)
+        asked = _asked(context, nango, row)
+        results = Results(context, nango, every=asked is not None)
+        with (
+            runs.Drain(
+                nango.database,
+                nango.settings,
+                run_id=context.run.run_id,
+                save=lambda pull: io_manager.save(pull, listener),
+                until=time.monotonic() + (sync.max_duration or _A_WHILE),
+            ) as drain,
+            Interrupts(drain.stop),
+        ):
+            drain.add(row, _slot_of(context, sync), only=asked, wishes=_wishes(context.run.tags))
+            results.follow(drain)
+        for _, result in results.finish():
+            if context.selected_asset_check_keys:
+                yield result
+        results.complain()
+
+
+def _asked(context: AssetExecutionContext, nango: NangoResource, row: SyncRow) -> list[tuple[str, str]] | None:
+    """The connections and variants that the run was launched for; None where it is for whatever is due.
+
+    Raises Refused for a partition that somebody made up in Dagster.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    asked = [names_of(key) for key in context.partition_keys]
+    unknown = [pair for pair in asked if pair not in set(queue.partitions(nango.database, row.id))]
+    if not unknown:
+        return asked
+    connection_id, variant = unknown[0]
+    if variant != BASE:
+        command = f"nango-dagster variants add {row.name} --connection {connection_id} --variant {variant}"
+    else:
+        command = f"nango-dagster connections add --integration {row.integration} --connection {connection_id}"
+    raise Refused(f"{row.sync.display_name} does not run for {key_of(*unknown[0])}; to add it: {command}")
+
+
+def _slot_of(context: AssetExecutionContext, sync: Sync) -> Callable[[], datetime | None]:
+    """The sync's latest slot at any moment; none where its schedule is stopped and did not ask for this run."""
+    name = names.schedule_name(sync)
+    if context.run.tags.get("dagster/schedule_name") != name and name in stopped_schedules(context.instance):
+        return lambda: None
+    return lambda: sync.latest_slot(datetime.now(timezone.utc))
 
 
 def _wishes(tags: Mapping[str, str]) -> runs.Wishes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dagster import AssetCheckEvaluation, AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey
@@ -38,6 +40,49 @@ def evaluate(key: AssetKey, outcome: Outcome) -> AssetCheckResult:
             "job_id": str(outcome.job_id),
         },
     )
+
+
+@dataclass
+class Summary:
+    """What the executions of one run add up to."""
+
+    rejected: int = 0
+    misfits: Counter[str] = field(default_factory=Counter)
+    new_columns: dict[str, None] = field(default_factory=dict)
+    collapsed: int = 0
+    """How many connections lost most of their rows."""
+    unfinished: Counter[str] = field(default_factory=Counter)
+    """How many lists were not read to their end, and why."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Add the numbers of one execution."""
+        self.rejected += outcome.counts.rejected
+        self.misfits.update(outcome.misfits)
+        if _before(outcome):
+            self.new_columns.update(dict.fromkeys(outcome.new_columns))
+        self.collapsed += _collapsed(outcome)
+        if not outcome.complete and outcome.stop_reason:
+            self.unfinished[outcome.stop_reason] += 1
+
+
+def evaluate_many(key: AssetKey, found: Summary, failed: Mapping[str, str]) -> AssetCheckResult:
+    """The verdict on a run of many connections; `failed` has the sentence of each that did not succeed."""
+    errors = [f"{len(failed):,} connections failed: {_listed(failed)}."] if any(failed) else list(failed.values())
+    if found.rejected:
+        errors.append(f"{found.rejected:,} records could not be stored.")
+    if found.collapsed:
+        errors.append(f"{found.collapsed:,} connections lost most of their rows.")
+    warnings = [_misfits(found.misfits)] if found.misfits else []
+    if found.new_columns:
+        warnings.append(f"the API sends new fields: {_listed(found.new_columns)}.")
+    warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in found.unfinished.items()]
+    numbers = {
+        "failed": len(failed),
+        "rejected": found.rejected,
+        "misfits": sum(found.misfits.values()),
+        "new_columns": list(found.new_columns),
+    }
+    return _result(key, errors, warnings, numbers)
 
 
 def evaluate_job(key: AssetKey, job: Job | None) -> AssetCheckResult:
@@ -78,23 +123,32 @@ def _errors(outcome: Outcome) -> list[str]:
     found = []
     if outcome.counts.rejected:
         found.append(f"{outcome.counts.rejected:,} records could not be stored.")
-    before = outcome.live_count + outcome.counts.deleted - outcome.counts.added
-    if outcome.counts.deleted and outcome.live_count < before * COLLAPSE:
-        found.append(f"the rows became {outcome.live_count:,}; they were {before:,}.")
+    if _collapsed(outcome):
+        found.append(f"the rows became {outcome.live_count:,}; they were {_before(outcome):,}.")
     return found
+
+
+def _before(outcome: Outcome) -> int:
+    return outcome.live_count + outcome.counts.deleted - outcome.counts.added
+
+
+def _collapsed(outcome: Outcome) -> bool:
+    return bool(outcome.counts.deleted) and outcome.live_count < _before(outcome) * COLLAPSE
 
 
 def _warnings(outcome: Outcome) -> list[str]:
     found = []
     if outcome.misfits:
-        total = sum(outcome.misfits.values())
-        found.append(f"{total:,} values did not fit their column and are NULL there: {_listed(outcome.misfits)}.")
-    before = outcome.live_count + outcome.counts.deleted - outcome.counts.added
-    if outcome.new_columns and before:
+        found.append(_misfits(outcome.misfits))
+    if outcome.new_columns and _before(outcome):
         found.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
     if not outcome.complete and outcome.stop_reason:
         found.append(f"the list was not read to its end ({outcome.stop_reason}).")
     return found
+
+
+def _misfits(found: Mapping[str, int]) -> str:
+    return f"{sum(found.values()):,} values did not fit their column and are NULL there: {_listed(found)}."
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,21 +5,16 @@ schedule of its own yet.
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
-import threading
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from dagster import (
     AssetCheckEvaluation,
-    AssetMaterialization,
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
-    Failure,
     JobDefinition,
     OpExecutionContext,
     RunRecord,
@@ -36,34 +31,36 @@ from dagster import (
 
 from .. import runs
 from ..config import Sync
-from ..errors import NangoError, Refused, StoreUnavailable
-from ..runs import Due, Outcome
+from ..errors import StoreUnavailable
 from ..store import queue, syncs
-from ..store.queue import LEASE_SECONDS, Schedule
+from ..store.queue import LEASE_SECONDS
 from ..store.syncs import SyncRow
-from . import checks, internals, logs, metadata, names
+from . import checks, logs, names
 from .interrupts import Interrupts
-from .io_manager import failure, log, reporter, tell
+from .partitions import Keeper
 from .resource import NangoResource
+from .results import LOOK_SECONDS, Results
 from .schedules import ON_ITS_WAY, on_their_way
+from .stopped import stopped_schedules
 
 OP = "nango_dispatch_waiting"
 INTERVAL_SECONDS = 5  # the daemon's sensor loop is no faster
-AT_ONCE = 8  # executions side by side in one run
+AT_ONCE = 8  # syncs side by side in one run
 MOST_RUNS = 3  # dispatch runs at a time, where one alone does not get round to all that waits
 PATIENCE = timedelta(seconds=60)  # so long something waits for a run that is busy
 OVERDUE = timedelta(minutes=10)  # so long a sync's own schedule may take to get it started
-LOOK_SECONDS = 2.0  # so often a dispatch run looks for what has come up since
-ABANDONED_SECONDS = 30.0  # so long Dagster may take to write down what it is told
+LONGEST_SECONDS = 24 * 60 * 60.0  # after this long a dispatch run begins nothing more, and the next goes on
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A sync that should run now, why it is due, and since when it waits."""
+    """A sync that should run now, its latest slot, and since when it waits."""
 
     row: SyncRow
-    due: Due
+    slot: Callable[[], datetime | None]
     since: datetime
+    asked: bool
+    """Whether somebody triggered it, rather than its own time having come."""
 
 
 class Dispatcher:
@@ -71,61 +68,61 @@ class Dispatcher:
 
     def __init__(self, loaded: Sequence[Sync]) -> None:
         self._loaded = {(sync.integration_key, sync.name): sync for sync in loaded}
+        self._partitions = Keeper()
+
+    def rows(self, nango: NangoResource) -> list[SyncRow]:
+        """The syncs that are configured now, or were posted; not those whose file is gone, nor somebody's own asset."""
+        nango.register(self._loaded.values())
+        return [
+            row
+            for row in syncs.all(nango.database)
+            if row.sync.enabled and (self._is_loaded(row) or row.origin == "http")
+        ]
+
+    def refresh_partitions(self, nango: NangoResource, instance: DagsterInstance) -> None:
+        """Give Dagster the keys of connections and variants that are new, and take those of others away."""
+        self._partitions.refresh(instance, nango.database, self.rows(nango))
 
     def waiting(self, nango: NangoResource, instance: DagsterInstance) -> list[Waiting]:
         """The syncs that should run now; those that were asked for first."""
-        nango.register(self._loaded.values())
+        rows = self.rows(nango)
         queue.reap(nango.database)
-        now = datetime.now(timezone.utc)
-        rows = {row.id: row for row in syncs.all(nango.database)}
-        maybe = [
-            (schedule, row)
-            for schedule in queue.schedules(nango.database)
-            if schedule.worker_id is None and (row := self._ours(rows.get(schedule.sync_id))) is not None
-            if self._is_waiting(schedule, row, now)
-        ]
+        waiting = queue.waiting(nango.database)
+        maybe = [row for row in rows if row.id in waiting]
         if not maybe:
             return []
-        stopped, asked = _stopped_schedules(instance), on_their_way(instance)
+        stopped, starting = stopped_schedules(instance), on_their_way(instance)
+        drained = queue.drained(nango.database)
         found = [
-            Waiting(row, Due(None if names.schedule_name(row.sync) in stopped else row.sync.latest_slot(now)), since)
-            for schedule, row in maybe
-            for since in [schedule.triggered_at or schedule.last_started_at or schedule.created_at]
-            if schedule.triggered_at or names.schedule_name(row.sync) not in stopped
-            if schedule.triggered_at or names.run_name(row.sync) not in asked
+            self._waiting(row, waiting[row.id], is_stopped=names.schedule_name(row.sync) in stopped)
+            for row in maybe
+            if not (row.sync.partitioned and row.id in drained)  # whoever is at it takes the rest, too
+            if waiting[row.id].asked or names.run_name(row.sync) not in starting
         ]
-        return sorted(found, key=lambda waiting: (waiting.row.id not in _triggered(maybe), waiting.since))
+        return sorted(filter(None, found), key=lambda one: (not one.asked, one.since))
 
-    def _ours(self, row: SyncRow | None) -> SyncRow | None:
-        """A sync that is configured now, or was posted; not one whose file is gone, nor somebody's own asset."""
-        if row is None:
+    def _waiting(self, row: SyncRow, found: queue.Waiting, *, is_stopped: bool) -> Waiting | None:
+        since = found.asked if is_stopped else self._since(row, found)
+        if since is None:
             return None
-        loaded = self._is_loaded(row)
-        return row if (loaded or row.origin == "http") and row.sync.enabled else None
+        slot = (lambda: None) if is_stopped else (lambda: row.sync.latest_slot(_now()))
+        return Waiting(row, slot, since, asked=found.asked is not None)
 
     def _is_loaded(self, row: SyncRow) -> bool:
         return (row.integration, row.name) in self._loaded
 
-    def _is_waiting(self, schedule: Schedule, row: SyncRow, now: datetime) -> bool:
-        if schedule.triggered_at is not None:
-            return True
-        if schedule.state != "STARTED":
-            return False
-        if schedule.last_started_at is None or schedule.losses == 1:
-            return True
+    def _since(self, row: SyncRow, waiting: queue.Waiting) -> datetime | None:
+        """Since when something of a sync waits that its own schedule does not run, or has not."""
+        moments = [waiting.asked, waiting.new, waiting.lost, waiting.own]
         # Its own schedule runs it, if it has one; but the run may have died before it began.
         patience = OVERDUE if self._is_loaded(row) else timedelta(0)
-        return schedule.last_started_at < row.sync.latest_slot(now - patience)
+        if waiting.begun is not None and waiting.begun < row.sync.latest_slot(_now() - patience):
+            moments.append(waiting.begun)
+        return min((moment for moment in moments if moment is not None), default=None)
 
 
-def _triggered(maybe: Sequence[tuple[Schedule, SyncRow]]) -> set[int]:
-    return {row.id for schedule, row in maybe if schedule.triggered_at is not None}
-
-
-def _stopped_schedules(instance: DagsterInstance) -> set[str]:
-    """The names of the schedules that somebody has stopped in Dagster."""
-    states = instance.all_instigator_state()
-    return {state.name for state in states if state.instigator_type.value == "SCHEDULE" and not state.is_running}
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 # --- the sensor -------------------------------------------------------------------------------------------------------
@@ -146,6 +143,7 @@ def build_sensor(dispatcher: Dispatcher) -> SensorDefinition:
         nango: NangoResource = context.resources.nango
         try:
             _report_dead_runs(context.instance, nango)
+            dispatcher.refresh_partitions(nango, context.instance)
             waiting = dispatcher.waiting(nango, context.instance)
         except StoreUnavailable as down:
             return SkipReason(str(down))
@@ -196,13 +194,25 @@ def _started(record: RunRecord) -> datetime:
 def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
     """The job that runs every waiting sync, some side by side, in one process."""
 
-    @op(name=OP, required_resource_keys={names.RESOURCE}, out={})
-    def dispatch(context: OpExecutionContext) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
+    @op(name=OP, required_resource_keys={names.RESOURCE, names.IO_MANAGER}, out={})
+    def dispatch(context: OpExecutionContext) -> Iterator[AssetCheckEvaluation]:
         nango: NangoResource = context.resources.nango
-        with logs.into(context.log), _Dispatch(context, nango, dispatcher) as work:
-            yield from work.events()
-        if work.failed:
-            raise Failure("\n".join(work.failed), allow_retries=False)
+        with logs.into(context.log):
+            results = Results(context, nango)
+            with (
+                runs.Drain(
+                    nango.database,
+                    nango.settings,
+                    run_id=context.run_id,
+                    save=context.resources.nango_io_manager.save,
+                    until=time.monotonic() + LONGEST_SECONDS,
+                ) as drain,
+                Interrupts(drain.stop),
+            ):
+                _drain_all(drain, results, lambda: dispatcher.waiting(nango, context.instance))
+            for key, result in results.finish():
+                yield checks.evaluation(result, key)
+            results.complain()
 
     @job(
         name=names.DISPATCH_JOB,
@@ -216,95 +226,20 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
     return nango_dispatch
 
 
-class _Dispatch:
-    """One dispatch run, until nothing waits any more."""
-
-    def __init__(self, context: OpExecutionContext, nango: NangoResource, dispatcher: Dispatcher) -> None:
-        self.failed: list[str] = []
-        """The sentences of the executions that failed."""
-        self._context = context
-        self._nango = nango
-        self._dispatcher = dispatcher
-        self._stop = threading.Event()
-        self._away: float | None = None
-        self._begun: dict[int, datetime] = {}  # and since when it had waited
-        self._running: dict[Future[Outcome], SyncRow] = {}
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nango-dispatch")
-
-    def __enter__(self) -> "_Dispatch":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()  # an error here ends the executions, too, before the pool waits for them
-        self._pool.shutdown()
-
-    def events(self) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
-        """What Dagster is told, as soon as it has happened."""
-        while True:
-            self._away = None
-            with Interrupts(self._stop.set):  # Dagster sets signal handlers of its own around each `yield`
-                done = self._next_done()
-            if not done:
-                return
-            self._away = time.monotonic()
-            for row, future in done:
-                yield from self._tell(row, future)
-
-    def _next_done(self) -> list[tuple[SyncRow, Future[Outcome]]]:
-        """The next executions that have ended, all of them when the run is to stop; none when nothing waits."""
-        while True:
-            for one in self._next_waiting(AT_ONCE - len(self._running)):
-                self._running[self._pool.submit(self._execute, one)] = one.row
-            if not self._running:
-                return []
-            ended, others = wait(self._running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            if ended and not (others and self._stop.is_set()):
-                return [(self._running.pop(future), future) for future in ended]
-
-    def _next_waiting(self, most: int) -> list[Waiting]:
-        """What waits and was not begun here already; a trigger begins it again."""
-        if self._stop.is_set() or not most:
-            return []
-        found = self._dispatcher.waiting(self._nango, self._context.instance)
-        new = [one for one in found if one.row.id not in self._begun or one.since > self._begun[one.row.id]]
-        self._begun.update({one.row.id: one.since for one in new[:most]})
-        return new[:most]
-
-    def _is_over(self) -> bool:
-        """Whether the executions shall stop: somebody says so, or nobody comes back to hear of them."""
-        return self._stop.is_set() or (self._away is not None and time.monotonic() - self._away > ABANDONED_SECONDS)
-
-    def _execute(self, one: Waiting) -> Outcome:
-        nango, run_id = self._nango, self._context.run_id
-        claim = runs.claimed(
-            nango.database, nango.settings, one.row, run_id=run_id, due=one.due, cancelled=self._is_over
-        )
-        with claim as pull:
-            return pull.save(reporter())
-
-    def _tell(self, row: SyncRow, future: Future[Outcome]) -> Iterator[AssetMaterialization | AssetCheckEvaluation]:
-        """What came of one execution."""
-        key = names.asset_key(row.sync)
-        try:
-            outcome = future.result()
-        except Refused as held:
-            log.info("%s", held)
+def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[Waiting]]) -> None:
+    """Drain the syncs that wait and those that come to, until nothing waits any more."""
+    begun: dict[int, datetime] = {}  # and since when it had waited
+    looked_at = 0.0
+    while True:
+        if not drain.at_work or time.monotonic() - looked_at >= LOOK_SECONDS:
+            looked_at = time.monotonic()
+            at_work = {row.id for row in drain.at_work}
+            found = [] if drain.is_stopped() else waiting()
+            # What was begun here already, and still waits as it did, waits for something else.
+            new = [one for one in found if one.row.id not in begun or one.since > begun[one.row.id]]
+            for one in [one for one in new if one.row.id not in at_work][: AT_ONCE - len(at_work)]:
+                begun[one.row.id] = one.since
+                drain.add(one.row, one.slot)
+        if drain.is_over:
             return
-        except Exception as error:  # whatever it is, the others go on
-            log.debug("%s", "".join(traceback.format_exception(error)))
-            self._fail(row, str(error) if isinstance(error, NangoError) else f"{row.sync.display_name}: {error!r}")
-            return
-        tell(row.sync.display_name, outcome)
-        if outcome.status == "cancelled":
-            return
-        if outcome.status != "succeeded":
-            self._fail(row, failure(row.sync.display_name, outcome).description or outcome.status)
-            return
-        found = metadata.of_outcome(outcome, self._nango.database, names.source_key(row.sync))
-        yield AssetMaterialization(key, metadata=found)
-        yield checks.evaluation(checks.evaluate(key, outcome), key)
-
-    def _fail(self, row: SyncRow, sentence: str) -> None:
-        log.error("%s", sentence)
-        self.failed.append(sentence)
-        internals.show_as_failed(self._context, names.asset_key(row.sync))
+        results.step(drain)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from dagster import AssetKey, OpExecutionContext
+from dagster import AssetExecutionContext, AssetKey, OpExecutionContext
 
 log = logging.getLogger(__name__)
 
 
-def show_as_failed(context: OpExecutionContext, key: AssetKey) -> None:
-    """Have the asset shown as failed, for a run that is not of the asset's own job.
+def show_as_failed(
+    context: OpExecutionContext | AssetExecutionContext, key: AssetKey, partition: str | None = None
+) -> None:
+    """Have the asset, or a partition of it, shown as failed, for a run that is not of the asset's own job.
 
     An asset that a run planned to materialize, and did not before it failed, is one that failed in it.
     """
@@ -18,7 +20,7 @@ def show_as_failed(context: OpExecutionContext, key: AssetKey) -> None:
         from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 
         planned = DagsterEvent.build_asset_materialization_planned_event(
-            context.run.job_name, context.op_handle.name, AssetMaterializationPlannedData(key)
+            context.run.job_name, context.op_handle.name, AssetMaterializationPlannedData(key, partition=partition)
         )
         context.instance.report_dagster_event(planned, context.run_id)
     except Exception as error:  # whatever another release of Dagster makes of it

@@ -65,10 +65,17 @@ class NangoIOManager(IOManager):
             except NangoError as error:
                 raise Failure(str(error), allow_retries=False) from None
 
+    def save(self, pull: Pull, listener: Callable[[Progress], None] | None = None) -> Outcome:
+        """The same for one of the many executions of a run, which all have one step: what came of it is returned.
+
+        Making a Dagster context for each would take more time than most executions do.
+        """
+        return pull.save(reporter(listener))
+
     def _save_sync(self, context: OutputContext, saved: Saved) -> Outcome:
         try:
             with Interrupts(saved.pull.stopping.set):
-                outcome = saved.pull.save(reporter())
+                outcome = self.save(saved.pull, on_progress.get())
             self._tell(context, outcome, saved.pull.row, names.source_key(saved.pull.row.sync))
         finally:
             saved.end()
@@ -88,7 +95,7 @@ class NangoIOManager(IOManager):
             source=lambda _: _source(key, value, interrupts),
         ) as pull:
             with Interrupts(pull.stopping.set) as interrupts:
-                outcome = pull.save(reporter())
+                outcome = self.save(pull, on_progress.get())
             self._tell(context, outcome, row, None)
 
     def _tell(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
@@ -154,9 +161,8 @@ def _partition(context: OutputContext) -> str:
 # --- what a run's log says --------------------------------------------------------------------------------------------
 
 
-def reporter() -> Callable[[Progress], None]:
+def reporter(listener: Callable[[Progress], None] | None = None) -> Callable[[Progress], None]:
     """Progress into the log now and then, and to whoever listens each time."""
-    listener = on_progress.get()
     last = 0.0
 
     def report(progress: Progress) -> None:

@@ -70,6 +70,15 @@ def run_name(sync: Sync) -> str:
     return asset_key(sync).to_user_string()
 
 
+def partitions_name(key: AssetKey) -> str:
+    """What Dagster's instance keeps the partition keys of a sync's asset under.
+
+    >>> partitions_name(AssetKey(["github", "issues"]))
+    'nango/github/issues'
+    """
+    return f"nango/{key.to_user_string()}"
+
+
 def run_tag(syncs: Iterable[Sync]) -> dict[str, str]:
     """The tag of a run that executes these syncs.
 

@@ -52,7 +52,7 @@ def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str,
             return claims[0]
         holder = queue.holder(database, row.id, connection_id, variant)
         if holder is not None or time.monotonic() > deadline:
-            raise Refused(_held_sentence(row, connection_id, variant, holder))
+            raise Refused(held_sentence(row, connection_id, variant, holder))
         time.sleep(0.05)
 
 
@@ -63,7 +63,7 @@ def _claim_due(database: Database, worker: Worker, row: SyncRow, due: Due, conne
         return claims[0]
     holder = queue.holder(database, row.id, connection_id, variant)
     if holder is not None:
-        raise Refused(_held_sentence(row, connection_id, variant, holder))
+        raise Refused(held_sentence(row, connection_id, variant, holder))
     raise Refused(f"{row.sync.display_name}: it is not due any more; nothing was done.")
 
 
@@ -78,7 +78,8 @@ def _working(database: Database, sync_id: int, run_id: str | None, stopping: thr
         queue.end_worker(database, worker)
 
 
-def _held_sentence(row: SyncRow, connection_id: str, variant: str, holder: Holder | None) -> str:
+def held_sentence(row: SyncRow, connection_id: str, variant: str, holder: Holder | None) -> str:
+    """Why nothing was done for a connection and variant that another run has."""
     name = connection_id if variant == BASE else f"{connection_id}|{variant}"
     if holder is None:
         return f"{row.sync.display_name}: {name} is being synced by another run; nothing was done."

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..config import Sync
-from ..errors import Cancelled, Incomplete, LeaseLost, StoreUnavailable
+from ..errors import Cancelled, Incomplete, LeaseLost, QuotaSpent, StoreUnavailable
 from ..fetch import Fetch, Page
-from ..http import Reach
+from ..http import Limiter, Reach
 from ..settings import Settings
 from ..store import Connection, Database, datasets, jobs, queue, tables
 from ..store.datasets import Dataset
@@ -26,6 +26,7 @@ from ..store.tally import Writer
 from ..store.upsert import Upsert
 from .access import ConnectionAccess, access_of
 from .functions import load_function
+from .limits import limiter_of
 from .values import Outcome, Progress, Source, Wishes
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,10 @@ class _Execution:
         self._table = self._open_table(self._dataset)
         make = Upsert if self._sync.mode == "upsert" else Overwrite
         self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
-        with contextlib.closing(self._open_source()) as self._fetch:
+        with (
+            limiter_of(self._database, self._sync, self._claim.connection_id) as limiter,
+            contextlib.closing(self._open_source(limiter)) as self._fetch,
+        ):
             error = self._copy(self._fetch, self._writer) or self._is_half()
         if self._is_not_modified():
             self._writer.tally.unchanged = self._dataset.live_count
@@ -215,7 +219,7 @@ class _Execution:
         assert self._dataset is not None and self._dataset.mapped_table is not None
         datasets.mapped(connection, self._dataset.id, datasets.stale(self._dataset.mapped_table))
 
-    def _open_source(self) -> Source:
+    def _open_source(self, limiter: Limiter | None) -> Source:
         if self._pull.source is not None:
             return self._pull.source(self._is_stopped)
         pull, claim = self._pull, self._claim
@@ -228,6 +232,7 @@ class _Execution:
             cancelled=self._is_stopped,
             reach=self._reach(),
             etag=etag if asked == self._sync.fingerprint() else None,
+            limiter=limiter,
         )
 
     def _is_not_modified(self) -> bool:
@@ -304,7 +309,7 @@ class _Execution:
 
     def _end(self, error: Exception | None) -> Outcome:
         """The last changes, the job's end and the claim's release, in one transaction."""
-        status = "cancelled" if isinstance(error, Cancelled) else "failed" if error else "succeeded"
+        status = "cancelled" if isinstance(error, Cancelled | QuotaSpent) else "failed" if error else "succeeded"
         before = replace(self._writer.tally) if self._writer else None
         try:
             self._database.transact(lambda connection: self._finish(connection, status, error))
@@ -336,7 +341,8 @@ class _Execution:
             stack="".join(traceback.format_exception(error)) if error else None,
         )
         succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
-        queue.release(connection, self._database, self._claim, succeeded=succeeded)
+        not_before = error.until if isinstance(error, QuotaSpent) else None
+        queue.release(connection, self._database, self._claim, succeeded=succeeded, not_before=not_before)
 
     def _counts(self) -> Counts:
         fetch, tally = self._fetch, self._writer.tally if self._writer else None

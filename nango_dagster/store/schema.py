@@ -67,6 +67,13 @@ connections = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("integration", "connection_id", name="_nango_connections_key"),
+    Index(
+        "_nango_connections_refused",
+        "integration",
+        "connection_id",
+        postgresql_where=text("auth_failures >= 3"),
+        sqlite_where=text("auth_failures >= 3"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -93,6 +100,9 @@ schedules = Table(
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("created_at", UtcTime, nullable=False),
     Column("not_before", UtcTime),
+    Column("due_at", UtcTime),  # with a frequency of its own: its next slot
+    Column("shown_state", Text),  # what Dagster was last told of it, and when
+    Column("shown_at", UtcTime),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
     Index("_nango_schedules_worker", "worker_id"),
     sqlite_autoincrement=True,
@@ -108,6 +118,7 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("heartbeat_at", UtcTime, nullable=False),
+    Column("drains", Boolean, nullable=False, server_default=text("false")),
     sqlite_autoincrement=True,
 )
 
@@ -212,4 +223,14 @@ mapped_tables = Table(
     metadata,
     Column("table_name", Text, primary_key=True),
     Column("created_at", UtcTime, nullable=False),
+)
+
+budgets = Table(
+    "_nango_budgets",
+    metadata,
+    Column("key", Text, primary_key=True),  # an integration, or integration/connection
+    Column("holder", Text),  # who has the last block of requests, and until when nobody else sends any
+    Column("free_at", UtcTime),
+    Column("day", Text),  # the last day on which requests were counted, in UTC, and how many
+    Column("spent", BigInteger, nullable=False, server_default="0"),
 )

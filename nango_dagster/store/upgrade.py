@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import ConfigError
 from .database import Database
 
-HEAD = "0002"
+HEAD = "0004"
 VERSION_TABLE = "_nango_migrations"
 
 

@@ -24,20 +24,50 @@ released, so that it is not lost with a run that dies. A reset asked for while t
 execution and is answered by the next; both are noted with one and the same time, which is how `release` knows.
 """
 
-from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, release
-from .schedules import cancel, holder, is_at_work, schedules, set_state, trigger
-from .values import HEARTBEAT_SECONDS, LEASE_SECONDS, STUCK_SECONDS, Claim, Holder, Lost, Schedule, State, Worker
-from .workers import beat, end_worker, heartbeat, live_workers, reap, start_worker
+from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
+from .grid import set_frequency
+from .schedules import (
+    cancel,
+    count_states,
+    held_by,
+    holder,
+    is_at_work,
+    partitions,
+    schedules,
+    set_state,
+    show,
+    trigger,
+    versions,
+    waiting,
+)
+from .values import (
+    HEARTBEAT_SECONDS,
+    LEASE_SECONDS,
+    REAUTHORISE_AFTER,
+    STUCK_SECONDS,
+    Claim,
+    Holder,
+    Lost,
+    Schedule,
+    Shown,
+    State,
+    Waiting,
+    Worker,
+)
+from .workers import beat, drained, end_worker, heartbeat, live_workers, reap, start_worker
 
 __all__ = [
     "HEARTBEAT_SECONDS",
     "LEASE_SECONDS",
+    "REAUTHORISE_AFTER",
     "STUCK_SECONDS",
     "Claim",
     "Holder",
     "Lost",
     "Schedule",
+    "Shown",
     "State",
+    "Waiting",
     "Worker",
     "beat",
     "begin_execution",
@@ -45,17 +75,26 @@ __all__ = [
     "check",
     "claim",
     "count_due",
+    "count_states",
+    "drained",
     "end_worker",
     "heartbeat",
+    "held_by",
     "holder",
     "is_at_work",
     "is_cancelled",
     "live_workers",
     "lock_dataset",
+    "partitions",
+    "put_off",
     "reap",
     "release",
     "schedules",
+    "set_frequency",
     "set_state",
+    "show",
     "start_worker",
     "trigger",
+    "versions",
+    "waiting",
 ]

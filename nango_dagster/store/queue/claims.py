@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, or_, select, text, tuple_, update
 
 from ...errors import LeaseLost
 from .. import schema
 from ..database import Database
-from . import workers
+from . import grid, workers
 from .values import (
     ASKED_AGAIN,
     AT_ONCE,
     FREED,
     LEASE_SECONDS,
+    REAUTHORISE_AFTER,
     STUCK_SECONDS,
     WORKER_COLUMNS,
     Claim,
@@ -43,8 +44,8 @@ def claim(
     """Take up to `limit` schedules that are due and that nobody holds, those that were asked for first.
 
     `slot` is the sync's latest slot, None when its schedule is stopped. `only` names the (connection, variant) pairs
-    to choose from; with `force` they are taken also when they are paused or not due. A schedule whose last two
-    executions were lost is claimed alone, by a worker that holds nothing else, so that it takes no other down. So an
+    to choose from; with `force` they are taken also when they are paused or not due. A schedule whose last execution
+    was lost is claimed alone, by a worker that holds nothing else, so that it takes no other down a second time. So an
     empty answer means: nothing, or nothing before this worker has released what it holds.
 
     Raises LeaseLost when the worker was taken for dead.
@@ -53,7 +54,7 @@ def claim(
         return []
     free = [_of.sync_id == worker.sync_id, _of.worker_id.is_(None)]
     if not force:
-        free.append(_is_due(slot))
+        free.append(is_due(db, slot))
     return db.transact(lambda connection: _claim(connection, db, worker, min(limit, AT_ONCE), free, only))
 
 
@@ -69,11 +70,13 @@ def _claim(
     if not workers.beat_in(connection, db, worker):
         raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
     held = connection.execute(select(_of.losses).where(_of.worker_id == worker.id)).scalars().all()
-    if any(losses >= 2 for losses in held):
+    if any(held):
         return []
-    rows = _take(connection, [*free, _of.losses < 2], only, limit)
+    rows = _take(connection, [*free, _of.losses == 0], only, limit)
     if not rows and not held:
-        rows = _take(connection, [*free, _of.losses >= 2], only, 1)
+        rows = _take(connection, [*free, _of.losses > 0], only, 1)
+    if not rows:
+        return []
     connection.execute(
         update(_table)
         .where(_of.id.in_([row.id for row in rows]))
@@ -92,6 +95,7 @@ def _take(
     query = (
         select(_of.id, _of.sync_id, _of.connection_id, _of.variant, _of.fence)
         .add_columns(_of.reset, _of.empty_cache, _of.losses, _of.checkpoint)
+        .add_columns(_of.frequency, _of.created_at, _of.shown_state, _of.shown_at)
         .where(*conditions)
         # NULLs said outright: the two databases sort them to different ends.
         .order_by(_of.triggered_at.is_(None), _of.last_started_at.is_not(None), _of.last_started_at, _of.id)
@@ -120,21 +124,48 @@ def _as_claim(row: Any, worker: Worker) -> Claim:
         empty_cache=row.empty_cache,
         losses=row.losses,
         checkpoint=None if row.reset else row.checkpoint,
+        frequency=row.frequency,
+        created_at=row.created_at,
+        shown_state=row.shown_state,
+        shown_at=row.shown_at,
     )
 
 
-def _is_due(slot: datetime | None) -> ColumnElement[bool]:
-    """Asked for; or started, and not begun since its slot, or lost the last time but not the time before."""
+def is_due(db: Database, slot: datetime | None) -> ColumnElement[bool]:
+    """Whether a schedule is to be executed now; `slot` is its sync's latest, None where Dagster has stopped it.
+
+    It was asked for; or it is started, its connection's credentials work, and it has not begun since its slot, or was
+    lost the last time but not the time before. What was put off waits until then, and no slot after it.
+    """
+    may = or_(_of.not_before.is_(None), _of.not_before <= db.clock())
     asked = _of.triggered_at.is_not(None)
     if slot is None:
-        return asked
-    missed = or_(_of.last_started_at.is_(None), _of.last_started_at < slot, _of.losses == 1)
-    return or_(asked, and_(_of.state == "STARTED", missed))
+        return and_(may, asked)
+    missed = or_(
+        _of.last_started_at.is_(None),
+        and_(_of.due_at.is_(None), _of.last_started_at < slot),
+        _of.due_at <= db.clock(),
+        _of.losses == 1,
+        _of.not_before.is_not(None),
+    )
+    return and_(may, or_(asked, and_(_of.state == "STARTED", missed, works())))
+
+
+def works() -> ColumnElement[bool]:
+    """Whether the schedule's connection, if it has one, does not need new credentials."""
+    refused, of = schema.connections.c, schema.syncs.c
+    integration = select(of.integration).where(of.id == _of.sync_id).correlate(_table).scalar_subquery()
+    found = select(refused.id).where(
+        refused.integration == integration,
+        refused.connection_id == _of.connection_id,
+        refused.auth_failures >= literal_column(str(REAUTHORISE_AFTER)),  # as the index has it
+    )
+    return ~found.correlate(_table).exists()
 
 
 def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
     """How many of a sync's schedules are due and held by nobody."""
-    query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), _is_due(slot))
+    query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), is_due(db, slot))
     with db.connect() as connection:
         return connection.execute(query).scalar_one()
 
@@ -174,12 +205,21 @@ def check(connection: Connection, db: Database, claim: Claim) -> None:
 
 def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
     """Note that a claimed schedule begins now; a reset forgets its checkpoint."""
-    forget: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
-    connection.execute(update(_table).where(_of.id == claim.schedule_id).values(last_started_at=db.clock(), **forget))
+    values: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
+    values |= grid.following(connection, db, claim)
+    mine = update(_table).where(_of.id == claim.schedule_id)
+    connection.execute(mine.values(last_started_at=db.clock(), not_before=None, **values))
 
 
-def release(connection: Connection, db: Database, claim: Claim, *, succeeded: bool | None) -> None:
-    """Give a claim back at the end of its execution; `succeeded` is None when it was cancelled.
+def release(
+    connection: Connection,
+    db: Database,
+    claim: Claim,
+    *,
+    succeeded: bool | None,
+    not_before: datetime | None = None,
+) -> None:
+    """Give a claim back at the end of its execution; `succeeded` is None when it was cancelled or put off.
 
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
@@ -190,11 +230,39 @@ def release(connection: Connection, db: Database, claim: Claim, *, succeeded: bo
         .values(
             **FREED,
             **requests(kept=ASKED_AGAIN),
+            **grid.following(connection, db, claim),
             last_ended_at=db.clock(),
             failures=failures[succeeded],
             losses=0,
+            not_before=not_before,
         )
     )
+
+
+def put_off(
+    db: Database, worker: Worker, until: datetime, slot: datetime | None, connection_id: str | None = None
+) -> None:
+    """Have what else is due of the sync wait until then: all of it, or that of one connection.
+
+    What this worker has claimed and not begun is free again; what is being executed is left alone.
+    """
+    job = schema.jobs.c
+    begun = select(job.id).where(
+        job.worker_id == _of.worker_id,
+        job.sync_id == _of.sync_id,
+        job.connection_id == _of.connection_id,
+        job.variant == _of.variant,
+        job.fence == _of.fence,
+    )
+    named = [_of.sync_id == worker.sync_id] + ([] if connection_id is None else [_of.connection_id == connection_id])
+    waiting = update(_table).where(*named, _of.worker_id.is_(None), is_due(db, slot))
+    claimed = update(_table).where(*named, _of.worker_id == worker.id, ~begun.exists())
+
+    def work(connection: Connection) -> None:
+        connection.execute(waiting.values(not_before=until))
+        connection.execute(claimed.values(**FREED, not_before=until))
+
+    db.transact(work)
 
 
 def is_cancelled(db: Database, claim: Claim) -> bool:

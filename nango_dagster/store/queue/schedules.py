@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, type_coerce, update
 
 from .. import schema
 from ..database import Database
 from ..types import UtcTime
-from .values import LEASE_SECONDS, WORKER_COLUMNS, Holder, Schedule, State, worker_of
+from .claims import works
+from .values import (
+    AT_ONCE,
+    LEASE_SECONDS,
+    WORKER_COLUMNS,
+    Holder,
+    Schedule,
+    Shown,
+    State,
+    Waiting,
+    Worker,
+    worker_of,
+)
 
 _table = schema.schedules
 _of = schema.schedules.c
@@ -57,7 +69,7 @@ def trigger(
     named = _named(sync_id, connection_id, variant)
     if not reset:
         asked = func.coalesce(_of.triggered_at, db.clock())
-        statement = update(_table).where(*named, ~_is_held).values(triggered_at=asked)
+        statement = update(_table).where(*named, ~_is_held).values(triggered_at=asked, not_before=None)
         return db.transact(lambda connection: connection.execute(statement).rowcount)
     with db.connect() as connection:
         now = literal(db.now(connection), UtcTime)
@@ -66,6 +78,7 @@ def trigger(
         .where(*named)
         .values(
             triggered_at=now,
+            not_before=None,
             cancelled_at=case((_is_held, now), else_=_of.cancelled_at),
             reset=True,
             empty_cache=or_(_of.empty_cache, literal(empty_cache)),
@@ -105,6 +118,62 @@ def is_at_work(db: Database, run_id: str) -> bool:
     lately = of.heartbeat_at >= db.clock(timedelta(seconds=LEASE_SECONDS))
     with db.connect() as connection:
         return connection.execute(select(of.id).where(of.run_id == run_id, lately).limit(1)).first() is not None
+
+
+def waiting(db: Database) -> dict[int, Waiting]:
+    """What of each sync nobody executes, though somebody or something may want it to; by the sync's id."""
+    own = or_(_of.due_at <= db.clock(), _of.not_before.is_not(None))
+    own = and_(_of.state == "STARTED", _of.last_started_at.is_not(None), own)
+    since = {
+        "asked": case((_of.triggered_at.is_not(None), _of.triggered_at)),
+        "new": case((and_(_of.state == "STARTED", _of.last_started_at.is_(None)), _of.created_at)),
+        "lost": case((and_(_of.state == "STARTED", _of.losses == 1), _of.last_started_at)),
+        "own": case((own, func.coalesce(_of.due_at, _of.not_before))),
+        "begun": case((and_(_of.state == "STARTED", _of.due_at.is_(None)), _of.last_started_at)),
+    }
+    may = or_(_of.not_before.is_(None), _of.not_before <= db.clock())
+    query = (
+        select(_of.sync_id, *(type_coerce(func.min(moment), UtcTime).label(name) for name, moment in since.items()))
+        .where(~_is_held, may, or_(_of.triggered_at.is_not(None), and_(_of.state == "STARTED", works())))
+        .group_by(_of.sync_id)
+    )
+    with db.connect() as connection:
+        return {row.sync_id: Waiting(*row[1:]) for row in connection.execute(query)}
+
+
+def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:
+    """Note how Dagster shows these from now on."""
+    for start in range(0, len(schedule_ids), AT_ONCE):
+        some = update(_table).where(_of.id.in_(schedule_ids[start : start + AT_ONCE]))
+        told = some.values(shown_state=state, shown_at=db.clock())
+        db.transact(lambda connection, told=told: connection.execute(told))  # type: ignore[misc]
+
+
+def partitions(db: Database, sync_id: int) -> list[tuple[str, str]]:
+    """The connections and variants that a sync runs for, in the order they were added."""
+    query = select(_of.connection_id, _of.variant).where(_of.sync_id == sync_id).order_by(_of.id)
+    with db.connect() as connection:
+        return [(row.connection_id, row.variant) for row in connection.execute(query)]
+
+
+def versions(db: Database) -> dict[int, tuple[int, int]]:
+    """Of each sync two numbers that change when what it runs for does."""
+    query = select(_of.sync_id, func.count(), func.max(_of.id)).group_by(_of.sync_id)
+    with db.connect() as connection:
+        return {sync_id: (count, newest) for sync_id, count, newest in connection.execute(query)}
+
+
+def count_states(db: Database, sync_id: int) -> dict[State, int]:
+    """How many schedules of a sync are started and how many paused."""
+    query = select(_of.state, func.count()).where(_of.sync_id == sync_id).group_by(_of.state)
+    with db.connect() as connection:
+        return {row.state: row[1] for row in connection.execute(query)}
+
+
+def held_by(db: Database, worker: Worker) -> int:
+    """How many schedules a worker has claimed."""
+    with db.connect() as connection:
+        return connection.execute(select(func.count()).where(_of.worker_id == worker.id)).scalar_one()
 
 
 def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Schedule]:

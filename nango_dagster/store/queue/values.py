@@ -14,8 +14,12 @@ HEARTBEAT_SECONDS = 20
 LEASE_SECONDS = 90  # a worker that was not heard from for so long is dead
 STUCK_SECONDS = 60  # a transaction in which nothing happens for so long is ended by the server
 AT_ONCE = 500  # rows in one claim or one step of the reaper, which takes one of the server's locks for each
+REAUTHORISE_AFTER = 3
+"""So many authentication failures in a row, and a connection waits for new credentials."""
 
 State = Literal["STARTED", "PAUSED"]
+Shown = Literal["MATERIALIZED", "FAILED"]
+"""How Dagster shows a partition."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Claim:
     empty_cache: bool
     losses: int
     checkpoint: str | None
+    frequency: str | None = None
+    created_at: datetime | None = None
+    """When the schedule was made, from which its own `frequency` counts."""
+    shown_state: Shown | None = None
+    shown_at: datetime | None = None
+    """When Dagster was last told how this went."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,24 @@ class Schedule:
     claimed_at: datetime | None
     run_id: str | None
     created_at: datetime
+    not_before: datetime | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Since when some schedule of a sync has waited, for each reason it can have; None where none does."""
+
+    asked: datetime | None
+    """Somebody triggered it."""
+    new: datetime | None
+    """It has never been executed."""
+    lost: datetime | None
+    """The run that executed it died."""
+    own: datetime | None
+    """Its own frequency has come round, or it was put off until now."""
+    begun: datetime | None
+    """It follows the sync's slots; since when it was last executed."""
 
 
 WORKER_COLUMNS = tuple(

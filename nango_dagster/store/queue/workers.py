@@ -39,13 +39,13 @@ _schedules = schema.schedules
 _jobs = schema.jobs
 
 
-def start_worker(db: Database, sync_id: int, run_id: str | None) -> Worker:
-    """Note that this process begins to work on a sync."""
+def start_worker(db: Database, sync_id: int, run_id: str | None, *, drains: bool = False) -> Worker:
+    """Note that this process begins to work on a sync; on all that is due, if it `drains`."""
     host, pid = socket.gethostname(), os.getpid()
 
     def work(connection: Connection) -> Worker:
         now = db.now(connection)
-        values = {"sync_id": sync_id, "run_id": run_id, "host": host, "pid": pid}
+        values = {"sync_id": sync_id, "run_id": run_id, "host": host, "pid": pid, "drains": drains}
         made = connection.execute(insert(_workers).values(**values, started_at=now, heartbeat_at=now))
         assert made.inserted_primary_key is not None
         return Worker(made.inserted_primary_key[0], sync_id, run_id, host, pid)
@@ -100,15 +100,24 @@ def heartbeat(
         thread.join()
 
 
-def live_workers(db: Database, sync_id: int) -> list[Worker]:
-    """The workers of a sync that were heard from lately, the oldest first."""
+def live_workers(db: Database, sync_id: int, *, drains: bool | None = None) -> list[Worker]:
+    """The workers of a sync that were heard from lately, the oldest first; those that do or do not drain, or all."""
     query = (
         select(*WORKER_COLUMNS)
         .where(_workers.c.sync_id == sync_id, _workers.c.heartbeat_at >= db.clock(_LEASE))
         .order_by(_workers.c.id)
     )
+    if drains is not None:
+        query = query.where(_workers.c.drains == drains)
     with db.connect() as connection:
         return [worker_of(row) for row in connection.execute(query)]
+
+
+def drained(db: Database) -> set[int]:
+    """The syncs that some live worker drains."""
+    query = select(_workers.c.sync_id).where(_workers.c.drains, _workers.c.heartbeat_at >= db.clock(_LEASE))
+    with db.connect() as connection:
+        return set(connection.execute(query).scalars())
 
 
 # --- the reaper -----------------------------------------------------------------------------------------------------

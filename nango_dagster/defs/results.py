@@ -1,0 +1,201 @@
+"""A run that carries many executions: which of them Dagster is told of, what the log says, and how the run ends."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from time import monotonic
+
+from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
+
+from ..errors import NangoError, Refused
+from ..runs import BASE, Done, Drain, Outcome
+from ..store import queue
+from ..store.syncs import SyncRow
+from . import checks, internals, metadata, names
+from .io_manager import failure, log, tell
+from .resource import NangoResource
+
+QUIET = timedelta(hours=24)
+"""What has not changed for so long is shown again."""
+PROGRESS_SECONDS = 10.0
+LOOK_SECONDS = 2.0
+_MOST_LINES = 50  # of one kind in a run's log: each is a row in Dagster's database
+_MOST_NAMED = 10
+
+
+@dataclass
+class Tally:
+    """What the executions of one sync came to, in one run."""
+
+    row: SyncRow
+    ended: Counter[str] = field(default_factory=Counter)
+    """How many succeeded, failed, were cancelled or lost."""
+    records: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """The sentence of each partition that failed; the key is empty where the sync as a whole did."""
+    to_show: dict[str, int] = field(default_factory=dict)
+    """Of these the ones that Dagster does not show as failed yet, with the schedule's id."""
+    shown: list[int] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    """Why nothing was done for those that other runs have."""
+    outcomes: checks.Summary = field(default_factory=checks.Summary)
+
+    def __str__(self) -> str:
+        ended = ", ".join(f"{count:,} {how}" for how, count in sorted(self.ended.items())) or "nothing to do"
+        return f"{self.row.sync.display_name}: {ended}; {self.records:,} records"
+
+
+class Results:
+    """Follows a drain, and tells Dagster what is news.
+
+    News is an execution that changed rows, one whose partition is not shown as materialized, or was not shown for a
+    day; with `every`, or `events: all` in the config, each one. The rest are counted.
+    """
+
+    def __init__(
+        self, context: OpExecutionContext | AssetExecutionContext, nango: NangoResource, *, every: bool = False
+    ) -> None:
+        self._context = context
+        self._nango = nango
+        self._every = every
+        self._tallies: dict[int, Tally] = {}
+        self._lines: Counter[int] = Counter()
+        self._told_at = monotonic()
+
+    def follow(self, drain: Drain) -> None:
+        """Tell of what has ended, until nothing is at work or somebody has stopped the drain."""
+        while not drain.is_over:
+            self.step(drain)
+
+    def step(self, drain: Drain) -> None:
+        """The same for what ends within the next two seconds."""
+        for done in drain.next(LOOK_SECONDS):
+            self._tell(done)
+        if monotonic() - self._told_at > PROGRESS_SECONDS:
+            self._told_at = monotonic()
+            for tally in self._tallies.values():
+                log.info("%s so far.", tally)
+
+    def finish(self) -> Iterator[tuple[AssetKey, AssetCheckResult]]:
+        """Show what failed, sum up, and give each sync's check; whoever reads to the end then calls `complain`."""
+        for tally in self._tallies.values():
+            key = names.asset_key(tally.row.sync)
+            for partition in tally.to_show:
+                internals.show_as_failed(self._context, key, partition or None)
+            queue.show(self._nango.database, "FAILED", [id for id in tally.to_show.values() if id])
+            self._note_shown(tally)
+            if tally.row.sync.partitioned:
+                log.info("%s.", tally)
+            if tally.ended["succeeded"] or tally.failed:
+                yield key, checks.evaluate_many(key, tally.outcomes, tally.failed)
+
+    def complain(self) -> None:
+        """Raise the one Failure that sums up all that failed."""
+        said = [sentence for tally in self._tallies.values() for sentence in _complaints(tally)]
+        if said:
+            raise Failure("\n".join(said), allow_retries=False)
+
+    # --- one execution ------------------------------------------------------------------------------------------------
+
+    def _tell(self, done: Done) -> None:
+        tally = self._tallies.setdefault(done.row.id, Tally(done.row))
+        if isinstance(done.error, Refused) and done.claim is None:
+            tally.held.append(str(done.error))
+        elif done.error is not None:
+            log.debug("%s", "".join(traceback.format_exception(done.error)))
+            said = str(done.error) if isinstance(done.error, NangoError) else repr(done.error)
+            self._fail(tally, done, said)
+        elif done.outcome is not None:
+            self._tell_outcome(tally, done, done.outcome)
+
+    def _tell_outcome(self, tally: Tally, done: Done, outcome: Outcome) -> None:
+        name = _name(done)
+        tally.ended[outcome.status] += 1
+        tally.records += outcome.counts.fetched
+        self._log(name, outcome)
+        if outcome.status == "succeeded":
+            tally.outcomes.add(outcome)
+            if self._is_news(done, outcome):
+                self._materialize(tally, done, outcome)
+        elif outcome.status != "cancelled":
+            self._fail(tally, done, failure(name, outcome).description or outcome.status)
+
+    def _is_news(self, done: Done, outcome: Outcome) -> bool:
+        if self._every or not done.row.sync.partitioned or done.row.sync.events == "all" or outcome.changed:
+            return True
+        claim = done.claim
+        if claim is None or claim.shown_state != "MATERIALIZED" or claim.shown_at is None:
+            return True
+        return datetime.now(timezone.utc) - claim.shown_at > QUIET
+
+    def _materialize(self, tally: Tally, done: Done, outcome: Outcome) -> None:
+        sync = done.row.sync
+        partition = done.partition if sync.partitioned else None
+        found = metadata.of_outcome(
+            outcome, self._nango.database, names.source_key(sync), partition=partition is not None
+        )
+        self._context.log_event(AssetMaterialization(names.asset_key(sync), partition=partition, metadata=found))
+        if done.claim is not None and partition is not None:
+            tally.shown.append(done.claim.schedule_id)
+            if len(tally.shown) >= 100:
+                self._note_shown(tally)
+
+    def _note_shown(self, tally: Tally) -> None:
+        queue.show(self._nango.database, "MATERIALIZED", tally.shown)
+        tally.shown.clear()
+
+    def _fail(self, tally: Tally, done: Done, sentence: str) -> None:
+        partition = done.partition if done.row.sync.partitioned and done.connection_id else ""
+        tally.failed[partition] = sentence
+        if done.outcome is None:
+            tally.ended["failed"] += 1
+        if done.claim is None or done.claim.shown_state != "FAILED" or self._every:
+            tally.to_show[partition] = done.claim.schedule_id if done.claim and partition else 0
+        self._line(logging.ERROR, sentence)
+
+    def _log(self, name: str, outcome: Outcome) -> None:
+        """In full where it is the only one; of many, what is worth a look."""
+        if self._every or not self._lines[logging.INFO] or outcome.changed:
+            self._lines[logging.INFO] += 1
+            if self._lines[logging.INFO] <= _MOST_LINES:
+                tell(name, outcome)
+                return
+        for warning in outcome.warnings:
+            self._line(logging.WARNING, f"{name}: {warning}")
+
+    def _line(self, level: int, sentence: str) -> None:
+        self._lines[level] += 1
+        if self._lines[level] <= _MOST_LINES:
+            log.log(level, "%s", sentence)
+        elif self._lines[level] == _MOST_LINES + 1:
+            log.log(level, "and more of these; every execution's job says its own.")
+
+
+def _name(done: Done) -> str:
+    """The sync as sentences call it, with the connection where it has several."""
+    name = done.row.sync.display_name
+    if not done.row.sync.partitioned:
+        return name
+    connection = done.connection_id if done.variant == BASE else f"{done.connection_id}, variant {done.variant}"
+    return f"{name} for {connection}"
+
+
+def _complaints(tally: Tally) -> Iterator[str]:
+    """What failed, in at most a few lines."""
+    several = len(tally.failed) > 1 or sum(tally.ended.values()) > 1
+    if tally.failed and several and tally.row.sync.partitioned:
+        of = sum(tally.ended.values())
+        yield f"{tally.row.sync.display_name}: {len(tally.failed):,} of {of:,} connections failed:"
+    for number, (partition, sentence) in enumerate(tally.failed.items()):
+        if number == _MOST_NAMED:
+            yield f"and {len(tally.failed) - number:,} more; `nango-dagster status {tally.row.name}` lists them."
+            break
+        yield f"{partition}: {sentence}" if partition and partition not in sentence else sentence
+    yield from tally.held[:_MOST_NAMED]
+    if len(tally.held) > _MOST_NAMED:
+        yield f"and {len(tally.held) - _MOST_NAMED:,} more that other runs have."

@@ -1,0 +1,320 @@
+"""Executions in bulk: all that is due of some syncs, claimed a chunk at a time and executed side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import queue as queues
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import QuotaSpent, Refused
+from ..partition_keys import key_of
+from ..settings import Settings
+from ..store import Database, queue
+from ..store.queue import Claim, Worker
+from ..store.syncs import SyncRow
+from .claiming import held_sentence
+from .execution import Pull
+from .values import Outcome, Wishes
+
+CHUNK = 100
+"""So many schedules are claimed at once; those of one that dies go to the next."""
+BACKLOG = 200
+"""So many results wait to be read before the executions pause."""
+_CLAIMING_SECONDS = 5.0  # another run's claim is not told of before it is committed
+
+Names = tuple[str, str]
+"""A connection and variant."""
+_NOBODY = ("", "")
+
+
+@dataclass(frozen=True)
+class Done:
+    """One execution that is over: what came of it, or the error that kept it from beginning or ending."""
+
+    row: SyncRow
+    connection_id: str
+    variant: str
+    claim: Claim | None = None
+    """None where another run has it."""
+    outcome: Outcome | None = None
+    error: Exception | None = None
+
+    @property
+    def partition(self) -> str:
+        """The connection and variant as Dagster knows them."""
+        return key_of(self.connection_id, self.variant)
+
+
+class Drain:
+    """Executes what is due of syncs, until nothing is, in threads of its own; `next` hands out the results.
+
+    An execution whose last run died has the process to itself, so that one record that kills it costs no other
+    connection a second loss. A spent quota puts off whatever else would need it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        run_id: str | None = None,
+        save: Callable[[Pull], Outcome] = Pull.save,
+        cancelled: Callable[[], bool] = lambda: False,
+        until: float | None = None,
+    ) -> None:
+        """`save` is called in many threads; after `until` (of time.monotonic) nothing new begins."""
+        self.database = database
+        self.settings = settings
+        self.run_id = run_id
+        self.save = save
+        self.cancelled = cancelled
+        self.until = until
+        self.stopping = threading.Event()
+        self.gate = _Gate()
+        self._lanes: list[_Lane] = []
+        self._done: queues.Queue[Done | None] = queues.Queue(BACKLOG)
+
+    def __enter__(self) -> Drain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        while self.at_work:
+            self.next(0.2)  # whatever still comes
+
+    def add(
+        self,
+        row: SyncRow,
+        slot: Callable[[], datetime | None],
+        *,
+        only: Sequence[Names] | None = None,
+        wishes: Wishes | None = None,
+    ) -> None:
+        """Begin with a sync: with all that is due at its latest `slot`, or with just these, due or not."""
+        lane = _Lane(self, row, slot, only, wishes or Wishes())
+        self._lanes.append(lane)
+        lane.start()
+
+    @property
+    def at_work(self) -> list[SyncRow]:
+        """The syncs that are not done."""
+        return [lane.row for lane in self._lanes if lane.is_alive]
+
+    def next(self, patience: float) -> list[Done]:
+        """What has ended since; waits so many seconds for it, or until nothing is at work."""
+        found: list[Done] = []
+        with contextlib.suppress(queues.Empty):
+            first = self._done.get(timeout=patience)
+            found += [] if first is None else [first]
+            while len(found) < BACKLOG:
+                more = self._done.get_nowait()
+                found += [] if more is None else [more]
+        return found
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is done and handed out."""
+        return not self.at_work and self._done.empty()
+
+    def stop(self) -> None:
+        """Have the executions end at their next page, as cancelled, and begin no more."""
+        self.stopping.set()
+
+    def tell(self, done: Done | None) -> None:
+        """Put a result out, or just wake whoever waits for one; called by the lanes' threads."""
+        self._done.put(done)
+
+    def is_stopped(self) -> bool:
+        """Whether nothing more shall begin."""
+        return self.stopping.is_set() or self.cancelled()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has gone on for so long that the rest is left to others."""
+        return self.until is not None and time.monotonic() > self.until
+
+
+class _Lane:
+    """One sync in a drain: its worker, what it has claimed, and the threads that execute it."""
+
+    def __init__(
+        self,
+        drain: Drain,
+        row: SyncRow,
+        slot: Callable[[], datetime | None],
+        only: Sequence[Names] | None,
+        wishes: Wishes,
+    ) -> None:
+        self.row = row
+        self._drain = drain
+        self._slot = slot
+        self._left = None if only is None else dict.fromkeys(only)
+        self._wishes = wishes
+        self._stopping = threading.Event()  # this sync's alone: its lease was lost
+        self._changed = threading.Condition()
+        self._claimed: deque[Claim] = deque()
+        self._running = 0
+        self._ended = 0
+        self._thread = threading.Thread(target=self._run, name=f"nango-drain-{row.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        """The lane's own thread: it claims, and its worker lives as long as any execution does."""
+        drain, concurrency = self._drain, self.row.sync.concurrency
+        try:
+            worker = queue.start_worker(drain.database, self.row.id, drain.run_id, drains=self._left is None)
+            try:
+                with (
+                    queue.heartbeat(drain.database, worker, self._stopping.set),
+                    ThreadPoolExecutor(concurrency, thread_name_prefix=f"nango-drain-{self.row.id}") as pool,
+                ):
+                    while (claim := self._next(worker, concurrency)) is not None:
+                        pool.submit(self._execute, worker, claim)
+            finally:
+                queue.end_worker(drain.database, worker)
+        except Exception as error:
+            drain.tell(Done(self.row, *_NOBODY, error=error))
+        finally:
+            drain.tell(None)
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    def _next(self, worker: Worker, concurrency: int) -> Claim | None:
+        """The next to execute, as soon as a thread is free for it; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._running < concurrency)
+        while not self._is_stopped():
+            with self._changed:
+                if self._claimed:
+                    self._running += 1
+                    return self._claimed.popleft()
+                idle, ended = self._running == 0, self._ended
+            if claims := [] if self._drain.is_late else self._claim(worker):
+                with self._changed:
+                    self._claimed.extend(claims)
+            elif idle:
+                self._tell_of_the_rest()
+                return None
+            else:  # some may be due again, or be claimed alone, when the others have ended
+                self._wait_for_an_end(ended)
+        return None
+
+    def _wait_for_an_end(self, since: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended > since)
+
+    def _claim(self, worker: Worker) -> list[Claim]:
+        database = self._drain.database
+        if self._left is None:
+            return queue.claim(database, worker, limit=CHUNK, slot=self._slot())
+        if not self._left:
+            return []
+        claims = queue.claim(database, worker, limit=CHUNK, slot=None, only=list(self._left), force=True)
+        for claim in claims:
+            del self._left[claim.connection_id, claim.variant]
+        return claims
+
+    def _tell_of_the_rest(self) -> None:
+        """Those that were asked for by name, and that other runs have."""
+        deadline = time.monotonic() + _CLAIMING_SECONDS
+        for connection_id, variant in self._left or ():
+            holder = None
+            while holder is None and time.monotonic() < deadline:
+                holder = queue.holder(self._drain.database, self.row.id, connection_id, variant)
+            refused = Refused(held_sentence(self.row, connection_id, variant, holder))
+            self._drain.tell(Done(self.row, connection_id, variant, error=refused))
+
+    def _is_stopped(self) -> bool:
+        return self._stopping.is_set() or self._drain.is_stopped()
+
+    # --- executing ----------------------------------------------------------------------------------------------------
+
+    def _execute(self, worker: Worker, claim: Claim) -> None:
+        try:
+            with self._drain.gate.alone() if claim.losses else self._drain.gate.among_others():
+                if not self._is_stopped():
+                    self._drain.tell(self._done(worker, claim))
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._ended += 1
+                self._changed.notify_all()
+
+    def _done(self, worker: Worker, claim: Claim) -> Done:
+        drain = self._drain
+        pull = Pull(
+            drain.database,
+            drain.settings,
+            self.row,
+            claim,
+            drain.run_id,
+            self._stopping,
+            self._wishes,
+            cancelled=drain.is_stopped,
+        )
+        names = (claim.connection_id, claim.variant)
+        try:
+            outcome = drain.save(pull)
+            if isinstance(outcome.cause, QuotaSpent):
+                self._put_off(worker, outcome.cause)
+        except Exception as error:
+            return Done(self.row, *names, claim, error=error)
+        return Done(self.row, *names, claim, outcome)
+
+    def _put_off(self, worker: Worker, spent: QuotaSpent) -> None:
+        """Have the others that share the quota wait, too."""
+        connection_id = spent.connection_id
+        with self._changed:
+            kept = [one for one in self._claimed if connection_id not in (None, one.connection_id)]
+            self._claimed = deque(kept)
+        queue.put_off(self._drain.database, worker, spent.until, self._slot(), connection_id)
+
+
+class _Gate:
+    """Lets many in at once, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._alone = 0  # inside, or waiting for it
+
+    @contextlib.contextmanager
+    def among_others(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = 1
+            self._changed.wait_for(lambda: not self._inside)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = 0
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
