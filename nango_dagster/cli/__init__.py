@@ -15,9 +15,10 @@ from .dry_run import dry_run
 from .project import init, validate
 from .run import run
 from .serve import api, dev
+from .status import status
 from .steer import cancel, frequency, pause, start, trigger
 from .stored import remove, tables
-from .syncs import list_syncs, status
+from .syncs import list_syncs
 
 __all__ = ["main"]
 

@@ -15,7 +15,7 @@ from ..config import Sync
 from ..errors import ConfigError, Refused
 from .command import Session, command, fail
 from .instance import open_instance
-from .syncs import job_document
+from .status import job_document
 from .words import number_of
 
 if TYPE_CHECKING:

@@ -181,7 +181,7 @@ def frequency(who: Selection, every: str | None) -> Done:
         said = f"the frequency of all is that of the config of {who.row.name}; name a connection for one of its own."
         raise Refused(said)
     count = queue.set_frequency(who.db, *who.names, every)
-    now = select(who.db, who.row, who.connection_id, who.variant).found
+    now = status.read(who.db, [who.row], who.connection_id, who.variant)
     coming = min((one.next_run_at for one in now if one.next_run_at), default=None)
     document = who.document(changed=count, frequency=every, next_run_at=coming and coming.isoformat())
     runs = (
@@ -189,7 +189,9 @@ def frequency(who: Selection, every: str | None) -> Done:
         if every is None
         else f"has a frequency of its own, {every}"
     )
-    following = "It is paused." if coming is None else f"Its next run is at {coming:%Y-%m-%d %H:%M} UTC."
+    following = "It has no next run." if coming is None else f"Its next run is at {coming:%Y-%m-%d %H:%M} UTC."
+    if any(one.is_due for one in now):
+        following = f"It is due, and begins {SOON}."
     return Done(f"{who} {runs}.", following, document)
 
 
