@@ -175,15 +175,15 @@ class _Execution:
 
     def _find_dataset(self) -> Dataset:
         """The sync's records for this connection and variant; those under a model's old name become the new one's."""
-        connection_id, variant, model = self._claim.connection_id, self._claim.variant, self._sync.model
+        named = (self._sync.integration_key, self._claim.connection_id, self._claim.variant, self._sync.model)
         with self._database.connect() as connection:
-            stored = datasets.of_sync(connection, self._row.id)
-        here = [dataset for dataset in stored if (dataset.connection_id, dataset.variant) == (connection_id, variant)]
-        if len(here) == 1 and (here[0].integration, here[0].model) != (self._sync.integration_key, model):
+            here = datasets.of_one(connection, self._row.id, self._claim.connection_id, self._claim.variant)
+        for dataset in here:
+            if (dataset.integration, dataset.model) == (named[0], named[3]):
+                return dataset
+        if len(here) == 1:
             self._database.transact(lambda connection: self._rename(connection, here[0]))
-        return datasets.find_or_make(
-            self._database, self._row.id, self._sync.integration_key, connection_id, variant, model
-        )
+        return datasets.find_or_make(self._database, self._row.id, *named)
 
     def _rename(self, connection: Connection, dataset: Dataset) -> None:
         self._guard(connection)

@@ -138,7 +138,7 @@ datasets = Table(
     Column("mapping_version", Text),
     Column("etag", Text),
     UniqueConstraint("integration", "connection_id", "variant", "model", name="_nango_datasets_key"),
-    Index("_nango_datasets_sync", "sync_id"),
+    Index("_nango_datasets_sync", "sync_id", "connection_id", "variant"),
     sqlite_autoincrement=True,
 )
 

@@ -1,4 +1,4 @@
-"""Budgets of requests that runs share."""
+"""Budgets of requests that runs share; the datasets of one connection are found among those of thousands."""
 
 from __future__ import annotations
 
@@ -21,3 +21,5 @@ def upgrade() -> None:
         sa.Column("spent", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
+    op.drop_index("_nango_datasets_sync", "_nango_datasets")
+    op.create_index("_nango_datasets_sync", "_nango_datasets", ["sync_id", "connection_id", "variant"])
