@@ -1,7 +1,8 @@
 """The benchmark's API: a process of its own that has its records ready in memory, so that nobody ever waits for it.
 
 `GET /issues?list=first&page_size=100` answers `{"count": N, "results": [...], "paging": {"next": {"after": CURSOR}}}`;
-the next page is the same with `&after=CURSOR`, and `next` is null on the last one.
+the next page is the same with `&after=CURSOR`, and `next` is null on the last one. `GET /issues?account=17&size=50` is
+the whole list of one account of many, in one page.
 """
 
 from __future__ import annotations
@@ -71,12 +72,20 @@ class _Lists:
     def page(self, target: str) -> bytes:
         """The body that answers a request."""
         query = {name: values[-1] for name, values in parse_qs(urlsplit(target).query).items()}
+        if "account" in query:
+            return self._account(int(query["account"]), int(query["size"]))
         list_ = self._of[query["list"]]
         begin = int(query.get("after", 0))
         end = begin + int(query["page_size"])
         following = b'{"after":"%d"}' % end if end < len(list_) else b"null"
         results = b",".join(list_[begin:end])
         return b'{"count":%d,"paging":{"next":%b},"results":[%b]}' % (len(list_), following, results)
+
+    def _account(self, number: int, size: int) -> bytes:
+        """Accounts have other records than their neighbours; with more accounts than records they come again."""
+        list_ = self._of["first"]
+        begin = number * size % (len(list_) - size + 1)
+        return b'{"results":[%b]}' % b",".join(list_[begin : begin + size])
 
 
 class _Connection(asyncio.Protocol):

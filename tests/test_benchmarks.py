@@ -88,6 +88,13 @@ def test_the_api_gives_each_record_of_a_list_once() -> None:
         assert requests.get(f"{api.url}/issues?list=first&page_size=many", timeout=10).status_code == 400
 
 
+def test_the_api_gives_an_account_its_whole_list_in_one_page() -> None:
+    with serving(COUNT) as api:
+        lists = [requests.get(f"{api.url}/issues?account={number}&size=50", timeout=10).json() for number in (0, 1, 99)]
+    assert [len(one["results"]) for one in lists] == [50, 50, 50]
+    assert lists[0] != lists[1]
+
+
 def pages(url: str) -> list[list[dict[str, Any]]]:
     """The list in pages, each as it was asked for."""
     found, following = [], url
