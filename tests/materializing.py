@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,33 @@ def sentence(result: dg.ExecuteInProcessResult) -> str:
 def kinds(result: dg.ExecuteInProcessResult) -> list[str]:
     """The types of a run's events."""
     return [event.event_type_value for event in result.all_events]
+
+
+def tick(project: Project, sync: Sync, at: datetime | None = None) -> dg.RunRequest | str:
+    """What the sync's schedule decides: a run, or the reason why there is none."""
+    decided = ticks(project, sync, at)
+    return decided[0] if isinstance(decided, list) else decided
+
+
+def ticks(project: Project, sync: Sync, at: datetime | None = None) -> list[dg.RunRequest] | str:
+    """The same where it may ask for several runs."""
+    schedule = project.defs.resolve_schedule_def(names.schedule_name(sync))
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    with dg.build_schedule_context(
+        instance=project.instance,
+        scheduled_execution_time=at or datetime.now(timezone.utc),
+        resources={names.RESOURCE: project.nango},
+    ) as context:
+        decided = schedule.evaluate_tick(context)
+    return list(decided.run_requests or ()) or decided.skip_message or ""
+
+
+def look(project: Project) -> dg.RunRequest | str:
+    """What the dispatcher decides."""
+    sensor = project.defs.resolve_sensor_def(names.DISPATCHER)
+    with dg.build_sensor_context(instance=project.instance, resources={names.RESOURCE: project.nango}) as context:
+        decided = sensor.evaluate_tick(context)
+    return decided.run_requests[0] if decided.run_requests else decided.skip_message or ""
 
 
 MakeProject = Callable[..., Project]

@@ -110,7 +110,7 @@ def test_connections_that_run_side_by_side_see_only_what_is_theirs(
         outcomes = dict(zip(order, pool.map(run, order), strict=True))
     for name, outcome in outcomes.items():
         pages = 2 if name in accounts.broken else 3
-        rows = list(tables.rows(db, row.id, sync, [name]))
+        rows = list(tables.rows(db, row.id, sync, [(name, "base")]))
         if outcome.status == "succeeded" or name in accounts.broken:
             assert {one["account"] for one in rows} == {name}
         assert len(rows) <= 4 * pages

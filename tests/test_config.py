@@ -323,10 +323,8 @@ def test_a_missing_url_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"integration": "hubspot"},
         {"incremental": True},
         {"sync_type": "incremental"},
-        {"auto_start": False},
         {"script": "sync.py"},
         {"models": ["A", "B"]},
     ],
@@ -336,9 +334,14 @@ def test_what_a_later_release_brings_is_refused_rather_than_ignored(fields: dict
     assert "is not available yet; " in said
 
 
-@pytest.mark.parametrize("value", [None, True])
-def test_auto_start_may_be_said(value: bool | None) -> None:
-    assert sync(auto_start=value, sync_type="full", connections_per_run=10, max_runs=2).auto_start
+@pytest.mark.parametrize(("value", "wanted"), [(None, True), (True, True), (False, False)])
+def test_auto_start_may_be_said(value: bool | None, wanted: bool) -> None:
+    assert sync(auto_start=value, sync_type="full", connections_per_run=10, max_runs=2).auto_start is wanted
+
+
+def test_a_sync_of_an_integration_runs_for_all_of_its_connections() -> None:
+    read = sync(integration="hubspot")
+    assert (read.integration_key, read.partitioned) == ("hubspot", True)
 
 
 def test_environment_variables_and_escapes_are_accepted() -> None:
@@ -351,7 +354,7 @@ def test_environment_variables_and_escapes_are_accepted() -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    said = problems(max_pages=0, nme="x", integration="y", paging_limit=3)
+    said = problems(max_pages=0, nme="x", script="y", paging_limit=3)
     assert len(said) == 4
 
 

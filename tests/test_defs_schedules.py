@@ -18,7 +18,7 @@ from nango_dagster.store import Database, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import Source, assert_nothing_runs, items, until
 from tests.fake_api import FakeApi
-from tests.materializing import MakeProject, Project, kinds, making_projects, sentence
+from tests.materializing import MakeProject, Project, kinds, look, making_projects, sentence, tick
 
 
 @pytest.fixture
@@ -45,27 +45,6 @@ def project(make: MakeProject, sync: Sync) -> Project:
 @pytest.fixture
 def row(db: Database, sync: Sync) -> SyncRow:
     return syncs.register(db, [sync])[sync.name]
-
-
-def tick(project: Project, sync: Sync, at: datetime | None = None) -> dg.RunRequest | str:
-    """What the sync's schedule decides: a run, or the reason why there is none."""
-    schedule = project.defs.resolve_schedule_def(names.schedule_name(sync))
-    assert isinstance(schedule, dg.ScheduleDefinition)
-    with dg.build_schedule_context(
-        instance=project.instance,
-        scheduled_execution_time=at or datetime.now(timezone.utc),
-        resources={names.RESOURCE: project.nango},
-    ) as context:
-        decided = schedule.evaluate_tick(context)
-    return decided.run_requests[0] if decided.run_requests else decided.skip_message or ""
-
-
-def look(project: Project) -> dg.RunRequest | str:
-    """What the dispatcher decides."""
-    sensor = project.defs.resolve_sensor_def(names.DISPATCHER)
-    with dg.build_sensor_context(instance=project.instance, resources={names.RESOURCE: project.nango}) as context:
-        decided = sensor.evaluate_tick(context)
-    return decided.run_requests[0] if decided.run_requests else decided.skip_message or ""
 
 
 def began(db: Database, row: SyncRow, ago: timedelta) -> None:

@@ -189,7 +189,7 @@ def stored(db: Database, row: SyncRow) -> dict[str, tuple[int, int, int]]:
         with db.connect() as connection:
             ids = [one.id for one in datasets.of_sync(connection, row.id) if one.connection_id == name]
             raw = sum(datasets.read(connection, id).live_count for id in ids)
-        mapped = len(list(tables.rows(db, row.id, row.sync, [name])))
+        mapped = len(list(tables.rows(db, row.id, row.sync, [(name, "base")])))
         done = len([job for job in jobs.list_jobs(db, row.id, limit=100) if job.connection_id == name])
         found[name] = (raw, mapped, done)
     return found

@@ -18,7 +18,6 @@ ALIASES: Mapping[str, str] = {
 
 # What a later release brings to life, and what to do without it.
 NOT_YET: Mapping[str, str] = {
-    "integration": "leave it out, and the sync reads one account",
     "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
     "models": "name one model with model",
@@ -28,11 +27,6 @@ NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {
         "incremental",
         "sync_type: incremental",
         "leave it out, and each execution reads the full list",
-    ),
-    "auto_start": (
-        False,
-        "auto_start: false",
-        "leave it out, or switch the sync off with enabled: false",
     ),
 }
 
@@ -50,7 +44,6 @@ def sync_schema() -> dict[str, Any]:
         }
     del properties["name"]["default"]  # it stands for "not named yet"
     properties["sync_type"]["enum"] = ["full"]
-    properties["auto_start"]["const"] = True
     schema["properties"] = properties
     schema["$defs"] = {name: _tidy(part) for name, part in schema["$defs"].items()}
     return schema

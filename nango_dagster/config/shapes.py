@@ -8,6 +8,7 @@ from typing import Any
 from nango_dagster.config.check import canonical_name
 from nango_dagster.config.combinations import WAYS
 from nango_dagster.config.document import Document
+from nango_dagster.config.names import RESERVED
 from nango_dagster.config.schema import NOT_YET
 from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync, slug
@@ -50,6 +51,7 @@ def named(fields: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The fields, with a name made from `friendly_name` where there is none."""
     friendly = fields.get("friendly_name")
     name = slug(friendly) if isinstance(friendly, str) else ""
+    name = f"{name}-sync" if name in RESERVED else name
     return {**fields, "name": name} if name and fields.get("name") is None else fields
 
 

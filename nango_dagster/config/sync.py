@@ -111,7 +111,7 @@ class Sync(BaseModel):
     daily_quota: int | None = Field(
         None,
         ge=1,
-        description="How many requests may be sent in a day, which begins at midnight UTC; the rest waits for the next.",
+        description="How many requests may be sent in a day, which begins at midnight UTC; the rest waits for it.",
     )
     max_page_bytes: f.Bytes = Field(100_000_000, description='The largest answer that is read, such as "100 MB".')
     max_duration: f.Seconds | None = Field(

@@ -3,6 +3,7 @@
 from .build import build_definitions
 from .component import NangoSyncsComponent
 from .io_manager import NangoIOManager
+from .partitions import same_connection
 from .resource import NangoResource
 
-__all__ = ["NangoIOManager", "NangoResource", "NangoSyncsComponent", "build_definitions"]
+__all__ = ["NangoIOManager", "NangoResource", "NangoSyncsComponent", "build_definitions", "same_connection"]

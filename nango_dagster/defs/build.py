@@ -14,8 +14,9 @@ from .. import posted
 from ..config import Sync, read_dir
 from ..errors import ConfigError
 from ..settings import Settings
-from . import logs, names
+from . import control, logs, names
 from .assets import build_asset, build_job, build_source
+from .control import build_control_job
 from .dispatch import OP, Dispatcher, build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
 from .resource import NangoResource
@@ -36,7 +37,7 @@ def build_definitions(
     >>> from nango_dagster.config import Sync
     >>> definitions = build_definitions([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")])
     >>> [job.name for job in definitions.jobs]
-    ['pokemon_job', 'nango_dispatch']
+    ['pokemon_job', 'nango_dispatch', 'nango_control']
     """
     settings = settings or Settings.from_env()
     logs.follow(settings)
@@ -47,7 +48,7 @@ def build_definitions(
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
-        jobs=[*(part.job for part in parts), build_dispatch_job(dispatcher)],
+        jobs=[*(part.job for part in parts), build_dispatch_job(dispatcher), build_control_job(dispatcher)],
         sensors=[build_sensor(dispatcher)],
         schedules=[part.schedule for part in parts],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
@@ -100,10 +101,13 @@ def _of_files(folder: Path) -> Iterable[Sync]:
     return found.syncs
 
 
+_OWN_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB)
+
+
 def _distinct(found: Iterable[_Parts | None]) -> list[_Parts]:
     """The syncs that Dagster can tell apart: its names know no difference between `a-b` and `a_b`."""
     kept: list[_Parts] = []
-    taken: dict[str, str] = {name: "the dispatcher" for name in (OP, names.DISPATCH_JOB)}
+    taken: dict[str, str] = dict.fromkeys(_OWN_NAMES, "a job of nango_dagster")
     for part in found:
         if part is None:
             continue

@@ -19,9 +19,10 @@ def show_as_failed(
     try:
         from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 
+        op_context = context.op_execution_context if isinstance(context, AssetExecutionContext) else context
         planned = DagsterEvent.build_asset_materialization_planned_event(
-            context.run.job_name, context.op_handle.name, AssetMaterializationPlannedData(key, partition=partition)
+            context.run.job_name, op_context.op_handle.name, AssetMaterializationPlannedData(key, partition=partition)
         )
-        context.instance.report_dagster_event(planned, context.run_id)
+        context.instance.report_dagster_event(planned, context.run.run_id)
     except Exception as error:  # whatever another release of Dagster makes of it
         log.debug("%s could not be shown as failed: %s", key.to_user_string(), error)

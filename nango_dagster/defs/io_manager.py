@@ -14,6 +14,7 @@ from dagster import AssetKey, Failure, InputContext, IOManager, OutputContext
 from .. import runs
 from ..errors import ConfigError, NangoError
 from ..fetch import Fetch
+from ..partition_keys import BASE, names_of
 from ..runs import Outcome, Progress, Pull
 from ..store import syncs, tables
 from ..store.syncs import SyncRow
@@ -119,13 +120,17 @@ class NangoIOManager(IOManager):
         row = self._row(
             context.asset_key, (context.upstream_output and context.upstream_output.definition_metadata) or {}
         )
-        connections = list(context.asset_partition_keys) if context.has_asset_partitions else None
+        only = [self._names(row, key) for key in context.asset_partition_keys] if context.has_asset_partitions else None
         database, wanted = self._nango.database, context.dagster_type.typing_type
         if get_origin(wanted) is list:
-            return list(tables.rows(database, row.id, row.sync, connections))
+            return list(tables.rows(database, row.id, row.sync, only))
         if wanted in (collections.abc.Iterator, collections.abc.Iterable):
-            return tables.rows(database, row.id, row.sync, connections)
-        return tables.data_frame(database, row.id, row.sync, connections)
+            return tables.rows(database, row.id, row.sync, only)
+        return tables.data_frame(database, row.id, row.sync, only)
+
+    def _names(self, row: SyncRow, key: str) -> tuple[str, str]:
+        """The connection and variant of a partition; those of somebody's own assets have any names."""
+        return (key, BASE) if row.origin == "asset" else names_of(key)
 
     def _row(self, key: AssetKey, given: Mapping[str, Any]) -> SyncRow:
         """The sync that has this asset key, or the asset of somebody's own. Raises ConfigError without a table."""

@@ -35,7 +35,7 @@ def json_object(text: str, what: str) -> dict[str, Any]:
     Traceback (most recent call last):
     nango_dagster.errors.ConfigError: --metadata is a list; wanted a JSON object such as {"region": "eu"}.
     """
-    return _checked_object(read_json(text, what), what)
+    return checked_object(read_json(text, what), what)
 
 
 def read_json(text: str, what: str) -> Any:
@@ -76,7 +76,7 @@ def wanted(document: Any) -> NewConnection:
     integration, connection_id = (_name(document, field) for field in FIELDS[:2])
     held = document.get("credentials")
     metadata, config = (
-        None if document.get(field) is None else _checked_object(document[field], field) for field in FIELDS[3:]
+        None if document.get(field) is None else checked_object(document[field], field) for field in FIELDS[3:]
     )
     return NewConnection(
         integration, connection_id, None if held is None else check_credentials(held), metadata, config
@@ -90,7 +90,8 @@ def _name(document: Mapping[str, Any], field: str) -> str:
     return found
 
 
-def _checked_object(value: Any, what: str) -> dict[str, Any]:
+def checked_object(value: Any, what: str) -> dict[str, Any]:
+    """A JSON object that somebody gave. Raises ConfigError when it is none, or has stars where a secret was."""
     if not isinstance(value, dict):
         raise ConfigError(f'{what} is {_kind(value)}; wanted a JSON object such as {{"region": "eu"}}.')
     if _has_stars(value):

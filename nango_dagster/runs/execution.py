@@ -24,7 +24,7 @@ from ..store.syncs import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
 from ..store.upsert import Upsert
-from .access import ConnectionAccess, access_of
+from .access import ConnectionAccess, access_of, note
 from .functions import load_function
 from .limits import limiter_of
 from .values import Outcome, Progress, Source, Wishes
@@ -90,10 +90,13 @@ class _Execution:
         except LeaseLost as lost:
             return self._outcome("lost", lost)
         try:
-            return self._run()
+            outcome = self._run()
         finally:
             if self._writer is not None:
                 self._writer.close()
+        if outcome.status != "lost":
+            note(self._database, self._row, self._claim, outcome.cause, self._access)
+        return outcome
 
     def _run(self) -> Outcome:
         try:

@@ -19,6 +19,9 @@ from .there import registered
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+Names = tuple[str, str]
+"""A connection and variant."""
+
 _SYSTEM_TYPES = {
     "_nango_sync_id": mapping.Type.NUMBER,
     "_nango_emitted_at": mapping.Type.TIMESTAMP,
@@ -33,15 +36,15 @@ def exists(database: Database, sync_id: int, sync: Sync) -> bool:
 
 
 def rows(
-    database: Database, sync_id: int, sync: Sync, connections: Sequence[str] | None = None, size: int = 1000
+    database: Database, sync_id: int, sync: Sync, only: Sequence[Names] | None = None, size: int = 1000
 ) -> Iterator[dict[str, Any]]:
-    """The live rows of a sync's mapped table, of these connections or of all, one dict each.
+    """The live rows of a sync's mapped table, of these connections and variants or of all, one dict each.
 
     Both databases give the same values: int, float (Decimal where that is not exact), bool, str, datetime in UTC.
     """
     with database.connect() as connection:
         types = _types(connection, table_name(sync, sync_id))
-        query = _select(database, sync_id, sync, connections)
+        query = _select(database, sync_id, sync, only)
         found = connection.execution_options(yield_per=size).execute(query)
         names = list(found.keys())
         values = [_VALUES[types.get(name, mapping.Type.STRING)] for name in names]
@@ -52,13 +55,13 @@ def rows(
             }
 
 
-def data_frame(database: Database, sync_id: int, sync: Sync, connections: Sequence[str] | None = None) -> DataFrame:
+def data_frame(database: Database, sync_id: int, sync: Sync, only: Sequence[Names] | None = None) -> DataFrame:
     """The same as a pandas DataFrame, each column with the type that holds its values exactly where there is one."""
     import pandas
 
     with database.connect() as connection:
         types = _types(connection, table_name(sync, sync_id))
-        found = connection.execute(_select(database, sync_id, sync, connections))
+        found = connection.execute(_select(database, sync_id, sync, only))
         names = list(found.keys())
         columns = list(zip(*found.all(), strict=True)) or [()] * len(names)
     return pandas.DataFrame(
@@ -70,14 +73,14 @@ def _types(connection: Connection, name: str) -> dict[str, mapping.Type]:
     return {**_SYSTEM_TYPES, **{column.name: column.type for column in registered(connection, name) or ()}}
 
 
-def _select(database: Database, sync_id: int, sync: Sync, connections: Sequence[str] | None) -> Any:
+def _select(database: Database, sync_id: int, sync: Sync, only: Sequence[Names] | None) -> Any:
     name = quote(table_name(sync, sync_id)).replace(":", "\\:")
     query = f"SELECT * FROM {name} WHERE _nango_sync_id = :sync AND _nango_deleted_at IS NULL"
     values: dict[str, Any] = {"sync": sync_id}
-    if connections is not None:
-        some = "= ANY(:some)" if database.is_postgresql else "IN (SELECT value FROM json_each(:some))"
-        query += f" AND _nango_connection_id {some}"
-        values["some"] = list(connections) if database.is_postgresql else json.dumps(list(connections))
+    if only is not None:
+        pairs = "jsonb_array_elements(CAST(:pairs AS jsonb))" if database.is_postgresql else "json_each(:pairs)"
+        query += f" AND (_nango_connection_id, _nango_variant) IN (SELECT value ->> 0, value ->> 1 FROM {pairs})"
+        values["pairs"] = json.dumps([list(pair) for pair in only])
     return text(f"{query} ORDER BY _nango_connection_id, _nango_variant, _nango_unique_key").bindparams(**values)
 
 

@@ -1,0 +1,375 @@
+"""A sync of an integration in Dagster: its connections and variants are partitions, and one run carries many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from nango_dagster.config import Sync
+from nango_dagster.defs import names, partitions
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
+from nango_dagster.store.syncs import SyncRow
+from tests.executions import Source, items
+from tests.fake_api import FakeApi, Received
+from tests.materializing import MakeProject, Project, kinds, look, making_projects, sentence, tick, ticks
+
+CRM = "crm"
+
+
+@pytest.fixture
+def make(settings: Settings, tmp_path: Path) -> Iterator[MakeProject]:
+    with making_projects(settings, home=tmp_path / "dagster") as make:
+        yield make
+
+
+@pytest.fixture
+def source(api: FakeApi) -> Source:
+    return Source(api, items(1, 2, 3), path="/contacts")
+
+
+@pytest.fixture
+def sync(source: Source) -> Sync:
+    return source.sync(name="contacts", integration=CRM, unique_key="id", query_params={"who": "${connection_id}"})
+
+
+@pytest.fixture
+def project(make: MakeProject, sync: Sync) -> Project:
+    return make(sync)
+
+
+@pytest.fixture
+def row(db: Database, sync: Sync) -> SyncRow:
+    return syncs.register(db, [sync])[sync.name]
+
+
+def add(db: Database, *names: str) -> None:
+    for name in names:
+        connections.add(db, None, CRM, name)
+
+
+def fail_for(source: Source, *who: str) -> None:
+    """Let the API refuse these connections."""
+    source.broken[1] = lambda request: (500, {}, "down") if request.params["who"] in who else source.page(1)
+
+
+def statuses(project: Project, sync: Sync) -> dict[str, str]:
+    """How Dagster shows the partitions, as the UI's asset page asks for it."""
+    from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+
+    definition = partitions.definition(sync)
+    value = get_and_update_asset_status_cache_value(
+        project.instance, names.asset_key(sync), definition, project.instance
+    )
+    assert value is not None
+    found: dict[str, str] = {}
+    for state, subset in (
+        ("MATERIALIZED", value.deserialize_materialized_partition_subsets(definition)),
+        ("FAILED", value.deserialize_failed_partition_subsets(definition)),
+    ):
+        found.update(dict.fromkeys(subset.get_partition_keys(), state))
+    return found
+
+
+def keys(project: Project, sync: Sync) -> list[str]:
+    return list(project.instance.get_dynamic_partitions(names.partitions_name(names.asset_key(sync))))
+
+
+def rows_of(db: Database, row: SyncRow) -> dict[str, int]:
+    """How many live records each connection has."""
+    raw, datasets = schema.raw, schema.datasets
+    query = (
+        sa.select(datasets.c.connection_id, sa.func.count())
+        .join(raw, raw.c.dataset_id == datasets.c.id)
+        .where(datasets.c.sync_id == row.id, raw.c.deleted_at.is_(None))
+        .group_by(datasets.c.connection_id)
+    )
+    with db.connect() as connection:
+        return {name: count for name, count in connection.execute(query)}
+
+
+# --- what is due ------------------------------------------------------------------------------------------------------
+
+
+def test_one_scheduled_run_executes_every_connection(project: Project, db: Database, row: SyncRow, sync: Sync) -> None:
+    add(db, "ann", "bob", "cyd")
+    result = project.scheduled(sync)
+    assert result.success
+    assert rows_of(db, row) == {"ann": 3, "bob": 3, "cyd": 3}
+    assert {job.run_id for job in jobs.list_jobs(db)} == {result.run_id}
+    assert statuses(project, sync) == dict.fromkeys(("ann", "bob", "cyd"), "MATERIALIZED")
+    assert not queue.live_workers(db, row.id)
+
+
+def test_each_materialization_has_the_numbers_of_its_connection(
+    project: Project, db: Database, source: Source, sync: Sync
+) -> None:
+    add(db, "ann", "bob")
+    source.broken[1] = lambda request: {"results": items(*range(2 if request.params["who"] == "ann" else 5))}
+    project.scheduled(sync)
+    found = project.instance.fetch_materializations(names.asset_key(sync), limit=9).records
+    counts = {
+        record.partition_key: record.asset_materialization.metadata["dagster/partition_row_count"].value
+        for record in found
+        if record.asset_materialization
+    }
+    assert counts == {"ann": 2, "bob": 5}
+
+
+def test_an_unchanged_connection_is_executed_and_not_told_of_again(
+    project: Project, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+    project.scheduled(sync)
+    source.broken[1] = lambda request: (
+        {"results": items(1, 2, 3, 4)} if request.params["who"] == "bob" else source.page(1)
+    )
+    queue.trigger(db, row.id)
+    result = project.scheduled(sync)
+    told = [event.partition for event in result.all_events if event.is_step_materialization]
+    assert told == ["bob"]
+    assert len(jobs.list_jobs(db)) == 4
+
+
+def test_events_all_tells_of_every_execution(make: MakeProject, db: Database, sync: Sync) -> None:
+    sync = sync.model_copy(update={"events": "all"})
+    project = make(sync)
+    row = syncs.register(db, [sync])[sync.name]
+    add(db, "ann", "bob")
+    project.scheduled(sync)
+    queue.trigger(db, row.id)
+    assert kinds(project.scheduled(sync)).count("ASSET_MATERIALIZATION") == 2
+
+
+def test_what_was_not_shown_for_a_day_is_shown_again(project: Project, db: Database, sync: Sync, row: SyncRow) -> None:
+    add(db, "ann", "bob")
+    project.scheduled(sync)
+    of = schema.schedules
+    with db.begin() as connection:
+        long_ago = datetime.now(timezone.utc) - timedelta(hours=25)
+        connection.execute(of.update().where(of.c.connection_id == "ann").values(shown_at=long_ago))
+    queue.trigger(db, row.id)
+    result = project.scheduled(sync)
+    assert [event.partition for event in result.all_events if event.is_step_materialization] == ["ann"]
+
+
+def test_those_that_fail_are_shown_as_failed_and_the_others_are_kept(
+    project: Project, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    add(db, *(f"c{number}" for number in range(10)))
+    fail_for(source, "c3", "c7")
+    result = project.scheduled(sync)
+    assert not result.success
+    said = sentence(result)
+    assert said.startswith("contacts: 2 of 10 connections failed:\n")
+    assert "c3: contacts: GET " in said and "500 Internal Server Error" in said
+    found = statuses(project, sync)
+    assert [name for name, state in sorted(found.items()) if state == "FAILED"] == ["c3", "c7"]
+    assert sum(state == "MATERIALIZED" for state in found.values()) == 8
+    assert rows_of(db, row).keys() == {f"c{number}" for number in range(10)} - {"c3", "c7"}
+
+
+def test_a_connection_that_works_again_is_shown_as_materialized_though_nothing_changed(
+    project: Project, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann")
+    project.scheduled(sync)
+    fail_for(source, "ann")
+    queue.trigger(db, row.id)
+    project.scheduled(sync)
+    assert statuses(project, sync) == {"ann": "FAILED"}
+    source.broken.clear()
+    queue.trigger(db, row.id)
+    assert project.scheduled(sync).success
+    assert statuses(project, sync) == {"ann": "MATERIALIZED"}
+
+
+def test_a_failed_connection_waits_for_its_next_slot(
+    project: Project, db: Database, source: Source, sync: Sync
+) -> None:
+    add(db, "ann", "bob")
+    fail_for(source, "bob")
+    project.scheduled(sync)
+    assert "not due; the next slot is" in str(tick(project, sync))
+
+
+def test_a_tick_asks_for_as_many_runs_as_are_needed_and_allowed(make: MakeProject, db: Database, sync: Sync) -> None:
+    sync = sync.model_copy(update={"connections_per_run": 2, "max_runs": 2})
+    project = make(sync)
+    row = syncs.register(db, [sync])[sync.name]
+    assert "has no connections yet" in str(tick(project, sync))
+    add(db, "ann", "bob", "cyd", "dan", "eve")
+    assert isinstance(tick(project, sync), dg.RunRequest)
+    assert len(ticks(project, sync)) == 2
+    worker = queue.start_worker(db, row.id, "some-run", drains=True)
+    assert len(ticks(project, sync)) == 1
+    queue.start_worker(db, row.id, "another-run", drains=True)
+    assert tick(project, sync) == "run some-run and run another-run drains what is due, 0 connections right now."
+    queue.end_worker(db, worker)
+
+
+def test_a_new_connection_is_executed_at_once_by_the_dispatcher(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    assert look(project) == "nothing waits."
+    add(db, "ann")
+    assert isinstance(look(project), dg.RunRequest)
+    assert keys(project, sync) == ["ann"]
+    result = project.run(names.DISPATCH_JOB)
+    assert result.success
+    assert kinds(result).count("ASSET_MATERIALIZATION") == 1
+    assert kinds(result).count("ASSET_CHECK_EVALUATION") == 1
+    assert rows_of(db, row) == {"ann": 3}
+    assert look(project) == "nothing waits."
+
+
+def test_the_dispatcher_leaves_to_a_run_that_drains_what_it_will_get_round_to(
+    project: Project, db: Database, row: SyncRow
+) -> None:
+    add(db, "ann")
+    worker = queue.start_worker(db, row.id, "some-run", drains=True)
+    assert look(project) == "nothing waits."
+    queue.end_worker(db, worker)
+    queue.start_worker(db, row.id, "a-click", drains=False)
+    assert isinstance(look(project), dg.RunRequest)
+
+
+# --- what somebody launched -------------------------------------------------------------------------------------------
+
+
+def test_a_click_executes_one_partition_though_it_is_paused_and_not_due(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+    queue.set_state(db, row.id, "PAUSED")
+    look(project)
+    result = project.materialize("crm/contacts", partition="bob")
+    assert result.success
+    assert rows_of(db, row) == {"bob": 3}
+    assert statuses(project, sync) == {"bob": "MATERIALIZED"}
+    assert project.materialize("crm/contacts", partition="bob").success  # unchanged, and told of, since somebody asked
+    assert project.instance.get_latest_materialization_event(names.asset_key(sync)) is not None
+
+
+def test_a_range_of_partitions_is_one_run(project: Project, db: Database, sync: Sync, row: SyncRow) -> None:
+    add(db, "ann", "bob", "cyd", "dan")
+    look(project)
+    result = project.run(
+        names.job_name(sync),
+        tags={"dagster/asset_partition_range_start": "bob", "dagster/asset_partition_range_end": "dan"},
+    )
+    assert result.success
+    assert rows_of(db, row).keys() == {"bob", "cyd", "dan"}
+    assert statuses(project, sync) == dict.fromkeys(("bob", "cyd", "dan"), "MATERIALIZED")
+
+
+def test_a_partition_that_another_run_has_is_named_after_the_rest_is_done(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+    look(project)
+    worker = queue.start_worker(db, row.id, "some-run")
+    queue.claim(db, worker, limit=1, slot=None, only=[("ann", "base")], force=True)
+    result = project.run(
+        names.job_name(sync),
+        tags={"dagster/asset_partition_range_start": "ann", "dagster/asset_partition_range_end": "bob"},
+    )
+    assert "ann is being synced by run some-run since" in sentence(result)
+    assert sentence(result).endswith("nothing was done.")
+    assert rows_of(db, row) == {"bob": 3}
+
+
+def test_a_partition_that_somebody_made_up_in_dagster_says_how_to_add_a_connection(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann")
+    look(project)
+    project.instance.add_dynamic_partitions(names.partitions_name(names.asset_key(sync)), ["zoe", "ann|eu"])
+    result = project.materialize("crm/contacts", partition="ann")
+    assert result.success  # which also takes the made-up keys away
+    assert keys(project, sync) == ["ann"]
+
+
+def test_a_variant_is_a_partition_of_its_own(project: Project, db: Database, sync: Sync, row: SyncRow) -> None:
+    add(db, "a|b")
+    connections.add_variant(db, row.id, "a|b", "eu%")
+    look(project)
+    assert keys(project, sync) == ["a%7Cb", "a%7Cb|eu%25"]
+    result = project.materialize("crm/contacts", partition="a%7Cb|eu%25")
+    assert result.success
+    (job,) = jobs.list_jobs(db)
+    assert (job.connection_id, job.variant) == ("a|b", "eu%")
+
+
+def test_partitions_go_with_their_connections(project: Project, db: Database, sync: Sync) -> None:
+    add(db, "ann", "bob")
+    look(project)
+    connections.remove(db, CRM, "ann")
+    look(project)
+    assert keys(project, sync) == ["bob"]
+
+
+# --- credentials that do not work -------------------------------------------------------------------------------------
+
+
+def test_a_connection_refused_three_times_is_left_alone_until_it_is_triggered(
+    project: Project, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+    source.broken[1] = lambda request: (401, {}, "who?") if request.params["who"] == "ann" else source.page(1)
+    for _ in range(3):
+        assert not project.scheduled(sync).success
+        due_again(db, row)
+    found = connections.get(db, CRM, "ann")
+    assert found is not None and found.needs_reauthorisation
+    assert project.scheduled(sync).success
+    assert [job.connection_id for job in jobs.list_jobs(db, limit=1)] == ["bob"]
+    source.broken.clear()
+    queue.trigger(db, row.id, "ann")
+    assert project.scheduled(sync).success
+    found = connections.get(db, CRM, "ann")
+    assert found is not None and not found.needs_reauthorisation
+
+
+def due_again(db: Database, row: SyncRow) -> None:
+    of = schema.schedules
+    with db.begin() as connection:
+        long_ago = datetime.now(timezone.utc) - timedelta(days=1)
+        connection.execute(of.update().where(of.c.sync_id == row.id).values(last_started_at=long_ago))
+
+
+# --- downstream -------------------------------------------------------------------------------------------------------
+
+
+def test_an_asset_downstream_of_two_syncs_reads_the_rows_of_one_customer(
+    settings: Settings, make: MakeProject, db: Database, source: Source, api: FakeApi, sync: Sync
+) -> None:
+    deals = Source(api, items(7, 8), path="/deals").sync(name="deals", integration=CRM, unique_key="id")
+
+    @dg.asset(**partitions.same_connection(contacts="crm/contacts", deals="crm/deals"))  # type: ignore[untyped-decorator]  # Dagster types its decorators so
+    def pipeline(contacts: list[Any], deals: list[Any]) -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(metadata={"contacts": len(contacts), "deals": len(deals)})
+
+    source.broken[1] = lambda request: {"results": items(*range(2 if request.params["who"] == "ann" else 5))}
+    project = make(sync, deals, own=dg.Definitions(assets=[pipeline]))
+    syncs.register(db, [sync, deals])
+    add(db, "ann", "bob")
+    look(project)
+    assert project.scheduled(sync).success and project.scheduled(deals).success
+    for name, count in (("ann", 2), ("bob", 5)):
+        assert project.materialize("pipeline", partition=name).success
+        found = {key: value.value for key, value in project.materialization("pipeline").metadata.items()}
+        assert (found["contacts"], found["deals"]) == (count, 2)
+
+
+def test_a_connections_requests_are_its_own(project: Project, db: Database, api: FakeApi, sync: Sync) -> None:
+    add(db, "ann", "bob")
+    project.scheduled(sync)
+    asked: list[Received] = api.requests
+    assert sorted(request.params["who"] for request in asked) == ["ann", "bob"]
