@@ -124,7 +124,7 @@ class _Way:
 def build_control_job(dispatcher: Dispatcher) -> JobDefinition:
     """The job that does what its form says, in one process."""
 
-    @op(name=OP, required_resource_keys={names.RESOURCE}, out={})
+    @op(name=OP, required_resource_keys={names.RESOURCE})
     def steer(context: OpExecutionContext, config: Form) -> None:
         desk = _Desk(config, context.resources.nango, dispatcher)
         with logs.into(context.log):
