@@ -60,9 +60,13 @@ def find_or_make(
     names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
     insert = postgresql_insert if database.is_postgresql else sqlite_insert
     wanted = [_table.c[column] == value for column, value in names.items()]
-    with database.begin() as connection:
-        connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
-        return Dataset(*connection.execute(_read.where(*wanted)).one())
+    with database.connect() as connection:
+        row = connection.execute(_read.where(*wanted)).one_or_none()
+    if row is None:
+        with database.begin() as connection:
+            connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
+            row = connection.execute(_read.where(*wanted)).one()
+    return Dataset(*row)
 
 
 def of_one(connection: Connection, sync_id: int, connection_id: str, variant: str) -> list[Dataset]:
