@@ -102,9 +102,12 @@ class Target:
                 writer.add([text_of(record) for record in page])
             writer.settle(complete=complete)
             self.db.transact(lambda connection: self._finish(connection, writer, table))
-            return _written(writer.tally, table)
+            written = _written(writer.tally, table)
         finally:
             writer.close()
+        if table is not None:
+            tables.put_aside(table)
+        return written
 
     def _finish(self, connection: sa.Connection, writer: Upsert | Overwrite, table: MappedTable | None) -> None:
         self.guard(connection)

@@ -75,7 +75,7 @@ class _Execution:
         self._report = report
         self._began = time.monotonic()
         self._cancelled = False
-        self._ask_at = 0.0
+        self._ask_at = self._began + CANCEL_SECONDS  # the first transaction asks, too
         self._job_id = 0
         self._fetch: Source | None = None
         self._writer: Writer | None = None
@@ -96,6 +96,8 @@ class _Execution:
                 self._writer.close()
         if outcome.status != "lost":
             note(self._database, self._row, self._claim, outcome.cause, self._access)
+        if self._table is not None:
+            tables.put_aside(self._table)
         return outcome
 
     def _run(self) -> Outcome:
@@ -129,15 +131,18 @@ class _Execution:
             log.debug("%s: the last pages could not be written: %s", self._sync.display_name, error)
 
     def _begin(self, connection: Connection) -> int:
-        self._guard(connection)
+        self._cancelled = self._guard(connection)
         queue.begin_execution(connection, self._database, self._claim)
         return jobs.start(connection, self._database, self._claim, self._row, self._pull.run_id)
 
-    def _guard(self, connection: Connection) -> None:
-        """First in every transaction: the dataset's lock, and the proof that the execution is still ours."""
+    def _guard(self, connection: Connection) -> bool:
+        """First in every transaction: the dataset's lock, and the proof that the execution is still ours.
+
+        Whether somebody wants it to stop.
+        """
         claim = self._claim
         queue.lock_dataset(connection, self._database, claim.sync_id, claim.connection_id, claim.variant)
-        queue.check(connection, self._database, claim)
+        return queue.check(connection, self._database, claim)
 
     def _guard_or_stop(self, connection: Connection) -> None:
         """The same where an execution can stop between two transactions though it fetches nothing."""
@@ -379,14 +384,14 @@ class _Execution:
 
     def _outcome(self, status: str, error: Exception | None) -> Outcome:
         table = self._table
-        live = 0
-        if self._dataset is not None and status != "lost":
+        counts, live = self._counts(), self._dataset.live_count if self._dataset is not None else 0
+        if self._dataset is not None and status != "lost" and (counts.added or counts.deleted):
             with self._database.connect() as connection:
                 live = datasets.read(connection, self._dataset.id).live_count
         return Outcome(
             job_id=self._job_id,
             status=status,
-            counts=self._counts(),
+            counts=counts,
             stop_reason=self._stop_reason(),
             error=str(error) if error else None,
             cause=error,

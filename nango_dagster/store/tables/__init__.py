@@ -1,7 +1,7 @@
 """The mapped tables: one per sync, or one that several share; they grow with the fields that turn up."""
 
 from .names import SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
-from .opening import open_table
+from .opening import open_table, put_aside
 from .reading import data_frame, exists, rows
 from .rebuilding import forget, forget_dataset, rebuild
 from .table import MappedTable, Prepared
@@ -18,6 +18,7 @@ __all__ = [
     "forget_dataset",
     "open_table",
     "plan_of",
+    "put_aside",
     "quote",
     "rebuild",
     "registered",

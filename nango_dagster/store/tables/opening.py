@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Engine, insert
 
 from ... import mapping
 from ...config import Sync
@@ -23,7 +25,27 @@ def open_table(database: Database, sync_id: int, sync: Sync, transform: Transfor
     """
     if not sync.auto_mapping:
         return None
-    name = table_name(sync, sync_id)
+    table = _fresh(database, sync_id, sync, transform)
+    with database.connect() as connection:
+        there, known = columns_there(connection, table.name), registered(connection, table.name)
+    if there is None or known is None or not _agree(there, known):
+        there, known = _make(database, table)
+    elif used := _take(table, known):
+        table = used
+    if not table.layout.columns:
+        position = {column: at for at, column in enumerate(there)}
+        table.layout.add(sorted(known, key=lambda column: position[column.name]))
+    table.layout.reserve(there)
+    if wrong := table.layout.mistyped():
+        raise ConfigError(
+            f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table "
+            f"{table.name} has it with another type; choose another name, or drop the column: it is made anew then."
+        )
+    return table
+
+
+def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | None) -> MappedTable:
+    """The table as nothing is known of it yet."""
     is_postgresql = database.is_postgresql
     layout = mapping.Layout(
         mapping.TO_POSTGRESQL if is_postgresql else mapping.TO_SQLITE,
@@ -32,20 +54,33 @@ def open_table(database: Database, sync_id: int, sync: Sync, transform: Transfor
         fold=str if is_postgresql else str.lower,  # SQLite knows no two columns that differ by case alone
         max_row_bytes=mapping.MAX_ROW_BYTES if is_postgresql else None,
     )
-    table = MappedTable(database, sync_id, sync, name, layout, transform)
-    with database.connect() as connection:
-        there, known = columns_there(connection, name), registered(connection, name)
-    if there is None or known is None or not _agree(there, known):
-        there, known = _make(database, table)
-    position = {column: at for at, column in enumerate(there)}
-    layout.add(sorted(known, key=lambda column: position[column.name]))
-    layout.reserve(there)
-    if wrong := layout.mistyped():
-        raise ConfigError(
-            f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table {name} "
-            "has it with another type; choose another name, or drop the column: it is made anew then."
-        )
-    return table
+    return MappedTable(database, sync_id, sync, table_name(sync, sync_id), layout, transform)
+
+
+# What executions have learnt of a table's records is of use to the next: a thousand connections send the same shape.
+_MOST_IDLE = 32
+_idle: WeakKeyDictionary[Engine, dict[int, list[tuple[str, MappedTable]]]] = WeakKeyDictionary()
+_idle_lock = threading.Lock()
+
+
+def put_aside(table: MappedTable) -> None:
+    """Let another execution of this process go on with what this one knows of the table; this one is done with it."""
+    if table.incomplete:
+        return
+    version = table.version
+    with _idle_lock:
+        idle = _idle.setdefault(table.database.engine, {}).setdefault(table.sync_id, [])
+        idle[:] = [one for one in idle if one[0] == version][-_MOST_IDLE:]
+        idle.append((version, table))
+
+
+def _take(fresh: MappedTable, known: Sequence[mapping.Column]) -> MappedTable | None:
+    """One that was put aside, if the table and its mapping are still what they were."""
+    with _idle_lock:
+        idle = _idle.get(fresh.database.engine, {}).get(fresh.sync_id, [])
+        version, used = idle.pop() if idle else ("", fresh)
+    still = version == fresh.version and {*used.layout.columns} == {*known}
+    return fresh.going_on(used) if still else None
 
 
 def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:

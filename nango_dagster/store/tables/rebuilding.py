@@ -25,7 +25,8 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
     Rows that are in this very table stay until theirs is the turn. `guard` is called first in each transaction and
     raises where this process may no longer write.
     """
-    database.transact(lambda connection: _begin_rebuild(connection, table, dataset, guard))
+    if not database.transact(lambda connection: _begin_rebuild(connection, table, dataset, guard)):
+        return 0
     count, after = 0, ""
     for batch in _raw_batches(database, dataset.id):
         prepared = table.prepare([row.external_id for row in batch], [row.data.encode() for row in batch])
@@ -39,12 +40,19 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
     return count
 
 
-def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard) -> None:
+def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard) -> bool:
+    """Whether there is anything to map; where there is not, as in each new dataset, that is all."""
     guard(connection)
     if dataset.mapped_table != table.name:
         forget_dataset(connection, table.database, dataset)
+    of = schema.raw.c
+    some = select(of.external_id).where(of.dataset_id == dataset.id, of.data.is_not(None)).limit(1)
+    if connection.execute(some).first() is None:
+        _finish_rebuild(connection, table, dataset, after="")
+        return False
     # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
     datasets.mapped(connection, dataset.id, datasets.stale(table.name))
+    return True
 
 
 def _replace(
@@ -74,6 +82,10 @@ def _replace(
 
 def _end_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard, after: str) -> None:
     guard(connection)
+    _finish_rebuild(connection, table, dataset, after)
+
+
+def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, after: str) -> None:
     forget_rows(connection, table.database, table.name, dataset, after)
     datasets.mapped(connection, dataset.id, datasets.stale(table.name) if table.incomplete else table.version)
 

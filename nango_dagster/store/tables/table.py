@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -84,6 +84,11 @@ class MappedTable:
     _shortcut: Shortcut | None = None
     _shortcut_state: object = None
     _shortcuts_made: int = 0
+
+    def going_on(self, before: MappedTable) -> MappedTable:
+        """The same table with what was learnt of its records before."""
+        layout, shortcut, state = before.layout, before._shortcut, before._shortcut_state
+        return replace(self, layout=layout, _shortcut=shortcut, _shortcut_state=state)
 
     @property
     def version(self) -> str:
