@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 database = servers.enter_context(databases.postgresql(wanted.pg_url))
             print(f"\n{database.about}", flush=True)
             found += _measure(api, database, wanted)
-        _compare(api, servers, wanted)
+        _tell_of_pipelines(api, servers, wanted)
     if wanted.json:
         wanted.json.write_text(json.dumps([{**asdict(one), "cpu_ms": one.cpu_ms} for one in found], indent=1))
 
@@ -340,7 +340,8 @@ def _tell_of_single_runs(bench: Bench) -> None:
     )
 
 
-def _compare(api: Api, servers: contextlib.ExitStack, wanted: argparse.Namespace) -> None:
+def _tell_of_pipelines(api: Api, servers: contextlib.ExitStack, wanted: argparse.Namespace) -> None:
+    """A dlt pipeline for a connection, a few times."""
     if wanted.dlt is None:
         print("\nA dlt pipeline for each connection: not measured; --dlt names a Python that has dlt[postgres].")
         return

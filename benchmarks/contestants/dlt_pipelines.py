@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 os.environ |= {"LOAD__DELETE_COMPLETED_JOBS": "true"}
@@ -31,7 +31,7 @@ def _credentials(url: str) -> dict[str, Any]:
     """The server's address in parts: a URL with a socket instead of a host is none to dlt."""
     parts = urlsplit(url)
     return {
-        "host": parts.hostname or parse_qs(parts.query)["host"][0],
+        "host": parts.hostname or quote(parse_qs(parts.query)["host"][0], safe=""),
         "port": parts.port or 5432,
         "database": parts.path.strip("/"),
         "username": parts.username,
