@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +30,7 @@ from urllib3.exceptions import (
     ProtocolError,
 )
 
-from ..errors import ConfigError
+from ..errors import Cancelled, ConfigError
 from .values import Place, Response
 
 Reach = Literal["anywhere", "private", "public"]
@@ -70,6 +72,10 @@ class Watch:
     ask: Callable[[], None]
     """Raises Cancelled when nobody wants the answer any more."""
     deadline: float = field(default=float("inf"))
+
+    def take_over(self, other: Watch) -> None:
+        """Obey from now on what another one says."""
+        self.silence, self.ask, self.deadline = other.silence, other.ask, other.deadline
 
     def recv_into(self, sock: socket.socket, buffer: memoryview) -> int:
         """Receive bytes, in slices short enough to be interrupted."""
@@ -139,13 +145,15 @@ class Wire:
 
     `exchange` sends one request and reads the whole answer. It follows no redirect, keeps no cookies, and
     adds no credentials of its own: a netrc file is never read.
+
+    The connections may be ones that another wire of this process has left open: a run asks one API for thousands of
+    accounts, and what says who asks goes along with each request.
     """
 
     def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._session = requests.Session()
-        self._adapter = _Adapter(watch)
-        self._environment: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._is_busy = False
+        self._lines: _Lines | None = _Lines.take(watch)
 
     def exchange(
         self,
@@ -156,7 +164,74 @@ class Wire:
         body: bytes | None,
         limits: Limits,
     ) -> Response:
-        """Send one request and read the whole answer, compressed or not."""
+        """Send one request and read the whole answer, compressed or not. Raises Cancelled after `close`."""
+        with self._lock:
+            lines = self._lines
+            if lines is None:
+                raise Cancelled
+            self._is_busy = True
+        try:
+            return lines.exchange(method, url, place, headers, body, limits)
+        finally:
+            self._is_busy = False
+
+    def close(self) -> None:
+        """Leave the connections to others; where a request is on its way, close them, and it ends."""
+        with self._lock:
+            lines, self._lines = self._lines, None
+            if lines is not None and self._is_busy:
+                lines.close()
+                return
+        if lines is not None:
+            lines.rest()
+
+
+class _Lines:
+    """Open connections, and what the environment says about them."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._session = requests.Session()
+        self._adapter = _Adapter(watch)
+        self._environment: dict[str, Mapping[str, Any]] = {}
+        self._around = _proxy_settings()
+        self._resting_since = 0.0
+
+    @classmethod
+    def take(cls, watch: Watch) -> _Lines:
+        """Some that rest and reach as far, or new ones."""
+        around = _proxy_settings()
+        with _resting_lock:
+            found = next((one for one in reversed(_resting) if one._fits(watch, around)), None)
+            if found is None:
+                return cls(watch)
+            _resting.remove(found)
+        found._watch.take_over(watch)
+        return found
+
+    def _fits(self, watch: Watch, around: tuple[str | None, ...]) -> bool:
+        return self._watch.reach == watch.reach and self._around == around
+
+    def rest(self) -> None:
+        """Wait for another wire; those that have waited for long are closed."""
+        self._resting_since = now = monotonic()
+        with _resting_lock:
+            _resting.append(self)
+            kept = [one for one in _resting if now - one._resting_since < _REST_SECONDS][-_MOST_RESTING:]
+            gone = [one for one in _resting if one not in kept]
+            _resting[:] = kept
+        for one in gone:
+            one.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        place: Place,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limits: Limits,
+    ) -> Response:
         environment = self._environment_of(place)
         if self._watch.reach != "anywhere" and environment["proxies"]:
             _refuse_behind_proxy(place.host, self._watch.reach)
@@ -196,6 +271,21 @@ class Wire:
     def close(self) -> None:
         self._adapter.close()
         self._session.close()
+
+
+_REST_SECONDS: Final = 30.0
+_MOST_RESTING: Final = 32
+_resting: list[_Lines] = []
+_resting_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_resting.clear)  # two processes cannot share a connection
+
+_AROUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle")
+
+
+def _proxy_settings() -> tuple[str | None, ...]:
+    """What of the environment decides how requests are sent."""
+    return tuple(os.environ.get(name) for lower in _AROUND for name in (lower, lower.upper()))
 
 
 def _refuse_behind_proxy(host: str, reach: Reach) -> None:

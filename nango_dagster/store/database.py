@@ -28,7 +28,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.engine.url import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 
 from ..errors import StoreUnavailable
 from ..settings import Settings
@@ -41,6 +41,8 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 30  # seconds a SQLite writer waits for another
 MAX_POOL = 8
 _TRIES = 5
+_PAUSE = 5.0  # seconds
+_POSTGRESQL_NOW = type_coerce(func.clock_timestamp(), UtcTime)
 _NETWORK_FILE_SYSTEMS = {
     "nfs",
     "nfs4",
@@ -130,7 +132,7 @@ class Database:
         """The same clock inside a statement, or the time this long ago."""
         if not self.is_postgresql:
             return literal(datetime.now(timezone.utc) - ago, UtcTime)
-        return type_coerce(func.clock_timestamp() - literal(ago, Interval), UtcTime)
+        return type_coerce(func.clock_timestamp() - literal(ago, Interval), UtcTime) if ago else _POSTGRESQL_NOW
 
     def lock(self, connection: Connection, *names: str | int) -> None:
         """Wait for the lock of these names, and hold it until the transaction ends.
@@ -181,7 +183,6 @@ def _postgresql_engine(url: URL, schema: str) -> Engine:
         url,
         pool_size=MAX_POOL,
         max_overflow=2,
-        pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "nango-dagster"},
     )
     quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
@@ -194,7 +195,25 @@ def _postgresql_engine(url: URL, schema: str) -> Engine:
         )
         connection.commit()
 
+    _ping_after_a_pause(engine)
     return engine
+
+
+def _ping_after_a_pause(engine: Engine) -> None:
+    """Have a pooled connection looked at before it is used, unless it was used a moment ago: a look costs a trip."""
+
+    @event.listens_for(engine, "checkin")
+    def came_back(_connection: Any, record: Any) -> None:
+        record.info["at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def goes_out(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("at", time.monotonic()) < _PAUSE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            raise DisconnectionError from None  # the pool makes a new one
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -85,7 +85,6 @@ def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow,
 
     Its attempt counts on from the executions before it that failed.
     """
-    failures = select(schema.schedules.c.failures).where(schema.schedules.c.id == claim.schedule_id)
     made = connection.execute(
         insert(_table).values(
             sync_id=claim.sync_id,
@@ -97,7 +96,7 @@ def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow,
             worker_id=claim.worker_id,
             fence=claim.fence,
             status="running",
-            attempt=1 + connection.execute(failures).scalar_one(),
+            attempt=1 + claim.failures,
             started_at=db.clock(),
         )
     )

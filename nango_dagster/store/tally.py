@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from ..errors import RecordRejected
 from ..records import decode
 
-Guard = Callable[[Connection], None]
+Guard = Callable[[Connection], object]
 """Called first in every transaction: it takes the dataset's lock and raises LeaseLost where that is not ours."""
 
 SAMPLE = 5

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from ...errors import LeaseLost
 from .. import schema
@@ -95,7 +107,7 @@ def _take(
     query = (
         select(_of.id, _of.sync_id, _of.connection_id, _of.variant, _of.fence)
         .add_columns(_of.reset, _of.empty_cache, _of.losses, _of.checkpoint)
-        .add_columns(_of.frequency, _of.created_at, _of.shown_state, _of.shown_at)
+        .add_columns(_of.failures, _of.frequency, _of.created_at, _of.shown_state, _of.shown_at)
         .where(*conditions)
         # NULLs said outright: the two databases sort them to different ends.
         .order_by(_of.triggered_at.is_(None), _of.last_started_at.is_not(None), _of.last_started_at, _of.id)
@@ -124,6 +136,7 @@ def _as_claim(row: Any, worker: Worker) -> Claim:
         empty_cache=row.empty_cache,
         losses=row.losses,
         checkpoint=None if row.reset else row.checkpoint,
+        failures=row.failures,
         frequency=row.frequency,
         created_at=row.created_at,
         shown_state=row.shown_state,
@@ -177,27 +190,30 @@ def lock_dataset(connection: Connection, db: Database, sync_id: int, connection_
     """
     if db.is_postgresql:
         key = db.lock_key(*lock_names(sync_id, connection_id, variant))
-        statement = text(
-            "SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :stuck, true)"
-        )
-        connection.execute(statement, {"key": key, "stuck": f"{STUCK_SECONDS}s"})
+        connection.execute(_LOCK, {"key": key, "stuck": f"{STUCK_SECONDS}s"})
 
 
-def check(connection: Connection, db: Database, claim: Claim) -> None:
+# Made once: an execution says these several times, and to build a statement costs as much as to send it.
+_LOCK = text("SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :stuck, true)")
+_mine = _of.id == bindparam("schedule_id")
+_CHECK = (
+    select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at, *WORKER_COLUMNS)
+    .outerjoin(schema.workers, schema.workers.c.id == _of.worker_id)
+    .where(_mine)
+)
+_IS_CANCELLED = select(_of.cancelled_at).where(_mine, _of.fence == bindparam("held_fence"))
+
+
+def check(connection: Connection, db: Database, claim: Claim) -> bool:
     """Make sure that this execution is still ours; the caller holds the dataset's lock and goes on to write.
 
-    Raises LeaseLost when it is not.
+    Whether somebody asked it to stop. Raises LeaseLost when it is not ours.
     """
-    query = (
-        select(_of.worker_id.label("holder_id"), _of.fence, *WORKER_COLUMNS)
-        .outerjoin(schema.workers, schema.workers.c.id == _of.worker_id)
-        .where(_of.id == claim.schedule_id)
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_CHECK, {"schedule_id": claim.schedule_id}).one_or_none()
     if row is None:
         raise LeaseLost("lease lost: the sync was removed while it was being executed.")
     if (row.holder_id, row.fence) == (claim.worker_id, claim.fence):
-        return
+        return row.cancelled_at is not None
     if row.worker_id is not None and row.worker_id != claim.worker_id:
         raise LeaseLost(f"lease lost to {worker_of(row).name}.")
     raise LeaseLost(f"lease lost: this run was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
@@ -267,6 +283,6 @@ def put_off(
 
 def is_cancelled(db: Database, claim: Claim) -> bool:
     """Whether somebody asked this execution to stop."""
-    query = select(_of.cancelled_at).where(_of.id == claim.schedule_id, _of.fence == claim.fence)
+    mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
     with db.connect() as connection:
-        return connection.execute(query).scalar() is not None
+        return connection.execute(_IS_CANCELLED, mine).scalar() is not None

@@ -59,6 +59,8 @@ class Claim:
     empty_cache: bool
     losses: int
     checkpoint: str | None
+    failures: int = 0
+    """How many executions before this one failed in a row."""
     frequency: str | None = None
     created_at: datetime | None = None
     """When the schedule was made, from which its own `frequency` counts."""
