@@ -16,7 +16,7 @@ import pytest
 
 from nango_dagster.config import from_body, read_file
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, jobs, queue, syncs
+from nango_dagster.store import Database, connections, jobs, queue, syncs
 from nango_dagster.store.syncs import SyncRow
 from tests.commands import COMMAND, Cli, Said, write_sync
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
@@ -223,3 +223,61 @@ def test_a_broken_neighbour_does_not_stop_a_run(cli: Cli, db: Database, source: 
     said = cli.process("run", "items")
     assert (said.status, said.stderr) == (0, ""), said
     assert [job.status for job in jobs.list_jobs(db, row_of(db).id)] == ["succeeded"]
+
+
+# --- one connection of many -----------------------------------------------------------------------------------------
+
+
+def with_connections(db: Database, source: Source, *names: str) -> SyncRow:
+    configure(source, integration="crm", query_params={"who": "${connection_id}"})
+    row = syncs.register(db, [read_file(Path("sync_configs/items.yaml"))[0]])["items"]
+    for name in names:
+        connections.add(db, None, "crm", name)
+    return row
+
+
+def test_a_run_of_one_connection_leaves_the_others_alone(cli: Cli, db: Database, source: Source) -> None:
+    row = with_connections(db, source, "ann", "bob")
+    said = cli("run", "items", "--connection", "bob", "--json")
+    assert (said.status, said.json["status"], said.json["error"]) == (0, "succeeded", None)
+    assert said.json["job"]["added"] == 10
+    assert [job.connection_id for job in jobs.list_jobs(db, row.id)] == ["bob"]
+    assert {request.params["who"] for request in source.api.requests} == {"bob"}
+
+
+def test_a_run_of_a_variant_is_its_own(cli: Cli, db: Database, source: Source) -> None:
+    row = with_connections(db, source, "ann")
+    connections.add_variant(db, row.id, "ann", "eu")
+    assert cli("run", "items", "--variant", "eu").status == 0  # of the only connection there is
+    assert [(job.connection_id, job.variant) for job in jobs.list_jobs(db, row.id)] == [("ann", "eu")]
+
+
+def test_a_run_of_a_failing_connection_ends_with_its_sentence(cli: Cli, db: Database, source: Source) -> None:
+    with_connections(db, source, "ann")
+    source.broken[1] = (500, {}, "down")
+    said = cli("run", "items", "--connection", "ann")
+    assert said.status == 1
+    assert 'answered 500 Internal Server Error: "down".' in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "sentence"),
+    [
+        ((), (), "integration crm has no connections yet; add one with: nango-dagster connections add"),
+        (("ann", "bob"), (), "items runs for 2 connections; say which with --connection"),
+        (("ann", "bob"), ("--connection", "anne"), "crm has no connection anne; did you mean ann?"),
+        (("ann",), ("--variant", "eu"), "ann has no variant eu of items; there are base."),
+    ],
+)
+def test_a_connection_that_is_not_there_is_said(
+    cli: Cli, db: Database, source: Source, names: tuple[str, ...], options: tuple[str, ...], sentence: str
+) -> None:
+    with_connections(db, source, *names)
+    said = cli("run", "items", *options)
+    assert said.status == 1 and sentence in said.stderr
+    assert jobs.list_jobs(db) == []
+
+
+def test_a_sync_of_one_account_has_no_connections_to_choose(cli: Cli, source: Source) -> None:
+    said = cli("run", "items", "--connection", "ann")
+    assert said.status == 1 and "items has no integration, so it has no connections" in said.stderr

@@ -13,6 +13,8 @@ import click
 
 from ..config import Sync
 from ..errors import ConfigError, Refused
+from ..partition_keys import BASE, key_of
+from ..words import instead_of
 from .command import Session, command, fail
 from .instance import open_instance
 from .status import job_document
@@ -31,15 +33,17 @@ Report = Callable[["Progress"], None]
 
 @command("run", example="run pokemon")
 @click.argument("name", metavar="SYNC")
+@click.option("--connection", metavar="ID", help="The connection to run for, where the sync has several.")
+@click.option("--variant", metavar="NAME", help="The variant of the sync; base by default.")
 @click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
 @click.option("--empty-cache", is_flag=True, help="Delete its records first, so that all of them are added again.")
 @click.option(
     "--accept-deletes", is_flag=True, help="Delete vanished records, however many: lifts the guard of track_deletes."
 )
-def run(session: Session, name: str, **wishes: bool) -> None:
+def run(session: Session, name: str, connection: str | None, variant: str | None, **wishes: bool) -> None:
     """Run a sync now, through Dagster.
 
-    One execution, in this process; it is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not
+    One execution, for one connection of an integration's sync (`trigger` asks for all of them), in this process; it is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not
     set, $NANGO_HOME/dagster). Status 0 when it succeeded, else 1 and the reason. Ctrl-C cancels it; the pages that
     were read are kept.
 
@@ -48,9 +52,11 @@ def run(session: Session, name: str, **wishes: bool) -> None:
     tags = {f"nango/{wish}": "true" for wish, wanted in wishes.items() if wanted}
     with session.database() as database:
         sync, is_posted = _find(session, database, name)
+        partition = _partition(database, sync, is_posted, connection, variant)
         with _progress(session, sync) as report:
             # Of posted syncs only the definitions of the whole folder know that they are.
-            ended = _execute(session.settings, sync, None if is_posted else [sync], tags, report)
+            configs = None if is_posted else [sync]
+            ended = _execute(session.settings, sync, configs, tags, report, partition)
         job = _job_of(database, sync, ended.run_id)
     error = _error(sync, ended, job)
     document = {
@@ -78,6 +84,38 @@ def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
     return sync, is_posted
 
 
+def _partition(
+    database: Database, sync: Sync, is_posted: bool, connection: str | None, variant: str | None
+) -> str | None:
+    """The partition to run; None for a sync that has none.
+
+    Raises Refused when it is not clear which, or there is no such connection or variant.
+    """
+    from ..store import queue, syncs
+
+    if not sync.partitioned:
+        if connection is not None or variant is not None:
+            raise Refused(f"{sync.name} has no integration, so it has no connections; leave --connection out.")
+        return None
+    row = None if is_posted else syncs.register(database, [sync])[sync.name]
+    row = row or syncs.by_name(database, sync.name, sync.integration_key)
+    pairs = queue.partitions(database, row.id) if row else []
+    if not pairs:
+        command = f"nango-dagster connections add --integration {sync.integration_key} --connection ID"
+        raise Refused(f"integration {sync.integration_key} has no connections yet; add one with: {command}")
+    names = list(dict.fromkeys(pair[0] for pair in pairs))
+    if connection is None and len(names) > 1:
+        said = f"{sync.name} runs for {len(names):,} connections; say which with --connection"
+        raise Refused(f"{said}, or run all of them with: nango-dagster trigger {sync.name}")
+    wanted = (connection or names[0], variant or BASE)
+    if wanted[0] not in names:
+        raise Refused(f"{sync.integration_key} has no connection {wanted[0]}; {instead_of(wanted[0], names)}")
+    if wanted not in pairs:
+        variants = [pair[1] for pair in pairs if pair[0] == wanted[0]]
+        raise Refused(f"{wanted[0]} has no variant {wanted[1]} of {sync.name}; {instead_of(wanted[1], variants)}")
+    return key_of(*wanted)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How Dagster saw the run end; `sentence` says why it failed."""
@@ -88,7 +126,12 @@ class Ended:
 
 
 def _execute(
-    settings: Settings, sync: Sync, configs: Sequence[Sync] | None, tags: Mapping[str, str], report: Report
+    settings: Settings,
+    sync: Sync,
+    configs: Sequence[Sync] | None,
+    tags: Mapping[str, str],
+    report: Report,
+    partition: str | None,
 ) -> Ended:
     """Run the sync's job; its run is recorded under DAGSTER_HOME like any other."""
     with open_instance(settings) as instance:
@@ -99,11 +142,17 @@ def _execute(
         if names.job_name(sync) not in [job.name for job in definitions.jobs or ()]:
             raise ConfigError(f"{sync.name}: Dagster does not take this name, so there is no job to run; rename it.")
         job = definitions.resolve_job_def(names.job_name(sync))
+        if partition is not None:
+            instance.add_dynamic_partitions(names.partitions_name(names.asset_key(sync)), [partition])
         listening = on_progress.set(report)
         try:
             with _sigterm_is_ctrl_c():
                 result = job.execute_in_process(
-                    instance=instance, tags=dict(tags), run_config=_console_logging(settings), raise_on_error=False
+                    instance=instance,
+                    tags=dict(tags),
+                    run_config=_console_logging(settings),
+                    raise_on_error=False,
+                    partition_key=partition,
                 )
         finally:
             on_progress.reset(listening)
