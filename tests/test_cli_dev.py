@@ -88,7 +88,11 @@ class Dev:
         while self.process.poll() is None and time.monotonic() < deadline:
             self.look()
             time.sleep(0.05)
-        return self.process.wait(1)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGABRT)  # it says where it is, see `started`
+            self.process.wait(SLOW)
+            raise AssertionError(f"it did not end within {SLOW} s: {self.stderr}")
+        return self.process.returncode
 
     def left(self) -> list[str]:
         """The processes that outlived it; one that nobody has waited for is dead all the same."""
@@ -110,7 +114,16 @@ def started(cli: Cli, *arguments: str, **env: str) -> Iterator[Dev]:
     output, errors = Path("dev.out"), Path("dev.err")
     with output.open("w") as stdout, errors.open("w") as stderr:
         process = cli.start(
-            "dev", "--port", str(ui), "--api-port", str(api), *arguments, stdout=stdout, stderr=stderr, **env
+            "dev",
+            "--port",
+            str(ui),
+            "--api-port",
+            str(api),
+            *arguments,
+            stdout=stdout,
+            stderr=stderr,
+            PYTHONFAULTHANDLER="1",
+            **env,
         )
     dev = Dev(process, ui, api, output.absolute(), errors.absolute())
     try:

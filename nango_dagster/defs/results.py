@@ -12,7 +12,7 @@ from time import monotonic
 
 from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
 
-from ..errors import NangoError, Refused
+from ..errors import NangoError, QuotaSpent, Refused
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
 from ..store.syncs import SyncRow
@@ -122,6 +122,8 @@ class Results:
             tally.outcomes.add(outcome)
             if self._is_news(done, outcome):
                 self._materialize(tally, done, outcome)
+        elif isinstance(outcome.cause, QuotaSpent):
+            self._line(logging.WARNING, f"{name}: {outcome.cause}")
         elif outcome.status != "cancelled":
             self._fail(tally, done, failure(name, outcome).description or outcome.status)
 
