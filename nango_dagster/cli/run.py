@@ -43,9 +43,9 @@ Report = Callable[["Progress"], None]
 def run(session: Session, name: str, connection: str | None, variant: str | None, **wishes: bool) -> None:
     """Run a sync now, through Dagster.
 
-    One execution, for one connection of an integration's sync (`trigger` asks for all of them), in this process; it is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not
-    set, $NANGO_HOME/dagster). Status 0 when it succeeded, else 1 and the reason. Ctrl-C cancels it; the pages that
-    were read are kept.
+    One execution, for one connection of an integration's sync (`trigger` asks for all of them), in this process; it
+    is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not set, $NANGO_HOME/dagster). Status 0
+    when it succeeded, else 1 and the reason. Ctrl-C cancels it; the pages that were read are kept.
 
     With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
     """

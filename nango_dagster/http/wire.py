@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import logging
 import os
 import socket
 import ssl
@@ -245,7 +246,8 @@ class _Lines:
             prepared.body = body
             prepared.headers["Content-Length"] = str(len(body))
         timeout = (limits.connect, limits.silence)
-        answer = self._adapter.send(prepared, stream=True, timeout=timeout, **environment)
+        with _unsaid():
+            answer = self._adapter.send(prepared, stream=True, timeout=timeout, **environment)
         raw: urllib3.HTTPResponse = answer.raw
         try:
             wanted = limits.max_bytes if raw.status < 300 else min(limits.max_bytes, ERROR_BYTES)
@@ -313,6 +315,22 @@ def _read(raw: urllib3.HTTPResponse, max_bytes: int, *, cut: bool) -> bytes:
                 break
             raise TooLarge
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+_this_thread = threading.local()
+
+
+@contextlib.contextmanager
+def _unsaid() -> Iterator[None]:
+    """Have urllib3 say nothing in this thread: at the level DEBUG it logs each URL, with the secrets in its query."""
+    _this_thread.is_ours = True
+    try:
+        yield
+    finally:
+        _this_thread.is_ours = False
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(lambda record: not getattr(_this_thread, "is_ours", False))
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

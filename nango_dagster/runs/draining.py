@@ -20,6 +20,7 @@ from ..store.queue import Claim, Worker
 from ..store.syncs import SyncRow
 from .claiming import held_sentence
 from .execution import Pull
+from .limits import spent_until
 from .values import Outcome, Wishes
 
 CHUNK = 100
@@ -180,6 +181,7 @@ class _Lane:
                     queue.heartbeat(drain.database, worker, self._stopping.set),
                     ThreadPoolExecutor(concurrency, thread_name_prefix=f"nango-drain-{self.row.id}") as pool,
                 ):
+                    self._put_off_if_spent(worker)
                     while (claim := self._next(worker, concurrency)) is not None:
                         pool.submit(self._execute, worker, claim)
             finally:
@@ -273,13 +275,21 @@ class _Lane:
             return Done(self.row, *names, claim, error=error)
         return Done(self.row, *names, claim, outcome)
 
+    def _put_off_if_spent(self, worker: Worker) -> None:
+        """Have nothing begin that a quota which all connections share will not let through today."""
+        rate = self.row.sync.rate_limit
+        if self._left is not None or (rate is not None and rate.scope == "connection"):
+            return
+        if until := spent_until(self._drain.database, self.row.sync, ""):
+            queue.put_off(self._drain.database, worker, until, self._slot())
+
     def _put_off(self, worker: Worker, spent: QuotaSpent) -> None:
         """Have the others that share the quota wait, too."""
-        connection_id = spent.connection_id
+        mine = spent.connection_id
         with self._changed:
-            kept = [one for one in self._claimed if connection_id not in (None, one.connection_id)]
-            self._claimed = deque(kept)
-        queue.put_off(self._drain.database, worker, spent.until, self._slot(), connection_id)
+            dropped = [one for one in self._claimed if mine in (None, one.connection_id)]
+            self._claimed = deque(one for one in self._claimed if one not in dropped)
+        queue.put_off(self._drain.database, worker, spent.until, self._slot(), connection_id=mine, claimed=dropped)
 
 
 class _Gate:

@@ -256,27 +256,26 @@ def release(
 
 
 def put_off(
-    db: Database, worker: Worker, until: datetime, slot: datetime | None, connection_id: str | None = None
+    db: Database,
+    worker: Worker,
+    until: datetime,
+    slot: datetime | None,
+    *,
+    connection_id: str | None = None,
+    claimed: Sequence[Claim] = (),
 ) -> None:
     """Have what else is due of the sync wait until then: all of it, or that of one connection.
 
-    What this worker has claimed and not begun is free again; what is being executed is left alone.
+    `claimed` is what this worker has claimed and will not begin; it is free again.
     """
-    job = schema.jobs.c
-    begun = select(job.id).where(
-        job.worker_id == _of.worker_id,
-        job.sync_id == _of.sync_id,
-        job.connection_id == _of.connection_id,
-        job.variant == _of.variant,
-        job.fence == _of.fence,
-    )
     named = [_of.sync_id == worker.sync_id] + ([] if connection_id is None else [_of.connection_id == connection_id])
     waiting = update(_table).where(*named, _of.worker_id.is_(None), is_due(db, slot))
-    claimed = update(_table).where(*named, _of.worker_id == worker.id, ~begun.exists())
+    ids = [claim.schedule_id for claim in claimed]
+    ours = update(_table).where(_of.id.in_(ids), _of.worker_id == worker.id)
 
     def work(connection: Connection) -> None:
         connection.execute(waiting.values(not_before=until))
-        connection.execute(claimed.values(**FREED, not_before=until))
+        connection.execute(ours.values(**FREED, not_before=until))
 
     db.transact(work)
 
