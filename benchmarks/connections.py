@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from nango_dagster import config, dagster_yaml, runs
-from nango_dagster.defs.names import job_name
+from nango_dagster.defs.names import asset_key, job_name
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, open_database, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
@@ -97,7 +97,7 @@ def _measure(api: Api, database: databases.Database, wanted: argparse.Namespace)
     with tempfile.TemporaryDirectory(prefix="nango_bench_") as folder, database.empty(Path(folder)) as url:
         bench = Bench(Path(folder), url, database, api, wanted.records, wanted.events)
         with contextlib.closing(bench):
-            bench.add(wanted.connections)
+            bench.add(wanted.connections, shown=True)
             yield _told(bench.step("first load"))
             if wanted.unchanged:
                 bench.load(wanted.unchanged)
@@ -147,6 +147,7 @@ class Bench:
         self._write_config(minute=0)
         self.row: SyncRow = self._registered()
         self._job = job_name(self.row.sync)
+        self._shown = 0
 
     def close(self) -> None:
         """Let go of the database."""
@@ -188,8 +189,12 @@ class Bench:
 
     # --- connections --------------------------------------------------------------------------------------------------
 
-    def add(self, count: int) -> None:
-        """Make it so many connections; new ones wait for the schedule, and not for the dispatcher."""
+    def add(self, count: int, *, shown: bool = False) -> None:
+        """Make it so many connections; new ones wait for the schedule, and not for the dispatcher.
+
+        `shown`: the next step is to show them as materialized.
+        """
+        self._shown = count if shown else self._shown
         of = schema.schedules.c
         for number in range(self.count(), count):
             connections.add(self.database, None, INTEGRATION, str(number))
@@ -263,6 +268,9 @@ class Bench:
         found = [run for run in self._runs() if run.run_id not in run_ids]
         with self.instance as instance:
             events = sum(len(instance.all_logs(run.run_id)) for run in found)
+            shown = len(instance.get_materialized_partitions(asset_key(self.row.sync)))
+        if shown < self._shown:
+            raise BenchmarkFailed(f"Dagster shows {shown:,} of {self._shown:,} connections as materialized.")
         return Figures(
             database=self.server.dialect,
             step=name,
