@@ -47,9 +47,17 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
 
 
 def of_outcome(
-    outcome: Outcome, database: Database, source: AssetKey | None, *, partition: bool = False
+    outcome: Outcome,
+    database: Database,
+    source: AssetKey | None,
+    *,
+    partition: bool = False,
+    columns: bool = True,
 ) -> dict[str, Any]:
-    """The numbers of one execution, and what its table looks like; `source` is the list that it read."""
+    """The numbers of one execution, and what its table looks like; `source` is the list that it read.
+
+    Without `columns` for executions whose table Dagster hears of anyway: they are most of what an event costs.
+    """
     found: dict[str, Any] = {
         "dagster/partition_row_count" if partition else "dagster/row_count": outcome.live_count,
         "dagster/storage_kind": database.dialect,
@@ -59,8 +67,9 @@ def of_outcome(
     }
     if outcome.table is not None:
         found["dagster/table_name"] = table_name(database, outcome.table)
-        found["dagster/column_schema"] = schema_of(outcome.columns)
-        if source is not None:
+        if columns:
+            found["dagster/column_schema"] = schema_of(outcome.columns)
+        if columns and source is not None:
             found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
     if outcome.sample:
         found["changed_records"] = sample_of(outcome.sample)

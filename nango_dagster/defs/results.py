@@ -26,6 +26,7 @@ PROGRESS_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 _MOST_LINES = 50  # of one kind in a run's log: each is a row in Dagster's database
 _MOST_NAMED = 10
+_AT_ONCE = 100  # materializations that Dagster is told of together
 
 
 @dataclass
@@ -40,7 +41,8 @@ class Tally:
     """The sentence of each partition that failed; the key is empty where the sync as a whole did."""
     to_show: dict[str, int] = field(default_factory=dict)
     """Of these the ones that Dagster does not show as failed yet, with the schedule's id."""
-    shown: list[int] = field(default_factory=list)
+    news: list[tuple[Done, Outcome]] = field(default_factory=list)
+    """What Dagster is about to be told of."""
     held: list[str] = field(default_factory=list)
     """Why nothing was done for those that other runs have."""
     outcomes: checks.Summary = field(default_factory=checks.Summary)
@@ -65,7 +67,7 @@ class Results:
         self._every = every
         self._tallies: dict[int, Tally] = {}
         self._lines: Counter[int] = Counter()
-        self._told_at = monotonic()
+        self._told_at = self._told_news_at = monotonic()
 
     def follow(self, drain: Drain) -> None:
         """Tell of what has ended, until nothing is at work or somebody has stopped the drain."""
@@ -76,6 +78,10 @@ class Results:
         """The same for what ends within the next two seconds."""
         for done in drain.next(LOOK_SECONDS):
             self._tell(done)
+        if monotonic() - self._told_news_at > LOOK_SECONDS:
+            self._told_news_at = monotonic()
+            for tally in self._tallies.values():
+                self._tell_news(tally)
         if monotonic() - self._told_at > PROGRESS_SECONDS:
             self._told_at = monotonic()
             for tally in self._tallies.values():
@@ -88,7 +94,7 @@ class Results:
             for partition in tally.to_show:
                 internals.show_as_failed(self._context, key, partition or None)
             queue.show(self._nango.database, "FAILED", [id for id in tally.to_show.values() if id])
-            self._note_shown(tally)
+            self._tell_news(tally)
             if tally.row.sync.partitioned:
                 log.info("%s.", tally)
             if tally.ended["succeeded"] or tally.failed:
@@ -136,20 +142,33 @@ class Results:
         return datetime.now(timezone.utc) - claim.shown_at > QUIET
 
     def _materialize(self, tally: Tally, done: Done, outcome: Outcome) -> None:
-        sync = done.row.sync
-        partition = done.partition if sync.partitioned else None
-        found = metadata.of_outcome(
-            outcome, self._nango.database, names.source_key(sync), partition=partition is not None
-        )
-        self._context.log_event(AssetMaterialization(names.asset_key(sync), partition=partition, metadata=found))
-        if done.claim is not None and partition is not None:
-            tally.shown.append(done.claim.schedule_id)
-            if len(tally.shown) >= 100:
-                self._note_shown(tally)
+        tally.news.append((done, outcome))
+        if len(tally.news) >= _AT_ONCE or not done.row.sync.partitioned:
+            self._tell_news(tally)
 
-    def _note_shown(self, tally: Tally) -> None:
-        queue.show(self._nango.database, "MATERIALIZED", tally.shown)
-        tally.shown.clear()
+    def _tell_news(self, tally: Tally) -> None:
+        if not tally.news:
+            return
+        sync, news = tally.row.sync, tally.news
+        key, source = names.asset_key(sync), names.source_key(sync)
+        told = [
+            AssetMaterialization(
+                key,
+                partition=done.partition if sync.partitioned else None,
+                metadata=metadata.of_outcome(
+                    outcome,
+                    self._nango.database,
+                    source,
+                    partition=sync.partitioned,
+                    columns=number == len(news),  # the UI shows the columns of an asset's last event
+                ),
+            )
+            for number, (done, outcome) in enumerate(news, 1)
+        ]
+        internals.materialized(self._context, told)
+        shown = [done.claim.schedule_id for done, _ in news if done.claim is not None and sync.partitioned]
+        queue.show(self._nango.database, "MATERIALIZED", shown)
+        news.clear()
 
     def _fail(self, tally: Tally, done: Done, sentence: str) -> None:
         partition = done.partition if done.row.sync.partitioned and done.connection_id else ""
