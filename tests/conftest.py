@@ -21,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from nango_dagster.settings import Settings
     from nango_dagster.store import Database
+    from tests.crash_worker import Workers
     from tests.fake_api import FakeApi
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -131,6 +132,40 @@ def db(settings: Settings) -> Iterator[Database]:
     database = open_database(settings)
     try:
         yield database
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, settings_env: dict[str, str]) -> Iterator[Workers]:
+    """Processes on that database which may be killed."""
+    from tests.crash_worker import Workers
+
+    with Workers(tmp_path, settings_env) as running:
+        yield running
+
+
+@pytest.fixture
+def durable_env(durable_pg_server: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment variables that say a schema on a server that may be killed."""
+    import sqlalchemy as sa
+
+    with fresh_schema(durable_pg_server) as name:
+        # Any password is right for this server.
+        url = sa.make_url(durable_pg_server).set(password="s3cr3t").render_as_string(hide_password=False)
+        yield {"NANGO_HOME": str(tmp_path), "NANGO_DB_URL": url, "NANGO_DB_SCHEMA": name}
+
+
+@pytest.fixture
+def durable(durable_env: dict[str, str]) -> Iterator[tuple[Settings, Database]]:
+    """The same as settings, and its database."""
+    from nango_dagster.settings import Settings
+    from nango_dagster.store import open_database
+
+    settings = Settings.from_env(durable_env, dotenv=None)
+    database = open_database(settings)
+    try:
+        yield settings, database
     finally:
         database.close()
 

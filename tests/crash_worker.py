@@ -15,8 +15,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -29,8 +31,9 @@ from sqlalchemy import Dialect, Engine, event
 from nango_dagster import runs
 from nango_dagster.errors import NangoError
 from nango_dagster.settings import Settings
-from nango_dagster.store import open_database, overwrite, queue, syncs, upsert
+from nango_dagster.store import Database, open_database, overwrite, queue, syncs, upsert
 from nango_dagster.store.queue import claims
+from nango_dagster.store.syncs import SyncRow
 from nango_dagster.store.tables import rebuilding
 
 # --- in the test's process ----------------------------------------------------------------------------------------
@@ -80,7 +83,10 @@ class Workers:
         )
 
     def start(self, sync: str, *, run_id: str | None = None, **order: Any) -> Child:
-        """A child that executes a sync; `kill_at`, `server`, `small` and `stuck` say how, see `execute`."""
+        """A child that executes a sync; `kill_at`, `server`, `small` and `stuck` say how, see `execute`.
+
+        With a `slot` it drains what is due then, of a sync or several, with commas between their names.
+        """
         self._started += 1
         answer = self._folder / f"answer-{self._started}.json"
         whole = {"sync": sync, "run_id": run_id, "env": self._env, "gate": self._gate.name, "answer": str(answer)}
@@ -172,31 +178,71 @@ def _be_child(order: Mapping[str, Any]) -> None:
 
 
 def execute(order: Mapping[str, Any]) -> dict[str, Any]:
-    """One execution. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
-    signal.signal(signal.SIGTERM, _interrupt)  # as Dagster's run worker does
-    failpoint.kill_at, failpoint.server = order.get("kill_at"), order.get("server")
-    event.listen(Engine, "do_connect", connect)
-    if small := order.get("small"):
-        upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = rebuilding.BATCH_RECORDS = small
-    vars(claims)["STUCK_SECONDS"] = order.get("stuck", queue.STUCK_SECONDS)
-    settings = Settings.from_env(order["env"], dotenv=None)
+    """What the order asks for. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
     answer: dict[str, Any] = {}
     try:
-        database = open_database(settings)
-        row = syncs.by_name(database, order["sync"])
-        assert row is not None
-        with open(order["gate"]) as gate:
-            flock(gate, LOCK_SH)
-        with runs.claimed(database, settings, row, run_id=order["run_id"]) as pull:
-            outcome = pull.save()
-        answer = {"status": outcome.status, "error": outcome.error, "counts": asdict(outcome.counts)}
-        database.close()
+        try:
+            signal.signal(signal.SIGTERM, _interrupt)  # as Dagster's run worker does
+            _prepare(order)
+            answer = _work(order)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over, and says so whoever wants it to stop
     except NangoError as error:
         answer = {"status": type(error).__name__, "error": str(error)}
     except KeyboardInterrupt:
         answer = {"status": "interrupted"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {**answer, "statements": failpoint.count, "peak": peak}
+
+
+def _prepare(order: Mapping[str, Any]) -> None:
+    failpoint.kill_at, failpoint.server = order.get("kill_at"), order.get("server")
+    event.listen(Engine, "do_connect", connect)
+    if small := order.get("small"):
+        upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = rebuilding.BATCH_RECORDS = small
+    vars(claims)["STUCK_SECONDS"] = order.get("stuck", queue.STUCK_SECONDS)
+
+
+def _work(order: Mapping[str, Any]) -> dict[str, Any]:
+    """One execution, or a drain of all that is due at a `slot`."""
+    settings = Settings.from_env(order["env"], dotenv=None)
+    database = open_database(settings)
+    rows = [row for row in syncs.all(database) if row.name in order["sync"].split(",")]
+    with open(order["gate"]) as gate:
+        flock(gate, LOCK_SH)
+    if slot := order.get("slot"):
+        answer = _drain(database, settings, rows, order["run_id"], datetime.fromisoformat(slot))
+    else:
+        with runs.claimed(database, settings, rows[0], run_id=order["run_id"]) as pull:
+            outcome = pull.save()
+        answer = {"status": outcome.status, "error": outcome.error, "counts": asdict(outcome.counts)}
+    database.close()
+    return answer
+
+
+def _drain(
+    database: Database, settings: Settings, rows: Sequence[SyncRow], run_id: str | None, slot: datetime
+) -> dict[str, Any]:
+    """All that is due of the syncs, side by side, as a run does it; how the executions ended, and what went wrong."""
+    queue.reap(database)
+    ended: Counter[str] = Counter()
+    errors: list[str] = []
+    with runs.Drain(database, settings, run_id=run_id) as drain:
+        for row in rows:
+            drain.add(row, lambda: slot)
+        while not drain.is_over:
+            for done in drain.next(0.2):
+                ended[done.outcome.status if done.outcome else type(done.error).__name__] += 1
+                error = done.outcome.error if done.outcome else done.error
+                errors += [str(error)] if error else []
+    return {"status": "drained", "error": "\n".join(errors) or None, "counts": dict(ended)}
+
+
+def deadly(record: dict[str, Any]) -> dict[str, Any]:
+    """A `transform` that some records kill the process with."""
+    if record.get("deadly"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return record
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

