@@ -10,14 +10,17 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from .config import Sync, from_document
 from .errors import ConfigError, NangoError, StoreUnavailable
+from .http import public_config
 from .settings import Settings
-from .store import Database, open_database, syncs
+from .store import Database, open_database, sealing, syncs
+from .vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def load(settings: Settings, database: Database | None = None) -> list[Sync]:
     except Exception as error:
         # The tables are not made yet, or another release made them.
         log.info("posted syncs are as %s says; the store's cannot be read: %s", _file(settings), type(error).__name__)
-    return _from_file(_file(settings))
+    return _from_file(_file(settings), partial(Vault.open, settings))
 
 
 def refresh(settings: Settings, database: Database) -> None:
@@ -52,7 +55,10 @@ def refresh(settings: Settings, database: Database) -> None:
 def save(settings: Settings, posted: Iterable[Sync]) -> None:
     """Write the file: whole or not at all, and for nobody else to read, for it holds the syncs' secrets."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"syncs": [{**sync.document(), "name": sync.name} for sync in posted]}, indent=1)
+    documents = [{**sync.document(), "name": sync.name} for sync in posted]
+    vault = partial(Vault.open, settings)
+    sealed = [sealing.seal(document, public_config(document), vault) for document in documents]
+    text = json.dumps({"syncs": sealed}, indent=1)
     descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=f".{FILE}.")  # with mode 0600
     try:
         with open(descriptor, "w") as file:
@@ -115,7 +121,7 @@ def _exists(db_url: str) -> bool:
     return not db_url.startswith("sqlite:///") or Path(db_url.removeprefix("sqlite:///")).exists()
 
 
-def _from_file(file: Path) -> list[Sync]:
+def _from_file(file: Path, vault: Callable[[], Vault]) -> list[Sync]:
     try:
         documents = list(json.loads(file.read_text())["syncs"])
     except FileNotFoundError:
@@ -123,13 +129,13 @@ def _from_file(file: Path) -> list[Sync]:
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         log.warning("%s cannot be read: %s.", file, type(error).__name__)
         return []
-    return [sync for document in documents if (sync := _sync(document, file)) is not None]
+    return [sync for document in documents if (sync := _sync(document, file, vault)) is not None]
 
 
-def _sync(document: Mapping[str, Any], file: Path) -> Sync | None:
+def _sync(document: Mapping[str, Any], file: Path, vault: Callable[[], Vault]) -> Sync | None:
     try:
-        return from_document(document)
-    except (ConfigError, AttributeError) as error:
+        return from_document(sealing.unseal(document, vault))
+    except (ConfigError, AttributeError, TypeError, ValueError) as error:
         said = error if isinstance(error, NangoError) else "it is no object"
         log.warning("a sync in %s is left out: %s", file, said)
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,8 @@ def test_an_unknown_connection_is_answered_with_those_there_are(cli: Cli, db: Da
 # --- metadata -----------------------------------------------------------------------------------------------------
 
 
-def test_metadata_is_shown_replaced_and_merged(cli: Cli, db: Database) -> None:
+def test_metadata_is_shown_replaced_and_merged(cli: Cli, db: Database, vault: Vault) -> None:
+    db = replace(db, vault=lambda: vault)
     connections.add(db, None, "github", "acme", metadata={"a": {"x": 1}, "b": 2})
     assert cli.good("connections", "metadata", *ACME).stdout == '{"a": {"x": 1}, "b": 2}\n'
     cli.good("connections", "metadata", *ACME, "--update", '{"a": {"y": 1}, "token": "hush"}')

@@ -162,7 +162,7 @@ def test_the_form_sets_and_merges_metadata(project: Project, db: Database) -> No
     done(project, "set_metadata", **form, metadata={"a": {"x": 1}, "b": 1})
     said = done(project, "update_metadata", **form, metadata={"a": {"y": 1}, "token": SECRET})
     assert said == 'acme of github has the metadata {"a": {"y": 1}, "b": 1, "token": "***"}.'
-    row = connections.get(db, "github", "acme")
+    row = connections.get(project.nango.database, "github", "acme")
     assert row is not None and row.metadata == {"a": {"y": 1}, "b": 1, "token": SECRET}
 
 

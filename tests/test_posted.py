@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import stat
@@ -18,6 +19,13 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
 
 URL = "https://api.example.com/items"
+KEY = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a key, so that what is stored in one database can be read without it."""
+    return replace(settings, encryption_keys=(KEY,))
 
 
 def post(db: Database, **fields: object) -> Sync:
@@ -53,6 +61,7 @@ def test_the_file_says_it_while_the_store_is_down(
 ) -> None:
     first = post(db, name="items", unique_key="id", headers={"Authorization": "Bearer t"})
     posted.refresh(settings, db)
+    assert "Bearer" not in (settings.home / posted.FILE).read_text()
     assert posted.load(down(settings)) == [first]
     assert "cannot reach the database" in caplog.text
     assert "s3cret" not in caplog.text

@@ -9,7 +9,7 @@ from typing import Any
 from ..config import Sync
 from ..config.source import Place, dotted
 from ..errors import ConfigError, Problem
-from ..http import Request, looks_secret, public_json, public_url, secrets_of
+from ..http import Request, looks_secret, public_config, public_url, secrets_of
 from ..http.redaction import STARS
 
 _PARTS = ("headers", "query_params", "body")
@@ -22,9 +22,7 @@ def starred(sync: Sync) -> dict[str, Any]:
     >>> starred(sync)["url"], starred(sync)["headers"]
     ('https://api.example.com/items?key=***', {'Authorization': '***', 'X-Team': '7'})
     """
-    document = {**sync.document(), "name": sync.name}
-    parts = {part: public_json(document[part]) for part in _PARTS if part in document}
-    return {**document, "url": public_url(sync.url), **parts}
+    return public_config({**sync.document(), "name": sync.name})
 
 
 def unstarred(body: dict[str, Any], stored: Sync | None = None) -> dict[str, Any]:

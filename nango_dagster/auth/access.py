@@ -72,6 +72,10 @@ class Access:
         """What has to be starred wherever it comes up."""
         return (*self._hidden, *secrets_in(self._held))
 
+    def hide(self, held: Mapping[str, Any]) -> None:
+        """Star the values of these credentials, too, which nobody has asked for yet."""
+        self._hidden = (*self._hidden, *secrets_in(held))
+
     def close(self) -> None:
         """Let go of whoever was asked for credentials."""
         if self._source is not None:

@@ -40,6 +40,10 @@ class Saved:
     outcome: Outcome | None = None
 
 
+class Unforeseen(Exception):
+    """The traceback of an error, as text: the error itself may hold secrets."""
+
+
 class NangoIOManager(IOManager):
     """Writes what syncs and assets of your own give it, and reads their tables for the assets downstream.
 
@@ -104,7 +108,7 @@ class NangoIOManager(IOManager):
         tell(row.sync.display_name, outcome)
         if outcome.status != "succeeded":
             # A sentence of ours is enough; of what nobody foresaw the traceback is shown, too.
-            unforeseen = None if isinstance(outcome.cause, NangoError) else outcome.cause
+            unforeseen = Unforeseen(outcome.stack) if outcome.stack else None
             raise failure(row.sync.display_name, outcome) from unforeseen
         partition = context.has_asset_partitions
         context.add_output_metadata(metadata.of_outcome(outcome, self._nango.database, source, partition=partition))

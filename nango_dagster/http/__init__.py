@@ -2,7 +2,7 @@
 
 from .client import Client, Policy, redirected
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket
-from .redaction import looks_secret, public_json, public_url, redact, secrets_of
+from .redaction import looks_secret, public_config, public_json, public_url, redact, secrets_of
 from .values import (
     Params,
     Request,
@@ -34,6 +34,7 @@ __all__ = [
     "links",
     "looks_secret",
     "origin",
+    "public_config",
     "public_json",
     "public_url",
     "query_of",

@@ -22,6 +22,7 @@ _SECRET = re.compile(
 )
 # These only say where the next page begins; without them an error about paging says nothing.
 _CURSOR = re.compile(r"^(next|prev|previous)?[-_]?(page|sync|continuation)?[-_]?token$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"(\b(basic|bearer|token|token=)\s+)?\$\{[^{}]*\}", re.IGNORECASE)
 _WORDS = frozenset({"true", "false", "null", "none", "basic", "bearer", "application/json"})
 
 
@@ -51,21 +52,38 @@ def public_url(url: str) -> str:
 
 
 def _public_part(part: str) -> str:
-    name, mark, value = part.partition("=")
-    return f"{name}={STARS}" if mark and value and looks_secret(unquote_plus(name)) else part
+    name, _, value = part.partition("=")
+    return f"{name}={STARS}" if looks_secret(unquote_plus(name)) and _is_told(value) else part
+
+
+def _is_told(value: str) -> bool:
+    """Whether it is a secret itself, and not only the place of one, such as `Bearer ${access_token}`."""
+    return _PLACEHOLDER.sub("", value).strip() != ""
 
 
 def public_json(value: Any, *, secret: bool = False) -> Any:
     """JSON with each value starred that looks secret by the names it is under.
 
-    >>> public_json({"team": 7, "api_key": "k", "auth": {"user": "me"}})
-    {'team': 7, 'api_key': '***', 'auth': {'user': '***'}}
+    >>> public_json({"team": 7, "api_key": "k", "auth": {"user": "me", "password": "${credentials.password}"}})
+    {'team': 7, 'api_key': '***', 'auth': {'user': '***', 'password': '${credentials.password}'}}
     """
     if isinstance(value, Mapping):
         return {name: public_json(item, secret=secret or looks_secret(name)) for name, item in value.items()}
     if isinstance(value, list):
         return [public_json(item, secret=secret) for item in value]
+    if isinstance(value, str):
+        return STARS if secret and _is_told(value) else value
     return STARS if secret and value is not None else value
+
+
+def public_config(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a sync with each value starred that looks secret by its name.
+
+    >>> public_config({"url": "https://api.example.com/items?key=k", "headers": {"Authorization": "Bearer t"}})
+    {'url': 'https://api.example.com/items?key=***', 'headers': {'Authorization': '***'}}
+    """
+    shown = {name: public_json(document[name]) for name in ("headers", "query_params", "body") if name in document}
+    return {**document, **({"url": public_url(document["url"])} if "url" in document else {}), **shown}
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -75,6 +75,7 @@ def of_connection(
             f"{sync.display_name}: {integration} has no connection {connection_id!r}; make it with: nango-dagster "
             f"connections add --integration {integration} --connection {connection_id}"
         )
+    given = None if kept.credentials is None else vault_of(settings).decrypt(kept.credentials)
     access = open_access(
         sync,
         settings,
@@ -82,8 +83,9 @@ def of_connection(
         variant,
         kept.last_success,
         metadata=kept.metadata,
-        source=_kept_source(database, settings, sync, connection_id, kept.credentials, cancelled),
+        source=None if given is None else _kept_source(database, settings, sync, connection_id, given, cancelled),
     )
+    access.hide(given or {})
     access.auth_failures = kept.auth_failures
     return access
 
@@ -133,17 +135,13 @@ def _kept_source(
     settings: Settings,
     sync: Sync,
     connection_id: str,
-    encrypted: str | None,
+    given: Mapping[str, Any],
     cancelled: Callable[[], bool],
-) -> Source | None:
+) -> Source:
     """What gives the credentials that the store keeps, or that it says who keeps them."""
-    if encrypted is None:
-        return None
-    vault = vault_of(settings)
-    given = vault.decrypt(encrypted)
     kind = given.get("type")
     if kind in ("OAUTH2", "OAUTH2_CC"):
-        keeper = _keeper(database, vault, sync.integration_key, connection_id)
+        keeper = _keeper(database, vault_of(settings), sync.integration_key, connection_id)
         return OAuth2(given, keeper, name=sync.display_name, cancelled=cancelled)
     key = str(given.get("provider_config_key") or sync.integration_key)
     there = str(given.get("connection_id") or connection_id)

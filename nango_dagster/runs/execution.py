@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..config import Sync
-from ..errors import Cancelled, Incomplete, LeaseLost, QuotaSpent, StoreUnavailable
-from ..fetch import Fetch, Page
-from ..http import Limiter, Reach
+from ..errors import Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
+from ..fetch import Fetch, Page, first_request
+from ..http import Limiter, Reach, redact, secrets_of
 from ..settings import Settings
 from ..store import Connection, Database, datasets, jobs, queue, tables
 from ..store.datasets import Dataset
@@ -167,6 +167,8 @@ class _Execution:
         if self._pull.wishes.empty_cache or self._claim.empty_cache:
             self._database.transact(self._empty)
             self._dataset = self._find_dataset()
+        if self._pull.source is None:
+            self._access = self._open_access()
         self._table = self._open_table(self._dataset)
         make = Upsert if self._sync.mode == "upsert" else Overwrite
         self._writer = make(self._database, self._sync, self._dataset, self._table, self._guard)
@@ -208,7 +210,7 @@ class _Execution:
     def _open_table(self, dataset: Dataset) -> MappedTable | None:
         """The mapped table, its rows made anew where the mapping changed since they were written."""
         transform = load_function(self._sync.transform) if self._sync.transform else None
-        table = tables.open_table(self._database, self._row.id, self._sync, transform)
+        table = tables.open_table(self._database, self._row.id, self._sync, transform, self._starred)
         if table is None:
             if dataset.mapped_table is not None:
                 self._database.transact(self._unmap)
@@ -227,12 +229,20 @@ class _Execution:
         assert self._dataset is not None and self._dataset.mapped_table is not None
         datasets.mapped(connection, self._dataset.id, datasets.stale(self._dataset.mapped_table))
 
+    def _open_access(self) -> ConnectionAccess:
+        pull, claim = self._pull, self._claim
+        anew = claim.reset or claim.empty_cache or pull.wishes.reset or pull.wishes.empty_cache
+        return access_of(self._database, pull.settings, self._row, claim, cancelled=self._is_stopped, anew=anew)
+
+    def _starred(self, text: str) -> str:
+        """What foreign code has said, without the secrets that the config and the connection hold."""
+        if self._access is None:
+            return text
+        return redact(text, [*secrets_of(first_request(self._sync)), *self._access.secrets()])
+
     def _open_source(self, limiter: Limiter | None) -> Source:
         if self._pull.source is not None:
             return self._pull.source(self._is_stopped)
-        pull, claim = self._pull, self._claim
-        anew = claim.reset or claim.empty_cache or pull.wishes.reset or pull.wishes.empty_cache
-        self._access = access_of(self._database, pull.settings, self._row, claim, cancelled=self._is_stopped, anew=anew)
         asked, _, etag = ((self._dataset and self._dataset.etag) or "").partition(" ")
         return Fetch(
             self._sync,
@@ -345,12 +355,15 @@ class _Execution:
             counts=self._counts(),
             stop_reason=self._stop_reason(),
             warnings=self._warnings(),
-            error=str(error) if error else None,
-            stack="".join(traceback.format_exception(error)) if error else None,
+            error=self._starred(str(error)) if error else None,
+            stack=self._stack(error),
         )
         succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
         not_before = error.until if isinstance(error, QuotaSpent) else None
         queue.release(connection, self._database, self._claim, succeeded=succeeded, not_before=not_before)
+
+    def _stack(self, error: Exception | None) -> str | None:
+        return self._starred("".join(traceback.format_exception(error))) if error else None
 
     def _counts(self) -> Counts:
         fetch, tally = self._fetch, self._writer.tally if self._writer else None
@@ -393,8 +406,9 @@ class _Execution:
             status=status,
             counts=counts,
             stop_reason=self._stop_reason(),
-            error=str(error) if error else None,
+            error=self._starred(str(error)) if error else None,
             cause=error,
+            stack=None if isinstance(error, NangoError) else self._stack(error),
             seconds=time.monotonic() - self._began,
             live_count=live,
             table=table.name if table else None,

@@ -47,7 +47,9 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
     cause: Exception | None = None
-    """What ended it early, with its traceback."""
+    """What ended it early."""
+    stack: str | None = None
+    """Its traceback, without secrets, where nobody foresaw it."""
 
     @property
     def changed(self) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..errors import Refused
+from ..errors import ConfigError, Refused
+from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import datasets, jobs, queue, schema, syncs, tables
+from . import datasets, jobs, queue, schema, sealing, syncs, tables
 from .database import Database
 from .queue import REAUTHORISE_AFTER
 from .types import UtcTime
@@ -92,11 +93,11 @@ def add(
     """
     one = NewConnection(integration, connection_id, credentials, metadata, config)
     _check_names(one)
-    given = [(one, _given(vault, one))]
+    given = [(one, _given(db, vault, one))]
 
     def work(connection: Connection) -> ConnectionRow:
         _add_some(connection, db, given)
-        return _row(connection.execute(_read.where(*_named(integration, connection_id))).one())
+        return _row(db, connection.execute(_read.where(*_named(integration, connection_id))).one())
 
     return db.transact(work)
 
@@ -121,7 +122,7 @@ def add_all(db: Database, vault: Vault | None, wanted: Sequence[NewConnection]) 
         _check_names(one)
     new = 0
     for start in range(0, len(wanted), AT_ONCE):
-        given = [(one, _given(vault, one)) for one in wanted[start : start + AT_ONCE]]
+        given = [(one, _given(db, vault, one)) for one in wanted[start : start + AT_ONCE]]
         new += db.transact(lambda connection, given=given: _add_some(connection, db, given))  # type: ignore[misc]
     return new
 
@@ -151,7 +152,7 @@ _FRESH: dict[str, Any] = {"auth_failures": 0, "refresh_owner": None, "refresh_un
 _EMPTY = {**_FRESH, "credentials": None, "metadata": "{}", "config": "{}"}
 
 
-def _given(vault: Vault | None, one: NewConnection) -> dict[str, Any]:
+def _given(db: Database, vault: Vault | None, one: NewConnection) -> dict[str, Any]:
     """The columns that it names."""
     given: dict[str, Any] = {}
     if one.credentials is not None:
@@ -159,8 +160,13 @@ def _given(vault: Vault | None, one: NewConnection) -> dict[str, Any]:
         given |= _replaced(vault, one.credentials)
     for name, value in (("metadata", one.metadata), ("config", one.config)):
         if value is not None:
-            given[name] = json.dumps(value)
+            given[name] = _sealed(db, value)
     return given
+
+
+def _sealed(db: Database, document: Mapping[str, Any]) -> str:
+    """Metadata as it is stored: what looks secret by its name is encrypted."""
+    return json.dumps(sealing.seal(document, public_json(document), db.vault))
 
 
 def _which_are_there(connection: Connection, wanted: Sequence[NewConnection]) -> set[tuple[str, str]]:
@@ -186,7 +192,7 @@ def _replaced(vault: Vault, credentials: Mapping[str, Any]) -> dict[str, Any]:
 
 def set_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
     """Replace the whole metadata. False when there is no such connection."""
-    return _update(db, integration, connection_id, {"metadata": json.dumps(metadata)})
+    return _update(db, integration, connection_id, {"metadata": _sealed(db, metadata)})
 
 
 def update_metadata(db: Database, integration: str, connection_id: str, metadata: Mapping[str, Any]) -> bool:
@@ -197,7 +203,7 @@ def update_metadata(db: Database, integration: str, connection_id: str, metadata
         stored = connection.execute(query).scalar()
         if stored is None:
             return False
-        merged = json.dumps({**json.loads(stored), **metadata})
+        merged = _sealed(db, {**sealing.unseal(json.loads(stored), db.vault), **metadata})
         return _change(connection, db, integration, connection_id, {"metadata": merged})
 
     return db.transact(work)
@@ -234,14 +240,14 @@ def get(db: Database, integration: str, connection_id: str) -> ConnectionRow | N
     """The connection of this name."""
     with db.connect() as connection:
         row = connection.execute(_read.where(*_named(integration, connection_id))).one_or_none()
-    return _row(row) if row else None
+    return _row(db, row) if row else None
 
 
 def list_connections(db: Database, integration: str | None = None) -> list[ConnectionRow]:
     """The connections of an integration, or all, in the order they were made."""
     query = _read if integration is None else _read.where(_of.integration == integration)
     with db.connect() as connection:
-        return [_row(row) for row in connection.execute(query.order_by(_of.id))]
+        return [_row(db, row) for row in connection.execute(query.order_by(_of.id))]
 
 
 def credentials(db: Database, vault: Vault, integration: str, connection_id: str) -> dict[str, Any] | None:
@@ -262,16 +268,26 @@ def secrets(
     query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, sa.type_coerce(last, UtcTime).label("last"))
     with db.connect() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
-    return Secrets(row.credentials, json.loads(row.metadata), row.auth_failures, row.last) if row else None
+    if row is None:
+        return None
+    return Secrets(row.credentials, sealing.unseal(json.loads(row.metadata), db.vault), row.auth_failures, row.last)
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return _of.integration == integration, _of.connection_id == connection_id
 
 
-def _row(row: Any) -> ConnectionRow:
+def _readable(db: Database, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata, or where its key is lost, what may be read of it."""
+    try:
+        return sealing.unseal(kept, db.vault)
+    except ConfigError:
+        return sealing.with_stars(kept)
+
+
+def _row(db: Database, row: Any) -> ConnectionRow:
     named = dict(row._mapping)
-    named |= {name: json.loads(named[name]) for name in ("metadata", "config")}
+    named |= {name: _readable(db, json.loads(named[name])) for name in ("metadata", "config")}
     return ConnectionRow(**named | {"has_credentials": bool(named["has_credentials"])})
 
 

@@ -9,8 +9,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,8 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 
-from ..errors import StoreUnavailable
+from ..errors import ConfigError, StoreUnavailable
 from ..settings import Settings
+from ..vault import Vault
 from .types import UtcTime
 
 log = logging.getLogger(__name__)
@@ -57,12 +59,18 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 
+def _no_vault() -> Vault:
+    raise ConfigError("this database was opened without a key.")
+
+
 @dataclass(frozen=True)
 class Database:
     """The store of one deployment: a PostgreSQL schema or a SQLite file."""
 
     engine: Engine
     schema: str
+    vault: Callable[[], Vault] = field(default=_no_vault, repr=False, compare=False)
+    """Opens the vault for what is kept encrypted, once."""
 
     @property
     def dialect(self) -> str:
@@ -159,7 +167,8 @@ def open_database(settings: Settings, *, migrate: bool = True) -> Database:
     Raises StoreUnavailable when the database cannot be reached.
     """
     url = make_url(settings.db_url)
-    database = Database(_engine(url, settings.db_schema), settings.db_schema)
+    vault = cache(partial(Vault.open, settings))
+    database = Database(_engine(url, settings.db_schema), settings.db_schema, vault)
     if migrate:
         from .upgrade import upgrade
 

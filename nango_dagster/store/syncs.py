@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, count
@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 
 from ..config import Sync, from_document
 from ..errors import ConfigError, Refused
-from ..http import public_url
+from ..http import public_config, public_url
 from ..partition_keys import BASE
-from . import datasets, queue, schema, tables
+from . import datasets, queue, schema, sealing, tables
 from .database import Database
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> Sync
     else:
         same = _of.origin == "http", _of.body_hash == body_hash
         if row := connection.execute(sa.select(_table).where(*same).limit(1)).one_or_none():
-            return _row(row)
+            return _row(db, row)
         if sync.unnamed:
             row = _insert(connection, db, sync.with_name(f"unnamed-{uuid.uuid4().hex}"), "http", body_hash)
         sync = _with_free_name(connection, sync, f"sync-{row.id}" if row else sync.name)
@@ -226,15 +226,15 @@ def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
     rows = []
     for row in found:
         try:
-            rows.append(_row(row))
+            rows.append(_row(db, row))
         except ConfigError as error:
             # Written by another release; it must not hide the others.
             log.warning("sync %s (id %s) is left out, its stored config cannot be read: %s", row.name, row.id, error)
     return rows
 
 
-def _row(row: Any) -> SyncRow:
-    document = json.loads(row.config)
+def _row(db: Database, row: Any) -> SyncRow:
+    document = sealing.unseal(json.loads(row.config), db.vault)
     sync = Sync.model_validate(document) if row.origin == "asset" else from_document(document)
     return SyncRow(row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at)
 
@@ -293,9 +293,8 @@ def _write(
     if row is None:
         row = _insert(connection, db, sync, origin, body_hash)
     else:
-        values = _values(sync, origin, body_hash)
-        changed = any(row._mapping[column] != value for column, value in values.items())
-        if changed:
+        values = _values(db, sync, origin, body_hash)
+        if _changes(db, row, values):
             connection.execute(sa.update(_table).where(_of.id == row.id).values(**values, updated_at=db.clock()))
             row = connection.execute(sa.select(_table).where(_of.id == row.id)).one()
     return SyncRow(row.id, sync.name, sync.integration_key, sync, origin, row.created_at, row.updated_at)
@@ -303,14 +302,22 @@ def _write(
 
 def _insert(connection: Connection, db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> Any:
     now = db.now(connection)
-    values = _values(sync, origin, body_hash)
+    values = _values(db, sync, origin, body_hash)
     made = connection.execute(sa.insert(_table).values(**values, created_at=now, updated_at=now))
     assert made.inserted_primary_key is not None
     return connection.execute(sa.select(_table).where(_of.id == made.inserted_primary_key[0])).one()
 
 
-def _values(sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]:
-    """The row: the config as the user wrote it, and what people like to see at a glance, without secrets."""
+def _changes(db: Database, row: Any, values: Mapping[str, Any]) -> bool:
+    """Whether the row has other values than these."""
+    if any(row._mapping[column] != value for column, value in values.items() if column != "config"):
+        return True
+    return not sealing.is_same(json.loads(row.config), json.loads(values["config"]), db.vault)
+
+
+def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]:
+    """The row: the config as the user wrote it, its secrets encrypted, and what people like to see at a glance."""
+    document = {**sync.document(), "name": sync.name}
     return {
         "integration": sync.integration_key,
         "name": sync.name,
@@ -323,7 +330,7 @@ def _values(sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]
         "mapped_table": sync.mapped_table,
         "origin": origin,
         "body_hash": body_hash,
-        "config": json.dumps({**sync.document(), "name": sync.name}),
+        "config": json.dumps(sealing.seal(document, public_config(document), db.vault)),
     }
 
 
@@ -384,7 +391,10 @@ def schedule_connections(
     """
     if row is None:
         stored = connection.execute(sa.select(_table).where(_of.integration == integration, _of.origin != "asset"))
-        wanted = [(one.id, one.integration, Sync.model_validate(json.loads(one.config))) for one in stored]
+        wanted = [
+            (one.id, one.integration, Sync.model_validate(sealing.unseal(json.loads(one.config), db.vault)))
+            for one in stored
+        ]
     else:
         wanted = [(row.id, row.integration, row.sync)]
     of = schema.connections.c

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, insert
@@ -18,14 +19,22 @@ from .table import NOTHING, MappedTable
 from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered
 
 
-def open_table(database: Database, sync_id: int, sync: Sync, transform: Transform | None = None) -> MappedTable | None:
+def open_table(
+    database: Database,
+    sync_id: int,
+    sync: Sync,
+    transform: Transform | None = None,
+    starred: Callable[[str], str] = str,
+) -> MappedTable | None:
     """The sync's mapped table, made when there is none; None when auto_mapping is off.
+
+    `starred` takes the secrets out of what the transform raises.
 
     Raises ConfigError when a table of that name exists that is not ours.
     """
     if not sync.auto_mapping:
         return None
-    table = _fresh(database, sync_id, sync, transform)
+    table = replace(_fresh(database, sync_id, sync, transform), starred=starred)
     with database.connect() as connection:
         there, known = columns_there(connection, table.name), registered(connection, table.name)
     if there is None or known is None or not _agree(there, known):

@@ -79,6 +79,7 @@ class MappedTable:
     new_columns: list[mapping.Column] = field(default_factory=list)
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
     before_change: Callable[[], None] = lambda: None  # called before a column is added
+    starred: Callable[[str], str] = str  # takes the secrets out of what a transform raises
     _may_grow_at: float = 0.0
     _is_full: bool = False
     _shortcut: Shortcut | None = None
@@ -157,7 +158,8 @@ class MappedTable:
                 if changed is not None:
                     kept.append((key, records.decode(records.encode(changed))))
             except Exception as error:  # the user's code: whatever it raises concerns this record only
-                log.warning("%s: transform failed on record %s: %r", self.sync.display_name, key, error)
+                said = self.starred(repr(error))
+                log.warning("%s: transform failed on record %s: %s", self.sync.display_name, key, said)
                 failed["(the whole record, transform failed)"] += 1
         return [key for key, _ in kept], [record for _, record in kept]
 
