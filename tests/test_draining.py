@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster import runs
-from nango_dagster.runs import Done
+from nango_dagster.errors import StoreUnavailable
+from nango_dagster.runs import Done, Outcome, Pull
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
@@ -180,6 +181,40 @@ def test_what_was_lost_is_executed_with_the_process_to_itself(
             work.next(0.2)
     for found in beside:
         assert len(found) == 1 or not any(name.endswith(("ann", "bob")) for name in found), found
+
+
+def test_what_could_not_record_its_own_end_is_executed_again_while_the_others_go_on(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    row = registered(db, source, ["ann", "bob", "cyd"])
+    broken: list[Pull] = []
+
+    def save(pull: Pull) -> Outcome:
+        if pull.claim.connection_id != "ann" or broken:
+            return pull.save()
+        broken.append(pull)
+        with db.begin() as connection:
+            queue.begin_execution(connection, db, pull.claim)
+            jobs.start(connection, db, pull.claim, row, pull.run_id)
+        raise StoreUnavailable("the database was away for a moment.")
+
+    ended: list[str] = []
+    with runs.Drain(db, settings, run_id="r", save=save) as work:
+        work.add(row, lambda: SLOT)
+        while not work.is_over:
+            ended += [
+                f"{done.connection_id} {done.error or (done.outcome and done.outcome.status)}" for done in work.next(1)
+            ]
+    assert sorted(ended) == [
+        "ann succeeded",
+        "ann the database was away for a moment.",
+        "bob succeeded",
+        "cyd succeeded",
+    ]
+    second, first = [job for job in jobs.list_jobs(db) if job.connection_id == "ann"]
+    assert (first.status, first.error_message) == ("failed", "the database was away for a moment.")
+    assert (second.status, second.attempt) == ("succeeded", 2)
+    assert_nothing_runs(db)
 
 
 # --- a daily quota ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import QuotaSpent, Refused
+from ..errors import NangoError, QuotaSpent, Refused
 from ..partition_keys import key_of
 from ..settings import Settings
 from ..store import Database, queue
@@ -160,6 +160,7 @@ class _Lane:
         self._stopping = threading.Event()  # this sync's alone: its lease was lost
         self._changed = threading.Condition()
         self._claimed: deque[Claim] = deque()
+        self._broken: deque[tuple[Claim, Exception]] = deque()  # what could not record its own end
         self._running = 0
         self._ended = 0
         self._thread = threading.Thread(target=self._run, name=f"nango-drain-{row.id}", daemon=True)
@@ -219,6 +220,7 @@ class _Lane:
 
     def _claim(self, worker: Worker) -> list[Claim]:
         database = self._drain.database
+        self._give_up_what_broke(worker)
         if self._left is None:
             return queue.claim(database, worker, limit=CHUNK, slot=self._slot())
         if not self._left:
@@ -227,6 +229,16 @@ class _Lane:
         for claim in claims:
             del self._left[claim.connection_id, claim.variant]
         return claims
+
+    def _give_up_what_broke(self, worker: Worker) -> None:
+        """Not when it breaks, for that may be because the database is away."""
+        while self._broken:
+            claim, error = self._broken[0]
+            sentence = (
+                str(error) if isinstance(error, NangoError) else f"{type(error).__name__}; the run's log says more."
+            )
+            queue.give_up(self._drain.database, worker, claim, sentence)
+            self._broken.popleft()
 
     def _tell_of_the_rest(self) -> None:
         """Those that were asked for by name, and that other runs have."""
@@ -272,6 +284,7 @@ class _Lane:
             if isinstance(outcome.cause, QuotaSpent):
                 self._put_off(worker, outcome.cause)
         except Exception as error:
+            self._broken.append((claim, error))
             return Done(self.row, *names, claim, error=error)
         return Done(self.row, *names, claim, outcome)
 

@@ -54,7 +54,7 @@ from .values import (
     Waiting,
     Worker,
 )
-from .workers import beat, drained, end_worker, heartbeat, live_workers, reap, start_worker
+from .workers import beat, drained, end_worker, give_up, heartbeat, live_workers, reap, start_worker
 
 __all__ = [
     "HEARTBEAT_SECONDS",
@@ -78,6 +78,7 @@ __all__ = [
     "count_states",
     "drained",
     "end_worker",
+    "give_up",
     "heartbeat",
     "held_by",
     "holder",

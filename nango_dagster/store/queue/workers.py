@@ -24,6 +24,7 @@ from .values import (
     LEASE_SECONDS,
     STUCK_SECONDS,
     WORKER_COLUMNS,
+    Claim,
     Lost,
     Worker,
     lock_names,
@@ -56,6 +57,22 @@ def start_worker(db: Database, sync_id: int, run_id: str | None, *, drains: bool
 def end_worker(db: Database, worker: Worker) -> None:
     """Note that it is done: what it still holds is free again, and executions that it left open have failed."""
     _bury(db, worker, f"{worker.name} ended before this execution did.", _workers.c.id == worker.id)
+
+
+def give_up(db: Database, worker: Worker, claim: Claim, sentence: str) -> None:
+    """End one of its executions that could not record its own end, as the reaper would, while the worker goes on.
+
+    A claim that was not begun stays: to free it now would have it claimed again at once, for ever.
+    """
+    held = select(_schedules).where(
+        _schedules.c.id == claim.schedule_id, _schedules.c.worker_id == worker.id, _schedules.c.fence == claim.fence
+    )
+
+    def work(connection: Connection) -> None:
+        db.lock(connection, *lock_names(claim.sync_id, claim.connection_id, claim.variant))
+        _end_begun(connection, db, worker, connection.execute(held).all(), sentence)
+
+    db.transact(work)
 
 
 def beat(db: Database, worker: Worker) -> bool:
@@ -167,15 +184,8 @@ def _free_some(
     held = select(_schedules).where(_schedules.c.worker_id == worker.id).limit(AT_ONCE)
     rows = connection.execute(held.order_by(_schedules.c.id).with_for_update(skip_locked=True)).all()
     rows = _unlocked(connection, db, rows)
-    job_ids = _running_jobs(connection, worker)
-    begun = {row: job_ids[key] for row in rows if (key := _job_key(row)) in job_ids}
-    _free_begun(connection, db, [row.id for row in begun])
+    begun = _end_begun(connection, db, worker, rows, sentence)
     _free_waiting(connection, [row.id for row in rows if row not in begun])
-    connection.execute(
-        update(_jobs)
-        .where(_jobs.c.id.in_(begun.values()))
-        .values(status="failed", ended_at=db.clock(), error_message=sentence)
-    )
     if connection.execute(held.limit(1)).first() is None:
         connection.execute(delete(_workers).where(_workers.c.id == worker.id))
     lost = [Lost(row.sync_id, row.connection_id, row.variant, job_id, worker, heard) for row, job_id in begun.items()]
@@ -204,6 +214,21 @@ _END_STUCK = text(
     "AND session.usename = current_user AND session.wait_event = 'ClientRead' "
     "AND session.query_start < clock_timestamp() - :stuck"
 )
+
+
+def _end_begun(
+    connection: Connection, db: Database, worker: Worker, rows: Sequence[Any], sentence: str
+) -> dict[Any, int]:
+    """Free those that the worker has begun, and say why their jobs have failed; each with its job."""
+    job_ids = _running_jobs(connection, worker)
+    begun = {row: job_ids[key] for row in rows if (key := _job_key(row)) in job_ids}
+    _free_begun(connection, db, [row.id for row in begun])
+    connection.execute(
+        update(_jobs)
+        .where(_jobs.c.id.in_(begun.values()))
+        .values(status="failed", ended_at=db.clock(), error_message=sentence)
+    )
+    return begun
 
 
 def _running_jobs(connection: Connection, worker: Worker) -> dict[Any, int]:
