@@ -34,7 +34,7 @@ class Cli:
     """The command line with some environment variables."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.env = dict(env)
+        self.env = {"COLUMNS": "160", **env}  # as wide as what goes into a pipe, whatever terminal runs the tests
 
     def __call__(self, *arguments: str, answer: str | None = None, **env: str) -> Said:
         """Call it in this process; `answer` is what somebody types."""
