@@ -17,7 +17,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import Source, items
-from tests.fake_api import FakeApi, Received
+from tests.fake_api import FakeApi, Received, Reply
 from tests.materializing import MakeProject, Project, kinds, look, making_projects, sentence, tick, ticks
 
 CRM = "crm"
@@ -212,6 +212,74 @@ def test_a_tick_asks_for_as_many_runs_as_are_needed_and_allowed(make: MakeProjec
     queue.start_worker(db, row.id, "another-run", drains=True)
     assert tick(project, sync) == "run some-run and run another-run drains what is due, 0 connections right now."
     queue.end_worker(db, worker)
+
+
+def test_while_a_run_takes_its_time_to_start_and_drains_over_three_ticks_no_other_is_asked_for(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob", "cyd")
+    assert isinstance(tick(project, sync), dg.RunRequest)
+    run_id = project.instance.create_run_for_job(
+        dg.job(name=names.job_name(sync))(lambda: None),
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags=names.run_tag([sync]),
+    ).run_id
+    for event in (None, "PIPELINE_STARTING", "PIPELINE_START"):
+        # Dagster calls it started before it has opened the store.
+        advance(project, run_id, event)
+        assert tick(project, sync) == f"run {run_id[:8]} is about to start."
+        assert look(project) == "nothing waits."
+    worker = queue.start_worker(db, row.id, run_id, drains=True)
+    for left in (3, 2, 1):
+        assert tick(project, sync) == f"run {run_id[:8]} drains what is due, {3 - left} connections right now."
+        assert look(project) == "nothing waits."
+        queue.claim(db, worker, limit=1, slot=datetime.now(timezone.utc))
+    queue.end_worker(db, worker)
+    advance(project, run_id, "PIPELINE_SUCCESS")
+    assert isinstance(tick(project, sync), dg.RunRequest)
+
+
+def advance(project: Project, run_id: str, event: str | None) -> None:
+    """Let Dagster hear of the next step in a run's life."""
+    from dagster._core.events import DagsterEvent, DagsterEventType
+
+    run = project.instance.get_run_by_id(run_id)
+    assert run is not None
+    if event is not None:
+        told = DagsterEvent(event_type_value=DagsterEventType[event].value, job_name=run.job_name)
+        project.instance.report_dagster_event(told, run_id)
+
+
+def test_a_run_that_has_just_started_is_no_reason_for_the_dispatcher_to_wait_for_itself(
+    project: Project, db: Database, row: SyncRow
+) -> None:
+    add(db, "ann")
+    result = project.run(names.DISPATCH_JOB, tags={names.RUN_TAG: "crm/contacts"})
+    assert result.success
+    assert rows_of(db, row) == {"ann": 3}
+
+
+def test_a_run_whose_lease_was_lost_shows_no_connection_as_failed(
+    project: Project, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+
+    def taken_for_dead(request: Received) -> Reply:
+        with db.begin() as connection:
+            long_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+            connection.execute(schema.workers.update().values(heartbeat_at=long_ago))
+        queue.reap(db)
+        return source.page(1)
+
+    source.broken[1] = taken_for_dead
+    result = project.scheduled(sync)
+    assert "was taken for dead." in sentence(result)
+    assert "connections failed" not in sentence(result)
+    assert statuses(project, sync) == {}
+    source.broken.clear()
+    assert project.scheduled(sync).success
+    assert statuses(project, sync) == {"ann": "MATERIALIZED", "bob": "MATERIALIZED"}
+    assert rows_of(db, row) == {"ann": 3, "bob": 3}
 
 
 def test_a_new_connection_is_executed_at_once_by_the_dispatcher(

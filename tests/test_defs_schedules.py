@@ -357,6 +357,40 @@ def test_a_run_that_died_with_its_machine_is_reported_as_failed(
     assert other is not None and other.status == dg.DagsterRunStatus.STARTED
 
 
+def test_a_run_that_was_launched_and_never_came_is_reported_as_failed(
+    project: Project, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine died while it started; without a report, the schedule would wait for it for ever."""
+    run_id = asked(project.instance, "items_job", dg.DagsterRunStatus.STARTING, **names.run_tag([sync]))
+    look(project)
+    assert status_of(project, run_id) == dg.DagsterRunStatus.STARTING
+    monkeypatch.setattr(dispatch, "OVERDUE", timedelta(0))
+    look(project)
+    assert status_of(project, run_id) == dg.DagsterRunStatus.FAILURE
+
+
+def status_of(project: Project, run_id: str) -> dg.DagsterRunStatus:
+    run = project.instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def test_a_run_that_is_about_to_end_is_not_reported(
+    project: Project, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executions are over, and their claims free, some time before Dagster calls it ended."""
+    run_id = asked(project.instance, "items_job", dg.DagsterRunStatus.STARTED, **names.run_tag([sync]))
+    run = project.instance.get_run_by_id(run_id)
+    assert run is not None
+    project.instance.report_engine_event("it sums up", run)
+    monkeypatch.setattr(dispatch, "_started", lambda record: datetime.now(timezone.utc) - timedelta(hours=1))
+    look(project)
+    assert status_of(project, run_id) == dg.DagsterRunStatus.STARTED
+    monkeypatch.setattr(dispatch, "LEASE_SECONDS", 0)
+    look(project)
+    assert status_of(project, run_id) == dg.DagsterRunStatus.FAILURE
+
+
 def test_a_run_that_is_at_work_is_not_reported(
     project: Project, db: Database, row: SyncRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

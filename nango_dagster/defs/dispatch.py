@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from dagster import (
     AssetCheckEvaluation,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
     JobDefinition,
@@ -83,15 +84,15 @@ class Dispatcher:
         """Give Dagster the keys of connections and variants that are new, and take those of others away."""
         self._partitions.refresh(instance, nango.database, self.rows(nango))
 
-    def waiting(self, nango: NangoResource, instance: DagsterInstance) -> list[Waiting]:
-        """The syncs that should run now; those that were asked for first."""
+    def waiting(self, nango: NangoResource, instance: DagsterInstance, run_id: str | None = None) -> list[Waiting]:
+        """The syncs that should run now, those that were asked for first; `run_id` is the run that asks."""
         rows = self.rows(nango)
         queue.reap(nango.database)
         waiting = queue.waiting(nango.database)
         maybe = [row for row in rows if row.id in waiting]
         if not maybe:
             return []
-        stopped, starting = stopped_schedules(instance), on_their_way(instance)
+        stopped, starting = stopped_schedules(instance), on_their_way(instance, nango.database, run_id)
         drained = queue.drained(nango.database)
         found = [
             self._waiting(row, waiting[row.id], is_stopped=names.schedule_name(row.sync) in stopped)
@@ -172,20 +173,42 @@ def _busy(instance: DagsterInstance, waiting: Sequence[Waiting]) -> str | None:
 
 def _report_dead_runs(instance: DagsterInstance, nango: NangoResource) -> None:
     """Tell Dagster of runs of ours that are at nothing any more: it keeps those that died with their machine."""
-    long_ago = datetime.now(timezone.utc) - timedelta(seconds=2 * LEASE_SECONDS)
-    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=100):
-        run = record.dagster_run
-        if (
-            names.RUN_TAG in run.tags
-            and _started(record) < long_ago
-            and not queue.is_at_work(nango.database, run.run_id)
-        ):
+    dead = [*_silent(instance, nango), *_never_begun(instance)]
+    for run in dead:
+        if names.RUN_TAG in run.tags:
             instance.report_run_failed(run, "The run's process is gone: nothing was heard of it for minutes.")
 
 
+def _silent(instance: DagsterInstance, nango: NangoResource) -> list[DagsterRun]:
+    """The runs that have started long ago, have no worker, and are not about to end: Dagster heard of them lately."""
+    long_ago = datetime.now(timezone.utc) - timedelta(seconds=2 * LEASE_SECONDS)
+    records = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=100)
+    found = [record.dagster_run for record in records if _started(record) < long_ago]
+    at_work = queue.runs_at_work(nango.database) if found else set()
+    return [run for run in found if run.run_id not in at_work and not _was_heard_of(instance, run)]
+
+
+def _was_heard_of(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether it has logged something lately; a run's last claim is free some time before it ends."""
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return any(one.timestamp > _now().timestamp() - LEASE_SECONDS for one in last)
+
+
+def _never_begun(instance: DagsterInstance) -> list[DagsterRun]:
+    """The runs that were launched long ago and have not begun; those in Dagster's own queue may wait."""
+    launched = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
+    records = instance.get_run_records(RunsFilter(statuses=launched), limit=100)
+    return [record.dagster_run for record in records if _utc(record.update_timestamp) < _now() - OVERDUE]
+
+
 def _started(record: RunRecord) -> datetime:
-    at = record.start_time or record.create_timestamp.replace(tzinfo=timezone.utc).timestamp()
-    return datetime.fromtimestamp(at, timezone.utc)
+    at = record.start_time
+    return _utc(record.create_timestamp) if at is None else datetime.fromtimestamp(at, timezone.utc)
+
+
+def _utc(at: datetime) -> datetime:
+    """A time as Dagster's storage gives it."""
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------
@@ -209,7 +232,7 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
                 ) as drain,
                 Interrupts(drain.stop),
             ):
-                _drain_all(drain, results, lambda: dispatcher.waiting(nango, context.instance))
+                _drain_all(drain, results, lambda: dispatcher.waiting(nango, context.instance, context.run_id))
             for key, result in results.finish():
                 yield checks.evaluation(result, key)
             results.complain()

@@ -12,7 +12,7 @@ from time import monotonic
 
 from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
 
-from ..errors import NangoError, QuotaSpent, Refused
+from ..errors import LeaseLost, NangoError, QuotaSpent, Refused
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
 from ..store.syncs import SyncRow
@@ -46,6 +46,11 @@ class Tally:
     held: list[str] = field(default_factory=list)
     """Why nothing was done for those that other runs have."""
     outcomes: checks.Summary = field(default_factory=checks.Summary)
+
+    def forget_failure(self, partition: str) -> None:
+        """It has succeeded since."""
+        self.failed.pop(partition, None)
+        self.to_show.pop(partition, None)
 
     def __str__(self) -> str:
         ended = ", ".join(f"{count:,} {how}" for how, count in sorted(self.ended.items())) or "nothing to do"
@@ -125,11 +130,12 @@ class Results:
         tally.records += outcome.counts.fetched
         self._log(name, outcome)
         if outcome.status == "succeeded":
+            tally.forget_failure(_partition(done))  # the database may have been away when it was tried before
             tally.outcomes.add(outcome)
             if self._is_news(done, outcome):
                 self._materialize(tally, done, outcome)
-        elif isinstance(outcome.cause, QuotaSpent):
-            self._line(logging.WARNING, f"{name}: {outcome.cause}")
+        elif isinstance(outcome.cause, QuotaSpent | LeaseLost):
+            self._line(logging.WARNING, f"{name}: {outcome.cause}")  # and another run tells how it went
         elif outcome.status != "cancelled":
             self._fail(tally, done, failure(name, outcome).description or outcome.status)
 
@@ -171,11 +177,12 @@ class Results:
         news.clear()
 
     def _fail(self, tally: Tally, done: Done, sentence: str) -> None:
-        partition = done.partition if done.row.sync.partitioned and done.connection_id else ""
+        partition = _partition(done)
         tally.failed[partition] = sentence
-        if done.outcome is None:
+        is_whole = done.row.sync.partitioned and not partition  # then no partition has failed, but the run has
+        if done.outcome is None and not is_whole:
             tally.ended["failed"] += 1
-        if done.claim is None or done.claim.shown_state != "FAILED" or self._every:
+        if not is_whole and (done.claim is None or done.claim.shown_state != "FAILED" or self._every):
             tally.to_show[partition] = done.claim.schedule_id if done.claim and partition else 0
         self._line(logging.ERROR, sentence)
 
@@ -197,6 +204,11 @@ class Results:
             log.log(level, "and more of these; every execution's job says its own.")
 
 
+def _partition(done: Done) -> str:
+    """The partition that it is about; empty where it is about the sync as a whole."""
+    return done.partition if done.row.sync.partitioned and done.connection_id else ""
+
+
 def _name(done: Done) -> str:
     """The sync as sentences call it, with the connection where it has several."""
     name = done.row.sync.display_name
@@ -208,10 +220,9 @@ def _name(done: Done) -> str:
 
 def _complaints(tally: Tally) -> Iterator[str]:
     """What failed, in at most a few lines."""
-    several = len(tally.failed) > 1 or sum(tally.ended.values()) > 1
-    if tally.failed and several and tally.row.sync.partitioned:
-        of = sum(tally.ended.values())
-        yield f"{tally.row.sync.display_name}: {len(tally.failed):,} of {of:,} connections failed:"
+    connections, of = len(tally.failed) - ("" in tally.failed), sum(tally.ended.values())
+    if connections and of > 1 and tally.row.sync.partitioned:
+        yield f"{tally.row.sync.display_name}: {connections:,} of {of:,} connections failed:"
     for number, (partition, sentence) in enumerate(tally.failed.items()):
         if number == _MOST_NAMED:
             yield f"and {len(tally.failed) - number:,} more; `nango-dagster status {tally.row.name}` lists them."

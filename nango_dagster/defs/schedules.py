@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from math import ceil
 
 from dagster import (
@@ -20,13 +21,15 @@ from dagster import (
 
 from ..config import Sync
 from ..errors import StoreUnavailable
-from ..store import queue
+from ..store import Database, queue
 from ..store.queue import Worker
 from ..store.syncs import SyncRow
 from . import names
 from .assets import run_tags
 from .resource import NangoResource
 
+SETTLING = timedelta(seconds=20)
+"""Between its start as Dagster calls it and its first claim a run opens the store; many seconds on a busy machine."""
 ON_ITS_WAY = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
 
 
@@ -64,7 +67,7 @@ def _wanted(context: ScheduleEvaluationContext, nango: NangoResource, sync: Sync
     As many as what is due and held by nobody needs, without those that are at it or about to start: a run goes on
     until nothing is due, so that more would find nothing to do.
     """
-    starting = on_their_way(context.instance).get(names.run_name(sync), [])
+    starting = on_their_way(context.instance, nango.database).get(names.run_name(sync), [])
     if len(starting) >= sync.max_runs:
         return f"run {starting[0][:8]} is about to start."
     row = nango.row(sync)
@@ -97,14 +100,23 @@ def _nothing_due(context: ScheduleEvaluationContext, nango: NangoResource, row: 
     return f"not due; the next slot is {row.sync.next_slot(context.scheduled_execution_time):%Y-%m-%d %H:%M} UTC."
 
 
-def on_their_way(instance: DagsterInstance) -> dict[str, list[str]]:
-    """The syncs that runs are about to start for, as run tags call them, with the runs' ids."""
+def on_their_way(instance: DagsterInstance, database: Database, besides: str | None = None) -> dict[str, list[str]]:
+    """The syncs that runs, `besides` one, are about to start for, as run tags call them, with the runs' ids."""
     found: dict[str, list[str]] = defaultdict(list)
-    for run in instance.get_runs(RunsFilter(statuses=ON_ITS_WAY), limit=1000):
-        if not _is_for_partitions(run):
+    for run in [*instance.get_runs(RunsFilter(statuses=ON_ITS_WAY), limit=1000), *_settling(instance, database)]:
+        if run.run_id != besides and not _is_for_partitions(run):
             for name in run.tags.get(names.RUN_TAG, "").split(","):
                 found[name].append(run.run_id)
     return found
+
+
+def _settling(instance: DagsterInstance, database: Database) -> list[DagsterRun]:
+    """The runs that Dagster has just called started, and that have not come round to their work."""
+    lately = datetime.now(timezone.utc) - SETTLING
+    found = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED], updated_after=lately), limit=100)
+    ours = [run for run in found if names.RUN_TAG in run.tags]
+    at_work = queue.runs_at_work(database) if ours else set()
+    return [run for run in ours if run.run_id not in at_work]
 
 
 def _is_for_partitions(run: DagsterRun) -> bool:

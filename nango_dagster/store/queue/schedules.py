@@ -112,12 +112,12 @@ def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Hold
     return Holder(worker_of(row), row.claimed_at) if row else None
 
 
-def is_at_work(db: Database, run_id: str) -> bool:
-    """Whether a worker of this run was heard from lately."""
+def runs_at_work(db: Database) -> set[str]:
+    """The runs that have a worker which was heard from lately."""
     of = schema.workers.c
     lately = of.heartbeat_at >= db.clock(timedelta(seconds=LEASE_SECONDS))
     with db.connect() as connection:
-        return connection.execute(select(of.id).where(of.run_id == run_id, lately).limit(1)).first() is not None
+        return set(connection.execute(select(of.run_id).where(of.run_id.is_not(None), lately)).scalars())
 
 
 def waiting(db: Database) -> dict[int, Waiting]:
