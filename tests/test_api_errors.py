@@ -203,7 +203,7 @@ def test_json_is_known_by_its_name_or_taken_on_trust(kind: str | None, http: Tes
 
 def test_a_body_that_is_too_large_is_refused_whether_announced_or_not(http: TestClient) -> None:
     body = json.dumps({"url": URL, "metadata": {"a": "x" * MOST_BYTES}}).encode()
-    said = (413, "request_too_large", "the body is larger than 1,000,000 bytes; no sync needs so much.")
+    said = (413, "request_too_large", "the body is larger than 1,000,000 bytes; nothing here needs so much.")
     assert refusal(http.post("/v1/syncs", content=body, headers=JSON)) == said
     parts = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
     assert refusal(http.post("/v1/syncs", content=parts, headers=JSON)) == said

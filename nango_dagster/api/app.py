@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..settings import Settings
 from ..store import Database
-from . import errors, openapi, syncs
+from . import errors, openapi, status, steering, syncs
 from .auth import Door
 from .guard import Guard
 from .service import Service
@@ -42,7 +42,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.service = service
-    app.include_router(syncs.router)
+    for routes in (syncs, steering, status):
+        app.include_router(routes.router)
     app.add_api_route("/health", health, tags=["health"], summary="Whether the API runs")
     errors.handle(app)
     openapi.describe(app, with_key=bool(settings.secret_keys))

@@ -37,7 +37,7 @@ def json_object(body: Annotated[bytes, Depends(raw_body)]) -> dict[str, Any]:
     """The JSON object that the bytes are."""
     value = _decoded(body)
     if not isinstance(value, dict):
-        raise ConfigError.of(Problem("the body is no JSON object; wanted an object with url and other fields."))
+        raise ConfigError.of(Problem("the body is no JSON object; wanted an object with the fields that /docs names."))
     _check(value)
     return value
 
@@ -102,4 +102,6 @@ def _texts(value: Any) -> Iterator[tuple[Place, str]]:
 
 
 def _too_large() -> HttpError:
-    return HttpError(413, "request_too_large", f"the body is larger than {MOST_BYTES:,} bytes; no sync needs so much.")
+    return HttpError(
+        413, "request_too_large", f"the body is larger than {MOST_BYTES:,} bytes; nothing here needs so much."
+    )

@@ -34,12 +34,14 @@ class HttpError(NangoError):
         message: str,
         problems: Sequence[Problem] = (),
         headers: dict[str, str] | None = None,
+        payload: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.problems = tuple(problems)
         self.headers = headers or {}
+        self.payload = payload
 
 
 class Detail(BaseModel):
@@ -56,6 +58,7 @@ class Failure(BaseModel):
     code: str
     message: str
     errors: list[Detail] | None = None
+    payload: dict[str, str] | None = None
 
 
 class Envelope(BaseModel):
@@ -68,7 +71,7 @@ def answer(error: NangoError) -> JSONResponse:
     """The answer to a request that ended with this error."""
     known = error if isinstance(error, HttpError) else _known(error)
     details = [_detail(problem) for problem in known.problems]
-    failure = Failure(code=known.code, message=str(known), errors=details or None)
+    failure = Failure(code=known.code, message=str(known), errors=details or None, payload=known.payload)
     content = Envelope(error=failure).model_dump(exclude_none=True)
     return JSONResponse(content, known.status, known.headers)
 

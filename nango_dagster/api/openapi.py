@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from ..config import sync_schema
 from .errors import Envelope
+from .strict import Strict
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Envelope, "description": "The request cannot be done; `error.message` says why."},
@@ -57,4 +59,12 @@ def _schemas() -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(text)
     parts: dict[str, Any] = schema.pop("$defs")
     schema["properties"] = {name: part for name, part in schema["properties"].items() if name not in _FILES_ONLY}
-    return {**parts, "Sync": schema}
+    return {**parts, **_bodies(), "Sync": schema}
+
+
+def _bodies() -> dict[str, Any]:
+    """The schemas of the bodies that routes read strictly."""
+    models = [(model, "validation") for model in Strict.__subclasses__()]
+    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    found: dict[str, Any] = schema["$defs"]
+    return found

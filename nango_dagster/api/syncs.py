@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 
 from ..config import Sync, from_body
 from ..config.source import quoted
@@ -22,24 +22,9 @@ from .openapi import ERRORS, SYNC_BODY
 from .secrets import unstarred
 from .service import Nango, Service
 from .shown import Kept, ShownSync, SyncList, listed, shown
+from .strict import only
 
 log = logging.getLogger(__name__)
-
-
-def only(*names: str) -> Any:
-    """A check that a query has no other parameters, and none twice: a filter is never ignored."""
-
-    def check(request: Request) -> None:
-        given = [name for name, _ in request.query_params.multi_items()]
-        for name in given:
-            if name not in names or given.count(name) > 1:
-                wanted = f"each of {', '.join(names)} at most once" if names else "none"
-                problem = Problem(
-                    f"the query parameter {quoted(name)} is not expected here; wanted {wanted}.", field=name
-                )
-                raise HttpError(400, "invalid_query_params", problem.sentence, [problem])
-
-    return Depends(check)
 
 
 router = APIRouter(prefix="/v1/syncs", tags=["syncs"], responses=ERRORS)

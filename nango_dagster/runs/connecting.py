@@ -204,7 +204,7 @@ def _running(db: Database, integration: str) -> list[str]:
 
 def of_integration(db: Database, integration: str) -> list[SyncRow]:
     """The syncs that run for the connections of an integration."""
-    return [row for row in syncs.all(db) if row.sync.partitioned and row.integration == integration]
+    return [row for row in syncs.of_integration(db, integration) if row.sync.partitioned]
 
 
 def _what_runs(integration: str, running: Sequence[str]) -> str:

@@ -44,9 +44,13 @@ class Slots:
 class Status:
     """A sync for one connection and variant: how it went, and what comes next."""
 
+    id: int
+    """Its schedule's."""
     row: SyncRow
     connection_id: str
     variant: str
+    checkpoint: str | None
+    """How far a script came, as the JSON text it is kept as."""
     started: Started
     """Whether it is started or paused."""
     own_frequency: str | None
@@ -203,7 +207,7 @@ _JOB = [
 _OWN = [
     _of[name].label(name)
     for name in (
-        *("sync_id", "connection_id", "variant", "losses"),
+        *("id", "sync_id", "connection_id", "variant", "checkpoint", "losses"),
         *("triggered_at", "last_started_at", "created_at", "not_before", "due_at"),
     )
 ]

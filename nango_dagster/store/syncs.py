@@ -215,6 +215,11 @@ def all(db: Database) -> list[SyncRow]:
     return _read(db)
 
 
+def of_integration(db: Database, integration: str) -> list[SyncRow]:
+    """The syncs of an integration."""
+    return _read(db, _of.integration == integration)
+
+
 def posted(db: Database) -> list[SyncRow]:
     """The syncs that arrived over HTTP."""
     return _read(db, _of.origin == "http")

@@ -1,0 +1,126 @@
+"""Which syncs, connections and variants a caller means, in Nango's words; and its errors for those there are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from ..config.source import quoted
+from ..partition_keys import BASE
+from ..runs.steering import Selection
+from ..store import Database, connections, status, syncs
+from ..store.syncs import SyncRow
+from ..words import instead_of
+from .errors import HttpError
+from .strict import Strict
+
+Key = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Named(Strict):
+    """A sync's name and a variant of it."""
+
+    name: Key
+    variant: Key = BASE
+
+
+def named(text: str) -> Named:
+    """What `name` and `name::variant` stand for.
+
+    >>> named("issues"), named("issues::eu")
+    (Named(name='issues', variant='base'), Named(name='issues', variant='eu'))
+    """
+    name, _, variant = text.partition("::")
+    return Named.model_construct(name=name, variant=variant or BASE)
+
+
+def _taken_apart(value: Any) -> Any:
+    if isinstance(value, str):
+        return named(value)
+    if isinstance(value, dict) and set(value) == {"name", "variant"}:
+        return value
+    raise ValueError("be a sync's name, or an object of name and variant")
+
+
+Syncs = Annotated[
+    list[Annotated[Named, BeforeValidator(_taken_apart, json_schema_input_type=str | Named)]],
+    Field(
+        max_length=256,
+        description="Names, `name::variant`, or objects of both; none of them means all.",
+        examples=[["issues"]],
+    ),
+]
+
+
+def rows_of(db: Database, integration: str) -> list[SyncRow]:
+    """The syncs of an integration. Raises HttpError when there is no such integration."""
+    rows = syncs.of_integration(db, integration)
+    if not rows and not connections.list_connections(db, integration):
+        known = sorted({row.integration for row in syncs.all(db)})
+        sentence = f"there is no integration {quoted(integration)}; {instead_of(integration, known)}"
+        raise HttpError(400, "unknown_provider_config", sentence)
+    return rows
+
+
+def account_of(db: Database, rows: Sequence[SyncRow], integration: str, connection_id: str, code: int = 400) -> None:
+    """Raises HttpError when the integration has no such connection.
+
+    A sync of one account, which has no connections, has that account under a name of its own.
+    """
+    if connections.get(db, integration, connection_id) is not None:
+        return
+    if any(row.sync.connection_key == connection_id for row in rows if not row.sync.partitioned):
+        return
+    raise unknown_connection(integration, connection_id, code)
+
+
+def unknown_connection(integration: str, connection_id: str, code: int = 400) -> HttpError:
+    """The answer to a connection that is not there."""
+    sentence = f"{integration} has no connection {quoted(connection_id)}; GET /connections lists those there are."
+    payload = {"connectionId": connection_id, "providerConfigKey": integration}
+    return HttpError(code, "unknown_connection", sentence, payload=payload)
+
+
+def meant(
+    db: Database, integration: str, wanted: Sequence[Named], connection_id: str | None, *, to_run: bool = False
+) -> list[Selection]:
+    """What a caller means by these names, sync by sync; without names all syncs and variants.
+
+    With `to_run` only what may run. Raises HttpError for what there is not, before anything is done.
+    """
+    rows = rows_of(db, integration)
+    if connection_id is not None:
+        account_of(db, rows, integration, connection_id, 404)
+    able = [row for row in rows if not to_run or (row.sync.enabled and row.origin != "asset")]
+    found = list(_selections(db, able, wanted, connection_id))
+    names = {(one.row.name, one.variant) for one in found}
+    missing = [one for one in wanted if (one.name, one.variant) not in names]
+    if (missing and (connection_id is not None or not found)) or not (found or connection_id):
+        raise HttpError(400, "no_syncs_found", f"No syncs found given the inputs. {_hint(missing, able)}".strip())
+    return found
+
+
+def _selections(
+    db: Database, rows: Sequence[SyncRow], wanted: Sequence[Named], connection_id: str | None
+) -> Iterator[Selection]:
+    for row in rows:
+        variants = dict.fromkeys(one.variant for one in wanted if one.name == row.name)
+        if wanted and not variants:
+            continue
+        there = status.read(db, [row], connection_id)
+        for variant in variants or [None]:
+            those = [one for one in there if variant in (None, one.variant)]
+            if those:
+                yield Selection(db, row, connection_id, variant, those)
+
+
+def _hint(missing: Sequence[Named], rows: Sequence[SyncRow]) -> str:
+    """What there is instead of the first that is missing."""
+    if not missing:
+        return ""
+    one = missing[0]
+    if any(row.name == one.name for row in rows):
+        return f"{one.name} does not run there as variant {quoted(one.variant)}."
+    return f"There is no sync {quoted(one.name)} to run; {instead_of(one.name, [row.name for row in rows])}"

@@ -1,0 +1,221 @@
+"""`/sync/...`: trigger, start, pause and cancel syncs, give them another frequency, make and delete variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Response
+from pydantic import BaseModel, Field
+
+from ..config.source import quoted
+from ..errors import NangoError
+from ..partition_keys import BASE
+from ..runs import connecting, steering
+from ..runs.steering import Done, Selection
+from ..store import status
+from ..store.syncs import SyncRow
+from ..words import instead_of
+from .errors import HttpError
+from .meaning import Key, Syncs, account_of, meant, rows_of
+from .openapi import ERRORS
+from .service import Nango, Service
+from .strict import Strict, body_of, described, only
+
+MOST_VARIANTS = 100
+"""Of a sync for one connection, the base among them."""
+
+router = APIRouter(prefix="/sync", tags=["sync execution"], responses=ERRORS)
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]+$", max_length=255)]
+
+
+class Opts(Strict):
+    """How a triggered execution begins."""
+
+    reset: bool = Field(False, description="Forget how far earlier executions came; one that runs is cancelled.")
+    emptyCache: bool = Field(False, description="With `reset`: delete the records before that.")
+
+
+class Whom(Strict):
+    """Which syncs are meant."""
+
+    provider_config_key: Key = Field(description="The integration.")
+    connection_id: Key | None = Field(None, description="Without it, all connections are meant.")
+    syncs: Syncs
+
+
+class Trigger(Strict):
+    """Which syncs shall run now, and how."""
+
+    provider_config_key: Key | None = Field(None, description="The integration; may be a header instead.")
+    connection_id: Key | None = Field(None, description="Without it, all connections are meant.")
+    syncs: Syncs
+    opts: Opts | None = None
+    full_resync: bool | None = Field(None, description="The older name of `opts.reset`.")
+    sync_mode: Literal["incremental", "full_refresh", "full_refresh_and_clear_cache"] | None = Field(
+        None, description="The older way to say `opts`."
+    )
+
+
+class Frequency(Strict):
+    """Another frequency for a connection."""
+
+    provider_config_key: Key
+    connection_id: Key
+    sync_name: Key
+    sync_variant: Key = BASE
+    frequency: Key | None = Field(examples=["every 30 minutes"], description="null for that of the sync again.")
+
+
+class Active(BaseModel):
+    """The frequency from now on."""
+
+    frequency: str = Field(examples=["every 30 minutes"])
+
+
+class Account(Strict):
+    """A connection."""
+
+    provider_config_key: Key
+    connection_id: Key
+
+
+class Variant(BaseModel):
+    """A variant that was made."""
+
+    id: str
+    name: str
+    variant: str
+
+
+# --- execution ------------------------------------------------------------------------------------------------------
+
+
+@router.post("/trigger", summary="Trigger syncs", dependencies=[only()], openapi_extra=described(Trigger))
+def trigger(
+    nango: Nango,
+    body: Annotated[Trigger, Depends(body_of(Trigger))],
+    provider_config_key: Annotated[str | None, Header(alias="provider-config-key")] = None,
+    connection_id: Annotated[str | None, Header(alias="connection-id")] = None,
+) -> Response:
+    """Run syncs now, also while they are paused; answers at once, with an empty body.
+
+    What is being executed right now is left alone, except by `opts.reset`, which has it begin again.
+    """
+    integration = body.provider_config_key or provider_config_key
+    if integration is None:
+        raise HttpError(400, "missing_provider_config_key", "provider_config_key is missing; wanted an integration.")
+    opts = _opts(body)
+    who = meant(nango.database, integration, body.syncs, body.connection_id or connection_id, to_run=True)
+    return _each(who, lambda one: steering.trigger(one, reset=opts.reset, empty_cache=opts.reset and opts.emptyCache))
+
+
+def _opts(body: Trigger) -> Opts:
+    if body.full_resync is None and body.sync_mode is None:
+        return body.opts or Opts()
+    if body.opts is not None:
+        raise HttpError(400, "invalid_body", "Cannot use opts with deprecated sync_mode/full_resync parameters")
+    reset = bool(body.full_resync) or (body.sync_mode or "incremental") != "incremental"
+    return Opts(reset=reset, emptyCache=body.sync_mode == "full_refresh_and_clear_cache")
+
+
+@router.post("/start", summary="Start syncs", dependencies=[only()], openapi_extra=described(Whom))
+def start(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
+    """Let syncs run at their times; what was paused runs at once. Answers with an empty body."""
+    return _each(
+        meant(nango.database, body.provider_config_key, body.syncs, body.connection_id, to_run=True), steering.start
+    )
+
+
+@router.post("/pause", summary="Pause syncs", dependencies=[only()], openapi_extra=described(Whom))
+def pause(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
+    """Let syncs run at their times no more; what is being executed goes on to its end. Answers with an empty body."""
+    return _each(meant(nango.database, body.provider_config_key, body.syncs, body.connection_id), steering.pause)
+
+
+@router.post("/cancel", summary="Cancel executions", dependencies=[only()], openapi_extra=described(Whom))
+def cancel(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
+    """Stop what is being executed at its next page, and drop what was asked for. Answers with an empty body."""
+    return _each(meant(nango.database, body.provider_config_key, body.syncs, body.connection_id), steering.cancel)
+
+
+def _each(who: list[Selection], act: Callable[[Selection], Done]) -> Response:
+    for one in who:
+        act(one)
+    return Response()
+
+
+@router.put("/update-connection-frequency", dependencies=[only()], openapi_extra=described(Frequency))
+def update_connection_frequency(nango: Nango, body: Annotated[Frequency, Depends(body_of(Frequency))]) -> Active:
+    """Give a sync another frequency for one connection."""
+    row = _sync(nango, body.provider_config_key, body.connection_id, body.sync_name)
+    found = status.read(nango.database, [row], body.connection_id, body.sync_variant)
+    if not found:
+        sentence = f"{row.name} does not run for {body.connection_id} as variant {quoted(body.sync_variant)}."
+        raise HttpError(400, "unknown_sync", sentence)
+    steering.frequency(Selection(nango.database, row, body.connection_id, body.sync_variant, found), body.frequency)
+    return Active(frequency=body.frequency or status.frequency_of(row.sync))
+
+
+def _sync(nango: Service, integration: str, connection_id: str, name: str) -> SyncRow:
+    """The sync of this name for a connection; HttpError says which of them there is not."""
+    rows = rows_of(nango.database, integration)
+    account_of(nango.database, rows, integration, connection_id)
+    for row in rows:
+        if row.name == name:
+            return row
+    sentence = f"{integration} has no sync {quoted(name)}; {instead_of(name, [row.name for row in rows])}"
+    raise HttpError(400, "unknown_sync", sentence)
+
+
+# --- variants -------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/{name}/variant/{variant}", summary="Create a variant", dependencies=[only()], openapi_extra=described(Account)
+)
+def create_variant(
+    nango: Nango, name: Name, variant: Name, body: Annotated[Account, Depends(body_of(Account))]
+) -> Variant:
+    """Have a sync run once more for a connection, with records and a schedule of its own; its first run is due now."""
+    if variant.lower() == BASE:
+        raise HttpError(400, "invalid_variant", f'Variant name "{variant}" is protected.')
+    row = _sync(nango, body.provider_config_key, body.connection_id, name)
+    there = [one.variant for one in status.read(nango.database, [row], body.connection_id)]
+    if variant in there:
+        sentence = f"{name} has the variant {quoted(variant)} for {body.connection_id} already."
+        raise HttpError(400, "sync_variant_already_exists", sentence)
+    if len(there) >= MOST_VARIANTS:
+        raise HttpError(
+            400, "resource_capped", f"{name} has {len(there)} variants for {body.connection_id}, the most there may be."
+        )
+    try:
+        connecting.add_variant(nango.database, row, body.connection_id, variant)
+    except NangoError as error:
+        raise HttpError(400, "failed_sync_variant_creation", str(error)) from None
+    (made,) = status.read(nango.database, [row], body.connection_id, variant)
+    return Variant(id=id_of(made), name=name, variant=variant)
+
+
+@router.delete(
+    "/{name}/variant/{variant}", summary="Delete a variant", dependencies=[only()], openapi_extra=described(Account)
+)
+def delete_variant(
+    nango: Nango, name: Name, variant: Name, body: Annotated[Account, Depends(body_of(Account))]
+) -> Response:
+    """Delete a variant with all records of it. Answers with an empty body."""
+    if variant.lower() == BASE:
+        raise HttpError(400, "invalid_variant", f'Cannot delete protected variant "{variant}".')
+    rows = rows_of(nango.database, body.provider_config_key)
+    account_of(nango.database, rows, body.provider_config_key, body.connection_id)
+    row = next((row for row in rows if row.name == name), None)
+    if row is None or not status.read(nango.database, [row], body.connection_id, variant):
+        sentence = f"{body.connection_id} has no variant {quoted(variant)} of a sync {quoted(name)}."
+        raise HttpError(404, "not_found", sentence)
+    connecting.remove_variant(nango.database, row, body.connection_id, variant)
+    return Response()
+
+
+def id_of(one: status.Status) -> str:
+    """How Nango's routes call a sync for one connection and variant."""
+    return f"sync_{one.id}"

@@ -1,0 +1,87 @@
+"""Bodies and queries that hold what a route knows and nothing else: nothing that somebody wrote is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..config.source import dotted, quoted
+from ..errors import ConfigError, Problem
+from .bodies import Body, raw_body
+from .errors import HttpError
+
+
+class Strict(BaseModel):
+    """A body whose fields are all known, and of the type that is written."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+Wanted = TypeVar("Wanted", bound=Strict)
+
+_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+
+
+def body_of(model: type[Wanted]) -> Callable[[dict[str, Any]], Wanted]:
+    """What reads the body that a model describes. It raises ConfigError with all that is wrong, and shows no value."""
+
+    def read(body: Body) -> Wanted:
+        try:
+            return model.model_validate(body)
+        except ValidationError as error:
+            raise ConfigError.of(*(_problem(details, model) for details in error.errors())) from None
+
+    return read
+
+
+def described(model: type[Strict]) -> dict[str, Any]:
+    """How the reference shows a route with such a body."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _problem(details: ErrorDetails, model: type[Strict]) -> Problem:
+    place = tuple(step for step in details["loc"] if not _is_branch(step))
+    name = dotted(place)
+    if details["type"] == "extra_forbidden":
+        wanted = f"; wanted {', '.join(model.model_fields)}" if len(place) == 1 else ""
+        return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name)
+    if details["type"] == "missing":
+        return Problem(f"{name} is missing.", field=name)
+    kind = _KINDS.get(type(details["input"]), "a number")
+    wanted = details["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    return Problem(f"{name} is {kind}, but should {wanted}.", field=name)
+
+
+def _is_branch(step: int | str) -> bool:
+    """Whether a step is how pydantic names a branch of a union, such as `str` or `list[str]`, rather than a field."""
+    return isinstance(step, str) and (step in ("str", "dict") or "[" in step or step[:1].isupper())
+
+
+def only(*names: str, also: str = "") -> Any:
+    """A check that a query has no other parameters, and none twice: a filter is never ignored.
+
+    Other names that begin with `also` are taken, too.
+    """
+
+    def check(request: Request) -> None:
+        given = [name for name, _ in request.query_params.multi_items()]
+        for name in given:
+            if (name not in names and not (also and name.startswith(also))) or given.count(name) > 1:
+                wanted = f"each of {', '.join(names)} at most once" if names else "none"
+                problem = Problem(
+                    f"the query parameter {quoted(name)} is not expected here; wanted {wanted}.", field=name
+                )
+                raise HttpError(400, "invalid_query_params", problem.sentence, [problem])
+
+    return Depends(check)
+
+
+def no_body(body: Annotated[bytes, Depends(raw_body)]) -> None:
+    """A check that there is no body."""
+    if body.strip() not in (b"", b"{}"):
+        raise HttpError(400, "invalid_body", "there is a body, and nothing would read it; send none.")
