@@ -17,7 +17,7 @@ import yaml
 
 from nango_dagster.config import Sync
 from nango_dagster.defs.interrupts import Interrupts
-from nango_dagster.store import Database, jobs, queue, syncs
+from nango_dagster.store import Database, connections, jobs, queue, syncs
 from tests.executions import Source, assert_nothing_runs, items, stored, until
 from tests.fake_api import FakeApi, Received, Reply
 
@@ -168,6 +168,25 @@ def test_a_terminated_run_ends_its_job_as_cancelled_and_keeps_what_came(
     assert found.status == "cancelled", found
     assert found.added == 3
     assert [record["id"] for record in stored(db, row).live] == [1, 2, 3]
+    assert_nothing_runs(db)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("job", ["crm__items_job", "nango_dispatch"])
+def test_a_terminated_run_of_many_connections_cancels_those_in_flight_and_frees_the_rest(
+    db: Database, settings_env: dict[str, str], api: FakeApi, tmp_path: Path, job: str
+) -> None:
+    slow = Slow(api)
+    sync = slow.source.sync(integration="crm", unique_key="id", concurrency=8, timeout=600)
+    row = syncs.register(db, [sync])["items"]
+    for number in range(30):
+        connections.add(db, None, "crm", f"c{number}")
+    configure(tmp_path, sync)
+    process = run(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
+    until(lambda: len(api.requests) == 16, 60, "eight connections wait for their second pages")
+    assert terminate(process) < 10
+    assert [job.status for job in jobs.list_jobs(db, row.id)] == ["cancelled"] * 8
+    assert len(stored(db, row).live) == 8 * 3
     assert_nothing_runs(db)
 
 
