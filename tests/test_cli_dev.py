@@ -6,20 +6,26 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psutil
 import pytest
 
 from nango_dagster.config import Sync
-from nango_dagster.store import Database, jobs, syncs
+from nango_dagster.store import Database, connections, jobs, syncs
+from nango_dagster.store.syncs import SyncRow
 from tests.commands import Cli, write_sync
+from tests.crashing import bury
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
 from tests.fake_api import FakeApi, Received, Reply
 
@@ -93,6 +99,12 @@ class Dev:
             self.process.wait(SLOW)
             raise AssertionError(f"it did not end within {SLOW} s: {self.stderr}")
         return self.process.returncode
+
+    def kill(self) -> None:
+        """End it and all its processes at once, as a power cut does."""
+        for one in [psutil.Process(self.process.pid), *self.look()]:
+            one.kill()
+        until(lambda: not self.left(), what="all are dead")
 
     def left(self) -> list[str]:
         """The processes that outlived it; one that nobody has waited for is dead all the same."""
@@ -196,6 +208,74 @@ def test_ctrl_c_ends_a_run_that_is_at_work_as_cancelled(
     assert row is not None and last_job(db, row).status == "cancelled"
     assert_nothing_runs(db)
     assert_exact(db, row, source.records[:6])
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_what_a_machine_that_died_left_undone_is_done_when_it_is_up_again_and_the_rest_is_not_repeated(
+    settings_env: dict[str, str], db: Database, source: Source
+) -> None:
+    path = write_sync(
+        "items",
+        url=source.api.url + source.path,
+        integration="crm",
+        query_params={"who": "${connection_id}"},
+        unique_key="id",
+        frequency="every day",
+        timeout=600,
+        **PAGING,
+    )
+    row = syncs.register(db, [Sync.model_validate({"name": "items", **json.loads(path.read_text())})])["items"]
+    names = [f"c{number:02}" for number in range(30)]
+    for name in names:
+        connections.add(db, None, "crm", name)
+    died = threading.Event()
+    done = set(names[:10])
+
+    def second_page(request: Received) -> Reply:
+        if request.params["who"] not in done:
+            assert died.wait(SLOW)
+        return source.page(2)
+
+    source.broken[2] = second_page
+    home = Path(settings_env["NANGO_HOME"], "dagster").absolute()
+    with started(Cli(settings_env)) as dev:
+        dev.until(lambda: (ended(db, row, "succeeded"), len(ended(db, row, "running"))) == (done, 8), "ten are done")
+        dev.kill()
+    killed_at = time.monotonic()
+    died.set()
+    bury(db)
+    make_old(home)
+    with started(Cli(settings_env)) as dev:
+        dev.until(lambda: ended(db, row, "succeeded") == set(names), "all are done")
+        dev.until(lambda: statuses(home).keys() <= {"SUCCESS", "FAILURE"}, "Dagster sees an end of every run")
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.ended() == 0, dev.stderr
+    assert statuses(home)["FAILURE"] == 1
+    assert_exact(db, row, source.records * 30)
+    assert_nothing_runs(db)
+    assert Counter(job.status for job in jobs.list_jobs(db, row.id)) == {"succeeded": 30, "failed": 8}
+    assert {request.params["who"] for request in source.api.requests if request.at > killed_at} == set(names) - done
+
+
+def ended(db: Database, row: SyncRow, status: str) -> set[str]:
+    """The connections that have a job of this status."""
+    return {job.connection_id for job in jobs.list_jobs(db, row.id) if job.status == status}
+
+
+def make_old(home: Path) -> None:
+    """Let all that Dagster knows of its runs have been long ago."""
+    with sqlite3.connect(home / "history" / "runs.db") as known:
+        known.execute("UPDATE runs SET start_time = start_time - 1e8, update_timestamp = '2020-01-01 00:00:00.000000'")
+        run_ids = [run_id for (run_id,) in known.execute("SELECT run_id FROM runs")]
+    for run_id in run_ids:
+        with sqlite3.connect(home / "history" / "runs" / f"{run_id}.db") as events:
+            events.execute("""UPDATE event_logs SET event = replace(event, '"timestamp": 1', '"timestamp": 0')""")
+
+
+def statuses(home: Path) -> Counter[str]:
+    """How many runs Dagster shows in each status."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return Counter(run.status.value for run in instance.get_runs())
 
 
 @pytest.mark.parametrize(
