@@ -15,6 +15,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,9 @@ from nango_dagster.demo.server import answer
 from tests.executions import until
 from tests.fake_api import Answer, FakeApi, Received, Reply
 
+ILL = (17, 50, 83)
+"""The customers of a hundred whose API does not answer as it should."""
+LOCATION = "nango_dagster.definitions"
 PATIENCE = 120  # seconds; two cores may be busy with other tests
 
 
@@ -44,9 +48,13 @@ class DemoApi(FakeApi):
         self.waits = threading.Event()
         """Set once somebody waits for /status, which does not answer while `slow` is set."""
         self.slow = False
+        self.held = 0
+        """The customer whose contacts are not all there before `goes_on` is set."""
+        self.goes_on = threading.Event()
         self.route("/api/v2/pokemon", self._pokemon)
         self.route("/repos/*", self._demo)
         self.route("/status", self._status)
+        self.route("/contacts", self._contacts)
         self.route("/members", (503, {}, {"message": "The members are having a break."}))
 
     def _demo(self, request: Received) -> Reply:
@@ -64,6 +72,29 @@ class DemoApi(FakeApi):
             if at < self.shown
         ]
         return {**page, "next": page["next"] if start + len(numbered) < self.shown else None}
+
+    def _contacts(self, request: Received) -> Reply:
+        """The contacts of one customer; those of three in a hundred cannot be had, each for its own reason."""
+        number = int(request.params["customer"].removeprefix("customer-"))
+        if number % 100 not in ILL:
+            contacts = [{"id": f"{number}-{at}", "name": f"Contact {at} of customer {number}"} for at in range(5)]
+            return Answer(body=self._slowly(contacts)) if number == self.held else contacts
+        replies: list[Reply] = [
+            (401, {}, {"message": "The token was revoked."}),
+            None,
+            (500, {}, {"message": "This account is being moved."}),
+            Answer(body='{"contacts": ['),
+        ]
+        reply = replies[(number // 100 * len(ILL) + ILL.index(number % 100)) % len(replies)]
+        if reply is None:
+            self.stopped.wait(60)
+        return reply
+
+    def _slowly(self, value: Any) -> Iterator[bytes]:
+        self.waits.set()
+        while not (self.goes_on.wait(1) or self.stopped.is_set()):
+            yield b" "
+        yield json.dumps(value).encode()
 
     def _status(self, request: Received) -> Reply:
         if self.slow:
@@ -107,6 +138,22 @@ def configs(api: FakeApi) -> dict[str, Mapping[str, Any]]:
             "unique_key": "service",
             "frequency": 1,
         },
+    }
+
+
+def of_customers(api: FakeApi) -> dict[str, Mapping[str, Any]]:
+    """A sync that is run for each customer."""
+    return {
+        "contacts": {
+            "url": f"{api.url}/contacts",
+            "description": "The contacts in each customer's CRM.",
+            "integration": "crm",
+            "query_params": {"customer": "${connection_id}"},
+            "unique_key": "id",
+            "timeout": 10,
+            "retries": 0,
+            "mapped_table": "contacts",
+        }
     }
 
 
@@ -171,6 +218,14 @@ class Stack:
     def log(self) -> str:
         return self._log.read_text()
 
+    def add_customers(self, count: int) -> None:
+        """Make so many connections, as `connections import` does from a file."""
+        file = self.folder / "customers.jsonl"
+        documents = [{"integration": "crm", "connection_id": f"customer-{number:03}"} for number in range(1, count + 1)]
+        file.write_text("\n".join(map(json.dumps, documents)))
+        command = [sys.executable, "-m", "nango_dagster.cli", "connections", "import", file.name]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+
     # --- GraphQL ------------------------------------------------------------------------------------------------------
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -188,11 +243,22 @@ class Stack:
         except OSError as error:
             return error
 
-    def launch(self, job: str) -> str:
+    def launch(self, job: str, **tags: str) -> str:
         """Ask for a run of a job, as the launchpad does; its id."""
-        found = self.ask(_LAUNCH, job=job, location="nango_dagster.definitions")["launchRun"]
+        shown = [{"key": f"dagster/{name}", "value": value} for name, value in tags.items()]
+        found = self.ask(_LAUNCH, job=job, location=LOCATION, tags=shown)["launchRun"]
         assert found["__typename"] == "LaunchRunSuccess", found
         return str(found["run"]["id"])
+
+    def backfill(self, asset: str, *partitions: str) -> str:
+        """Ask for several partitions of an asset, as its dialog does; the backfill's id."""
+        asked = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": partitions}
+        found = self.ask(_BACKFILL, asked=asked)["launchPartitionBackfill"]
+        assert found["__typename"] == "LaunchBackfillSuccess", found
+        return str(found["backfillId"])
+
+    def backfill_status(self, backfill: str) -> str:
+        return str(self.ask(_BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
 
     def terminate(self, run_id: str) -> None:
         """Press "Terminate"."""
@@ -209,6 +275,11 @@ class Stack:
         until(lambda: self.status(run_id) in ends, PATIENCE, f"run {run_id} ends")
         return self.status(run_id)
 
+    def sentence_of(self, run_id: str) -> str:
+        """Why a run failed, as its log says."""
+        events = self.ask(_FAILURES, run=run_id)["logsForRun"]["events"]
+        return " ".join(event["error"]["message"] for event in events if event.get("error"))
+
     def runs(self, job: str, *statuses: str) -> list[dict[str, Any]]:
         """The runs of a job, the newest first, with their tags."""
         found = self.ask(_RUNS, filter={"pipelineName": job, **({"statuses": statuses} if statuses else {})})
@@ -219,17 +290,31 @@ class Stack:
 
     def materializations(self, asset: str) -> int:
         """How often an asset was materialized."""
-        found = self.ask(_MATERIALIZATIONS, key={"path": [asset]})
+        found = self.ask(_MATERIALIZATIONS, key={"path": asset.split("/")})
         return len(found["assetOrError"].get("assetMaterializations", ()))
 
 
 _LAUNCH = """
-mutation ($job: String!, $location: String!) {
+mutation ($job: String!, $location: String!, $tags: [ExecutionTag!]) {
   launchRun(executionParams: {
     selector: {repositoryName: "__repository__", repositoryLocationName: $location, jobName: $job}
-    runConfigData: "{}"
+    runConfigData: "{}", executionMetadata: {tags: $tags}
   }) { __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message } }
 }
+"""
+_BACKFILL = """
+mutation ($asked: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $asked) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+_BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
+_FAILURES = """
+query ($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
+  ... on ExecutionStepFailureEvent { error { message } } } } } }
 """
 _RUNS = """
 query ($filter: RunsFilter) {
@@ -284,22 +369,23 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self.driver.quit()
 
-    def open(self, url: str, *texts: str) -> None:
+    def open(self, url: str, *texts: str, within: float = PATIENCE) -> None:
         """Open a page and wait until it shows these texts."""
+        deadline = monotonic() + within
         self.driver.get(url)
-        self.see(*texts)
+        self.see(*texts, within=deadline - monotonic())
 
-    def see(self, *texts: str) -> None:
+    def see(self, *texts: str, within: float = PATIENCE) -> None:
         """Wait until the page shows these texts."""
-        self.wait(lambda: all(text in self.text for text in texts), f"the page shows {texts}")
+        self.wait(lambda: all(text in self.text for text in texts), f"the page shows {texts}", within)
 
     @property
     def text(self) -> str:
         return str(self.driver.execute_script("return document.body.innerText"))
 
-    def wait(self, condition: Callable[[], Any], what: str = "") -> Any:
+    def wait(self, condition: Callable[[], Any], what: str = "", within: float = PATIENCE) -> Any:
         try:
-            return WebDriverWait(self.driver, PATIENCE, 0.1).until(lambda _: condition())
+            return WebDriverWait(self.driver, within, 0.1).until(lambda _: condition())
         except Exception as error:
             raise AssertionError(f"{what}; it shows:\n{self.text}") from error
 

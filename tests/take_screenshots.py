@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs
+from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs, of_customers
 from tests.executions import until
 
 PICTURES = ROOT / "docs" / "img"
@@ -26,6 +26,11 @@ def main() -> None:
         assert isinstance(api, DemoApi)
         with Stack(project, configs(api)) as stack, Browser(profile) as browser:
             take(stack, browser, api)
+    with tempfile.TemporaryDirectory() as folder, DemoApi() as api:
+        project, profile = Path(folder, "project"), Path(folder, "chromium")
+        project.mkdir()
+        with Stack(project, of_customers(api)) as stack, Browser(profile) as browser:
+            take_partitions(stack, browser)
 
 
 def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
@@ -60,6 +65,16 @@ def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
     browser.wait(lambda: browser.text.count("1 run requested") > 3, "the ticks are shown")
     browser.find("//input[@type='checkbox' and @checked]")
     browser.picture(PICTURES / "schedule.png")
+
+
+def take_partitions(stack: Stack, browser: Browser) -> None:
+    """A thousand customers after one run, one of them looked at."""
+    stack.add_customers(1000)
+    until(lambda: stack.runs("nango_dispatch", "SUCCESS", "FAILURE"), 300, "the dispatcher's run has ended")
+    browser.resize(800)
+    shown = ("Failed (30)", "Materialized (970)", "customer-017", "dagster/partition_row_count")
+    browser.open(f"{stack.url}/assets/crm/contacts?view=partitions&partition=customer-019", *shown)
+    browser.picture(PICTURES / "partitions.png")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_a_second_click_is_refused_and_terminate_cancels_the_first(stack: Stack,
         holder = last_job(stack, "service-status").run_id or ""
         second = stack.launch("service_status_job")
         assert stack.finished(second) == "FAILURE"
-        assert f"service-status: default is being synced by run {holder[:8]} since " in sentence_of(stack, second)
+        assert f"service-status: default is being synced by run {holder[:8]} since " in stack.sentence_of(second)
         began = monotonic()
         stack.terminate(holder)
         until(lambda: last_job(stack, "service-status").status == "cancelled", 10)
@@ -108,11 +108,3 @@ def test_a_second_click_is_refused_and_terminate_cancels_the_first(stack: Stack,
             assert stack.finished(run_id) == "FAILURE"
     finally:
         api.slow = False
-
-
-def sentence_of(stack: Stack, run_id: str) -> str:
-    """Why a run failed, as its log says."""
-    query = """query ($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
-        ... on ExecutionStepFailureEvent { error { message } } } } } }"""
-    events = stack.ask(query, run=run_id)["logsForRun"]["events"]
-    return " ".join(event["error"]["message"] for event in events if event.get("error"))
