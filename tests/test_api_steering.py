@@ -24,7 +24,7 @@ ACME = {**GITHUB, "connection_id": "acme"}
 def http(settings: Settings, db: Database) -> Iterator[TestClient]:
     """An API that knows two syncs of GitHub for acme and beta, one of them with a variant, and one of no connection."""
     found = [Sync(name=name, url=URL, integration="github", unique_key="id") for name in ("issues", "people")]
-    rows = syncs.register(db, [*found, Sync(name="rates", url=URL, frequency="every 2 hours")])
+    rows = syncs.register(db, [*found, Sync(name="rates", url=URL, frequency=120)])
     for connection_id in ("acme", "beta"):
         connections.add(db, None, "github", connection_id)
     assert connections.add_variant(db, rows["issues"].id, "acme", "eu")

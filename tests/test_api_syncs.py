@@ -399,6 +399,41 @@ def test_parameters_that_mean_nothing_are_refused(path: str, http: TestClient) -
     assert (status, code) == (400, "invalid_query_params")
 
 
+# --- steering -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sync_is_steered_by_its_id(http: TestClient, db: Database) -> None:
+    sync_id = post(http)
+    for action, state, is_due in (
+        ("pause", "PAUSED", False),
+        ("trigger", "PAUSED", True),
+        ("cancel", "PAUSED", False),
+        ("resume", "STARTED", True),
+    ):
+        answer = http.put("/v1/syncs", json={"sync_id": sync_id, "action": action})
+        assert answer.json() == {"message": f"Successfully performed action '{action}' on Sync 1"}
+        (schedule,) = queue.schedules(db)
+        assert (schedule.state, schedule.triggered_at is not None) == (state, is_due)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"sync_id": 7, "action": "pause"}, 404, "not_found"),
+        ({"sync_id": 1, "action": "stop"}, 400, "invalid_body"),
+        ({"sync_id": "1", "action": "pause"}, 400, "invalid_body"),
+        ({"action": "pause"}, 400, "invalid_body"),
+        ({"sync_id": 1, "action": "pause", "now": True}, 400, "invalid_body"),
+    ],
+)
+def test_an_action_that_cannot_be_is_refused(
+    body: dict[str, Any], status: int, code: str, http: TestClient, db: Database
+) -> None:
+    post(http)
+    assert refusal(http.put("/v1/syncs", json=body))[:2] == (status, code)
+    assert queue.schedules(db)[0].state == "STARTED"
+
+
 # --- elsewhere ------------------------------------------------------------------------------------------------------
 
 

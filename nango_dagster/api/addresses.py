@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ..config import Sync
 from ..errors import ConfigError, Problem
@@ -18,7 +19,17 @@ def check_addresses(sync: Sync, reach: Reach) -> None:
 
     What a name leads to is checked when it is connected to; it may be something else by then.
     """
-    problems = [problem for field, url in _urls(sync) for problem in _problems(field, url, reach)]
+    _check(_urls(sync), reach)
+
+
+def check_credential_urls(credentials: Mapping[str, Any], reach: Reach) -> None:
+    """Raise ConfigError for the URL of a token endpoint or server that may not be reached."""
+    names = [name for name in ("token_url", "host") if isinstance(credentials.get(name), str)]
+    _check(((f"credentials.{name}", credentials[name]) for name in names), reach)
+
+
+def _check(urls: Iterable[tuple[str, str]], reach: Reach) -> None:
+    problems = [problem for field, url in urls for problem in _problems(field, url, reach)]
     if problems:
         raise ConfigError.of(*problems)
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from .. import posted
 from ..errors import StoreUnavailable
 from ..http import Reach
+from ..runs.access import reach_of
 from ..settings import Settings
 from ..store import Database
 from .background import Joined
@@ -39,8 +40,8 @@ class Service:
 
     @property
     def reach(self) -> Reach:
-        """Where posted URLs may lead: without a key, whoever posts sits at this machine anyway."""
-        return "private" if self.settings.allow_private_hosts or not self.settings.secret_keys else "public"
+        """Where posted URLs may lead."""
+        return reach_of(self.settings)
 
     def changed(self) -> None:
         """Have it known elsewhere that the posted syncs have changed; returns at once."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, Field
 
 from ..config import Sync, from_body
 from ..config.source import quoted
 from ..errors import ConfigError, Problem, Refused
 from ..http import public_url
+from ..runs import steering
+from ..runs.steering import Selection
 from ..store import Database, queue, syncs
 from ..store.syncs import SyncRow
 from .addresses import check_addresses
@@ -22,7 +25,7 @@ from .openapi import ERRORS, SYNC_BODY
 from .secrets import unstarred
 from .service import Nango, Service
 from .shown import Kept, ShownSync, SyncList, listed, shown
-from .strict import only
+from .strict import Strict, body_of, described, only
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,35 @@ def post_sync(body: Body, nango: Nango) -> Kept:
     sync = _sync(unstarred(body), nango)
     named = body.get("name") is not None
     return _kept(nango, lambda db: syncs.post(db, sync, named=named))
+
+
+class Action(Strict):
+    """What shall become of a sync."""
+
+    sync_id: int = Field(ge=1, le=2**63 - 1)
+    action: Literal["pause", "resume", "cancel", "trigger"]
+
+
+class Performed(BaseModel):
+    """What was done."""
+
+    message: str = Field(examples=["Successfully performed action 'pause' on Sync 1"])
+
+
+_ACTIONS: Mapping[str, Callable[[Selection], Any]] = {
+    "pause": steering.pause,
+    "resume": steering.start,
+    "cancel": steering.cancel,
+    "trigger": steering.trigger,
+}
+
+
+@router.put("", summary="Steer a sync", dependencies=[only()], openapi_extra=described(Action))
+def steer_sync(nango: Nango, body: Annotated[Action, Depends(body_of(Action))]) -> Performed:
+    """Pause, resume, cancel or trigger a sync, for all connections where it has some; answers at once."""
+    row = _row(nango.database, body.sync_id)
+    _ACTIONS[body.action](steering.select(nango.database, row))
+    return Performed(message=f"Successfully performed action '{body.action}' on Sync {body.sync_id}")
 
 
 @router.get("", summary="List syncs", dependencies=[only("name", "url", "friendly_name", "metadata")])

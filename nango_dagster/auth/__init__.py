@@ -1,8 +1,19 @@
 """A connection's credentials, from the store, Pizzly or a Nango server, become what a request needs."""
 
 from .access import Access, Source, Stored
-from .kinds import check_credentials
+from .kinds import OVER_HTTP, Credentials, check_credentials
 from .oauth2 import Keeper, OAuth2
 from .servers import NangoServer, Pizzly
 
-__all__ = ["Access", "Keeper", "NangoServer", "OAuth2", "Pizzly", "Source", "Stored", "check_credentials"]
+__all__ = [
+    "OVER_HTTP",
+    "Access",
+    "Credentials",
+    "Keeper",
+    "NangoServer",
+    "OAuth2",
+    "Pizzly",
+    "Source",
+    "Stored",
+    "check_credentials",
+]

@@ -14,6 +14,10 @@ from .oauth1 import authorization
 Credentials = Mapping[str, Any]
 
 
+OVER_HTTP = "came_over_http"
+"""The field that says so of credentials: the URL among them may be a stranger's, and not lead everywhere."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What credentials of one type must hold, a URL among it, and how they sign a request."""
@@ -162,6 +166,7 @@ def _check_url(name: str, field: str, url: Any) -> None:
 _PUBLIC = frozenset(
     {
         "type",
+        OVER_HTTP,
         "header",
         "query",
         "username",

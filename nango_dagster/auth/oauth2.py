@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
-from ..http import Client, Policy, Request, Response, secrets_of
+from ..http import Client, Policy, Reach, Request, Response, secrets_of
 from .kinds import secrets_in, token_of
 
 MARGIN: Final = 60.0
@@ -50,11 +50,18 @@ class OAuth2:
     """
 
     def __init__(
-        self, given: Mapping[str, Any], keeper: Keeper, *, name: str, cancelled: Callable[[], bool] = lambda: False
+        self,
+        given: Mapping[str, Any],
+        keeper: Keeper,
+        *,
+        name: str,
+        reach: Reach = "anywhere",
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._now = given
         self._keeper = keeper
         self._name = name
+        self._reach = reach
         self._cancelled = cancelled
         self._closed = False
 
@@ -106,7 +113,9 @@ class OAuth2:
     def _ask(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The credentials with the token that the token endpoint gives for them."""
         named = f"{self._name}: no new access token"
-        policy = Policy(named, timeout=10, retries=2, max_bytes=1_000_000, secrets=tuple(secrets_in(given)))
+        policy = Policy(
+            named, timeout=10, retries=2, max_bytes=1_000_000, secrets=tuple(secrets_in(given)), reach=self._reach
+        )
         request = token_request(given)
         failed: ApiError
         with Client(policy, cancelled=self._ask_until()) as client:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ApiError, AuthenticationFailed, ConfigError
-from ..http import Client, Policy, Request, Response
+from ..http import Client, Policy, Reach, Request, Response
 from .kinds import secrets_in
 from .oauth2 import answered, runs_out
 
@@ -34,11 +34,14 @@ class _Server:
         *,
         name: str,
         cancelled: Callable[[], bool],
+        reach: Reach = "anywhere",
     ) -> None:
         self._what = what
         self._headers = headers
         self._given = given
-        self._policy = Policy(f"{name}: no credentials from {what}", timeout=20, retries=2, max_bytes=1_000_000)
+        self._policy = Policy(
+            f"{name}: no credentials from {what}", timeout=20, retries=2, max_bytes=1_000_000, reach=reach
+        )
         self._cancelled = cancelled
         self._client: Client | None = None
 
@@ -128,12 +131,13 @@ class NangoServer:
         connection_id: str,
         *,
         name: str,
+        reach: Reach = "anywhere",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         headers = {"Authorization": f"Bearer {given['secret_key']}"}
         self._tail = f"{_part(connection_id)}?provider_config_key={_part(key)}"
         self._host = str(given["host"]).rstrip("/")
-        self._server = _Server("the Nango server", headers, given, name=name, cancelled=cancelled)
+        self._server = _Server("the Nango server", headers, given, name=name, cancelled=cancelled, reach=reach)
         self._now: Mapping[str, Any] | None = None
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:

@@ -9,9 +9,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from ..auth import Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
+from ..auth import OVER_HTTP, Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
+from ..http import Reach
 from ..partition_keys import BASE
 from ..settings import Settings
 from ..store import Database, connections, jobs
@@ -83,7 +84,9 @@ def of_connection(
         variant,
         kept.last_success,
         metadata=kept.metadata,
-        source=None if given is None else _kept_source(database, settings, sync, connection_id, given, cancelled),
+        source=None
+        if given is None
+        else _kept_source(database, settings, (integration, connection_id), given, sync.display_name, cancelled),
     )
     access.hide(given or {})
     access.auth_failures = kept.auth_failures
@@ -130,37 +133,63 @@ def note(
 # --- where credentials come from ------------------------------------------------------------------------------------
 
 
+def credentials_of(
+    database: Database, settings: Settings, integration: str, connection_id: str, *, fresh: bool = False
+) -> Mapping[str, Any] | None:
+    """The credentials of a connection as an execution would use them now, refreshed where that is due or `fresh`.
+
+    None where the connection has none. Raises AuthenticationFailed where they are good no more.
+    """
+    given = connections.credentials(database, vault_of(settings), integration, connection_id)
+    if given is None:
+        return None
+    source = _kept_source(database, settings, (integration, connection_id), given, integration, lambda: False)
+    try:
+        return source.credentials(fresh)
+    finally:
+        source.close()
+
+
 def _kept_source(
     database: Database,
     settings: Settings,
-    sync: Sync,
-    connection_id: str,
+    named: tuple[str, str],
     given: Mapping[str, Any],
+    name: str,
     cancelled: Callable[[], bool],
 ) -> Source:
-    """What gives the credentials that the store keeps, or that it says who keeps them."""
+    """What gives the credentials that the store keeps for an integration's connection, or that it says who keeps.
+
+    `name` begins its errors.
+    """
     kind = given.get("type")
+    reach = reach_of(settings) if given.get(OVER_HTTP) else "anywhere"
     if kind in ("OAUTH2", "OAUTH2_CC"):
-        keeper = _keeper(database, vault_of(settings), sync.integration_key, connection_id)
-        return OAuth2(given, keeper, name=sync.display_name, cancelled=cancelled)
-    key = str(given.get("provider_config_key") or sync.integration_key)
-    there = str(given.get("connection_id") or connection_id)
+        keeper = _keeper(database, vault_of(settings), *named)
+        return OAuth2(given, keeper, name=name, reach=reach, cancelled=cancelled)
+    key = str(given.get("provider_config_key") or named[0])
+    there = str(given.get("connection_id") or named[1])
     if kind == "PIZZLY":
-        return _pizzly(sync, settings, key, there, given, cancelled)
+        return _pizzly(name, settings, key, there, given, cancelled)
     if kind == "NANGO":
-        return NangoServer(given, key, there, name=sync.display_name, cancelled=cancelled)
+        return NangoServer(given, key, there, name=name, reach=reach, cancelled=cancelled)
     return Stored(given)
+
+
+def reach_of(settings: Settings) -> Reach:
+    """Where URLs may lead that arrived over HTTP: without a key, whoever sends them sits at this machine anyway."""
+    return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
 
 
 def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> Source | None:
     key, connection_id = sync.pizzly_provider_config_key, sync.pizzly_connection_id
     if key is None or connection_id is None:
         return None
-    return _pizzly(sync, settings, key, connection_id, {}, cancelled)
+    return _pizzly(sync.display_name, settings, key, connection_id, {}, cancelled)
 
 
 def _pizzly(
-    sync: Sync,
+    name: str,
     settings: Settings,
     key: str,
     connection_id: str,
@@ -169,7 +198,7 @@ def _pizzly(
 ) -> Pizzly:
     if settings.pizzly_base_url is None:
         raise ConfigError(
-            f"{sync.display_name}: the token comes from Pizzly, and PIZZLY_BASE_URL is not set; wanted the URL of "
+            f"{name}: the token comes from Pizzly, and PIZZLY_BASE_URL is not set; wanted the URL of "
             "your Pizzly server, such as http://localhost:3004"
         )
     return Pizzly(
@@ -178,7 +207,7 @@ def _pizzly(
         key,
         connection_id,
         given,
-        name=sync.display_name,
+        name=name,
         cancelled=cancelled,
     )
 

@@ -24,7 +24,7 @@ from ..store.syncs import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
 from ..store.upsert import Upsert
-from .access import ConnectionAccess, access_of, note
+from .access import ConnectionAccess, access_of, note, reach_of
 from .functions import load_function
 from .limits import limiter_of
 from .values import Outcome, Progress, Source, Wishes
@@ -186,7 +186,7 @@ class _Execution:
     def _find_dataset(self) -> Dataset:
         """The sync's records for this connection and variant; those under a model's old name become the new one's."""
         named = (self._sync.integration_key, self._claim.connection_id, self._claim.variant, self._sync.model)
-        with self._database.connect() as connection:
+        with self._database.ask() as connection:
             here = datasets.of_one(connection, self._row.id, self._claim.connection_id, self._claim.variant)
         for dataset in here:
             if (dataset.integration, dataset.model) == (named[0], named[3]):
@@ -215,7 +215,7 @@ class _Execution:
             if dataset.mapped_table is not None:
                 self._database.transact(self._unmap)
             return None
-        with self._database.connect() as connection:
+        with self._database.ask() as connection:
             now = datasets.read(connection, dataset.id)
         if now.mapping_version != table.version:
             count = tables.rebuild(self._database, table, now, self._guard_or_stop)
@@ -270,8 +270,7 @@ class _Execution:
         """Which addresses the sync may ask: a file's URL is the operator's own, a posted one may be a stranger's."""
         if self._row.origin != "http":
             return "anywhere"
-        settings = self._pull.settings
-        return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
+        return reach_of(self._pull.settings)
 
     def _copy(self, fetch: Source, writer: Writer) -> Exception | None:
         """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""
@@ -399,7 +398,7 @@ class _Execution:
         table = self._table
         counts, live = self._counts(), self._dataset.live_count if self._dataset is not None else 0
         if self._dataset is not None and status != "lost" and (counts.added or counts.deleted):
-            with self._database.connect() as connection:
+            with self._database.ask() as connection:
                 live = datasets.read(connection, self._dataset.id).live_count
         return Outcome(
             job_id=self._job_id,

@@ -1,0 +1,311 @@
+"""`/connections`: the customers' accounts that syncs run for, their credentials and their metadata."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, Field
+
+from ..auth import OVER_HTTP, Credentials, check_credentials
+from ..errors import ApiError, AuthenticationFailed, Refused
+from ..http import public_json
+from ..runs import connecting
+from ..runs.access import credentials_of, vault_of
+from ..store import Database, connections
+from ..store.connections import ConnectionRow
+from .addresses import check_credential_urls
+from .errors import HttpError
+from .meaning import Key, unknown_connection
+from .openapi import ERRORS
+from .service import Nango, Service
+from .status import iso
+from .strict import Strict, body_of, described, only
+
+MOST_LISTED = 10_000
+Id = Annotated[str, Path(alias="id", min_length=1, max_length=255)]
+Integration = Annotated[str, Query(alias="provider_config_key", min_length=1, max_length=255)]
+
+router = APIRouter(tags=["connections"], responses=ERRORS)
+
+
+class Trouble(BaseModel):
+    """What keeps a connection from working."""
+
+    type: str = Field(examples=["auth"])
+    log_id: str
+
+
+class ShownConnection(BaseModel):
+    """A connection, without its credentials."""
+
+    id: int
+    connection_id: str
+    provider_config_key: str = Field(description="The integration.")
+    provider: str = Field(description="The integration, too.")
+    errors: list[Trouble] = Field(description="`auth` where its credentials were refused so often that it waits.")
+    end_user: None = None
+    tags: dict[str, str] = Field({}, description="There are none yet.")
+    metadata: dict[str, Any] | None
+
+
+class ListedConnection(ShownConnection):
+    """A connection in a list, in which metadata that looks secret by its name reads `***`."""
+
+    created: str
+
+
+class WholeConnection(ShownConnection):
+    """A connection with what its requests need."""
+
+    created_at: str
+    updated_at: str
+    last_fetched_at: str
+    connection_config: dict[str, Any]
+    webhook_url_override: None = None
+    credentials: dict[str, Any]
+
+
+class ConnectionList(BaseModel):
+    """Connections in the order they were made."""
+
+    connections: list[ListedConnection]
+
+
+class NewConnection(Strict):
+    """A connection that is made; one that is there gets what is named, and keeps the rest."""
+
+    provider_config_key: Key = Field(description="The integration.")
+    connection_id: Key | None = Field(None, description="Made up where it is missing.")
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="By `type`, as docs/connections.md shows them.",
+        examples=[{"type": "API_KEY", "apiKey": "k1"}],
+    )
+    metadata: dict[str, Any] | None = None
+    connection_config: dict[str, Any] | None = None
+
+
+class Metadata(Strict):
+    """Metadata for one or several connections."""
+
+    provider_config_key: Key
+    connection_id: Key | Annotated[list[Key], Field(min_length=1, max_length=1000)]
+    metadata: dict[str, Any]
+
+
+class Success(BaseModel):
+    """That it was done."""
+
+    success: bool
+
+
+# --- read -----------------------------------------------------------------------------------------------------------
+
+_FILTERS = ("connectionId", "search", "endUserId", "integrationId", "endUserOrganizationId", "limit", "page")
+
+
+@router.get("/connections", summary="List connections", dependencies=[only(*_FILTERS, also="tags[")])
+@router.get("/connection", include_in_schema=False, dependencies=[only(*_FILTERS, also="tags[")])
+def list_connections(
+    nango: Nango,
+    request: Request,
+    connection_id: Annotated[str | None, Query(alias="connectionId", description="Only of this name.")] = None,
+    search: Annotated[str | None, Query(description="Only with this text in the name.")] = None,
+    integrations: Annotated[str | None, Query(alias="integrationId", description="Only of these, by commas.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
+    page: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    end_user: Annotated[str | None, Query(alias="endUserId", description="There are none, so nothing fits.")] = None,
+    organization: Annotated[str | None, Query(alias="endUserOrganizationId", description="The same.")] = None,
+) -> ConnectionList:
+    """The connections that fit, in the order they were made."""
+    if (
+        end_user is not None
+        or organization is not None
+        or any(name.startswith("tags[") for name in request.query_params)
+    ):
+        return ConnectionList(connections=[])
+    of = None if integrations is None else integrations.split(",")
+    rows = [
+        row
+        for row in connections.list_connections(nango.database)
+        if (of is None or row.integration in of)
+        and connection_id in (None, row.connection_id)
+        and (search is None or search.lower() in row.connection_id.lower())
+    ]
+    return ConnectionList(connections=[_listed(row) for row in rows[page * limit : (page + 1) * limit]])
+
+
+def _listed(row: ConnectionRow) -> ListedConnection:
+    return ListedConnection(**_shown(row), metadata=public_json(row.metadata), created=iso(row.created_at) or "")
+
+
+def _shown(row: ConnectionRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "connection_id": row.connection_id,
+        "provider_config_key": row.integration,
+        "provider": row.integration,
+        "errors": [Trouble(type="auth", log_id="")] if row.needs_reauthorisation else [],
+    }
+
+
+_GET = ("provider_config_key", "force_refresh", "refresh_token", "refresh_github_app_jwt_token")
+
+
+@router.get("/connections/{id}", summary="Look at a connection", dependencies=[only(*_GET)])
+@router.get("/connection/{id}", include_in_schema=False, dependencies=[only(*_GET)])
+def get_connection(
+    nango: Nango,
+    id: Id,
+    integration: Integration,
+    force_refresh: Annotated[bool, Query(description="Get another token, whatever the old one is good for.")] = False,
+    refresh_token: Annotated[bool, Query(description="Show the refresh token, too.")] = False,
+    refresh_github_app_jwt_token: Annotated[bool, Query(description="Without a meaning here.")] = False,
+) -> WholeConnection:
+    """A connection with its credentials, whose token is refreshed where that is due."""
+    row = connections.get(nango.database, integration, id)
+    if row is None:
+        raise HttpError(404, "not_found", str(unknown_connection(integration, id)))
+    held = _held(nango, row, fresh=force_refresh)
+    return _whole(row, {} if held is None else dict(_needed(held, refresh_token=refresh_token)))
+
+
+def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
+    return WholeConnection(
+        **_shown(row),
+        metadata=row.metadata,
+        created_at=iso(row.created_at) or "",
+        updated_at=iso(row.updated_at) or "",
+        last_fetched_at=iso(row.updated_at) or "",
+        connection_config=row.config,
+        credentials=credentials,
+    )
+
+
+def _held(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credentials | None:
+    """The credentials as they are good now. Raises HttpError where they are not."""
+    try:
+        return credentials_of(nango.database, nango.settings, row.integration, row.connection_id, fresh=fresh)
+    except AuthenticationFailed as error:
+        raise HttpError(400, "invalid_credentials", str(error)) from None
+    except ApiError as error:
+        raise HttpError(502, "server_error", str(error)) from None
+
+
+# What belongs to the application rather than to the customer: who asks for a token does not need it.
+_OF_THE_APPLICATION = frozenset({OVER_HTTP, "client_id", "client_secret", "token_url", "token_auth", "scope", "scopes"})
+_OF_THE_SERVER = frozenset({"host", "secret_key", "connection_id", "provider_config_key"})
+_OF_OAUTH1 = frozenset({"consumer_key", "consumer_secret"})
+
+
+def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, Any]]:
+    """What lets requests in, under the names that Nango's client reads."""
+    kind = held.get("type")
+    hidden = _OF_THE_APPLICATION if kind in ("OAUTH2", "OAUTH2_CC", "NANGO", "PIZZLY") else {OVER_HTTP}
+    hidden = {
+        *hidden,
+        *(_OF_THE_SERVER if kind in ("NANGO", "PIZZLY") else ()),
+        *(_OF_OAUTH1 if kind == "OAUTH1" else ()),
+    }
+    if not refresh_token and kind not in (None, "CUSTOM"):
+        hidden.add("refresh_token")
+    shown = {name: value for name, value in held.items() if name not in hidden}
+    yield from shown.items()
+    if kind == "OAUTH2_CC" and "access_token" in shown:
+        yield "token", shown["access_token"]
+    if kind is not None:
+        yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
+
+
+# --- made, changed and deleted ----------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/connections",
+    status_code=201,
+    summary="Import a connection",
+    dependencies=[only()],
+    openapi_extra=described(NewConnection),
+)
+@router.post("/connection", status_code=201, include_in_schema=False, dependencies=[only()])
+def post_connection(nango: Nango, body: Annotated[NewConnection, Depends(body_of(NewConnection))]) -> WholeConnection:
+    """Make a connection, or change the one that is there; every sync of its integration runs for a new one at once."""
+    held = _checked(nango, body.credentials)
+    row = _added(nango, body, held)
+    return _whole(row, {} if held is None else dict(_needed(held, refresh_token=False)))
+
+
+def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Credentials that can be used, marked as what came over HTTP; Nango's way to say none is the type NONE."""
+    if given is None or given == {"type": "NONE"}:
+        return None
+    held = check_credentials(given)
+    check_credential_urls(held, nango.reach)
+    return {**held, OVER_HTTP: True}
+
+
+def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> ConnectionRow:
+    given = [("metadata", body.metadata), ("connection_config", body.connection_config)]
+    metadata, config = (None if value is None else connecting.checked_object(value, name) for name, value in given)
+    try:
+        return connections.add(
+            nango.database,
+            None if held is None else vault_of(nango.settings),
+            body.provider_config_key,
+            body.connection_id or str(uuid.uuid4()),
+            credentials=held,
+            metadata=metadata,
+            config=config,
+        )
+    except Refused as error:
+        raise HttpError(400, "invalid_body", str(error)) from None
+
+
+@router.delete("/connections/{id}", summary="Delete a connection", dependencies=[only("provider_config_key")])
+@router.delete("/connection/{id}", include_in_schema=False, dependencies=[only("provider_config_key")])
+def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success:
+    """Delete a connection with all that was stored for it."""
+    if not connections.remove(nango.database, integration, id):
+        raise unknown_connection(integration, id)
+    return Success(success=True)
+
+
+@router.post(
+    "/connections/metadata",
+    status_code=201,
+    summary="Replace metadata",
+    dependencies=[only()],
+    openapi_extra=described(Metadata),
+)
+@router.post("/connection/metadata", status_code=201, include_in_schema=False, dependencies=[only()])
+def set_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Metadata))]) -> dict[str, Any]:
+    """Replace the whole metadata of connections; all of them, or none where one is not there."""
+    metadata = connecting.checked_object(body.metadata, "metadata")
+    for one in _named(nango.database, body):
+        connections.set_metadata(nango.database, body.provider_config_key, one, metadata)
+    return body.model_dump()
+
+
+@router.patch(
+    "/connections/metadata", summary="Change metadata", dependencies=[only()], openapi_extra=described(Metadata)
+)
+@router.patch("/connection/metadata", include_in_schema=False, dependencies=[only()])
+def update_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Metadata))]) -> dict[str, Any]:
+    """Set these keys of the metadata of connections, and leave the others."""
+    metadata = connecting.checked_object(body.metadata, "metadata")
+    for one in _named(nango.database, body):
+        connections.update_metadata(nango.database, body.provider_config_key, one, metadata)
+    return body.model_dump()
+
+
+def _named(db: Database, body: Metadata) -> Sequence[str]:
+    """The connections that a body names; HttpError where one of them is not there."""
+    names: Iterable[str] = [body.connection_id] if isinstance(body.connection_id, str) else body.connection_id
+    those = list(dict.fromkeys(names))
+    for one in those:
+        if connections.get(db, body.provider_config_key, one) is None:
+            raise unknown_connection(body.provider_config_key, one, 404)
+    return those

@@ -1,0 +1,249 @@
+"""Connections over HTTP: made, listed, shown with the credentials they have now, given metadata, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from nango_dagster.config import Sync
+from nango_dagster.runs.access import vault_of
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections, queue, syncs
+from tests.apis import URL, calling
+from tests.fake_api import FakeApi, Received, Reply
+
+KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+BY_KEY = {"type": "API_KEY", "apiKey": "s3cret"}
+GITHUB = {"provider_config_key": "github"}
+
+
+@pytest.fixture
+def http(settings: Settings, db: Database) -> Iterator[TestClient]:
+    """An API that knows one sync of GitHub, and no connection yet."""
+    syncs.register(db, [Sync(name="issues", url=URL, integration="github", unique_key="id")])
+    with calling(settings, db, encryption_keys=(KEY,)) as client:
+        yield client
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def made(http: TestClient, connection_id: str = "acme", **fields: Any) -> dict[str, Any]:
+    answer = http.post("/connections", json={**GITHUB, "connection_id": connection_id, **fields})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def shown(http: TestClient, connection_id: str = "acme", **query: str) -> dict[str, Any]:
+    answer = http.get(f"/connections/{connection_id}", params={**GITHUB, **query})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_an_imported_connection_runs_at_once_and_is_shown_whole(http: TestClient, db: Database) -> None:
+    given: dict[str, Any] = {"metadata": {"region": "eu"}, "connection_config": {"subdomain": "acme"}}
+    answer = made(http, credentials=BY_KEY, **given)
+    assert [one.connection_id for one in queue.schedules(db)] == ["acme"]
+    assert shown(http) == answer
+    assert {name: answer[name] for name in ("connection_id", "provider_config_key", "provider", "errors")} == {
+        "connection_id": "acme",
+        "provider_config_key": "github",
+        "provider": "github",
+        "errors": [],
+    }
+    assert {name: answer[name] for name in given} == given
+    assert answer["credentials"] == {**BY_KEY, "raw": {"apiKey": "s3cret"}}
+    assert (answer["tags"], answer["end_user"], answer["webhook_url_override"]) == ({}, None, None)
+
+
+def test_what_is_not_named_again_stays(http: TestClient) -> None:
+    first = made(http, credentials=BY_KEY, metadata={"region": "eu"})
+    assert made(http, metadata={"region": "us"})["id"] == first["id"]
+    assert (shown(http)["metadata"], shown(http)["credentials"]["apiKey"]) == ({"region": "us"}, "s3cret")
+
+
+def test_a_connection_without_a_name_gets_one(http: TestClient) -> None:
+    answer = http.post("/connections", json={**GITHUB, "credentials": {"type": "NONE"}})
+    assert shown(http, answer.json()["connection_id"])["credentials"] == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {**GITHUB, "connection_id": 7},
+        {**GITHUB, "connection_id": "é" * 200},
+        {**GITHUB, "conection_id": "acme"},
+        {**GITHUB, "connection_id": "acme", "credentials": {"type": "API_KEY", "key": "s3cret"}},
+        {**GITHUB, "connection_id": "acme", "credentials": {"type": "MAGIC", "apiKey": "s3cret"}},
+        {**GITHUB, "connection_id": "acme", "credentials": "s3cret"},
+        {**GITHUB, "connection_id": "acme", "metadata": {"token": "***"}},
+    ],
+)
+def test_a_connection_that_cannot_be_is_refused(body: dict[str, Any], http: TestClient, db: Database) -> None:
+    answer = http.post("/connections", json=body)
+    assert refusal(answer) == (400, "invalid_body")
+    assert "s3cret" not in answer.text
+    assert connections.list_connections(db) == []
+
+
+def test_connections_are_listed_without_their_secrets(http: TestClient, db: Database) -> None:
+    made(http, credentials=BY_KEY, metadata={"region": "eu", "api_token": "t0ken"})
+    made(http, "beta")
+    connections.add(db, None, "gitlab", "acme")
+    for _ in range(3):
+        connections.note_auth_failure(db, "github", "acme")
+
+    def names(**query: Any) -> list[str]:
+        answer = http.get("/connections/", params=query, follow_redirects=False)
+        assert "s3cret" not in answer.text
+        assert "t0ken" not in answer.text
+        return [f"{one['provider_config_key']} {one['connection_id']}" for one in answer.json()["connections"]]
+
+    assert names() == ["github acme", "github beta", "gitlab acme"]
+    assert names(connectionId="acme") == ["github acme", "gitlab acme"]
+    assert names(integrationId="github,jira") == ["github acme", "github beta"]
+    assert names(search="BE") == ["github beta"]
+    assert names(limit=2) == ["github acme", "github beta"]
+    assert names(limit=2, page=1) == ["gitlab acme"]
+    assert names(endUserId="u1") == names(**{"tags[team]": "a"}) == []
+    first = http.get("/connections").json()["connections"][0]
+    assert first["errors"] == [{"type": "auth", "log_id": ""}]
+    assert first["metadata"] == {"region": "eu", "api_token": "***"}
+    assert "credentials" not in first
+    for query in ({"conectionId": "acme"}, {"limit": 0}, {"page": "x"}):
+        assert refusal(http.get("/connections", params=query)) == (400, "invalid_query_params")
+
+
+def test_metadata_is_replaced_or_merged_for_several(http: TestClient, db: Database) -> None:
+    made(http, metadata={"region": "eu"})
+    made(http, "beta")
+    body = {**GITHUB, "connection_id": ["acme", "beta"], "metadata": {"team": "a"}}
+    answer = http.post("/connections/metadata", json=body)
+    assert (answer.status_code, answer.json()) == (201, body)
+    merged = {**GITHUB, "connection_id": "acme", "metadata": {"level": 2}}
+    answer = http.patch("/connections/metadata/", json=merged)
+    assert (answer.status_code, answer.json()) == (200, merged)
+    assert shown(http)["metadata"] == {"team": "a", "level": 2}
+    assert shown(http, "beta")["metadata"] == {"team": "a"}
+
+
+def test_metadata_is_for_all_that_are_named_or_for_none(http: TestClient) -> None:
+    made(http, metadata={"region": "eu"})
+    body = {**GITHUB, "connection_id": ["acme", "gone"], "metadata": {"team": "a"}}
+    for answer in (http.post("/connections/metadata", json=body), http.patch("/connections/metadata", json=body)):
+        assert refusal(answer) == (404, "unknown_connection")
+    for wrong in ({**body, "metadata": 7}, {**body, "connection_id": []}, {**body, "more": 1}, GITHUB):
+        assert refusal(http.post("/connections/metadata", json=wrong)) == (400, "invalid_body")
+    assert shown(http)["metadata"] == {"region": "eu"}
+
+
+def test_a_deleted_connection_is_gone(http: TestClient, db: Database) -> None:
+    made(http)
+    path = "/connections/acme"
+    assert refusal(http.delete(path)) == (400, "invalid_query_params")
+    assert http.delete(path, params=GITHUB).json() == {"success": True}
+    assert queue.schedules(db) == []
+    assert refusal(http.delete(path, params=GITHUB)) == (400, "unknown_connection")
+    assert refusal(http.get(path, params=GITHUB)) == (404, "not_found")
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def application(api: FakeApi, **fields: Any) -> dict[str, Any]:
+    """Credentials of type OAUTH2 whose token ended long ago."""
+    return {
+        "type": "OAUTH2",
+        "access_token": "t0",
+        "refresh_token": "r0",
+        "expires_at": "2020-01-01T00:00:00Z",
+        "token_url": f"{api.url}/token",
+        "client_id": "app",
+        "client_secret": "app-s3cret",
+        **fields,
+    }
+
+
+def test_a_token_is_shown_as_it_is_good_now_and_without_the_application_s_secret(
+    http: TestClient, api: FakeApi
+) -> None:
+    count = iter(range(1, 9))
+    api.route("/token", lambda request: {"access_token": f"t{next(count)}", "expires_in": 3600})
+    made(http, credentials=application(api))
+    held = shown(http)["credentials"]
+    assert (held["type"], held["access_token"], held["raw"]["access_token"]) == ("OAUTH2", "t1", "t1")
+    assert set(held) == {"type", "access_token", "expires_at", "raw"}
+    assert shown(http)["credentials"]["access_token"] == "t1"
+    assert shown(http, force_refresh="true")["credentials"]["access_token"] == "t2"
+    assert shown(http, refresh_token="true")["credentials"]["refresh_token"] == "r0"
+    assert "app-s3cret" not in http.get("/connections/acme", params=GITHUB).text
+
+
+@pytest.mark.parametrize(("reply", "refused"), [(401, (400, "invalid_credentials")), (500, (502, "server_error"))])
+def test_a_token_that_cannot_be_had_is_said(
+    reply: int, refused: tuple[int, str], http: TestClient, api: FakeApi
+) -> None:
+    def refuse(request: Received) -> Reply:
+        return reply, {"Retry-After": "0"}, {"error": "no", "refresh_token": "r0"}
+
+    api.route("/token", refuse)
+    made(http, credentials=application(api))
+    answer = http.get("/connections/acme", params=GITHUB)
+    assert refusal(answer) == refused
+    assert "r0" not in answer.text
+    assert "app-s3cret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8500/token", "http://169.254.169.254/latest", "http://10.0.0.1/token"]
+)
+def test_credentials_over_http_cannot_lead_to_private_addresses(url: str, settings: Settings, db: Database) -> None:
+    with calling(settings, db, encryption_keys=(KEY,), secret_keys=("k1",)) as http:
+        http.headers["Authorization"] = "Bearer k1"
+        for held in (
+            {"type": "OAUTH2_CC", "token_url": url, "client_id": "a", "client_secret": "b"},
+            {"type": "NANGO", "host": url, "secret_key": "k"},
+        ):
+            answer = http.post("/connections", json={**GITHUB, "connection_id": "acme", "credentials": held})
+            assert refusal(answer) == (400, "invalid_body")
+
+
+def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_used(
+    settings: Settings, db: Database, api: FakeApi
+) -> None:
+    """What was stored over HTTP before there was a key, or a name that leads elsewhere by now."""
+    with calling(settings, db, encryption_keys=(KEY,)) as http:
+        made(http, credentials=application(api))
+    with calling(settings, db, encryption_keys=(KEY,), secret_keys=("k1",)) as http:
+        http.headers["Authorization"] = "Bearer k1"
+        assert refusal(http.get("/connections/acme", params=GITHUB)) == (400, "invalid_body")
+    assert api.requests == []
+
+
+def test_credentials_of_the_operator_may_lead_anywhere(settings: Settings, db: Database, api: FakeApi) -> None:
+    api.route("/token", lambda request: {"access_token": "t1", "expires_in": 3600})
+    vault = vault_of(replace(settings, encryption_keys=(KEY,)))
+    connections.add(db, vault, "github", "acme", credentials=application(api))
+    with calling(settings, db, encryption_keys=(KEY,), secret_keys=("k1",)) as http:
+        http.headers["Authorization"] = "Bearer k1"
+        assert shown(http)["credentials"]["access_token"] == "t1"
+
+
+# --- environment variables --------------------------------------------------------------------------------------------
+
+
+def test_environment_variables_are_a_list(settings: Settings, db: Database) -> None:
+    with calling(settings, db, env={"TEAM": "a", "OPENAI_API_KEY": "sk"}) as http:
+        answer = http.get("/environment-variables/", headers={"Content-Type": "application/json"})
+        assert answer.json() == [{"name": "OPENAI_API_KEY", "value": "sk"}, {"name": "TEAM", "value": "a"}]
+        assert refusal(http.request("GET", "/environment-variables", json={"a": 1})) == (400, "invalid_body")
+    with calling(settings, db) as http:
+        assert http.get("/environment-variables").json() == []
