@@ -266,7 +266,7 @@ def secrets(
     """What an execution needs, and with `job_of`, a sync's id and a variant, when it last succeeded."""
     last = sa.null() if job_of is None else jobs.last_success_of(job_of[0], connection_id, job_of[1])
     query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, sa.type_coerce(last, UtcTime).label("last"))
-    with db.connect() as connection:
+    with db.ask() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
     if row is None:
         return None

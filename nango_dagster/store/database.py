@@ -105,6 +105,17 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def ask(self) -> Iterator[Connection]:
+        """A connection for a question or two, each answered as of when it is asked; nothing is streamed.
+
+        On PostgreSQL that saves what begins and ends a transaction, which is as much as a small question.
+        """
+        with self.connect() as connection:
+            if self.is_postgresql:
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
+    @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction to write with, committed at the end; on SQLite it holds the write lock from the start."""
         with _sentences(self.engine), self.engine.connect() as connection:

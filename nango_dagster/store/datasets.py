@@ -60,7 +60,7 @@ def find_or_make(
     names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
     insert = postgresql_insert if database.is_postgresql else sqlite_insert
     wanted = [_table.c[column] == value for column, value in names.items()]
-    with database.connect() as connection:
+    with database.ask() as connection:
         row = connection.execute(_read.where(*wanted)).one_or_none()
     if row is None:
         with database.begin() as connection:

@@ -193,7 +193,7 @@ class Upsert:
 
     def _look_up(self, hashes: Mapping[str, bytes]) -> _LookUp:
         """The records that are not stored with these hashes, and the texts of those whose content has no hash yet."""
-        with self._database.connect() as connection:
+        with self._database.ask() as connection:
             known = bulk.differing(connection, self._database, self._dataset.id, hashes)
             bare = [key for key, before in known.items() if before and not before.deleted and not before.content_hash]
             return known, bulk.texts(connection, self._database, self._dataset.id, bare) if bare else {}

@@ -283,5 +283,5 @@ def put_off(
 def is_cancelled(db: Database, claim: Claim) -> bool:
     """Whether somebody asked this execution to stop."""
     mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
-    with db.connect() as connection:
+    with db.ask() as connection:
         return connection.execute(_IS_CANCELLED, mine).scalar() is not None

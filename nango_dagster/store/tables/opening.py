@@ -35,7 +35,7 @@ def open_table(
     if not sync.auto_mapping:
         return None
     table = replace(_fresh(database, sync_id, sync, transform), starred=starred)
-    with database.connect() as connection:
+    with database.ask() as connection:
         there, known = columns_there(connection, table.name), registered(connection, table.name)
     if there is None or known is None or not _agree(there, known):
         there, known = _make(database, table)
