@@ -168,7 +168,7 @@ def test_those_that_fail_are_shown_as_failed_and_the_others_are_kept(
     assert not result.success
     said = sentence(result)
     assert said.startswith("contacts: 2 of 10 connections failed:\n")
-    assert "c3: contacts: GET " in said and "500 Internal Server Error" in said
+    assert "contacts for c3: GET " in said and "500 Internal Server Error" in said
     found = statuses(project, sync)
     assert [name for name, state in sorted(found.items()) if state == "FAILED"] == ["c3", "c7"]
     assert sum(state == "MATERIALIZED" for state in found.values()) == 8

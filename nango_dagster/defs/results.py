@@ -137,7 +137,7 @@ class Results:
         elif isinstance(outcome.cause, QuotaSpent | LeaseLost):
             self._line(logging.WARNING, f"{name}: {outcome.cause}")  # and another run tells how it went
         elif outcome.status != "cancelled":
-            self._fail(tally, done, failure(name, outcome).description or outcome.status)
+            self._fail(tally, done, _sentence(name, done.row.sync.display_name, outcome))
 
     def _is_news(self, done: Done, outcome: Outcome) -> bool:
         if self._every or not done.row.sync.partitioned or done.row.sync.events == "all" or outcome.changed:
@@ -216,6 +216,14 @@ def _name(done: Done) -> str:
         return name
     connection = done.connection_id if done.variant == BASE else f"{done.connection_id}, variant {done.variant}"
     return f"{name} for {connection}"
+
+
+def _sentence(name: str, sync: str, outcome: Outcome) -> str:
+    """Why an execution failed: it names the sync already, and now the connection, too."""
+    said = failure(sync, outcome).description or outcome.status
+    if said.startswith(f"{sync}: "):
+        return name + said.removeprefix(sync)
+    return said if name in said else f"{name}: {said}"
 
 
 def _complaints(tally: Tally) -> Iterator[str]:
