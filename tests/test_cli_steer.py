@@ -269,7 +269,7 @@ def test_status_shows_a_sync_of_an_integration_in_numbers(cli: Cli, db: Database
 def test_status_of_one_sync_has_a_line_for_each_connection_those_that_failed_first(cli: Cli, db: Database) -> None:
     with executing(db):
         pass
-    with executing(db, "bolt", "failed", error="GET https://api.example.com/items answered 500."):
+    with executing(db, "bolt", "failed", error="issues: GET https://api.example.com/items answered 500."):
         pass
     for _ in range(queue.REAUTHORISE_AFTER):
         connections.note_auth_failure(db, "github", "acme")
@@ -283,7 +283,7 @@ def test_status_of_one_sync_has_a_line_for_each_connection_those_that_failed_fir
     found = {(one["connection_id"], one["variant"]): one for one in document["statuses"]}
     assert list(found) == [("acme", "base"), ("bolt", "base"), ("bolt", "eu")]
     failed = found["bolt", "base"]
-    assert (failed["state"], failed["error"]) == ("ERROR", "GET https://api.example.com/items answered 500.")
+    assert (failed["state"], failed["error"]) == ("ERROR", "issues: GET https://api.example.com/items answered 500.")
     assert (failed["last_job"]["added"], failed["lost_runs"], failed["frequency"]) == (3, 0, "every hour")
     assert (found["acme", "base"]["next_run_at"], found["bolt", "eu"]["due"]) == (None, True)
 

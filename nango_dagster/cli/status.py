@@ -271,8 +271,10 @@ def _hint(state: State) -> str:
 
 
 def _error_line(sync: Sync, error: str | None, of: str = "") -> str:
-    """The error, which may begin with the sync's name already."""
+    """The error, which may begin with the sync's name already; `of` names the connection in its stead."""
     text = error or ""
+    if of:
+        text = text.removeprefix(f"{sync.display_name}: ")
     name = of or sync.name
     return text if text.startswith((f"{sync.display_name}: ", f"{name}: ")) else f"{name}: {text}"
 
