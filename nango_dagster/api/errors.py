@@ -21,6 +21,7 @@ TABLE: tuple[tuple[type[NangoError], int, str], ...] = (
     (Refused, 409, "conflict"),
     (StoreUnavailable, 503, "store_unavailable"),
 )
+_INVALID = {"path": "invalid_uri_params", "header": "invalid_headers"}
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -126,7 +127,7 @@ async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [_parameter(details) for details in error.errors()]
     where = error.errors()[0]["loc"][0]
-    code = "invalid_uri_params" if where == "path" else "invalid_query_params"
+    code = _INVALID.get(where, "invalid_query_params")
     return answer(HttpError(400, code, " ".join(problem.sentence for problem in problems), problems))
 
 

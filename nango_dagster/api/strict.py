@@ -62,16 +62,17 @@ def _is_branch(step: int | str) -> bool:
     return isinstance(step, str) and (step in ("str", "dict") or "[" in step or step[:1].isupper())
 
 
-def only(*names: str, also: str = "") -> Any:
+def only(*names: str, also: str = "", often: str = "") -> Any:
     """A check that a query has no other parameters, and none twice: a filter is never ignored.
 
-    Other names that begin with `also` are taken, too.
+    Other names that begin with `also` are taken, too, and `often` may be given often.
     """
 
     def check(request: Request) -> None:
         given = [name for name, _ in request.query_params.multi_items()]
         for name in given:
-            if (name not in names and not (also and name.startswith(also))) or given.count(name) > 1:
+            known = name in names or (also and name.startswith(also))
+            if not known or (given.count(name) > 1 and name != often):
                 wanted = f"each of {', '.join(names)} at most once" if names else "none"
                 problem = Problem(
                     f"the query parameter {quoted(name)} is not expected here; wanted {wanted}.", field=name

@@ -69,6 +69,15 @@ def find_or_make(
     return Dataset(*row)
 
 
+def find(database: Database, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:
+    """The dataset of these names; None when nothing was ever stored under them."""
+    names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
+    with database.ask() as connection:
+        row = connection.execute(_read.where(*(_table.c[column] == value for column, value in names.items())))
+        found = row.one_or_none()
+    return None if found is None else Dataset(*found)
+
+
 def of_one(connection: Connection, sync_id: int, connection_id: str, variant: str) -> list[Dataset]:
     """The datasets that a sync writes for one connection and variant."""
     of = _table.c

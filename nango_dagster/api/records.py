@@ -1,0 +1,196 @@
+"""`GET /records`: what changed in a model, in the order it changed, for readers who follow it with a cursor."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, Field
+
+from .. import records
+from ..config.source import quoted
+from ..errors import ConfigError, Problem
+from ..partition_keys import BASE
+from ..store import datasets, listing, syncs
+from ..store.datasets import Dataset
+from ..store.listing import ACTIONS, Action, Cursor, Page, Record, Wanted
+from .errors import HttpError
+from .meaning import account_of
+from .openapi import ERRORS
+from .service import Nango, Service
+from .status import iso
+from .strict import only
+
+MOST_RECORDS = 500
+MOST_IDS = 100
+_MOST_OF_CURSOR = 2000  # characters; an id has up to 1,024 bytes
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
+_PARAMETERS = ("model", "variant", "modified_after", "delta", "filter", "cursor", "limit", "ids")
+
+router = APIRouter(tags=["records"], responses=ERRORS)
+
+Model = Annotated[str, Query(pattern=r"^[A-Z][a-zA-Z0-9_-]*$", max_length=255, examples=["GithubIssue"])]
+Variant = Annotated[str, Query(pattern=r"^[a-zA-Z0-9_-]+$", max_length=255)]
+ConnectionId = Annotated[
+    str,
+    Header(alias="Connection-Id", min_length=1, max_length=255, description="`default` for a sync of one account."),
+]
+ProviderConfigKey = Annotated[
+    str,
+    Header(
+        alias="Provider-Config-Key",
+        min_length=1,
+        max_length=255,
+        description="The integration; `default` for a sync without one.",
+    ),
+]
+
+
+class Metadata(BaseModel):
+    """What became of a record, and when."""
+
+    first_seen_at: datetime
+    last_modified_at: datetime
+    last_action: str = Field(examples=["ADDED"], description="`ADDED`, `UPDATED` or `DELETED`.")
+    deleted_at: datetime | None
+    pruned_at: datetime | None = Field(description="When its payload was removed from the store.")
+    cursor: str
+
+
+class ShownRecord(BaseModel, extra="allow"):
+    """A record's own fields, its id, and what became of it. One that is no object has its value in `value`."""
+
+    id: str | int
+    nango_metadata: Metadata = Field(alias="_nango_metadata")
+
+
+class RecordList(BaseModel):
+    """Records in the order they changed."""
+
+    records: list[ShownRecord]
+    next_cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+@router.get("/records/", include_in_schema=False, dependencies=[only(*_PARAMETERS, often="ids")])
+@router.get(
+    "/records",
+    summary="List records",
+    responses={200: {"model": RecordList}},
+    dependencies=[only(*_PARAMETERS, often="ids")],
+)
+def list_records(
+    nango: Nango,
+    connection_id: ConnectionId,
+    provider_config_key: ProviderConfigKey,
+    model: Model,
+    variant: Variant = BASE,
+    modified_after: Annotated[str | None, Query(description="An ISO 8601 time; that very time is included.")] = None,
+    delta: Annotated[str | None, Query(deprecated=True, description="The older name of `modified_after`.")] = None,
+    filter: Annotated[
+        str | None, Query(description="`added`, `updated` and `deleted`, separated by commas: those with any of them.")
+    ] = None,
+    cursor: Annotated[str | None, Query(min_length=1, max_length=_MOST_OF_CURSOR)] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_RECORDS)] = 100,
+    ids: Annotated[list[str] | None, Query(max_length=MOST_IDS)] = None,
+) -> Response:
+    """Records of a connection and model, in the order they changed.
+
+    Keep `next_cursor`, or the cursor of the last record, and go on from there: no change is skipped. A record that
+    changes while it is being read comes again.
+    """
+    wanted = _wanted(delta or modified_after, filter, cursor, ids)
+    dataset = _dataset(nango, provider_config_key, connection_id, variant, model)
+    page = listing.page(nango.database, dataset.id, wanted, limit) if dataset else Page([], None)
+    return Response(_body(page, dataset), media_type="application/json")
+
+
+def _wanted(modified_after: str | None, filter: str | None, cursor: str | None, ids: list[str] | None) -> Wanted:
+    try:
+        return Wanted(
+            after=Cursor.read(cursor) if cursor else None,
+            modified_after=None if modified_after is None else _moment(modified_after),
+            actions=ACTIONS if filter is None else _actions(filter),
+            ids=ids and [_id(one) for one in ids],
+        )
+    except ConfigError as error:
+        raise HttpError(400, "invalid_query_params", str(error), error.problems) from None
+
+
+def _moment(text: str) -> datetime:
+    found = _MOMENT.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError
+        day, minutes, seconds, fraction, zone = found.groups(default="")
+        moment = f"{day}T{minutes or '00:00'}{seconds or ':00'}.{fraction:0<6.6}"
+        offset = zone.upper().replace("Z", "+00:00") or "+00:00"
+        return listing.in_utc(datetime.fromisoformat(moment + offset))
+    except ValueError:
+        sentence = f"modified_after is {quoted(text)}; wanted a time such as 2024-01-15T10:31:00.000Z."
+        raise ConfigError.of(Problem(sentence, field="modified_after")) from None
+
+
+def _actions(text: str) -> Sequence[Action]:
+    given = [one.lower() if one.isupper() else one for one in text.split(",")]
+    for one in given:
+        if one not in ACTIONS:
+            sentence = f"filter holds {quoted(one)}; wanted {', '.join(ACTIONS)}, separated by commas."
+            raise ConfigError.of(Problem(sentence, field="filter"))
+    return [action for action in ACTIONS if action in given]
+
+
+def _id(text: str) -> str:
+    if text and len(text.encode()) <= records.MAX_KEY_BYTES and "\0" not in text:
+        return text
+    sentence = f"ids holds {quoted(text)}; wanted an id of 1 to {records.MAX_KEY_BYTES:,} bytes."
+    raise ConfigError.of(Problem(sentence, field="ids"))
+
+
+def _dataset(nango: Service, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:
+    """The dataset of these names; None when nothing was stored yet. Raises HttpError for an unknown connection."""
+    found = None
+    if "\0" not in integration + connection_id:
+        found = datasets.find(nango.database, integration, connection_id, variant, model)
+        if found is None:
+            account_of(nango.database, syncs.of_integration(nango.database, integration), integration, connection_id)
+    return found
+
+
+# --- a record's text is passed on as it is ----------------------------------------------------------------------
+
+
+def _body(page: Page, dataset: Dataset | None) -> bytes:
+    own_id = dataset is not None and dataset.unique_key == "id"
+    texts = b",".join(_text(record, own_id) for record in page.records)
+    return b'{"records":[%b],"next_cursor":%b}' % (texts, _json(str(page.next) if page.next else None))
+
+
+def _text(record: Record, own_id: bool) -> bytes:
+    """The record's text, with our metadata at its end; only where `id` must be put in its place is it taken apart."""
+    metadata, id_ = _json(_metadata(record)), _json(record.external_id)
+    text = (record.text or "").strip().encode()
+    if text[:1] != b"{":
+        value = b',"value":' + text if text else b""
+        return b'{"id":%b%b,"_nango_metadata":%b}' % (id_, value, metadata)
+    if own_id and b"_nango_metadata" not in text:
+        return b'%b,"_nango_metadata":%b}' % (text[:-1], metadata)
+    return records.with_fields(text, {**({} if own_id else {"id": id_}), "_nango_metadata": metadata})
+
+
+def _metadata(record: Record) -> dict[str, Any]:
+    return {
+        "first_seen_at": iso(record.first_seen_at),
+        "last_modified_at": iso(record.last_modified_at),
+        "last_action": record.action.upper(),
+        "deleted_at": iso(record.deleted_at),
+        "pruned_at": iso(record.pruned_at),
+        "cursor": str(record.cursor),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

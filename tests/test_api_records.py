@@ -1,0 +1,155 @@
+"""Reading records over HTTP: what changed, in the order it changed, page by page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database
+from tests.apis import calling
+from tests.writing import Target
+
+HEADERS = {"Connection-Id": "default", "Provider-Config-Key": "default"}
+
+
+@pytest.fixture
+def http(settings: Settings, db: Database) -> Iterator[TestClient]:
+    with calling(settings, db) as client:
+        yield client
+
+
+def answer(http: TestClient, **query: Any) -> dict[str, Any]:
+    got = http.get("/records/", params={"model": "Items", **query}, headers=HEADERS, follow_redirects=False)
+    assert got.status_code == 200, got.text
+    found: dict[str, Any] = got.json()
+    return found
+
+
+def ids(http: TestClient, **query: Any) -> list[Any]:
+    return [record["id"] for record in answer(http, **query)["records"]]
+
+
+def changed(db: Database) -> Target:
+    """Records of which 1 was added, 2 updated and 3 deleted."""
+    target = Target(db, unique_key="id", track_deletes=True)
+    target.write([{"id": 1}, {"id": 2}, {"id": 3}])
+    target.write([{"id": 1}, {"id": 2, "name": "new"}])
+    return target
+
+
+def test_records_come_in_the_order_they_changed_with_what_became_of_them(http: TestClient, db: Database) -> None:
+    changed(db)
+    found = answer(http)
+    assert [(one["id"], one["_nango_metadata"]["last_action"]) for one in found["records"]] == [
+        (1, "ADDED"),
+        (2, "UPDATED"),
+        (3, "DELETED"),
+    ]
+    assert found["next_cursor"] is None
+    first = found["records"][0]["_nango_metadata"]
+    assert first["first_seen_at"] == first["last_modified_at"]
+    assert (first["deleted_at"], first["pruned_at"]) == (None, None)
+    assert found["records"][2]["_nango_metadata"]["deleted_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("added", [1]),
+        ("updated", [2]),
+        ("deleted", [3]),
+        ("added,updated", [1, 2]),
+        ("added,deleted", [1, 3]),
+        ("DELETED,UPDATED", [2, 3]),
+        ("added,updated,deleted", [1, 2, 3]),
+    ],
+)
+def test_a_filter_is_a_union(wanted: str, expected: list[int], http: TestClient, db: Database) -> None:
+    changed(db)
+    assert ids(http, filter=wanted) == expected
+
+
+def test_a_cursor_leads_through_all_pages_and_on_to_what_changes_later(http: TestClient, db: Database) -> None:
+    target = Target(db, unique_key="id")
+    target.write([{"id": f"k{n:02}"} for n in range(7)])
+    seen, query = [], {"limit": 3}
+    while True:
+        page = answer(http, **query)
+        seen += [record["id"] for record in page["records"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert seen == [f"k{n:02}" for n in range(7)]
+    last = page["records"][-1]["_nango_metadata"]["cursor"]
+    target.write([{"id": "k03", "now": 1}])
+    assert ids(http, cursor=last) == ["k03"]
+
+
+def test_ids_and_times_narrow(http: TestClient, db: Database) -> None:
+    changed(db)
+    assert ids(http, ids=["1", "3", "9"]) == [1, 3]
+    assert ids(http, modified_after="2000-01-01T00:00:00Z") == [1, 2, 3]
+    assert ids(http, modified_after="2999-01-01") == []
+    assert ids(http, variant="other") == ids(http, model="Unknown") == []
+
+
+def test_a_payload_is_passed_on_as_it_was_sent(http: TestClient, db: Database) -> None:
+    Target(db, unique_key="id").write([b'{ "id": 12345678901234567890, "price": 1.10, "n": 1E5 }'])
+    got = http.get("/records", params={"model": "Items"}, headers=HEADERS).text
+    assert '{ "id": 12345678901234567890, "price": 1.10, "n": 1E5 ,"_nango_metadata":{' in got
+
+
+def test_the_key_is_the_id_where_another_field_is_unique(http: TestClient, db: Database) -> None:
+    Target(db, unique_key="slug").write([{"a": 1, "id": 7, "slug": "x"}, {"slug": "y", "_nango_metadata": 5}])
+    first, second = answer(http)["records"]
+    assert (first["id"], list(first)) == ("x", ["a", "id", "slug", "_nango_metadata"])
+    assert (second["id"], second["_nango_metadata"]["last_action"]) == ("y", "ADDED")
+
+
+def test_a_record_that_is_no_object_has_its_value_in_a_field(http: TestClient, db: Database) -> None:
+    Target(db).write(["red"])
+    (record,) = answer(http)["records"]
+    assert (record["value"], list(record)) == ("red", ["id", "value", "_nango_metadata"])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": 0},
+        {"limit": 501},
+        {"limit": "many"},
+        {"filter": "gone"},
+        {"filter": ""},
+        {"cursor": "nonsense"},
+        {"cursor": base64.b64encode(b"2024-01-01T00:00:00Z||a\0b").decode()},
+        {"cursor": base64.b64encode(b"2024-01-01||7").decode()},
+        {"cursor": "é"},
+        {"modified_after": "yesterday"},
+        {"modified_after": "5"},
+        {"modified_after": "9999-12-31T23:59:59-05:00"},
+        {"ids": [str(n) for n in range(101)]},
+        {"ids": "a\0b"},
+        {"model": "1tems"},
+        {"model": ""},
+        {"variant": "a b"},
+        {"modifed_after": "2024-01-01"},
+    ],
+)
+def test_a_query_that_cannot_be_is_refused(query: dict[str, Any], http: TestClient, db: Database) -> None:
+    changed(db)
+    got = http.get("/records", params={"model": "Items", **query}, headers=HEADERS)
+    assert (got.status_code, got.json()["error"]["code"]) == (400, "invalid_query_params")
+    assert got.json()["error"]["errors"]
+
+
+def test_a_connection_that_is_not_there_is_said(http: TestClient, db: Database) -> None:
+    changed(db)
+    missing = http.get("/records", params={"model": "Items"})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (400, "invalid_headers")
+    unknown = http.get("/records", params={"model": "Items"}, headers={**HEADERS, "Connection-Id": "acme"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_connection")
