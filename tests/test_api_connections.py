@@ -59,7 +59,7 @@ def test_an_imported_connection_runs_at_once_and_is_shown_whole(http: TestClient
         "errors": [],
     }
     assert {name: answer[name] for name in given} == given
-    assert answer["credentials"] == {**BY_KEY, "raw": {"apiKey": "s3cret"}}
+    assert answer["credentials"] == BY_KEY
     assert (answer["tags"], answer["end_user"], answer["webhook_url_override"]) == ({}, None, None)
 
 

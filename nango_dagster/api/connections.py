@@ -187,6 +187,8 @@ def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
 
 def _held(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credentials | None:
     """The credentials as they are good now. Raises HttpError where they are not."""
+    if not row.has_credentials:
+        return None
     try:
         return credentials_of(nango.database, nango.settings, row.integration, row.connection_id, fresh=fresh)
     except AuthenticationFailed as error:
@@ -216,7 +218,7 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
     yield from shown.items()
     if kind == "OAUTH2_CC" and "access_token" in shown:
         yield "token", shown["access_token"]
-    if kind is not None:
+    if str(kind).startswith("OAUTH"):
         yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
 
 
