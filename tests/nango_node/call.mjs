@@ -1,0 +1,16 @@
+// node call.mjs HOST: calls Nango's client as the JSON on stdin says, [[method, ...arguments], ...]; prints what it gives.
+import { readFileSync } from 'node:fs';
+import { Nango } from '@nangohq/node';
+
+const nango = new Nango({ host: process.argv[2], secretKey: process.env.NANGO_SECRET_KEY });
+const found = [];
+for (const [method, ...given] of JSON.parse(readFileSync(0, 'utf8'))) {
+    try {
+        const answer = await nango[method](...given);
+        // Some methods give axios's whole response.
+        found.push(answer?.config && answer?.headers ? { status: answer.status, data: answer.data } : answer);
+    } catch (error) {
+        found.push({ error: error.response ? [error.response.status, error.response.data.error.code] : String(error) });
+    }
+}
+console.log(JSON.stringify(found));
