@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 import warnings
@@ -36,9 +37,25 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 
+# A shell's `&` makes what it starts ignore SIGINT; so would the processes of the tests, and with Dagster SIGTERM, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def _same_environment() -> Iterator[None]:
+    """A test that changes the environment of those after it is found out, wherever the change comes from."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(before)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {"PYTEST_CURRENT_TEST"}, f"left behind in the environment: {sorted(changed)}"
+
 
 @pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_directory(_same_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `.env`, `.nango` or `sync_configs` in the checkout is not seen by a test."""
     monkeypatch.chdir(tmp_path)
 

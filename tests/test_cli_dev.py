@@ -29,17 +29,9 @@ from tests.crashing import bury
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
 from tests.fake_api import FakeApi, Received, Reply
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("_ctrl_c_works")]
+pytestmark = pytest.mark.acceptance
 
 SLOW = 120  # seconds that a loaded machine may need
-
-
-@pytest.fixture
-def _ctrl_c_works() -> Iterator[None]:
-    """Processes that this one starts hear SIGINT, also where it was itself started to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

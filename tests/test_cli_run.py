@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +36,6 @@ def source(api: FakeApi) -> Source:
     source = Source(api, items(*range(1, 11)))
     configure(source)
     return source
-
-
-@pytest.fixture
-def _ctrl_c_works() -> Iterator[None]:
-    """Processes that this one starts hear SIGINT, also where it was itself started to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def configure(source: Source, **fields: Any) -> None:
@@ -136,7 +127,6 @@ def test_a_posted_sync_is_run_and_stays_posted(cli: Cli, db: Database, source: S
     assert_exact(db, row_of(db), source.records)
 
 
-@pytest.mark.usefixtures("_ctrl_c_works")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_ends_as_cancelled_and_keeps_its_pages(
     number: signal.Signals, cli: Cli, db: Database, source: Source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dagster_yaml import dagster_home
@@ -20,23 +21,37 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """Dagster's instance under DAGSTER_HOME.
+    """Dagster's instance under DAGSTER_HOME, which says so to whatever is done meanwhile.
 
     Raises NangoError with Dagster's reason when it cannot be opened.
     """
     home = dagster_home(settings)
     if not home.is_dir():
         raise NangoError(f"DAGSTER_HOME is {home}, which is no folder; make it, or leave the variable unset.")
-    os.environ["DAGSTER_HOME"] = str(home.absolute())
     from dagster import DagsterInstance
 
+    with _named(home):
+        try:
+            instance = DagsterInstance.get()
+        except Exception as error:  # whatever its storage raises: a database that is down, a wrong dagster.yaml
+            reason = " ".join(str(error).split())
+            raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason[:500]}") from error
+        with instance:
+            yield instance
+
+
+@contextlib.contextmanager
+def _named(home: Path) -> Iterator[None]:
+    """DAGSTER_HOME is this folder; afterwards it is what it was before."""
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home.absolute())
     try:
-        instance = DagsterInstance.get()
-    except Exception as error:  # whatever its storage raises: a database that is down, a wrong dagster.yaml
-        reason = " ".join(str(error).split())
-        raise NangoError(f"Dagster cannot start with DAGSTER_HOME {home}: {reason[:500]}") from error
-    with instance:
-        yield instance
+        yield
+    finally:
+        if before is None:
+            del os.environ["DAGSTER_HOME"]
+        else:
+            os.environ["DAGSTER_HOME"] = before
 
 
 def refresh_partitions(session: Session, database: Database, integrations: set[str]) -> None:
