@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from nango_dagster.errors import ConfigError, Problem
 
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_WEBHOOKS = ("changes", "always", "failure", "auth")
 _POSTGRESQL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2")
 
 
@@ -34,11 +35,14 @@ class Settings:
     webhook_url: str | None = field(default=None, repr=False)
     webhook_url_secondary: str | None = field(default=None, repr=False)
     webhook_signing_key: str | None = field(default=None, repr=False)
+    webhook_on: frozenset[str] = frozenset({"changes", "failure", "auth"})
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
     pizzly_base_url: str | None = field(default=None, repr=False)
     pizzly_secret_key: str | None = field(default=None, repr=False)
     log_level: str = "INFO"
     port: int = 3003
+    api_rate_limit: int = 0
+    metrics_without_key: bool = False
     dagster_url: str | None = None
     prune_after_days: int = 0
     delete_after_days: int = 0
@@ -61,11 +65,14 @@ class Settings:
             webhook_url=read.url("NANGO_WEBHOOK_URL"),
             webhook_url_secondary=read.url("NANGO_WEBHOOK_URL_SECONDARY"),
             webhook_signing_key=read.text("NANGO_WEBHOOK_SIGNING_KEY") or next(iter(secret_keys), None),
+            webhook_on=_webhook_on(read),
             encryption_keys=_encryption_keys(read),
             pizzly_base_url=read.base_url("PIZZLY_BASE_URL"),
             pizzly_secret_key=read.text("PIZZLY_SECRET_KEY"),
             log_level=_log_level(read),
             port=read.whole("NANGO_PORT", 3003, 1, 65535),
+            api_rate_limit=read.whole("NANGO_API_RATE_LIMIT", 0, 0, 100_000_000),
+            metrics_without_key=read.flag("NANGO_METRICS_WITHOUT_KEY"),
             dagster_url=read.base_url("NANGO_DAGSTER_URL"),
             prune_after_days=read.whole("NANGO_PRUNE_AFTER_DAYS", 0, 0, 36_500),
             delete_after_days=read.whole("NANGO_DELETE_AFTER_DAYS", 0, 0, 36_500),
@@ -239,6 +246,15 @@ def _log_level(read: _Reader) -> str:
     if level not in _LOG_LEVELS:
         read.wrong("LOG_LEVEL", level, "one of " + ", ".join(_LOG_LEVELS))
     return level.upper()
+
+
+def _webhook_on(read: _Reader) -> frozenset[str]:
+    """What is announced: by default new data, failures, and connections that need other credentials."""
+    text = read.text("NANGO_WEBHOOK_ON") or "changes,failure,auth"
+    found = {one.strip().lower() for one in text.split(",")}
+    if not found <= {*_WEBHOOKS}:
+        read.wrong("NANGO_WEBHOOK_ON", text, f"any of {', '.join(_WEBHOOKS)}, separated by commas")
+    return frozenset(found)
 
 
 def _encryption_keys(read: _Reader) -> tuple[str, ...]:

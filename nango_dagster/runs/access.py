@@ -27,9 +27,11 @@ _KEEP_SECONDS = 20.0  # a token that was refreshed is kept also when the databas
 
 
 class ConnectionAccess(Access):
-    """The access of one execution, which knows how often the connection's credentials were refused before."""
+    """The access of one execution, which knows a little more of its connection."""
 
     auth_failures: int = 0
+    """How often in a row its credentials were refused before."""
+    has_webhook_url: bool = False
 
 
 def access_of(
@@ -89,7 +91,7 @@ def of_connection(
         else _kept_source(database, settings, (integration, connection_id), given, sync.display_name, cancelled),
     )
     access.hide(given or {})
-    access.auth_failures = kept.auth_failures
+    access.auth_failures, access.has_webhook_url = kept.auth_failures, kept.has_webhook_url
     return access
 
 

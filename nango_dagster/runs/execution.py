@@ -16,6 +16,7 @@ from ..fetch import Fetch, Page, first_request
 from ..http import Limiter, Reach, redact, secrets_of
 from ..settings import Settings
 from ..store import Connection, Database, datasets, jobs, queue, tables
+from ..store.announcing import Ended, announce
 from ..store.datasets import Dataset
 from ..store.jobs import Counts
 from ..store.overwrite import Overwrite
@@ -357,9 +358,34 @@ class _Execution:
             error=self._starred(str(error)) if error else None,
             stack=self._stack(error),
         )
+        self._announce(connection, status, error)
         succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
         not_before = error.until if isinstance(error, QuotaSpent) else None
         queue.release(connection, self._database, self._claim, succeeded=succeeded, not_before=not_before)
+
+    def _announce(self, connection: Connection, status: str, error: Exception | None) -> None:
+        """Tell of what has changed, by this execution or by one before it, and of a failure."""
+        counts, dataset = self._counts(), self._dataset
+        has_news = counts.added or counts.updated or counts.deleted or (dataset is not None and dataset.has_news)
+        if not has_news and status != "failed" and "always" not in self._database.announcing.on:
+            return
+        announce(
+            connection,
+            self._database,
+            Ended(
+                job_id=self._job_id,
+                sync_id=self._row.id,
+                sync_name=self._row.name,
+                integration=self._sync.integration_key,
+                connection_id=self._claim.connection_id,
+                variant=self._claim.variant,
+                model=self._sync.model,
+                succeeded=status == "succeeded",
+                error=self._starred(str(error)) if status == "failed" else None,
+            ),
+            dataset,
+            overridden=self._access is not None and self._access.has_webhook_url,
+        )
 
     def _stack(self, error: Exception | None) -> str | None:
         return self._starred("".join(traceback.format_exception(error))) if error else None

@@ -15,7 +15,7 @@ from ..errors import ConfigError, Refused
 from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import datasets, jobs, queue, schema, sealing, syncs, tables
+from . import announcing, datasets, jobs, queue, schema, sealing, syncs, tables
 from .database import Database
 from .queue import REAUTHORISE_AFTER
 from .types import UtcTime
@@ -38,6 +38,7 @@ class Secrets:
     credentials: str | None = field(repr=False)
     metadata: dict[str, Any]
     auth_failures: int
+    has_webhook_url: bool
     last_success: datetime | None
     """When the last execution that succeeded began, if that was asked for."""
 
@@ -265,12 +266,20 @@ def secrets(
 ) -> Secrets | None:
     """What an execution needs, and with `job_of`, a sync's id and a variant, when it last succeeded."""
     last = sa.null() if job_of is None else jobs.last_success_of(job_of[0], connection_id, job_of[1])
-    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, sa.type_coerce(last, UtcTime).label("last"))
+    overridden = _of.config.contains(announcing.OVERRIDE, autoescape=True).label("overridden")
+    last_at = sa.type_coerce(last, UtcTime).label("last")
+    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, overridden, last_at)
     with db.ask() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
     if row is None:
         return None
-    return Secrets(row.credentials, sealing.unseal(json.loads(row.metadata), db.vault), row.auth_failures, row.last)
+    metadata = sealing.unseal(json.loads(row.metadata), db.vault)
+    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.overridden), row.last)
+
+
+def webhook_url(db: Database, integration: str, connection_id: str) -> str | None:
+    """The URL of its own that the connection has notifications sent to."""
+    return announcing.webhook_url(db, integration, connection_id)
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -300,7 +309,10 @@ def note_auth_failure(db: Database, integration: str, connection_id: str) -> int
     def work(connection: Connection) -> int:
         named = _named(integration, connection_id)
         connection.execute(sa.update(_table).where(*named).values(auth_failures=_of.auth_failures + 1))
-        return connection.execute(sa.select(_of.auth_failures).where(*named)).scalar() or 0
+        failures: int = connection.execute(sa.select(_of.auth_failures).where(*named)).scalar() or 0
+        if failures == REAUTHORISE_AFTER:
+            announcing.announce_reauthorisation(connection, db, integration, connection_id)
+        return failures
 
     return db.transact(work)
 
@@ -348,6 +360,9 @@ def remove(db: Database, integration: str, connection_id: str) -> bool:
         ids = connection.execute(sa.select(schema.syncs.c.id).where(schema.syncs.c.integration == integration))
         scheduled = _schedules.connection_id == connection_id
         _forget(connection, db, ids.scalars().all(), scheduled, lambda one: one.connection_id == connection_id)
+        told = schema.webhooks.c
+        waiting = (told.integration == integration, told.connection_id == connection_id)
+        connection.execute(sa.delete(schema.webhooks).where(*waiting))
         return connection.execute(sa.delete(_table).where(*_named(integration, connection_id))).rowcount == 1
 
     return db.transact(work)

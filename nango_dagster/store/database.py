@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -64,6 +64,23 @@ def _no_vault() -> Vault:
 
 
 @dataclass(frozen=True)
+class Announcing:
+    """Which of the settings' webhook URLs there are, and what is announced."""
+
+    targets: tuple[Literal["primary", "secondary"], ...] = ()
+    on: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Announcing:
+        """What the settings say."""
+        urls: dict[Literal["primary", "secondary"], str | None] = {
+            "primary": settings.webhook_url,
+            "secondary": settings.webhook_url_secondary,
+        }
+        return cls(tuple(target for target, url in urls.items() if url), settings.webhook_on)
+
+
+@dataclass(frozen=True)
 class Database:
     """The store of one deployment: a PostgreSQL schema or a SQLite file."""
 
@@ -71,6 +88,7 @@ class Database:
     schema: str
     vault: Callable[[], Vault] = field(default=_no_vault, repr=False, compare=False)
     """Opens the vault for what is kept encrypted, once."""
+    announcing: Announcing = Announcing()
 
     @property
     def dialect(self) -> str:
@@ -179,7 +197,8 @@ def open_database(settings: Settings, *, migrate: bool = True) -> Database:
     """
     url = make_url(settings.db_url)
     vault = cache(partial(Vault.open, settings))
-    database = Database(_engine(url, settings.db_schema), settings.db_schema, vault)
+    announcing = Announcing.from_settings(settings)
+    database = Database(_engine(url, settings.db_schema), settings.db_schema, vault, announcing)
     if migrate:
         from .upgrade import upgrade
 

@@ -30,6 +30,14 @@ class Dataset:
     unique_key: str | None
     mapping_version: str | None
     etag: str | None
+    announced_until: datetime | None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it has changed since that was last announced."""
+        if self.last_modified_at is None:
+            return False
+        return self.announced_until is None or self.announced_until < self.last_modified_at
 
     @property
     def mapped_table(self) -> str | None:
@@ -50,6 +58,7 @@ _read = select(
     _table.c.unique_key,
     _table.c.mapping_version,
     _table.c.etag,
+    _table.c.announced_until,
 )
 
 
@@ -113,15 +122,25 @@ def last_and_next_moment(
     return last, now if last is None else max(now, last + _TICK)
 
 
-def changed(connection: Connection, dataset_id: int, moment: datetime, live_by: int) -> None:
-    """Note that rows changed at `moment`, and by how many the live ones became more.
+def changed(
+    connection: Connection, dataset_id: int, moment: datetime, *, added: int = 0, updated: int = 0, deleted: int = 0
+) -> None:
+    """Note that so many rows changed at `moment`.
 
     The records are no known version of the API's list any more, unless the execution gets to its end and says so.
     """
+    of = _table.c
     connection.execute(
         update(_table)
-        .where(_table.c.id == dataset_id)
-        .values(last_modified_at=moment, live_count=_table.c.live_count + live_by, etag=None)
+        .where(of.id == dataset_id)
+        .values(
+            last_modified_at=moment,
+            live_count=of.live_count + (added - deleted),
+            etag=None,
+            pending_added=of.pending_added + added,
+            pending_updated=of.pending_updated + updated,
+            pending_deleted=of.pending_deleted + deleted,
+        )
     )
 
 
@@ -158,5 +177,7 @@ def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
     connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
     connection.execute(
-        update(_table).where(_table.c.id == dataset_id).values(live_count=0, mapping_version=None, etag=None)
+        update(_table)
+        .where(_table.c.id == dataset_id)
+        .values(live_count=0, mapping_version=None, etag=None, pending_added=0, pending_updated=0, pending_deleted=0)
     )

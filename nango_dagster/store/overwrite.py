@@ -178,7 +178,7 @@ class Overwrite:
             self._remove_gone(connection, moment)
             self._add_new(connection, moment)
             total, added, _ = self._sizes()  # without those that the database refused
-            datasets.changed(connection, self._dataset.id, moment, live_by=added - gone)
+            datasets.changed(connection, self._dataset.id, moment, added=added, deleted=gone)
         self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
 
     def _sizes(self) -> tuple[int, int, int]:

@@ -137,6 +137,10 @@ datasets = Table(
     Column("unique_key", Text),
     Column("mapping_version", Text),
     Column("etag", Text),
+    *(  # what has changed since it was announced
+        Column(f"pending_{what}", BigInteger, nullable=False, server_default="0")
+        for what in ("added", "updated", "deleted")
+    ),
     UniqueConstraint("integration", "connection_id", "variant", "model", name="_nango_datasets_key"),
     Index("_nango_datasets_sync", "sync_id", "connection_id", "variant"),
     sqlite_autoincrement=True,
@@ -233,4 +237,43 @@ budgets = Table(
     Column("free_at", UtcTime),
     Column("day", Text),  # the last day on which requests were counted, in UTC, and how many
     Column("spent", BigInteger, nullable=False, server_default="0"),
+)
+
+webhooks = Table(
+    "_nango_webhooks",
+    metadata,
+    _id(),
+    Column("delivery_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("circuit", Text, nullable=False),
+    Column("integration", Text, nullable=False),
+    Column("connection_id", Text, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("sync_name", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("sync_type", Text, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("deleted", BigInteger, nullable=False),
+    Column("modified_after", UtcTime),
+    Column("error", Text),
+    Column("started_at", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_try_at", UtcTime, nullable=False),
+    Column("leased_until", UtcTime),
+    Column("last_error", Text),
+    Index("_nango_webhooks_due", "state", "next_try_at"),
+    Index("_nango_webhooks_of", "integration", "connection_id", "sync_name", "variant"),
+    sqlite_autoincrement=True,
+)
+
+webhook_circuits = Table(
+    "_nango_webhook_circuits",
+    metadata,
+    Column("circuit", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("open_until", UtcTime),
 )

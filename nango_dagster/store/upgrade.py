@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import ConfigError
 from .database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 VERSION_TABLE = "_nango_migrations"
 
 
@@ -33,6 +33,11 @@ def upgrade(database: Database) -> None:
             quoted = connection.dialect.identifier_preparer.quote_identifier(database.schema)
             connection.execute(text(f"CREATE SCHEMA {quoted}"))
         _run_alembic(connection)
+
+
+def is_current(database: Database) -> bool:
+    """Whether the store has the tables that this release works with."""
+    return _version(database) == HEAD
 
 
 def _schema_exists(connection: Connection, schema: str) -> bool:

@@ -252,7 +252,8 @@ class Upsert:
             bulk.put_raw(connection, database, dataset.id, dataset.sync_id, change.rows, change.replaced, moment)
             if self._table is not None and change.prepared is not None:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
-            datasets.changed(connection, dataset.id, moment, live_by=change.added)
+            updated = len(change.rows) - change.added
+            datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
             if self._has_other_key and not self._takes_over:
                 datasets.identify(connection, dataset.id, self._sync.unique_key)
             version = moment
@@ -317,7 +318,7 @@ class Upsert:
                 self._table.mark_deleted(connection, dataset, keys, moment)
             elif self._table is not None:
                 self._table.remove(connection, dataset, keys)
-        datasets.changed(connection, dataset.id, moment, live_by=-len(self._vanished))
+        datasets.changed(connection, dataset.id, moment, deleted=len(self._vanished))
 
     def close(self) -> None:
         """Let go of the temporary files and the threads."""

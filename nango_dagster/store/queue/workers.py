@@ -7,13 +7,14 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, not_, or_, select, text, update
 
-from .. import schema
+from .. import datasets, schema
+from ..announcing import Ended, announce
 from ..database import Database
 from .values import (
     ASKED_AGAIN,
@@ -228,7 +229,29 @@ def _end_begun(
         .where(_jobs.c.id.in_(begun.values()))
         .values(status="failed", ended_at=db.clock(), error_message=sentence)
     )
+    _announce(connection, db, begun, sentence)
     return begun
+
+
+def _announce(connection: Connection, db: Database, begun: Mapping[Any, int], sentence: str) -> None:
+    """Tell of what the executions had written before they were lost, and that they were."""
+    for row, job_id in begun.items():
+        of = schema.syncs.c
+        query = select(of.name, of.integration, of.model).where(of.id == row.sync_id)
+        name, integration, model = connection.execute(query).one()
+        ended = Ended(
+            job_id=job_id,
+            sync_id=row.sync_id,
+            sync_name=name,
+            integration=integration,
+            connection_id=row.connection_id,
+            variant=row.variant,
+            model=model,
+            succeeded=False,
+            error=sentence,
+        )
+        found = datasets.of_one(connection, row.sync_id, row.connection_id, row.variant)
+        announce(connection, db, ended, found[0] if found else None)
 
 
 def _running_jobs(connection: Connection, worker: Worker) -> dict[Any, int]:
