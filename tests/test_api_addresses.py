@@ -64,7 +64,7 @@ def test_a_private_address_is_refused_at_once(guarded: Settings, db: Database) -
             status, message = post(http, url=url)
             assert status == 400, url
             assert message.startswith("url: ")
-            assert "address, and the sync's URL came over HTTP" in message
+            assert "address, and the URL came over HTTP" in message
             assert "pw" not in message
         for url in PUBLIC:
             assert post(http, url=url)[0] == 200, url
@@ -74,7 +74,7 @@ def test_the_error_says_which_setting_allows_it(guarded: Settings, db: Database)
     with calling(guarded, db) as http:
         assert post(http, url="http://10.0.0.1") == (
             400,
-            "url: 10.0.0.1 is a private address, and the sync's URL came over HTTP; "
+            "url: 10.0.0.1 is a private address, and the URL came over HTTP; "
             "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it, or use a config file.",
         )
 

@@ -1,6 +1,7 @@
 """One request, with time limits, redirects, address checks, retries and secrets starred."""
 
 from .client import Client, Policy, redirected
+from .post import Posted, Poster
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket
 from .redaction import looks_secret, public_config, public_json, public_url, redact, secrets_of
 from .values import (
@@ -23,6 +24,8 @@ __all__ = [
     "Limiter",
     "Params",
     "Policy",
+    "Posted",
+    "Poster",
     "RateLimit",
     "Reach",
     "Request",

@@ -182,7 +182,7 @@ class Client:
             if request.body and request.method not in NO_BODY:
                 return _Trouble(request, f"was not sent: its body does not go to {place.origin}, {_ALLOW}")
             request = _for_strangers(request)
-        headers = _checked(request.headers)
+        headers = checked_headers(request.headers)
         body = None
         if request.method not in NO_BODY:
             body = body_bytes(request)
@@ -194,7 +194,7 @@ class Client:
         self.requests += 1
         limits = self.policy.limits
         try:
-            return self._wire.exchange(request.method, request.full_url, place, _with_defaults(headers), body, limits)
+            return self._wire.exchange(request.method, request.full_url, place, with_defaults(headers), body, limits)
         except (RequestException, HTTPError, OSError, ValueError, TooLarge, UnknownEncoding) as error:
             broken = breakdown(error, place, limits)
         return _Trouble(request, broken.sentence, broken.again)
@@ -208,7 +208,7 @@ class Client:
         wait = asked_wait(response.headers) if limited or status >= 500 else None
         begins = self.excerpt(request, response)
         joint = " with an HTML page: " if _is_html(response) else ": "
-        sentence = f"answered {_phrase(status)}{joint + begins if begins else ''}"
+        sentence = f"answered {phrase(status)}{joint + begins if begins else ''}"
         place = split(request.url)
         at_home = _is_at_home(place, home)
         if status in (401, 403) and not at_home:
@@ -300,7 +300,7 @@ def _for_strangers(request: Request) -> Request:
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 
 
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """A copy of the headers. Raises ConfigError where one would break the request; its value is not told."""
     for name, value in headers.items():
         if _LINE_BREAK.search(name + value):
@@ -314,7 +314,8 @@ def _is_latin(text: str) -> bool:
     return all(ord(character) < 256 for character in text)
 
 
-def _with_defaults(headers: dict[str, str]) -> dict[str, str]:
+def with_defaults(headers: dict[str, str]) -> dict[str, str]:
+    """The headers, and those that say who asks where they do not."""
     have = {name.lower() for name in headers}
     for name, value in _defaults().items():
         if name.lower() not in have:
@@ -337,7 +338,8 @@ def _defaults() -> Mapping[str, str]:
     }
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """A status with its name."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

@@ -50,6 +50,8 @@ class Limits:
     silence: float
     total: float
     max_bytes: int
+    cut: bool = False
+    """Whether a longer body is left unread, rather than an error; that of an error always is."""
 
 
 class TooLarge(Exception):
@@ -115,7 +117,7 @@ def refuse(address: str, host: str, reach: Reach) -> None:
         return
     where = address if address == host else f"{host} ({address})"
     hint = "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it" if kind == "private" else "it is never allowed"
-    raise ConfigError(f"{where} is a {kind} address, and the sync's URL came over HTTP; {hint}, or use a config file.")
+    raise ConfigError(f"{where} is a {kind} address, and the URL came over HTTP; {hint}, or use a config file.")
 
 
 # The metadata services of clouds hand out credentials to whoever asks: AWS on IPv6, Alibaba.
@@ -251,7 +253,7 @@ class _Lines:
         raw: urllib3.HTTPResponse = answer.raw
         try:
             wanted = limits.max_bytes if raw.status < 300 else min(limits.max_bytes, ERROR_BYTES)
-            content = _read(raw, wanted, cut=raw.status >= 300)
+            content = _read(raw, wanted, cut=limits.cut or raw.status >= 300)
         finally:
             if not raw.isclosed():
                 raw.close()
