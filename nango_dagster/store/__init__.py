@@ -3,5 +3,6 @@
 from sqlalchemy import Connection
 
 from .database import Database, open_database
+from .upgrade import is_current
 
-__all__ = ["Connection", "Database", "open_database"]
+__all__ = ["Connection", "Database", "is_current", "open_database"]

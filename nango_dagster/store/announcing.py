@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, tuple_, update
 
+from ..errors import ConfigError
 from . import schema, sealing
 from .database import Database
 from .datasets import Dataset
@@ -24,6 +25,8 @@ from .outbox import Kind, Target
 
 OVERRIDE: Final = "webhook_url_override"
 """The key of a connection's config that holds a URL of its own."""
+OVERRIDE_OVER_HTTP: Final = "webhook_url_override_came_over_http"
+"""The key that says so of it: such a URL may be a stranger's, and not lead everywhere."""
 
 _of = schema.webhooks.c
 _datasets = schema.datasets.c
@@ -45,6 +48,15 @@ class Ended:
     succeeded: bool
     error: str | None = None
     """Why it failed; None where it did not, or was cancelled."""
+
+
+@dataclass(frozen=True)
+class OwnUrl:
+    """The URL that a connection has notifications sent to, in place of those of the settings."""
+
+    url: str | None = field(repr=False)
+    """None where the key is lost that it was encrypted with."""
+    over_http: bool = False
 
 
 class _Receiver(NamedTuple):
@@ -83,10 +95,14 @@ def announce_reauthorisation(connection: Connection, db: Database, integration: 
         _put_in(connection, db, "auth", receiver, {**_NO_SYNC, **tells})
 
 
-def webhook_url(db: Database, integration: str, connection_id: str) -> str | None:
-    """The URL of its own that a connection has notifications sent to."""
+def own_urls(db: Database, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], OwnUrl]:
+    """The URLs of their own that connections have, by integration and connection."""
+    named = tuple_(_connections.integration, _connections.connection_id).in_(names)
+    query = select(_connections.integration, _connections.connection_id, _connections.config)
     with db.ask() as connection:
-        return _own_url(connection, db, integration, connection_id)
+        rows = connection.execute(query.where(named, _connections.config.contains(OVERRIDE, autoescape=True))).all()
+    found = {(row.integration, row.connection_id): _own_url_in(row.config, db) for row in rows}
+    return {name: own for name, own in found.items() if own is not None}
 
 
 def _receivers(
@@ -97,17 +113,25 @@ def _receivers(
         return []
     own = None if overridden is False else _own_url(connection, db, integration, connection_id)
     if own is not None:
-        return [_Receiver("primary", hashlib.sha256(own.encode()).hexdigest()[:32])]
+        return [_Receiver("primary", hashlib.sha256((own.url or connection_id).encode()).hexdigest()[:32])]
     return [_Receiver(target, target) for target in db.announcing.targets]
 
 
-def _own_url(connection: Connection, db: Database, integration: str, connection_id: str) -> str | None:
+def _own_url(connection: Connection, db: Database, integration: str, connection_id: str) -> OwnUrl | None:
     named = (_connections.integration == integration, _connections.connection_id == connection_id)
-    config = connection.execute(select(_connections.config).where(*named)).scalar()
+    return _own_url_in(connection.execute(select(_connections.config).where(*named)).scalar(), db)
+
+
+def _own_url_in(config: str | None, db: Database) -> OwnUrl | None:
     if config is None or OVERRIDE not in config:
         return None
-    url = sealing.unseal(json.loads(config), db.vault).get(OVERRIDE)
-    return url if isinstance(url, str) else None
+    kept = json.loads(config)
+    try:
+        document = sealing.unseal(kept, db.vault)
+    except ConfigError:
+        return OwnUrl(None) if OVERRIDE in kept else None
+    url = document.get(OVERRIDE)
+    return OwnUrl(url, document.get(OVERRIDE_OVER_HTTP) is True) if isinstance(url, str) and url else None
 
 
 # --- what has changed -----------------------------------------------------------------------------------------------

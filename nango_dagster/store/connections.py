@@ -277,11 +277,6 @@ def secrets(
     return Secrets(row.credentials, metadata, row.auth_failures, bool(row.overridden), row.last)
 
 
-def webhook_url(db: Database, integration: str, connection_id: str) -> str | None:
-    """The URL of its own that the connection has notifications sent to."""
-    return announcing.webhook_url(db, integration, connection_id)
-
-
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return _of.integration == integration, _of.connection_id == connection_id
 
