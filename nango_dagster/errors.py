@@ -13,6 +13,11 @@ from datetime import datetime
 class NangoError(Exception):
     """Something in nango_dagster did not work."""
 
+    status: int | None = None
+    """The HTTP status, where an answer had one."""
+    code: str | None = None
+    """What a nango-dagster API calls the error, such as `unknown_connection`."""
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip())
 

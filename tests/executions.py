@@ -77,6 +77,16 @@ def execute(
         return pull.save()
 
 
+def drained(db: Database, settings: Settings, row: SyncRow) -> None:
+    """All of a sync that is due, connection by connection, as a Dagster run does it."""
+    slot = datetime.now(timezone.utc)
+    with runs.Drain(db, settings, run_id="run") as work:
+        work.add(row, lambda: slot)
+        while not work.is_over:
+            for done in work.next(0.2):
+                assert done.error is None
+
+
 def last_job(db: Database, row: SyncRow) -> Job:
     return jobs.list_jobs(db, row.id, limit=1)[0]
 

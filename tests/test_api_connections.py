@@ -63,6 +63,13 @@ def test_an_imported_connection_runs_at_once_and_is_shown_whole(http: TestClient
     assert (answer["tags"], answer["end_user"], answer["webhook_url_override"]) == ({}, None, None)
 
 
+def test_a_name_may_hold_a_slash(http: TestClient) -> None:
+    made(http, "acme/eu", credentials=BY_KEY)
+    assert shown(http, "acme/eu")["credentials"] == BY_KEY
+    assert shown(http, "acme%2Feu")["connection_id"] == "acme/eu"
+    assert http.delete("/connections/acme/eu", params=GITHUB).json() == {"success": True}
+
+
 def test_what_is_not_named_again_stays(http: TestClient) -> None:
     first = made(http, credentials=BY_KEY, metadata={"region": "eu"})
     assert made(http, metadata={"region": "us"})["id"] == first["id"]

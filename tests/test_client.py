@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 import threading
@@ -13,13 +14,16 @@ from typing import Any
 import pytest
 import uvicorn
 
+import nango_dagster.client.nango
+
 from nango_dagster.api import create_app
 from nango_dagster.client import Nango, NotFound
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError, NangoError, Refused, StoreUnavailable
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, syncs
+from nango_dagster.store import Database, connections, syncs
 from tests.apis import URL, free_port
+from tests.executions import Source, drained
 from tests.fake_api import HANG_UP, FakeApi
 
 
@@ -43,6 +47,29 @@ def running(settings: Settings, db: Database | None = None) -> Iterator[str]:
 def nango(settings: Settings, db: Database) -> Iterator[Nango]:
     with running(replace(settings, secret_keys=("s3cret",)), db) as url:
         yield Nango(url, secret_key="s3cret")
+
+
+@pytest.fixture
+def acme(settings: Settings, db: Database, api: FakeApi) -> Iterator[Nango]:
+    """A client of an API that has read the three issues of GitHub's connection acme."""
+    titles = ("Fix login", "Add search", "Update docs")
+    issues = [{"id": id, "title": title, "state": "open"} for id, title in enumerate(titles, 1)]
+    fields = {"name": "issues", "integration": "github", "model": "GithubIssue", "unique_key": "id"}
+    row = Source(api, issues, path="/issues").registered(db, **fields)
+    connections.add(db, None, "github", "acme", metadata={"team": "a"})
+    connections.add_variant(db, row.id, "acme", "eu")
+    drained(db, settings, row)
+    with running(replace(settings, secret_keys=("s3cret",), env={"TEAM": "a"}), db) as url:
+        yield Nango(url, secret_key="s3cret")
+
+
+def test_the_examples_of_each_method_are_true(acme: Nango) -> None:
+    module = nango_dagster.client.nango
+    examples = doctest.DocTestFinder().find(module, extraglobs={"nango": acme})
+    runner = doctest.DocTestRunner(verbose=False)
+    for example in sorted(examples, key=lambda one: one.lineno or 0):
+        runner.run(example)
+    assert (runner.failures, runner.tries > 20) == (0, True)
 
 
 def test_a_sync_is_added_and_its_id_returned(nango: Nango, db: Database) -> None:

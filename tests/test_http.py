@@ -77,11 +77,13 @@ def test_requests_share_one_connection(api: FakeApi) -> None:
     assert (api.connections, client.requests, client.retries) == (1, 5, 0)
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_get_and_delete_send_no_body(api: FakeApi, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "body", "sent"), [("GET", {"a": 1}, b""), ("DELETE", None, b""), ("DELETE", {"a": 1}, b'{"a":1}')]
+)
+def test_get_sends_no_body_and_delete_only_one_that_is_given(api: FakeApi, method: str, body: Any, sent: bytes) -> None:
     api.route("/items", [])
-    send(Request(method, api.url + "/items", body={"a": 1}))
-    assert api.requests[0].body == b""
+    send(Request(method, api.url + "/items", body=body))
+    assert api.requests[0].body == sent
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..settings import Settings
 from ..store import Database
-from . import connections, environment, errors, openapi, records, status, steering, syncs
+from . import connections, environment, errors, integrations, openapi, records, status, steering, syncs
 from .auth import Door
 from .guard import Guard
 from .service import Service
@@ -42,7 +42,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.service = service
-    for routes in (records, syncs, steering, status, connections, environment):
+    for routes in (records, syncs, steering, status, integrations, connections, environment):
         app.include_router(routes.router)
     app.add_api_route("/health", health, tags=["health"], summary="Whether the API runs")
     errors.handle(app)

@@ -155,8 +155,8 @@ def _shown(row: ConnectionRow) -> dict[str, Any]:
 _GET = ("provider_config_key", "force_refresh", "refresh_token", "refresh_github_app_jwt_token")
 
 
-@router.get("/connections/{id}", summary="Look at a connection", dependencies=[only(*_GET)])
-@router.get("/connection/{id}", include_in_schema=False, dependencies=[only(*_GET)])
+@router.get("/connections/{id:path}", summary="Look at a connection", dependencies=[only(*_GET)])
+@router.get("/connection/{id:path}", include_in_schema=False, dependencies=[only(*_GET)])
 def get_connection(
     nango: Nango,
     id: Id,
@@ -266,8 +266,8 @@ def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> 
         raise HttpError(400, "invalid_body", str(error)) from None
 
 
-@router.delete("/connections/{id}", summary="Delete a connection", dependencies=[only("provider_config_key")])
-@router.delete("/connection/{id}", include_in_schema=False, dependencies=[only("provider_config_key")])
+@router.delete("/connections/{id:path}", summary="Delete a connection", dependencies=[only("provider_config_key")])
+@router.delete("/connection/{id:path}", include_in_schema=False, dependencies=[only("provider_config_key")])
 def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success:
     """Delete a connection with all that was stored for it."""
     if not connections.remove(nango.database, integration, id):

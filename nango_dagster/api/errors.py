@@ -28,6 +28,9 @@ _HTTP = {404: "not_found", 405: "method_not_allowed"}
 class HttpError(NangoError):
     """A request that is answered with an error of its own."""
 
+    status: int
+    code: str
+
     def __init__(
         self,
         status: int,

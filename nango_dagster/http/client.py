@@ -179,12 +179,12 @@ class Client:
         """One request and its answer, whatever its status."""
         place = split(request.url)
         if not _is_at_home(place, home):
-            if request.body and request.method not in NO_BODY:
+            if request.body and request.has_body:
                 return _Trouble(request, f"was not sent: its body does not go to {place.origin}, {_ALLOW}")
             request = _for_strangers(request)
         headers = checked_headers(request.headers)
         body = None
-        if request.method not in NO_BODY:
+        if request.has_body:
             body = body_bytes(request)
             if not any(name.lower() == "content-type" for name in headers):
                 headers["Content-Type"] = "application/json"

@@ -59,6 +59,11 @@ class Request:
         """Whether paging values go into the query; else they go into the JSON body."""
         return self.method in NO_BODY
 
+    @property
+    def has_body(self) -> bool:
+        """Whether a body goes along; with a DELETE only one that was given."""
+        return not self.in_query or (self.method == "DELETE" and self.body is not None)
+
     def with_value(self, path: str, value: Any) -> Request:
         """The same request with a value for paging: a query parameter of that name, or a place in the body.
 

@@ -1,0 +1,126 @@
+"""One call of the API: sent, tried again where that does no harm, and its error as an exception."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import (
+    ApiError,
+    AuthenticationFailed,
+    ConfigError,
+    NangoError,
+    Problem,
+    Refused,
+    StoreUnavailable,
+    TryLater,
+)
+from ..http import Params, Policy, Request, Response, asked_wait, json_bytes
+from ..http.service import ServiceClient
+
+TRIES: Final = 3
+LONGEST_WAIT: Final = 60.0  # seconds; a rate limit counts by the minute
+
+
+class NotFound(NangoError):
+    """What was asked for is not there."""
+
+
+class TooManyRequests(TryLater):
+    """The API lets this key ask so often and no more; the client has waited and tried again already."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What to ask. One that is `once` is not sent again where nobody knows whether it was carried out."""
+
+    method: str
+    path: str
+    params: Params = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    once: bool = False
+
+
+def answer(host: str, secret_key: str | None, call: Call) -> Any:
+    """What the API answers, decoded; None for an empty body. Raises a NangoError with the server's own sentence."""
+    key = {"Authorization": f"Bearer {secret_key}"} if secret_key else {}
+    url = host.rstrip("/") + call.path
+    response = _response(
+        Request(call.method, url, {**key, **call.headers}, call.params, _checked(call.body)), call.once
+    )
+    if response.status >= 300:
+        raise _error(response)
+    return _decoded(response) if response.content else None
+
+
+def _response(request: Request, once: bool) -> Response:
+    """The answer; a refusal for too many requests only when waiting has not helped."""
+    policy = Policy(name="Nango", retries=0 if once else TRIES - 1, backoff=0.5)
+    with ServiceClient(policy) as client:
+        for tries in range(1, TRIES + 1):
+            response = client.send(request)
+            wait = asked_wait(response.headers)
+            if response.status != 429 or tries == TRIES or wait is None or wait > LONGEST_WAIT:
+                break
+            time.sleep(wait)
+    return response
+
+
+def _checked(body: Any) -> Any:
+    """The body, if it can be sent."""
+    try:
+        json_bytes(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"what was given cannot be sent as JSON: {error}.") from None
+    return body
+
+
+_BY_CODE: Final[Mapping[str, type[NangoError]]] = dict.fromkeys(
+    ("not_found", "unknown_connection", "unknown_provider_config", "unknown_sync", "no_syncs_found"), NotFound
+)
+_BY_STATUS: Final[Mapping[int, type[NangoError]]] = {
+    400: ConfigError,
+    401: AuthenticationFailed,
+    403: AuthenticationFailed,
+    404: NotFound,
+    409: Refused,
+    413: ConfigError,
+    429: TooManyRequests,
+    503: StoreUnavailable,
+}
+
+
+def _error(response: Response) -> NangoError:
+    """The server's error, in its own words."""
+    try:
+        said = _decoded(response)["error"]
+        sentence, code = str(said["message"]), said.get("code")
+    except (ApiError, LookupError, TypeError, AttributeError):
+        return ApiError(f"Nango: {response.url.partition('?')[0]} answered {response.status}.", response.status)
+    kind = _BY_CODE.get(str(code)) or _BY_STATUS.get(response.status, ApiError)
+    error = ConfigError(sentence, _problems(said)) if kind is ConfigError else kind(sentence)
+    error.status, error.code = response.status, None if code is None else str(code)
+    return error
+
+
+def _problems(said: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Each thing that the server says is wrong."""
+    return tuple(
+        Problem(str(one.get("message")), field=".".join(map(str, one.get("path") or ())) or None)
+        for one in said.get("errors") or ()
+        if isinstance(one, dict)
+    )
+
+
+def _decoded(response: Response) -> Any:
+    """The answer's JSON: an object or a list, for nothing else is ever answered."""
+    try:
+        return msgspec.json.decode(response.content, type=dict[str, Any] | list[dict[str, Any]])
+    except msgspec.MsgspecError:
+        where = response.url.partition("?")[0]
+        raise ApiError(f"Nango: {where} did not answer as a nango-dagster API does.", response.status) from None
