@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, datasets, open_database, outbox, schema, syncs
+from nango_dagster.store import Database, announcing, connections, datasets, open_database, outbox, schema, syncs
 from nango_dagster.store.outbox import Delivery, Result
 from nango_dagster.store.syncs import SyncRow
 from tests.crash_worker import Workers
@@ -193,8 +193,8 @@ def test_both_urls_get_it_and_a_connections_own_takes_their_place(
         ("acme", "secondary"),
         ("own", "primary"),
     ]
-    assert connections.webhook_url(db, "crm", "own") == "https://acme.example.com/hook"
-    assert connections.webhook_url(db, "crm", "acme") is None
+    own = announcing.own_urls(db, [("crm", "own"), ("crm", "acme")])
+    assert {names: one.url for names, one in own.items()} == {("crm", "own"): "https://acme.example.com/hook"}
     connections.remove(db, "crm", "acme")
     assert [one.connection_id for one in waiting(db)] == ["own"]
 
