@@ -44,6 +44,7 @@ HOMES: dict[str, frozenset[str]] = {
     "cryptography": frozenset({"vault"}),
     "dagster": frozenset({"defs", "definitions", "cli", "demo"}),
     "fastapi": frozenset({"api"}),
+    "prometheus_client": frozenset({"api"}),
     "psycopg": frozenset({"store"}),
     "requests": frozenset({"http"}),
     "sqlalchemy": frozenset({"store"}),

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from ..settings import Settings
 from ..store import Database
-from . import connections, environment, errors, integrations, openapi, records, status, steering, syncs
+from . import connections, environment, errors, health, integrations, metrics, openapi, records, status, steering, syncs
 from .auth import Door
 from .guard import Guard
+from .limits import Rates
 from .service import Service
 
 _DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
 
 
-def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+def create_app(settings: Settings, database: Database | None = None, shared: Path | None = None) -> FastAPI:
     """Nango's HTTP API on the store that the settings name, or on one that is open already.
 
-    Without a key in the settings it answers to this machine only.
+    Without a key in the settings it answers to this machine only. In the folder `shared` it counts together with other
+    processes.
     """
     service = Service(settings, database)
 
@@ -42,15 +45,12 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.service = service
-    for routes in (records, syncs, steering, status, integrations, connections, environment):
+    app.state.readiness = health.Readiness(service.store)
+    app.state.metrics = metrics.Metrics(service.store)
+    for routes in (records, syncs, steering, status, integrations, connections, environment, health, metrics):
         app.include_router(routes.router)
-    app.add_api_route("/health", health, tags=["health"], summary="Whether the API runs")
     errors.handle(app)
     openapi.describe(app, with_key=bool(settings.secret_keys))
-    app.add_middleware(Guard, door=Door(settings.secret_keys))
+    rates = Rates.open(settings.api_rate_limit, len(settings.secret_keys), shared and shared / "rates")
+    app.add_middleware(Guard, door=Door.of(settings), rates=rates, note=app.state.metrics.note)
     return app
-
-
-async def health() -> dict[str, str]:
-    """Answers as long as the process does, without a key and without the database."""
-    return {"result": "ok"}

@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from ..settings import Settings
 from .errors import HttpError
 
-_OPEN_TO_ALL = frozenset({"/health"})
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""What machines ask every few seconds."""
+_OPEN_TO_ALL = frozenset({"/health", "/ready"})
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -21,27 +24,36 @@ class Door:
     """Lets a request in, or says why not."""
 
     keys: tuple[str, ...]
+    open_to_all: frozenset[str] = _OPEN_TO_ALL
 
-    def refusal(self, request: HTTPConnection) -> HttpError | None:
-        """Why this request is not answered; None when it is."""
-        if request.scope["path"] in _OPEN_TO_ALL:
-            return None
-        return self._without_key(request) if self.keys else _from_elsewhere(request)
+    @classmethod
+    def of(cls, settings: Settings) -> Door:
+        """The door that the settings describe."""
+        return cls(settings.secret_keys, _OPEN_TO_ALL | ({"/metrics"} if settings.metrics_without_key else set()))
 
-    def _without_key(self, request: HTTPConnection) -> HttpError | None:
-        header = request.headers.get("authorization")
-        if header is None:
-            return _unauthorized("missing_auth_header", "the Authorization header is missing; wanted: Bearer KEY.")
-        found = re.fullmatch(r"bearer +(\S+) *", header, re.IGNORECASE)
+    def enter(self, request: HTTPConnection) -> int:
+        """Which of the keys a request has, 0 where none is needed. Raises HttpError when it is not let in."""
+        if request.scope["path"] in self.open_to_all:
+            return 0
+        if self.keys:
+            return self._key(request)
+        _check_is_here(request)
+        return 0
+
+    def _key(self, request: HTTPConnection) -> int:
+        headers = request.headers.getlist("authorization")
+        if not headers:
+            raise _unauthorized("missing_auth_header", "the Authorization header is missing; wanted: Bearer KEY.")
+        if len(headers) > 1:
+            raise _unauthorized("malformed_auth_header", "there are several Authorization headers; wanted one.")
+        found = re.fullmatch(r"bearer +(\S+) *", headers[0], re.IGNORECASE)
         if found is None:
-            return _unauthorized("malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
-        if not self._knows(found[1]):
-            return _unauthorized("unknown_account", "the key is not one of those in NANGO_SECRET_KEY.")
-        return None
-
-    def _knows(self, key: str) -> bool:
-        """Takes as long for a wrong key as for a right one, whichever of the keys it is."""
-        return sum(hmac.compare_digest(known.encode(), key.encode()) for known in self.keys) > 0
+            raise _unauthorized("malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
+        # Takes as long for a wrong key as for a right one, whichever of the keys it is.
+        fits = [hmac.compare_digest(known.encode(), found[1].encode()) for known in self.keys]
+        if not any(fits):
+            raise _unauthorized("unknown_account", "the key is not one of those in NANGO_SECRET_KEY.")
+        return fits.index(True)
 
 
 def is_loopback(host: str) -> bool:
@@ -59,20 +71,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _from_elsewhere(request: HTTPConnection) -> HttpError | None:
-    """Without a key, whoever comes from elsewhere is refused; also a web page that the browser here shows.
+def _check_is_here(request: HTTPConnection) -> None:
+    """Raise HttpError for whoever comes from elsewhere; also for a web page that the browser here shows.
 
     A page may send requests to localhost, with its own `Origin`, or under a name of its own that leads here.
     """
     client = request.client.host if request.client else "localhost"
     origin = request.headers.get("origin")
     if not is_loopback(client):
-        return _forbidden(f"{client} is another machine")
+        raise _forbidden(f"{client} is another machine")
     if not is_loopback(_host(f"//{request.headers.get('host', 'localhost')}")):
-        return _forbidden("the Host header names another machine")
+        raise _forbidden("the Host header names another machine")
     if origin is not None and not is_loopback(_host(origin)):
-        return _forbidden("the Origin header names another site")
-    return None
+        raise _forbidden("the Origin header names another site")
 
 
 def _host(url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -39,6 +39,7 @@ class HttpError(NangoError):
         problems: Sequence[Problem] = (),
         headers: dict[str, str] | None = None,
         payload: dict[str, str] | None = None,
+        extra: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -46,6 +47,7 @@ class HttpError(NangoError):
         self.problems = tuple(problems)
         self.headers = headers or {}
         self.payload = payload
+        self.extra = extra or {}
 
 
 class Detail(BaseModel):
@@ -63,6 +65,8 @@ class Failure(BaseModel):
     message: str
     errors: list[Detail] | None = None
     payload: dict[str, str] | None = None
+    method: str | None = Field(None, description="With `path`: the request that was one too many.")
+    path: str | None = None
 
 
 class Envelope(BaseModel):
@@ -75,7 +79,7 @@ def answer(error: NangoError) -> JSONResponse:
     """The answer to a request that ended with this error."""
     known = error if isinstance(error, HttpError) else _known(error)
     details = [_detail(problem) for problem in known.problems]
-    failure = Failure(code=known.code, message=str(known), errors=details or None, payload=known.payload)
+    failure = Failure(code=known.code, message=str(known), errors=details or None, payload=known.payload, **known.extra)
     content = Envelope(error=failure).model_dump(exclude_none=True)
     return JSONResponse(content, known.status, known.headers)
 

@@ -1,65 +1,95 @@
-"""Around every request: who may come in, one spelling of paths, a line in the log, and never a stack for the caller."""
+"""Around every request: who may come in, how often, one spelling of paths, a line in the log and in the metrics.
+
+And never a stack for the caller.
+"""
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .auth import Door
-from .errors import answer, server_error
+from .auth import PROBES, Door
+from .errors import HttpError, answer, server_error
+from .limits import Rates, check_size
 
 log = logging.getLogger(__name__)
 
 
+class Note(Protocol):
+    """Counts a request."""
+
+    def __call__(self, method: str, route: str, status: int | None, seconds: float) -> None:
+        """`route` is the template of the path."""
+
+
+@dataclass(frozen=True)
 class Guard:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self._app = app
-        self._door = door
+    app: ASGIApp
+    door: Door
+    rates: Rates
+    note: Note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
+        method = scope["method"]
         # `/v1/syncs/` is `/v1/syncs`: clients send both, and not all of them follow a redirect of a POST.
-        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        # HEAD is GET to the routes; the server leaves the body out.
+        path = scope["path"].rstrip("/") or "/"
+        scope = {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
         sending = _Sending(send)
         began = monotonic()
         try:
             await self._answer(scope, receive, sending)
         except ClientDisconnect:
-            log.debug("%s %s: the client went away.", scope["method"], scope["path"])
+            log.debug("%s %s: the client went away.", method, path)
         except Exception as error:
-            log.error("%s %r: %s", scope["method"], scope["path"], "".join(frames(error)))
+            log.error("%s %r: %s", method, path, "".join(frames(error)))
             if sending.status is None:
                 await server_error()(scope, receive, sending)
+        took = monotonic() - began
+        self.note(method, getattr(scope.get("route"), "path", "none"), sending.status, took)
         # Without its query, which may hold secrets; and a probe every few seconds is no news.
-        level = logging.DEBUG if scope["path"] == "/health" else logging.INFO
-        took = 1000 * (monotonic() - began)
-        log.log(level, "%s %r %s %.0f ms", scope["method"], scope["path"], sending.status, took)
+        level = logging.DEBUG if path in PROBES else logging.INFO
+        log.log(level, "%s %r %s %.0f ms", method, path, sending.status, 1000 * took)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._door.refusal(HTTPConnection(scope))
-        await (self._app if refused is None else answer(refused))(scope, receive, send)
+    async def _answer(self, scope: Scope, receive: Receive, send: _Sending) -> None:
+        request = HTTPConnection(scope)
+        try:
+            check_size(scope)
+            key = self.door.enter(request)
+            if scope["path"] not in PROBES:
+                send.headers = self.rates.count(key, scope)
+        except HttpError as refused:
+            await answer(refused)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
 
 class _Sending:
-    """Passes an answer on, and remembers its status."""
+    """Passes an answer on, with headers of ours, and remembers its status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            ours = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *ours]}
         await self._send(message)
 
 

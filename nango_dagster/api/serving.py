@@ -8,8 +8,13 @@ import errno
 import json
 import logging
 import logging.config
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import socket
+import tempfile
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,14 +22,18 @@ from typing import Any
 import uvicorn
 import uvicorn.config
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from ..errors import ConfigError
 from ..settings import Settings
 from .app import create_app
 from .auth import is_loopback
+from .metrics import SHARED
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 20
+"""So long a request that is being answered may take to end when the process is told to stop."""
 _HANDED = "_NANGO_API_SETTINGS"  # to the worker processes, which import the app anew
 
 
@@ -43,19 +52,30 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers
         "log_config": _log_config(settings.log_level),  # the workers' too
         "access_log": False,  # the guard's line leaves out the query
         "server_header": False,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
     }
     if workers == 1:
         uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run(sockets)
         return
-    for one in sockets:
-        one.close()
     os.environ[_HANDED] = _packed(settings)
-    uvicorn.run(f"{__name__}:app", factory=True, host=host, port=port, workers=workers, **options)
+    config = uvicorn.Config(f"{__name__}:app", factory=True, workers=workers, **options)
+    with tempfile.TemporaryDirectory(prefix="nango-api-") as shared:
+        os.environ[SHARED] = shared
+        Multiprocess(config, sockets).run()
 
 
 def app() -> FastAPI:
     """The app of a worker process."""
-    return create_app(_unpacked(os.environ[_HANDED]))
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), name="nango-api-parent", daemon=True).start()
+    return create_app(_unpacked(os.environ[_HANDED]), shared=Path(os.environ[SHARED]))
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has died without ending it."""
+    multiprocessing.connection.wait([parent])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _check_host(settings: Settings, host: str) -> None:
@@ -101,10 +121,12 @@ def _log_config(level: str) -> dict[str, Any]:
 
 def _packed(settings: Settings) -> str:
     values = {one.name: getattr(settings, one.name) for one in fields(settings)}
-    return json.dumps({**values, "env": dict(settings.env)}, default=str)
+    values |= {"env": dict(settings.env), "webhook_on": list(settings.webhook_on)}
+    return json.dumps(values, default=str)
 
 
 def _unpacked(text: str) -> Settings:
     values: dict[str, Any] = json.loads(text)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Settings(**{**values, "home": Path(values["home"]), "configs": Path(values["configs"])})
+    values |= {"home": Path(values["home"]), "configs": Path(values["configs"])}
+    return Settings(**{**values, "webhook_on": frozenset(values["webhook_on"])})

@@ -1,0 +1,289 @@
+"""The API in operation: probes, metrics, limits, and several processes that serve as one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic, sleep, time
+from typing import Any
+
+import psutil
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from nango_dagster.api import health
+from nango_dagster.api import metrics as api_metrics
+from nango_dagster.api.store import Store
+from nango_dagster.config import Sync
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
+from nango_dagster.store.jobs import Counts
+from tests.apis import URL, Served, calling, served
+
+DOWN = "postgresql+psycopg://nango:s3cret@127.0.0.1:1/nango"
+
+
+@pytest.fixture
+def http(settings: Settings, db: Database) -> Iterator[TestClient]:
+    with calling(settings, db) as client:
+        yield client
+
+
+def eventually(fact: Callable[[], Any], seconds: float = 30) -> Any:
+    """What a question answers as soon as it answers with something."""
+    deadline = monotonic() + seconds
+    while not (found := fact()):
+        assert monotonic() < deadline, f"not so after {seconds} seconds"
+        sleep(0.05)
+    return found
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+def test_ready_says_so_while_the_database_answers_and_needs_no_key(settings: Settings, db: Database) -> None:
+    with calling(settings, client="203.0.113.7", secret_keys=("key",)) as http:
+        for path in ("/ready", "/ready/", "/health"):
+            answer = http.get(path)
+            assert (answer.status_code, answer.json()) == (200, {"result": "ok"})
+        assert http.head("/ready").status_code == http.head("/health").status_code == 200
+
+
+def test_a_database_that_is_down_is_not_ready_and_nobody_learns_where_it_is(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with calling(settings, client="203.0.113.7", secret_keys=("key",), db_url=DOWN) as http:
+        assert http.get("/health").status_code == 200
+        answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "not_ready"
+    assert answer.json()["error"]["message"] == "the database cannot be used now; the server's log says why."
+    assert "127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_database_that_is_silent_is_not_ready_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never says a word, as one behind a broken network does."""
+    monkeypatch.setattr(health, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/nango"
+        readiness = health.Readiness(Store(Settings(db_url=url, home=tmp_path)))
+        threads = threading.active_count()
+        for _ in range(3):
+            said = asyncio.run(readiness.trouble())
+            assert said == "the database has not answered within 0.2 seconds."
+        assert threading.active_count() <= threads + 1
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE _nango_migrations SET version_num = '0001'", "DROP TABLE _nango_migrations"]
+)
+def test_a_database_without_this_releases_tables_is_not_ready(statement: str, settings: Settings, db: Database) -> None:
+    with calling(settings, db) as http:
+        assert http.get("/ready").status_code == 200
+        with db.begin() as connection:
+            connection.execute(sa.text(statement))
+        answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["message"] == "the database does not have the tables of this release."
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def numbers(text: str) -> Numbers:
+    """Every sample by its name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def number(found: Numbers, name: str, **labels: str) -> float | None:
+    return found.get((name, frozenset(labels.items())))
+
+
+def executed(db: Database, row: syncs.SyncRow, status: str, connection_id: str = "default") -> None:
+    """One execution, as a run does it."""
+    worker = queue.start_worker(db, row.id, "run-1")
+    (claim,) = queue.claim(db, worker, limit=1, slot=None, only=[(connection_id, "base")], force=True)
+    with db.begin() as connection:
+        queue.begin_execution(connection, db, claim)
+        job = jobs.start(connection, db, claim, row, "run-1")
+    with db.begin() as connection:
+        jobs.finish(connection, db, job, status, Counts(added=1))
+        queue.release(connection, db, claim, succeeded=status == "succeeded")
+    queue.end_worker(db, worker)
+
+
+def test_requests_are_counted_by_route_and_not_by_url(http: TestClient) -> None:
+    for path in ("/v1/syncs/1", "/v1/syncs/2", "/v1/syncs/2/"):
+        http.get(path)
+    http.get("/nowhere/at/all")
+    http.request("BREW", "/v1/syncs")
+    http.post("/v1/syncs", json={"url": URL})
+    answer = http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    found = numbers(answer.text)
+    count = "nango_http_requests_total"
+    assert number(found, count, method="GET", route="/v1/syncs/{id}", status="404") == 3
+    assert number(found, count, method="GET", route="none", status="404") == 1
+    assert number(found, count, method="other", route="/v1/syncs", status="405") == 1
+    assert number(found, count, method="POST", route="/v1/syncs", status="200") == 1
+    seconds = "nango_http_request_duration_seconds_count"
+    assert number(found, seconds, method="GET", route="/v1/syncs/{id}") == 3
+
+
+def test_how_syncs_are_doing_is_told(settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_metrics, "FRESH_SECONDS", 0.0)
+    one = syncs.post(db, Sync(name="one", url=URL, integration="crm", unique_key="id"), named=True)
+    for name in ("acme", "globex", "initech"):
+        connections.add(db, None, "crm", name)
+    two = syncs.post(db, Sync(name="two", url=URL), named=True)
+    executed(db, one, "succeeded", "acme")
+    executed(db, one, "failed", "globex")
+    executed(db, two, "succeeded")
+    executed(db, two, "failed")
+    late = db.clock(timedelta(hours=3))
+    with db.begin() as connection:
+        connection.execute(
+            sa.update(schema.schedules).where(schema.schedules.c.connection_id == "initech").values(created_at=late)
+        )
+        connection.execute(
+            sa.update(schema.connections).where(schema.connections.c.connection_id == "globex").values(auth_failures=3)
+        )
+    with calling(settings, db) as http:
+        found = numbers(http.get("/metrics").text)
+        mine = {"integration": "crm", "sync": "one"}
+        executions = "nango_sync_executions"
+        assert number(found, executions, **mine, status="succeeded") == 1
+        assert number(found, executions, **mine, status="failed") == 1
+        assert number(found, executions, **mine, status="never") == 1
+        assert 10_800 <= (number(found, "nango_sync_lag_seconds", **mine) or 0) < 11_000
+        assert number(found, "nango_connections_needing_reauthorisation", integration="crm") == 1
+        other = {"integration": "default", "sync": "two"}
+        assert number(found, executions, **other, status="failed") == 1
+        assert abs((number(found, "nango_sync_last_success_timestamp_seconds", **other) or 0) - time()) < 60
+        assert number(found, "nango_sync_records", **other) == 0
+        assert number(found, "nango_connections_needing_reauthorisation", integration="default") == 0
+        assert number(found, "nango_webhooks", state="pending") is not None
+        assert number(found, "nango_webhooks", state="dead") == 0
+        assert number(found, "nango_store_up") == 1
+        syncs.delete(db, two.id)
+        assert number(numbers(http.get("/metrics").text), executions, **other, status="failed") is None
+
+
+def test_of_very_many_syncs_integrations_are_told(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_metrics, "MOST_SYNCS", 2)
+    for name in ("a", "b", "c"):
+        syncs.post(db, Sync(name=name, url=URL), named=True)
+    with calling(settings, db) as http:
+        found = numbers(http.get("/metrics").text)
+    assert number(found, "nango_sync_executions", integration="default", sync="", status="never") == 3
+
+
+def test_scrapes_one_after_another_ask_the_database_once(settings: Settings, db: Database) -> None:
+    asked = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    with calling(settings, db) as http:
+        first = http.get("/metrics").text
+        there = len(asked)
+        assert there < 20
+        for _ in range(5):
+            assert "nango_store_up 1.0" in http.get("/metrics").text
+    assert len(asked) == there
+    assert not any("_nango_raw" in statement for statement in asked)
+    assert "nango_store_up 1.0" in first
+
+
+def test_metrics_are_there_while_the_database_is_not(settings: Settings) -> None:
+    with calling(settings, db_url=DOWN) as http:
+        http.get("/v1/syncs")
+        answer = http.get("/metrics")
+    assert answer.status_code == 200
+    assert number(numbers(answer.text), "nango_store_up") == 0
+    assert number(numbers(answer.text), "nango_http_requests_total", method="GET", route="/v1/syncs", status="503") == 1
+    assert "s3cret" not in answer.text
+
+
+def test_metrics_need_the_key_unless_a_setting_says_otherwise(settings: Settings, db: Database) -> None:
+    with calling(settings, db, client="203.0.113.7", secret_keys=("key",)) as http:
+        assert http.get("/metrics").status_code == 401
+        assert http.get("/metrics", headers={"Authorization": "Bearer key"}).status_code == 200
+    with calling(settings, db, client="203.0.113.7", secret_keys=("key",), metrics_without_key=True) as http:
+        assert http.get("/metrics").status_code == 200
+        assert http.get("/v1/syncs").status_code == 401
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+def asked(api: Served, path: str = "/v1/syncs", **headers: str) -> tuple[int, dict[str, str], str]:
+    request = urllib.request.Request(api.url + path, headers={"Authorization": "Bearer key", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, dict(answer.headers), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read().decode()
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Which database it is makes no difference to processes."""
+    return {
+        "NANGO_DB_URL": f"sqlite:///{tmp_path / 'nango.db'}",
+        "NANGO_HOME": str(tmp_path),
+        "NANGO_SECRET_KEY": "key",
+    }
+
+
+def workers_of(api: Served) -> list[psutil.Process]:
+    """The processes that serve; multiprocessing has another one, which keeps track of what they share."""
+    there = psutil.Process(api.process.pid).children()
+    living = [one for one in there if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in living if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.acceptance
+def test_several_workers_count_together_and_share_the_limit(env: dict[str, str]) -> None:
+    with served({**env, "NANGO_SECRET_KEY": "other,key", "NANGO_API_RATE_LIMIT": "60"}, workers=3) as api:
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda _: asked(api), range(100)))
+        statuses = [status for status, _, _ in answers]
+        assert (statuses.count(200), statuses.count(429)) == (60, 40)
+        found = numbers(asked(api, "/metrics")[2])
+        assert number(found, "nango_http_requests_total", method="GET", route="/v1/syncs", status="200") == 60
+        assert number(found, "nango_http_requests_total", method="GET", route="none", status="429") == 40
+        assert number(found, "nango_http_request_duration_seconds_count", method="GET", route="/v1/syncs") == 60
+        log = api.stop()
+    assert len(set(re.findall(r"Started server process \[(\d+)\]", log))) == 3
+    assert "Traceback" not in log
+
+
+@pytest.mark.acceptance
+def test_a_worker_that_dies_is_replaced_and_one_whose_parent_died_ends(env: dict[str, str]) -> None:
+    with served(env, workers=2) as api:
+        before = workers_of(api)
+        assert len(before) == 2
+        before[0].kill()
+        eventually(lambda: len([one for one in workers_of(api) if one.pid != before[0].pid]) == 2)
+        eventually(lambda: all(asked(api)[0] == 200 for _ in range(5)))
+        orphans = workers_of(api)
+        api.process.kill()
+        psutil.wait_procs(orphans, timeout=30)
+        assert not [one for one in orphans if one.is_running()]
