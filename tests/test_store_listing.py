@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import multiprocessing
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, listing, open_database
+from nango_dagster.store import Database, bulk, listing, open_database
 from nango_dagster.store.listing import Cursor, Wanted
 from tests.writing import Target
 
@@ -64,3 +68,47 @@ def test_a_reader_of_many_connections_sees_every_change_while_processes_write(se
         stored = {key: (row.last_modified_at, row.text) for key, row in target.raw().items()}
         assert {one.external_id: (one.last_modified_at, one.text) for one in records} == stored
         assert len(records) > len(stored)  # some came again
+
+
+@pytest.mark.parametrize("large", [1000, 6_000_000])
+def test_a_page_of_large_records_is_short_and_leads_on(large: int, db: Database) -> None:
+    """Whether the server or we count the bytes: each page has at least one record, and none is left out."""
+    target = Target(db, unique_key="id", auto_mapping=False)
+    text = base64.b64encode(os.urandom(large // 4 * 3)).decode()
+    target.write([{"id": n, "text": text if n != 3 else ""} for n in range(6)])
+    found: list[list[int]] = []
+    after: Cursor | None = None
+    while not found or after:
+        some = listing.page(db, target.dataset.id, Wanted(after=after), 100, most_bytes=2 * large + 500)
+        assert 0 < sum(len(record.text or "") for record in some.records) <= 2 * large + 500
+        found.append([int(record.external_id) for record in some.records])
+        after = some.next
+    assert [number for page in found for number in page] == list(range(6))
+    assert len(found) > 2
+    alone = listing.page(db, target.dataset.id, Wanted(), 100, most_bytes=10)
+    assert [record.external_id for record in alone.records] == ["0"]
+
+
+@pytest.mark.parametrize(
+    "actions", [["added"], ["updated"], ["deleted"], ["added", "deleted"], ["added", "updated", "deleted"]]
+)
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_page_begins_in_the_index_of_each_kind_of_change(
+    actions: list[listing.Action], analyzed: bool, db: Database
+) -> None:
+    """Nothing is read from the beginning and nothing is sorted but what a page holds."""
+    target = Target(db, unique_key="id", track_deletes=True, auto_mapping=False)
+    target.write([{"id": n} for n in range(3000)])
+    target.write([{"id": n, "changed": n < 1000} for n in range(2900)])
+    query = listing.in_order("external_id, last_modified_at, data", actions, 11, postgresql=db.is_postgresql)
+    values = {"dataset": target.dataset.id, **listing.after(db, Wanted().begin)}
+    with db.begin() as connection:
+        if analyzed:
+            bulk.driver(connection).execute("ANALYZE _nango_raw")
+        how = "EXPLAIN" if db.is_postgresql else "EXPLAIN QUERY PLAN"
+        plan = [str(row[-1]) for row in bulk.driver(connection).execute(f"{how} {query}", values)]
+    for action in actions:
+        assert any(f"_nango_raw_{action}" in line for line in plan), plan
+    # As long as PostgreSQL knows nothing of a small table, it rather sorts the few rows that it expects.
+    read_whole = {"Seq Scan", "TEMP B-TREE", *(["Sort  ("] if analyzed else [])}
+    assert not any(one in line for one in read_whole for line in plan), plan

@@ -137,6 +137,7 @@ datasets = Table(
     Column("unique_key", Text),
     Column("mapping_version", Text),
     Column("etag", Text),
+    Column("pruned_until", Text),  # a cursor; no record up to it has a payload to prune
     *(  # what has changed since it was announced
         Column(f"pending_{what}", BigInteger, nullable=False, server_default="0")
         for what in ("added", "updated", "deleted")
@@ -186,6 +187,14 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 
+# What was last done to a record. Each record is in the index of one of them, so that a reader of any, or of all, begins
+# at once where it left off; the databases know the index by these very words.
+CHANGES = {
+    "added": "deleted_at IS NULL AND first_seen_at = last_modified_at",
+    "updated": "deleted_at IS NULL AND first_seen_at <> last_modified_at",
+    "deleted": "deleted_at IS NOT NULL",
+}
+
 raw = Table(
     "_nango_raw",
     metadata,
@@ -200,14 +209,16 @@ raw = Table(
     Column("pruned_at", UtcTime),
     # Last, so that SQLite reads a row's hashes without the pages its text spills over.
     Column("data", Json),
-    Index("_nango_raw_modified", "dataset_id", "last_modified_at", "external_id"),
-    Index(
-        "_nango_raw_deleted",
-        "dataset_id",
-        "last_modified_at",
-        "external_id",
-        postgresql_where=text("deleted_at IS NOT NULL"),
-        sqlite_where=text("deleted_at IS NOT NULL"),
+    *(
+        Index(
+            f"_nango_raw_{kind}",
+            "dataset_id",
+            "last_modified_at",
+            "external_id",
+            postgresql_where=text(those),
+            sqlite_where=text(those),
+        )
+        for kind, those in CHANGES.items()
     ),
 )
 
