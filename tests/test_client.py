@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import doctest
+import hashlib
+import hmac
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 import uvicorn
 
 import nango_dagster.client.nango
-
 from nango_dagster.api import create_app
-from nango_dagster.client import Nango, NotFound
+from nango_dagster.client import Nango, NotFound, TooManyRequests
+from nango_dagster.client.answers import NamedSync
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError, NangoError, Refused, StoreUnavailable
 from nango_dagster.settings import Settings
@@ -25,6 +28,7 @@ from nango_dagster.store import Database, connections, syncs
 from tests.apis import URL, free_port
 from tests.executions import Source, drained
 from tests.fake_api import HANG_UP, FakeApi
+from tests.test_docs import blocks
 
 
 @contextmanager
@@ -63,6 +67,17 @@ def acme(settings: Settings, db: Database, api: FakeApi) -> Iterator[Nango]:
         yield Nango(url, secret_key="s3cret")
 
 
+def test_the_examples_of_the_page_are_true(acme: Nango, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANGO_SECRET_KEY", "s3cret")
+    known: dict[str, Any] = {}
+    for block in blocks("python"):
+        if block.page.name == "python.md":
+            exec(compile(block.text.replace("http://localhost:3003", acme.host), str(block), "exec"), known)
+    assert known["stored"] == {1: "Fix login", 2: "Add search", 3: "Update docs"}
+    signature = hmac.new(b"s3cret", b"{}", hashlib.sha256).hexdigest()
+    assert known["receive"](b"{}", {"X-Nango-Hmac-Sha256": signature})
+
+
 def test_the_examples_of_each_method_are_true(acme: Nango) -> None:
     module = nango_dagster.client.nango
     examples = doctest.DocTestFinder().find(module, extraglobs={"nango": acme})
@@ -70,6 +85,190 @@ def test_the_examples_of_each_method_are_true(acme: Nango) -> None:
     for example in sorted(examples, key=lambda one: one.lineno or 0):
         runner.run(example)
     assert (runner.failures, runner.tries > 20) == (0, True)
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+def test_records_are_read_over_all_pages_with_the_same_options(acme: Nango) -> None:
+    page = acme.list_records("github", "acme", "GithubIssue")
+    moment = datetime.fromisoformat(page["records"][1]["_nango_metadata"]["last_modified_at"].replace("Z", "+00:00"))
+    options: dict[str, Any] = {"modified_after": moment, "filter": "added,deleted", "limit": 1}
+    assert [record["id"] for record in acme.records("github", "acme", "GithubIssue", **options)] == [1, 2, 3]
+    assert [record["id"] for record in acme.records("github", "acme", "GithubIssue", ids=[3, "1"], limit=1)] == [1, 3]
+    assert list(acme.records("github", "acme", "GithubIssue", filter="updated")) == []
+    assert list(acme.records("github", "acme", "GithubIssue", modified_after="2999-01-01T00:00:00Z")) == []
+    assert list(acme.records("github", "acme", "GithubIssue", variant="us")) == []
+
+
+def test_a_reader_that_stops_goes_on_where_it_was(acme: Nango) -> None:
+    records = acme.records("github", "acme", "GithubIssue", limit=2)
+    assert next(iter(records))["id"] == 1
+    again = acme.records("github", "acme", "GithubIssue", cursor=records.cursor)
+    assert [record["id"] for record in again] == [2, 3]
+    assert [[record["id"] for record in page] for page in records.pages()] == [[2, 3]]
+    assert records.cursor == again.cursor
+    assert list(again) == []
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+ERRORS: tuple[tuple[Callable[[Nango], Any], type[NangoError], int, str], ...] = (
+    (lambda nango: nango.list_records("github", "gone", "GithubIssue"), NotFound, 400, "unknown_connection"),
+    (lambda nango: nango.pause_sync("github", [], "gone"), NotFound, 404, "unknown_connection"),
+    (lambda nango: nango.trigger_sync("gitlab"), NotFound, 400, "unknown_provider_config"),
+    (lambda nango: nango.start_sync("github", ["gone"]), NotFound, 400, "no_syncs_found"),
+    (lambda nango: nango.get_connection("github", "gone"), NotFound, 404, "not_found"),
+    (lambda nango: nango.get_integration("gitlab"), NotFound, 404, "not_found"),
+    (lambda nango: nango.delete_sync_variant("github", "acme", "issues", "us"), NotFound, 404, "not_found"),
+    (
+        lambda nango: nango.create_sync_variant("github", "acme", "issues", "eu"),
+        ConfigError,
+        400,
+        "sync_variant_already_exists",
+    ),
+    (
+        lambda nango: nango.list_records("github", "acme", "GithubIssue", limit=501),
+        ConfigError,
+        400,
+        "invalid_query_params",
+    ),
+    (lambda nango: Nango(nango.host).list_connections(), AuthenticationFailed, 401, "missing_auth_header"),
+)
+
+
+def test_an_error_has_the_code_and_status_of_the_answer(acme: Nango) -> None:
+    for ask, kind, status, code in ERRORS:
+        with pytest.raises(kind) as caught:
+            ask(acme)
+        assert (caught.value.status, caught.value.code) == (status, code)
+        assert (type(caught.value), str(caught.value)[-1:]) == (kind, ".") or "did you mean" in str(caught.value)
+
+
+def test_each_thing_that_is_wrong_is_a_problem(acme: Nango) -> None:
+    with pytest.raises(ConfigError) as caught:
+        acme.sync(URL, {"uniqe_key": "id", "frequency": "x"})
+    assert {problem.field for problem in caught.value.problems} == {"uniqe_key", "frequency"}
+
+
+def test_a_call_too_many_is_made_again_when_the_api_says_so(api: FakeApi) -> None:
+    limited = (429, {"Retry-After": "0"}, {"error": {"code": "too_many_request", "message": "too many."}})
+    api.script("/sync/trigger", limited, limited, b"")
+    Nango(api.url).trigger_sync("github")
+    assert len(api.requests) == 3
+    api.script("/integrations", *[limited] * 3)
+    with pytest.raises(TooManyRequests, match=r"^too many\.$"):
+        Nango(api.url).list_integrations()
+    patient = (429, {"Retry-After": "3600"}, limited[2])
+    api.script("/integrations", patient)
+    with pytest.raises(TooManyRequests) as caught:
+        Nango(api.url).list_integrations()
+    assert (caught.value.status, caught.value.code) == (429, "too_many_request")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda nango: nango.trigger_sync("github", ["issues"], reset=True),
+        lambda nango: nango.create_sync_variant("github", "acme", "issues", "eu"),
+    ],
+)
+def test_what_may_have_been_done_already_is_not_done_again(ask: Callable[[Nango], Any], api: FakeApi) -> None:
+    for path in ("/sync/trigger", "/sync/issues/variant/eu"):
+        api.script(path, HANG_UP, {})
+    with pytest.raises(ApiError, match="the connection was closed"):
+        ask(Nango(api.url))
+    assert len(api.requests) == 1
+
+
+def test_an_import_without_a_name_makes_one_connection_also_over_a_broken_connection(api: FakeApi) -> None:
+    api.script("/connections", HANG_UP, {"connection_id": "x"})
+    Nango(api.url).import_connection("github")
+    first, second = (request.json for request in api.requests)
+    assert first == second
+    assert len(first["connection_id"]) == 36
+
+
+# --- what is sent ---------------------------------------------------------------------------------------------------
+
+
+def test_calls_share_one_connection(api: FakeApi) -> None:
+    api.route("/integrations", {"data": []})
+    nango = Nango(api.url)
+    for _ in range(5):
+        assert nango.list_integrations() == []
+    assert api.connections == 1
+
+
+def test_a_variant_is_named_in_any_of_three_ways(api: FakeApi) -> None:
+    api.route("/sync/pause", b"")
+    api.route("/sync/status", {"syncs": []})
+    api.route("/sync/update-connection-frequency", {"frequency": "every hour"})
+    nango = Nango(api.url)
+    named: NamedSync = {"name": "issues", "variant": "eu"}
+    for these in ("issues::eu", ["issues::eu"], named, [named]):
+        nango.pause_sync("github", these)
+        nango.sync_status("github", these)
+    for sync in ("issues::eu", named):
+        nango.update_sync_connection_frequency("github", sync, "acme", None)
+    sent = [request.json for request in api.requests if request.method == "POST"]
+    assert [one["syncs"] for one in sent] == [["issues::eu"], ["issues::eu"], [named], [named]]
+    assert {request.params["syncs"] for request in api.requests if request.method == "GET"} == {"issues::eu"}
+    frequencies = [request.json for request in api.requests if request.method == "PUT"]
+    assert frequencies[0] == frequencies[1]
+    assert frequencies[0] == {
+        "provider_config_key": "github",
+        "connection_id": "acme",
+        "sync_name": "issues",
+        "sync_variant": "eu",
+        "frequency": None,
+    }
+
+
+def test_a_name_never_becomes_another_path(acme: Nango) -> None:
+    for name in ("a/b", "a?b=1#c", "a%2Fb", "ü b", "metadata"):
+        assert acme.import_connection("github", name)["connection_id"] == name
+        assert acme.get_connection("github", name)["connection_id"] == name
+        acme.delete_connection("github", name)
+    for name in ("", ".", ".."):
+        with pytest.raises(ConfigError, match="is no name"):
+            acme.delete_connection("github", name)
+    assert [one["connection_id"] for one in acme.list_connections()] == ["acme"]
+
+
+def test_connections_are_found_and_shown(acme: Nango) -> None:
+    for name in ("beta", "gamma"):
+        acme.import_connection("crm", name, metadata={"team": name})
+    assert [one["connection_id"] for one in acme.list_connections(integration_id=["crm", "jira"], limit=1)] == ["beta"]
+    assert [one["connection_id"] for one in acme.list_connections(search="AMM")] == ["gamma"]
+    assert [one["provider_config_key"] for one in acme.list_connections(connection_id="acme")] == ["github"]
+    assert [one["connection_id"] for one in acme.list_connections(limit=2, page=1)] == ["gamma"]
+    assert acme.get_connection("crm", "beta", force_refresh=True, refresh_token=True)["credentials"] == {}
+    acme.set_metadata("crm", ["beta", "gamma"], {"team": "c"})
+    assert [acme.get_metadata("crm", name) for name in ("beta", "gamma")] == [{"team": "c"}] * 2
+
+
+# --- webhooks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_webhook_is_verified_by_its_signature_and_nothing_else() -> None:
+    body = '{"from":"nango","connectionId":"ü"}'
+    signature = hmac.new(b"s3cret", body.encode(), hashlib.sha256).hexdigest()
+    nango = Nango(secret_key="s3cret")
+    assert nango.verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": signature})
+    assert nango.verify_incoming_webhook_request(body.encode(), {"X-NANGO-HMAC-SHA256": signature, "a": 1})
+    for wrong in (signature[:-1], signature.upper(), "ü", "", None, 7):
+        assert not nango.verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": wrong})
+    assert not nango.verify_incoming_webhook_request(body, {})
+    assert not nango.verify_incoming_webhook_request(f"{body} ", {"x-nango-hmac-sha256": signature})
+    other = Nango(secret_key="s3cret", webhook_signing_key="other")
+    assert not other.verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": signature})
+    assert not Nango().verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": signature})
+    assert "other" not in repr(other)
+
+
+# --- syncs by their ids ---------------------------------------------------------------------------------------------
 
 
 def test_a_sync_is_added_and_its_id_returned(nango: Nango, db: Database) -> None:

@@ -192,7 +192,7 @@ def test_what_the_package_imports_is_declared_in_pyproject() -> None:
     assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in outside} - declared == set()
 
 
-LIGHT = ("errors", "config", "cli", ITSELF)
+LIGHT = ("errors", "config", "cli", "client", ITSELF)
 
 
 @pytest.mark.parametrize("unit", [unit for unit in LIGHT if unit in map(unit_of, FILES)])

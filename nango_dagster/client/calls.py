@@ -42,7 +42,7 @@ class Call:
     path: str
     params: Params = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
+    body: Any = field(default=None, repr=False)
     once: bool = False
 
 
