@@ -22,6 +22,8 @@ GONE: Final = 410
 """The status by which a receiver says that it will never take one again."""
 ENVIRONMENT: Final = "prod"
 """What notifications of the type `auth` call the environment, of which there is one."""
+AUTH_MODES: Final = frozenset({"OAUTH1", "OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "JWT", "NONE", "CUSTOM"})
+"""What Nango's types let `authMode` be, of the kinds of credentials that there are here."""
 _SINCE_EVER: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -72,14 +74,14 @@ def failed(about: About, error: str, started_at: datetime, failed_at: datetime) 
 
 
 def refused(integration: str, connection_id: str, error: str, auth_mode: str = "CUSTOM") -> bytes:
-    """That a connection's credentials are good no more."""
+    """That a connection's credentials are good no more; `auth_mode` is their type."""
     fields = {
         "type": "auth",
         "operation": "refresh",
         "providerConfigKey": integration,
         "provider": integration,
         "connectionId": connection_id,
-        "authMode": auth_mode,
+        "authMode": auth_mode if auth_mode in AUTH_MODES else "CUSTOM",
         "environment": ENVIRONMENT,
         "error": {"type": "refresh_token_external_error", "description": error},
     }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STARS = "***"
 _SECRET = re.compile(
-    r"key|token|secret|passw|passphrase|pwd|auth|signature|credential|cookie|session|bearer|jwt|hmac"
+    r"key|token|secret|passw|passphrase|pwd|auth|signature|credential|cookie|session|bearer|jwt|hmac|webhook_?url"
     r"|^(sig|code|pass|pin|sid)$",
     re.IGNORECASE,
 )

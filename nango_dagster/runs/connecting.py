@@ -247,6 +247,13 @@ def held(db: Database, settings: Settings, row: ConnectionRow) -> dict[str, Any]
     return {"type": found.get("type"), "fields": sorted(name for name in found if name != "type")}
 
 
+def type_of(db: Database, settings: Settings, integration: str, connection_id: str) -> str:
+    """The type of a connection's credentials; NONE where it has none, or is gone."""
+    row = connections.get(db, integration, connection_id)
+    found = None if row is None else held(db, settings, row)
+    return "NONE" if found is None else str(found["type"])
+
+
 def records_of(db: Database, integration: str, connection_id: str) -> int:
     """How many records are stored for a connection."""
     return sum(one.live_count for one in status.read(db, of_integration(db, integration), connection_id))

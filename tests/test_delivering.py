@@ -1,0 +1,317 @@
+"""What waits in the outbox arrives: at whom, how often, and what becomes of what does not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from time import monotonic
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from nango_dagster import webhooks
+from nango_dagster.runs.delivering import AHEAD, Courier, Delivered
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections, outbox, schema
+from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
+from nango_dagster.vault import Vault
+from tests.executions import until
+from tests.fake_api import HANG_UP, Answer, FakeApi, Received, redirect
+
+KEY = "s3cret-key"
+ENCRYPTION_KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+_of = schema.webhooks.c
+
+
+@pytest.fixture
+def told(settings: Settings, api: FakeApi) -> Settings:
+    """Settings with the API's /hook as the primary URL."""
+    api.route("/hook", {})
+    return replace(settings, webhook_url=api.url + "/hook?token=s3cret", webhook_signing_key=KEY)
+
+
+def put(db: Database, *connection_ids: str, **fields: Any) -> None:
+    """Have a notification wait for each connection."""
+    now = datetime.now(timezone.utc)
+    row = {
+        **{"kind": "changes", "target": "primary", "circuit": fields.get("target", "primary")},
+        **{"integration": "github", "variant": "base", "sync_name": "issues", "model": "Issue"},
+        **{"sync_type": "INITIAL", "added": 1, "updated": 0, "deleted": 0, "created_at": now, "next_try_at": now},
+        **fields,
+    }
+    rows = [{**row, "connection_id": name, "delivery_id": f"d-{name}"} for name in connection_ids or ["acme"]]
+    with db.begin() as connection:
+        connection.execute(sa.insert(schema.webhooks), rows)
+
+
+def deliver(db: Database, settings: Settings, **how: Any) -> Delivered:
+    """One tick, and what is in flight afterwards."""
+    courier = Courier(db, settings)
+    done = courier.deliver(**how)
+    assert courier.finish(20)
+    return done
+
+
+def pass_(db: Database, *, circuits: bool = True) -> None:
+    """Let the time pass until each notification is due again, and each circuit closed."""
+    ago = datetime.now(timezone.utc) - timedelta(hours=1)
+    with db.begin() as connection:
+        connection.execute(sa.update(schema.webhooks).values(next_try_at=ago, leased_until=None))
+        if circuits:
+            connection.execute(sa.update(schema.webhook_circuits).values(open_until=ago))
+
+
+def listed(db: Database) -> list[Listed]:
+    return outbox.listed(db, limit=1000)
+
+
+def ids(requests: Iterable[Received]) -> list[str]:
+    return [request.headers["X-Nango-Delivery-Id"] for request in requests]
+
+
+# --- at whom, and what ----------------------------------------------------------------------------------------------
+
+
+def test_a_notification_arrives_signed_and_is_gone(db: Database, told: Settings, api: FakeApi) -> None:
+    since = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=timezone.utc)
+    put(db, added=1, updated=2, deleted=3, modified_after=since, sync_type="INCREMENTAL")
+    assert deliver(db, told) == Delivered(arrived=1)
+    (got,) = api.requests
+    about = webhooks.About("github", "acme", "base", "issues", "Issue", "INCREMENTAL")
+    assert got.body == webhooks.changed(about, 1, 2, 3, since)
+    assert {name: got.headers[name] for name in ("X-Nango-Signature", "X-Nango-Hmac-Sha256")} == (
+        webhooks.signatures(got.body, KEY)
+    )
+    assert ids([got]) == ["d-acme"] and listed(db) == []
+    assert not deliver(db, told) and len(api.requests) == 1
+
+
+def test_each_kind_says_what_it_is(db: Database, told: Settings, api: FakeApi) -> None:
+    began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    put(db, "a", kind="failure", error="issues: no.", started_at=began)
+    put(db, "b", kind="auth", error="Refused.", variant="", sync_name="", model="")
+    put(db, "c", kind="auth", error="Refused.", variant="", sync_name="", model="")
+    held = {"type": "BASIC", "username": "u", "password": "p"}
+    keyed = replace(told, encryption_keys=(ENCRYPTION_KEY,))
+    connections.add(db, Vault.open(keyed), "github", "c", credentials=held)
+    deliver(db, keyed)
+    found = {request.json["connectionId"]: request.json for request in api.requests}
+    assert (found["a"]["success"], found["a"]["error"]["description"]) == (False, "issues: no.")
+    assert (found["a"]["startedAt"], found["a"]["failedAt"] > "2026-01-03") == ("2026-01-02T03:04:05.000Z", True)
+    assert [(found[name]["type"], found[name]["authMode"]) for name in "bc"] == [("auth", "NONE"), ("auth", "BASIC")]
+
+
+def test_both_urls_get_it_and_a_connections_own_takes_the_primarys_place(
+    db: Database, told: Settings, api: FakeApi
+) -> None:
+    api.route("/*", {})
+    both = replace(told, webhook_url_secondary=api.url + "/second")
+    connections.add(db, None, "github", "own", config={OVERRIDE: api.url + "/own"})
+    put(db, "acme", "own")
+    put(db, "acme", target="secondary")
+    assert deliver(db, both).arrived == 3
+    assert sorted((request.path, request.json["connectionId"]) for request in api.requests) == [
+        ("/hook", "acme"),
+        ("/own", "own"),
+        ("/second", "acme"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("over_http", "changes", "arrives"),
+    [
+        (False, {"secret_keys": ("k",)}, True),
+        (True, {"secret_keys": ("k",)}, False),
+        (True, {"secret_keys": ("k",), "allow_private_hosts": True}, True),
+        (True, {}, True),
+    ],
+)
+def test_a_connections_own_url_that_came_over_http_leads_to_no_private_address(
+    db: Database, told: Settings, api: FakeApi, over_http: bool, changes: dict[str, Any], arrives: bool
+) -> None:
+    api.route("/own", {})
+    config = {OVERRIDE: api.url + "/own", **({OVERRIDE_OVER_HTTP: True} if over_http else {})}
+    connections.add(db, None, "github", "acme", config=config)
+    put(db)
+    done = deliver(db, replace(told, **changes), patience=0.5)
+    assert (done.arrived, done.failed, len(api.requests)) == ((1, 0, 1) if arrives else (0, 1, 0))
+    assert arrives or "127.0.0.1 is a private address" in (listed(db)[0].last_error or "")
+
+
+def test_where_a_url_is_set_no_more_it_waits_and_says_so(db: Database, settings: Settings) -> None:
+    put(db)
+    put(db, target="secondary")
+    assert deliver(db, settings, patience=0.2).failed == 2
+    assert {one.delivery.target: one.last_error for one in listed(db)} == {
+        "primary": "NANGO_WEBHOOK_URL is not set any more.",
+        "secondary": "NANGO_WEBHOOK_URL_SECONDARY is not set any more.",
+    }
+
+
+# --- what does not arrive -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ((500, {}, {"echo": "s3cret"}), "answered 500 Internal Server Error."),
+        (redirect("/elsewhere"), "answered 302 Found."),
+        (HANG_UP, "got no answer: the connection was closed."),
+    ],
+)
+def test_what_is_not_taken_waits_and_comes_again_under_the_same_id(
+    db: Database, told: Settings, api: FakeApi, reply: Any, said: str
+) -> None:
+    api.script("/hook", reply, {})
+    put(db)
+    assert deliver(db, told, patience=0.2) == Delivered(failed=1, error=f"{api.url} {said}")
+    (waiting,) = listed(db)
+    assert (waiting.state, waiting.delivery.attempts, waiting.last_error) == ("pending", 1, f"{api.url} {said}")
+    wait = (waiting.next_try_at - datetime.now(timezone.utc)) / BACKOFF[0]
+    assert 0.5 < wait < 1.2
+    assert not deliver(db, told)
+    pass_(db)
+    assert deliver(db, told) == Delivered(arrived=1)
+    assert ids(api.requests) == ["d-acme", "d-acme"]
+    first, second = api.requests
+    assert first.body == second.body and listed(db) == []
+
+
+def test_a_receiver_that_is_gone_gets_no_more_tries(db: Database, told: Settings, api: FakeApi) -> None:
+    api.route("/hook", (410, {}, b""))
+    put(db)
+    deliver(db, told, patience=0.2)
+    assert [one.state for one in listed(db)] == ["dead"]
+    pass_(db)
+    assert not deliver(db, told)
+
+
+def test_a_receiver_that_is_down_for_hours_gets_all_when_it_is_back(db: Database, told: Settings, api: FakeApi) -> None:
+    names = [f"c{number}" for number in range(20)]
+    put(db, *names)
+    api.kill()
+    for _ in range(6):
+        deliver(db, told, patience=0.3)
+        pass_(db)
+    waiting = listed(db)
+    assert len(waiting) == 20 and {one.state for one in waiting} == {"pending"}
+    assert "refuses connections" in (waiting[0].last_error or "")
+    api.start()
+    api.route("/hook", {})
+    assert deliver(db, told).arrived == 20
+    assert sorted(ids(api.requests)) == sorted(f"d-{name}" for name in names)
+    assert listed(db) == []
+
+
+def test_one_that_never_arrives_is_dead_in_the_end_and_alive_when_redelivered(
+    db: Database, told: Settings, api: FakeApi
+) -> None:
+    api.route("/hook", (500, {}, b""))
+    put(db)
+    for _ in range(len(BACKOFF) + 1):
+        assert [one.state for one in listed(db)] == ["pending"]
+        deliver(db, told, patience=0.1)
+        pass_(db)
+    assert [(one.state, one.delivery.attempts) for one in listed(db)] == [("dead", len(BACKOFF) + 1)]
+    assert not deliver(db, told)
+    api.route("/hook", {})
+    assert outbox.redeliver(db) == 1
+    assert deliver(db, told).arrived == 1
+    assert set(ids(api.requests)) == {"d-acme"}
+
+
+def test_a_receiver_that_fails_again_and_again_is_left_alone_and_others_are_not(
+    db: Database, told: Settings, api: FakeApi
+) -> None:
+    api.route("/second", {})
+    api.route("/hook", (503, {}, b""))
+    both = replace(told, webhook_url_secondary=api.url + "/second")
+    names = [f"c{number}" for number in range(4 * AHEAD)]
+    put(db, *names)
+    put(db, *names, target="secondary")
+    deliver(db, both)
+    pass_(db, circuits=False)
+    assert deliver(db, both).failed == 0
+    asked = Counter(request.path for request in api.requests)
+    assert asked["/second"] == len(names)
+    assert CIRCUIT_FAILURES <= asked["/hook"] <= AHEAD
+    pass_(db)
+    api.route("/hook", {})
+    assert deliver(db, both).arrived == len(names)
+
+
+# --- how long it takes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(api: FakeApi) -> Iterator[Callable[[], None]]:
+    """Has the API answer nobody until this is called."""
+    answered = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        answered.wait(20)
+        return Answer()
+
+    api.route("/hook", answer)
+    yield answered.set
+    answered.set()
+
+
+def test_a_slow_receiver_ends_the_tick_soon_and_what_is_in_flight_is_recorded_later(
+    db: Database, told: Settings, api: FakeApi, slow: Callable[[], None]
+) -> None:
+    put(db, *(f"c{number}" for number in range(5)))
+    courier = Courier(db, told)
+    began = monotonic()
+    assert courier.deliver(patience=0.5) == Delivered(on_their_way=5)
+    assert 0.4 < monotonic() - began < 2
+    assert courier.deliver(patience=0.1) == Delivered(on_their_way=5)  # no second time meanwhile
+    assert not courier.finish(0.1)
+    slow()
+    assert courier.finish(10)
+    assert (listed(db), len(api.requests)) == ([], 5)
+
+
+def test_no_more_is_claimed_than_can_be_sent_before_the_lease_ends(
+    db: Database, told: Settings, api: FakeApi, slow: Callable[[], None]
+) -> None:
+    put(db, *(f"c{number}" for number in range(3 * AHEAD)))
+    courier = Courier(db, told)
+    for _ in range(3):
+        assert courier.deliver(patience=0.2).on_their_way == AHEAD
+    slow()
+    assert courier.finish(10)
+    assert len(api.requests) == AHEAD
+    assert courier.deliver().arrived == 2 * AHEAD
+    assert courier.finish(10) and max(Counter(ids(api.requests)).values()) == 1
+
+
+def test_a_tick_ends_in_time_however_much_there_is(db: Database, told: Settings, api: FakeApi) -> None:
+    put(db, *(f"c{number}" for number in range(2000)))
+    courier = Courier(db, told)
+    began = monotonic()
+    done = courier.deliver(seconds=0.3)
+    assert monotonic() - began < 2
+    assert courier.finish(10)
+    assert 0 < done.arrived <= len(api.requests) == 2000 - outbox.depth(db)["pending"]
+
+
+def test_couriers_of_several_processes_deliver_each_once(db: Database, told: Settings, api: FakeApi) -> None:
+    put(db, *(f"c{number}" for number in range(300)))
+    couriers = [Courier(db, told) for _ in range(3)]
+    threads = [threading.Thread(target=courier.deliver) for courier in couriers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(courier.finish(10) for courier in couriers)
+    assert len(api.requests) == len(set(ids(api.requests))) == 300
+    assert listed(db) == []
+    assert json.loads(api.requests[0].body)["from"] == "nango"
+    assert until(lambda: not [one for one in threading.enumerate() if one.name.startswith("nango-webhook")])
