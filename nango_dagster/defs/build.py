@@ -21,6 +21,7 @@ from .dispatch import OP, Dispatcher, build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
 from .resource import NangoResource
 from .schedules import build_schedule
+from .webhooks import build_webhook_sensor
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def build_definitions(
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
         jobs=[*(part.job for part in parts), build_dispatch_job(dispatcher), build_control_job(dispatcher)],
-        sensors=[build_sensor(dispatcher)],
+        sensors=[build_sensor(dispatcher), build_webhook_sensor()],
         schedules=[part.schedule for part in parts],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )

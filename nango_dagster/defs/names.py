@@ -17,6 +17,7 @@ CHECK = "sync_is_healthy"
 RUN_TAG = "nango/sync"
 DISPATCH_JOB = "nango_dispatch"
 DISPATCHER = "nango_dispatcher"
+WEBHOOKS = "nango_webhooks"
 CONTROL_JOB = "nango_control"
 
 
