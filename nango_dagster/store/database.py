@@ -59,6 +59,10 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 
+class Busy(Exception):
+    """Somebody else writes."""
+
+
 def _no_vault() -> Vault:
     raise ConfigError("this database was opened without a key.")
 
@@ -139,6 +143,24 @@ class Database:
         with _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def begin_soon(self, patience: float) -> Iterator[Connection]:
+        """The same on SQLite, for who waits at most so many seconds for the write lock. Raises Busy after that."""
+        with _sentences(self.engine), self.engine.connect() as connection:
+            connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout = {1000 * patience:.0f}")
+            try:
+                transaction = connection.begin()
+            except OperationalError as error:
+                if not _is_locked(error):
+                    raise
+                raise Busy from None
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {1000 * BUSY_TIMEOUT}")
+            with transaction:
                 yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
@@ -269,7 +291,7 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000}")
         # For a new file. A record of 2 to 4 kB fits no page of the usual 4 kB well: loading takes twice the time.
         connection.execute("PRAGMA page_size = 16384")
-        _switch_to_wal(connection)
+        switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         # Another connection's commit empties a cache anyway, and a large one costs each of our connections its size.
@@ -284,7 +306,7 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _switch_to_wal(connection: Any) -> None:
+def switch_to_wal(connection: Any) -> None:
     """WAL lets readers go on while a run writes; the switch itself does not wait for locks, so we do."""
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:

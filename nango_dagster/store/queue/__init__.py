@@ -17,26 +17,24 @@ How two runs never write the same dataset, though a process may stop anywhere an
   waits for two of these locks in different orders. A process that was stopped inside a transaction does not hold the
   lock for ever: the server ends a transaction in which nothing happens for STUCK_SECONDS, and the reaper a COPY
   whose rows do not come.
-- SQLite has one write lock, and a write transaction holds it from its start: that is the dataset's lock there.
+- SQLite has one write lock, and a write transaction holds it from its start: that is the dataset's lock there. What
+  people ask of schedules does not wait for it, see `asking`.
 
 What becomes of a request (trigger, reset, empty cache): it stays on the row until the execution that answers it is
 released, so that it is not lost with a run that dies. A reset asked for while the sync is being executed cancels that
 execution and is answered by the next; both are noted with one and the same time, which is how `release` knows.
 """
 
+from .asking import cancel, set_frequency, set_state, trigger, up_to_date
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
-from .grid import set_frequency
 from .schedules import (
-    cancel,
     count_states,
     held_by,
     holder,
     partitions,
     runs_at_work,
     schedules,
-    set_state,
     show,
-    trigger,
     versions,
     waiting,
 )
@@ -96,6 +94,7 @@ __all__ = [
     "show",
     "start_worker",
     "trigger",
+    "up_to_date",
     "versions",
     "waiting",
 ]

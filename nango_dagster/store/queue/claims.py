@@ -24,6 +24,7 @@ from ...errors import LeaseLost
 from .. import schema
 from ..database import Database
 from . import grid, workers
+from .asking import take_in, up_to_date
 from .values import (
     ASKED_AGAIN,
     AT_ONCE,
@@ -78,6 +79,7 @@ def _claim(
     free: Sequence[ColumnElement[bool]],
     only: Sequence[tuple[str, str]] | None,
 ) -> list[Claim]:
+    take_in(connection, db)
     # It also makes two threads of one worker claim one after the other, which "alone" relies on.
     if not workers.beat_in(connection, db, worker):
         raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
@@ -179,7 +181,7 @@ def works() -> ColumnElement[bool]:
 def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
     """How many of a sync's schedules are due and held by nobody."""
     query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), is_due(db, slot))
-    with db.connect() as connection:
+    with up_to_date(db) as connection:
         return connection.execute(query).scalar_one()
 
 
@@ -209,6 +211,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 
     Whether somebody asked it to stop. Raises LeaseLost when it is not ours.
     """
+    take_in(connection, db)
     row = connection.execute(_CHECK, {"schedule_id": claim.schedule_id}).one_or_none()
     if row is None:
         raise LeaseLost("lease lost: the sync was removed while it was being executed.")
@@ -239,6 +242,7 @@ def release(
 
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
+    take_in(connection, db)  # what was asked while a long transaction held SQLite's write lock
     failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
     connection.execute(
         update(_table)
@@ -283,5 +287,5 @@ def put_off(
 def is_cancelled(db: Database, claim: Claim) -> bool:
     """Whether somebody asked this execution to stop."""
     mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
-    with db.ask() as connection:
+    with up_to_date(db) as connection:
         return connection.execute(_IS_CANCELLED, mine).scalar() is not None

@@ -1,16 +1,17 @@
-"""What people ask of schedules, and what they want to know; none of it waits for a batch that is being written."""
+"""What people want to know of schedules; none of it waits for a batch that is being written."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, type_coerce, update
+from sqlalchemy import and_, case, func, or_, select, type_coerce, update
 
 from .. import schema
 from ..database import Database
 from ..types import UtcTime
+from .asked import named
+from .asking import up_to_date
 from .claims import works
 from .values import (
     AT_ONCE,
@@ -31,81 +32,12 @@ _is_held = _of.worker_id.is_not(None)
 _COLUMNS = [schema.workers.c.run_id if name == "run_id" else _of[name] for name in Schedule.__dataclass_fields__]
 
 
-def set_state(
-    db: Database, sync_id: int, state: State, connection_id: str | None = None, variant: str | None = None
-) -> int:
-    """Start or pause a sync's schedules, all of them unless named; how many there are.
-
-    What is being executed goes on to its end. A pause drops what was asked for and has not begun; a start executes at
-    once what was paused.
-    """
-    if state == "PAUSED":
-        values: dict[str, Any] = {
-            "triggered_at": None,
-            "reset": and_(_is_held, _of.reset),
-            "empty_cache": and_(_is_held, _of.empty_cache),
-        }
-    else:
-        as_it_is = or_(_is_held, _of.state == "STARTED")
-        values = {"triggered_at": case((as_it_is, _of.triggered_at), else_=db.clock())}
-    statement = update(_table).where(*_named(sync_id, connection_id, variant)).values(state=state, **values)
-    return db.transact(lambda connection: connection.execute(statement).rowcount)
-
-
-def trigger(
-    db: Database,
-    sync_id: int,
-    connection_id: str | None = None,
-    variant: str | None = None,
-    *,
-    reset: bool = False,
-    empty_cache: bool = False,
-) -> int:
-    """Ask for an execution now, also of paused schedules; of how many it was asked.
-
-    One that is being executed is left alone, except by a `reset`, which cancels it and then begins from the start.
-    `empty_cache` has the records deleted before that; alone it does nothing.
-    """
-    named = _named(sync_id, connection_id, variant)
-    if not reset:
-        asked = func.coalesce(_of.triggered_at, db.clock())
-        statement = update(_table).where(*named, ~_is_held).values(triggered_at=asked, not_before=None)
-        return db.transact(lambda connection: connection.execute(statement).rowcount)
-    with db.connect() as connection:
-        now = literal(db.now(connection), UtcTime)
-    again = (
-        update(_table)
-        .where(*named)
-        .values(
-            triggered_at=now,
-            not_before=None,
-            cancelled_at=case((_is_held, now), else_=_of.cancelled_at),
-            reset=True,
-            empty_cache=or_(_of.empty_cache, literal(empty_cache)),
-        )
-    )
-    return db.transact(lambda connection: connection.execute(again).rowcount)
-
-
-def cancel(db: Database, sync_id: int, connection_id: str | None = None, variant: str | None = None) -> int:
-    """Ask executions to stop, and drop what was asked for and has not begun; how many are being executed."""
-    named = _named(sync_id, connection_id, variant)
-    drop = update(_table).where(*named, ~_is_held).values(triggered_at=None, reset=False, empty_cache=False)
-    stop = update(_table).where(*named, _is_held).values(cancelled_at=db.clock())
-
-    def work(connection: Connection) -> int:
-        connection.execute(drop)
-        return connection.execute(stop).rowcount
-
-    return db.transact(work)
-
-
 def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Holder | None:
     """Who executes this schedule, if anybody does."""
     query = (
         select(*WORKER_COLUMNS, _of.claimed_at)
         .join(_table, _of.worker_id == schema.workers.c.id)
-        .where(*_named(sync_id, connection_id, variant))
+        .where(*named(sync_id, connection_id, variant))
     )
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
@@ -137,7 +69,7 @@ def waiting(db: Database) -> dict[int, Waiting]:
         .where(~_is_held, may, or_(_of.triggered_at.is_not(None), and_(_of.state == "STARTED", works())))
         .group_by(_of.sync_id)
     )
-    with db.connect() as connection:
+    with up_to_date(db) as connection:
         return {row.sync_id: Waiting(*row[1:]) for row in connection.execute(query)}
 
 
@@ -166,7 +98,7 @@ def versions(db: Database) -> dict[int, tuple[int, int]]:
 def count_states(db: Database, sync_id: int) -> dict[State, int]:
     """How many schedules of a sync are started and how many paused."""
     query = select(_of.state, func.count()).where(_of.sync_id == sync_id).group_by(_of.state)
-    with db.connect() as connection:
+    with up_to_date(db) as connection:
         return {row.state: row[1] for row in connection.execute(query)}
 
 
@@ -181,14 +113,5 @@ def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Sch
     query = select(*_COLUMNS).outerjoin(schema.workers, schema.workers.c.id == _of.worker_id).order_by(_of.id)
     if sync_ids is not None:
         query = query.where(_of.sync_id.in_(sync_ids))
-    with db.connect() as connection:
+    with up_to_date(db) as connection:
         return [Schedule(**row._mapping) for row in connection.execute(query)]
-
-
-def _named(sync_id: int, connection_id: str | None, variant: str | None) -> list[ColumnElement[bool]]:
-    conditions = [_of.sync_id == sync_id]
-    if connection_id is not None:
-        conditions.append(_of.connection_id == connection_id)
-    if variant is not None:
-        conditions.append(_of.variant == variant)
-    return conditions
