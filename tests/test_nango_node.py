@@ -7,21 +7,19 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, queue, syncs
-from nango_dagster.store.syncs import SyncRow
 from tests.apis import Served, served
 from tests.conftest import ROOT
-from tests.executions import PAGING, Source, items
+from tests.executions import Source, items
 from tests.fake_api import FakeApi
+from tests.materializing import Project, making_projects
 
 KEY = "0b1f2a3c-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 CREDENTIALS = {"type": "API_KEY", "apiKey": "s3cret"}
@@ -42,30 +40,38 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ISSUES = {"integration": "github", "model": "GithubIssue", "unique_key": "id", "track_deletes": True}
+
+
 @pytest.fixture
-def row(db: Database, api: FakeApi) -> SyncRow:
-    """A sync of GitHub's issues, which acme has, and its connection."""
-    Source(api, items(1, 2, 3, 4, 5))
-    sync = Sync(name="issues", url=f"{api.url}/items", integration="github", unique_key="id", retries=0, **PAGING)
-    found = syncs.register(db, [sync])["issues"]
+def source(api: FakeApi) -> Source:
+    """GitHub's list of five issues."""
+    return Source(api, items(1, 2, 3, 4, 5))
+
+
+@pytest.fixture
+def sync(source: Source) -> Sync:
+    return source.sync(name="issues", **ISSUES)
+
+
+@pytest.fixture
+def project(sync: Sync, settings: Settings, db: Database, tmp_path: Path) -> Iterator[Project]:
+    """Definitions with that sync in a Dagster instance, and acme's connection."""
+    syncs.register(db, [sync])
     connections.add(db, None, "github", "acme", metadata={"region": "eu"})
-    return found
+    with making_projects(settings, home=tmp_path / "dagster") as make:
+        yield make(sync)
+
+
+def run(project: Project) -> None:
+    """A run of Dagster for all that is due of the sync."""
+    assert project.scheduled(project.syncs[0]).success
 
 
 @pytest.fixture
 def server(settings_env: dict[str, str], db: Database) -> Iterator[Served]:
     with served({**settings_env, "NANGO_SECRET_KEY": f"older,{KEY}", "NANGO_ENV_TEAM": "a"}) as api:
         yield api
-
-
-def run_due(db: Database, settings: Settings, row: SyncRow) -> None:
-    """What a Dagster run does: all of the sync that is due."""
-    slot = datetime.now(timezone.utc)
-    with runs.Drain(db, settings, run_id="run") as work:
-        work.add(row, lambda: slot)
-        while not work.is_over:
-            for done in work.next(0.2):
-                assert done.error is None
 
 
 def call(node: Path, server: Served, *calls: list[Any]) -> list[Any]:
@@ -84,15 +90,21 @@ def call(node: Path, server: Served, *calls: list[Any]) -> list[Any]:
     return found
 
 
-def assert_types_accept(node: Path, answers: dict[str, Any]) -> None:
-    """The compiler takes each answer for what the client's method of that name says it gives."""
+def assert_types_accept(node: Path, answers: dict[str, Any], **values: Any) -> None:
+    """The compiler takes each answer for what the client's method of that name says it gives, and values of its types.
+
+    A method or type stands for several answers where they are in a tuple.
+    """
     lines = [
-        "import { Nango } from '@nangohq/node';",
+        f"import {{ {', '.join(['Nango', *values])} }} from '@nangohq/node';",
         # A value may have more than the type names, as those of Nango's own server have.
         "const accept = <A,>() => <T extends A>(value: T) => value;",
         "type Answer<M extends keyof Nango> = Nango[M] extends (...given: any[]) => Promise<infer A> ? A : never;",
     ]
-    lines += [f"accept<Answer<'{name}'>>()({json.dumps(value)});" for name, value in answers.items()]
+    wanted = {**{f"Answer<'{name}'>": value for name, value in answers.items()}, **values}
+    for name, value in wanted.items():
+        several = value if isinstance(value, tuple) else (value,)
+        lines += [f"accept<{name}>()({json.dumps(one)});" for one in several]
     (node / "answers.ts").write_text("\n".join(lines))
     options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck"]
     ran = subprocess.run(["npx", "tsc", *options, "answers.ts"], cwd=node, capture_output=True, text=True, timeout=120)
@@ -103,8 +115,72 @@ DONE = {"status": 200, "data": ""}
 EU = {"provider_config_key": "github", "connection_id": "acme", "name": "issues", "variant": "eu"}
 
 
-def test_nangos_client_steers_syncs(node: Path, server: Served, db: Database, settings: Settings, row: SyncRow) -> None:
-    run_due(db, settings, row)
+ACME = {"providerConfigKey": "github", "connectionId": "acme", "model": "GithubIssue"}
+
+
+def listed(page: dict[str, Any]) -> list[tuple[Any, str]]:
+    """The records of a page by their ids, and what became of each."""
+    return [(record["id"], record["_nango_metadata"]["last_action"]) for record in page["records"]]
+
+
+def test_nangos_client_reads_records(
+    node: Path, server: Served, db: Database, source: Source, sync: Sync, project: Project
+) -> None:
+    run(project)
+    (pages,) = call(node, server, ["listAllRecords", {**ACME, "limit": 2}])
+    assert [[id for id, _ in listed(page)] for page in pages] == [[1, 2], [3, 4], [5]]
+    assert [page["next_cursor"] is None for page in pages] == [False, False, True]
+    last = pages[-1]["records"][0]["_nango_metadata"]["cursor"]
+
+    source.records = items(1, 3, 4, 5, 6)
+    source.records[1]["name"] = "changed"
+    assert connections.add_variant(db, syncs.register(db, [sync])["issues"].id, "acme", "eu")
+    assert call(node, server, ["triggerSync", "github", ["issues"], "acme"]) == [DONE]
+    run(project)
+    news, added, updated, deleted, mixed, capitals, since, by_id, variant, unknown = call(
+        node,
+        server,
+        ["listAllRecords", {**ACME, "limit": 2, "cursor": last}],
+        ["listRecords", {**ACME, "filter": "added"}],
+        ["listRecords", {**ACME, "filter": "updated"}],
+        ["listRecords", {**ACME, "filter": "deleted"}],
+        ["listRecords", {**ACME, "filter": "updated,deleted"}],
+        ["listRecords", {**ACME, "filter": "ADDED,UPDATED", "limit": 500}],
+        ["listRecords", {**ACME, "modifiedAfter": pages[0]["records"][0]["_nango_metadata"]["last_modified_at"]}],
+        ["listRecords", {**ACME, "ids": ["3", "1", "gone"], "limit": 1}],
+        ["listRecords", {**ACME, "variant": "eu"}],
+        ["listRecords", {**ACME, "model": "GithubPull"}],
+    )
+    changes = [(3, "UPDATED"), (6, "ADDED"), (2, "DELETED")]
+    assert [change for page in news for change in listed(page)] == changes
+    assert listed(added) == [(1, "ADDED"), (4, "ADDED"), (5, "ADDED"), (6, "ADDED")]
+    assert (listed(updated), listed(deleted)) == ([(3, "UPDATED")], [(2, "DELETED")])
+    assert listed(mixed) == [(3, "UPDATED"), (2, "DELETED")]
+    assert listed(capitals) == [(1, "ADDED"), (4, "ADDED"), (5, "ADDED"), (3, "UPDATED"), (6, "ADDED")]
+    assert listed(since) == [(1, "ADDED"), (4, "ADDED"), (5, "ADDED"), *changes]
+    assert (listed(by_id), by_id["next_cursor"] is None) == ([(1, "ADDED")], False)
+    assert listed(variant) == [(id, "ADDED") for id in (1, 3, 4, 5, 6)]
+    assert unknown == {"records": [], "next_cursor": None}
+    assert_types_accept(node, {"listRecords": (*pages, deleted, unknown)})
+    wrong: list[dict[str, Any]] = [
+        {"cursor": "gone"},
+        {"limit": 501},
+        {"filter": "added,gone"},
+        {"modifiedAfter": "x"},
+        {"ids": ["1"] * 101},
+    ]
+    nobody, *refused = call(
+        node,
+        server,
+        ["listRecords", {**ACME, "connectionId": "gone"}],
+        *(["listRecords", {**ACME, **one}] for one in wrong),
+    )
+    assert nobody == {"error": [400, "unknown_connection"]}
+    assert refused == [{"error": [400, "invalid_query_params"]}] * len(wrong)
+
+
+def test_nangos_client_steers_syncs(node: Path, server: Served, db: Database, project: Project) -> None:
+    run(project)
     status, paused, after_pause, started, triggered, reset = call(
         node,
         server,
@@ -116,20 +192,18 @@ def test_nangos_client_steers_syncs(node: Path, server: Served, db: Database, se
         ["triggerSync", "github", ["issues"], "acme", {"reset": True, "emptyCache": True}],
     )
     (one,) = status["syncs"]
-    assert (one["status"], one["recordCount"]) == ("SUCCESS", {"Issues": 5})
-    assert one["latestResult"] == {"Issues": {"added": 5, "updated": 0, "deleted": 0}}
+    assert (one["status"], one["recordCount"]) == ("SUCCESS", {"GithubIssue": 5})
+    assert one["latestResult"] == {"GithubIssue": {"added": 5, "updated": 0, "deleted": 0}}
     assert [one["status"] for one in after_pause["syncs"]] == ["PAUSED"]
     assert paused == started == triggered == reset == DONE
     assert queue.schedules(db)[0].triggered_at is not None
     assert_types_accept(node, {"syncStatus": status})
-    run_due(db, settings, row)
+    run(project)
     (again,) = call(node, server, ["syncStatus", "github", ["issues"], "acme"])
-    assert again["syncs"][0]["latestResult"] == {"Issues": {"added": 5, "updated": 0, "deleted": 0}}
+    assert again["syncs"][0]["latestResult"] == {"GithubIssue": {"added": 5, "updated": 0, "deleted": 0}}
 
 
-def test_nangos_client_sets_frequencies_and_makes_variants(
-    node: Path, server: Served, db: Database, settings: Settings, row: SyncRow
-) -> None:
+def test_nangos_client_sets_frequencies_and_makes_variants(node: Path, server: Served, project: Project) -> None:
     made, twice, frequency, of_variant, back, variables = call(
         node,
         server,
@@ -156,7 +230,7 @@ def test_nangos_client_sets_frequencies_and_makes_variants(
             "getEnvironmentVariables": variables,
         },
     )
-    run_due(db, settings, row)
+    run(project)
     status, _, gone = call(
         node,
         server,
@@ -164,15 +238,22 @@ def test_nangos_client_sets_frequencies_and_makes_variants(
         ["deleteSyncVariant", EU],
         ["syncStatus", "github", ["issues::eu"], "acme"],
     )
-    assert [(one["frequency"], one["recordCount"]) for one in status["syncs"]] == [("every 5 minutes", {"Issues": 5})]
+    assert [(one["frequency"], one["recordCount"]) for one in status["syncs"]] == [
+        ("every 5 minutes", {"GithubIssue": 5})
+    ]
     assert gone == {"syncs": []}
 
 
-def test_nangos_client_reads_and_changes_connections(node: Path, server: Served, row: SyncRow) -> None:
-    listed, set_, updated, metadata, connection, unknown = call(
+def test_nangos_client_reads_and_changes_connections(node: Path, server: Served, project: Project) -> None:
+    listed, named, none, integrations, integration, no_integration, set_, updated, metadata, connection, unknown = call(
         node,
         server,
         ["listConnections", {"integrationId": ["github"]}],
+        ["listConnections", "acme", "cm", {"limit": 1}],
+        ["listConnections", {"userId": "u1", "tags": {"team": "a"}}],
+        ["listIntegrations"],
+        ["getIntegration", {"uniqueKey": "github"}, {"include": ["webhook"]}],
+        ["getIntegration", {"uniqueKey": "gitlab"}],
         ["setMetadata", "github", "acme", {"team": "a"}],
         ["updateMetadata", "github", ["acme"], {"level": 2}],
         ["getMetadata", "github", "acme"],
@@ -180,35 +261,40 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
         ["setMetadata", "github", "gone", {}],
     )
     assert [one["connection_id"] for one in listed["connections"]] == ["acme"]
+    assert (named, none) == (listed, {"connections": []})
+    assert integrations == {"configs": [integration["data"]]}
+    assert (integration["data"]["unique_key"], no_integration) == ("github", {"error": [404, "not_found"]})
     assert (set_["status"], updated["status"]) == (201, 200)
     assert metadata == connection["metadata"] == {"team": "a", "level": 2}
     assert unknown == {"error": [404, "unknown_connection"]}
     deleted, missing = call(node, server, ["deleteConnection", "github", "acme"], ["getConnection", "github", "acme"])
     assert deleted == {"status": 200, "data": {"success": True}}
     assert missing == {"error": [404, "not_found"]}
-    assert_types_accept(node, {"listConnections": listed})
+    assert_types_accept(
+        node, {"listConnections": listed, "listIntegrations": integrations, "getIntegration": integration}
+    )
 
 
-@pytest.mark.parametrize(
-    ("held", "token"),
-    [
-        (CREDENTIALS, CREDENTIALS),
-        ({"type": "BASIC", "username": "u", "password": "p"}, {"type": "BASIC", "username": "u", "password": "p"}),
-        ({"type": "OAUTH2", "access_token": "t1"}, "t1"),
-    ],
+HELD: tuple[tuple[dict[str, str], Any], ...] = (
+    (CREDENTIALS, CREDENTIALS),
+    ({"type": "BASIC", "username": "u", "password": "p"}, {"type": "BASIC", "username": "u", "password": "p"}),
+    ({"type": "OAUTH2", "access_token": "t1"}, "t1"),
 )
-def test_nangos_client_is_given_credentials(
-    held: dict[str, str], token: Any, node: Path, settings_env: dict[str, str], db: Database, row: SyncRow
+
+
+def test_nangos_client_is_given_the_credentials_of_imported_connections(
+    node: Path, settings_env: dict[str, str], db: Database
 ) -> None:
     import requests
 
-    encrypted = {**settings_env, "NANGO_SECRET_KEY": KEY, "NANGO_ENCRYPTION_KEY": "a2tr" * 10 + "a2s="}
-    with served(encrypted) as api:
-        body = {"provider_config_key": "github", "connection_id": "acme", "credentials": held}
-        made = requests.post(
-            f"{api.url}/connections", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=30
-        )
-        assert made.status_code == 201, made.text
-        connection, found = call(node, api, ["getConnection", "github", "acme"], ["getToken", "github", "acme"])
-    assert found == token
-    assert_types_accept(node, {"getConnection": connection})
+    whole = []
+    with served({**settings_env, "NANGO_SECRET_KEY": KEY, "NANGO_ENCRYPTION_KEY": "a2tr" * 10 + "a2s="}) as api:
+        for held, token in HELD:
+            body = {"provider_config_key": "github", "connection_id": "acme", "credentials": held}
+            headers = {"Authorization": f"Bearer {KEY}"}
+            made = requests.post(f"{api.url}/connections", json=body, headers=headers, timeout=30)
+            assert made.status_code == 201, made.text
+            connection, found = call(node, api, ["getConnection", "github", "acme"], ["getToken", "github", "acme"])
+            assert found == token
+            whole.append(connection)
+    assert_types_accept(node, {"getConnection": tuple(whole)})
