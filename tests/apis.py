@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,12 @@ from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import Any
 
+import uvicorn
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nango_dagster.api import create_app
+from nango_dagster.api.serving import server_options
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
 from tests.conftest import ROOT
@@ -46,6 +49,21 @@ class _From:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app({**scope, "client": (self._client, 50000)}, receive, send)
+
+
+@contextlib.contextmanager
+def listening(settings: Settings, database: Database | None = None) -> Iterator[int]:
+    """A real server in a thread of this process; the port that it listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        options = {**server_options(settings), "log_config": None}
+        server = uvicorn.Server(uvicorn.Config(create_app(settings, database), **options))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @dataclass(frozen=True)

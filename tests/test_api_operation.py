@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import threading
@@ -10,7 +11,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
@@ -21,14 +24,14 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from nango_dagster.api import health
+from nango_dagster.api import bodies, health, limits, wire
 from nango_dagster.api import metrics as api_metrics
 from nango_dagster.api.store import Store
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.jobs import Counts
-from tests.apis import URL, Served, calling, served
+from tests.apis import URL, Served, calling, listening, served
 
 DOWN = "postgresql+psycopg://nango:s3cret@127.0.0.1:1/nango"
 
@@ -228,6 +231,170 @@ def test_metrics_need_the_key_unless_a_setting_says_otherwise(settings: Settings
     with calling(settings, db, client="203.0.113.7", secret_keys=("key",), metrics_without_key=True) as http:
         assert http.get("/metrics").status_code == 200
         assert http.get("/v1/syncs").status_code == 401
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_has_so_many_requests_in_a_minute(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time()
+    monkeypatch.setattr(limits, "time", lambda: now)
+    keys = {"one": {"Authorization": "Bearer one"}, "two": {"Authorization": "Bearer two"}}
+    with calling(settings, db, secret_keys=("one", "two"), api_rate_limit=2) as http:
+        for left in ("1", "0"):
+            answer = http.get("/v1/syncs", headers=keys["one"])
+            assert answer.status_code == 200
+            assert answer.headers["X-RateLimit-Limit"] == "2"
+            assert answer.headers["X-RateLimit-Remaining"] == left
+            assert 59 < int(answer.headers["X-RateLimit-Reset"]) - now < 62
+        now += 20
+        refused = http.post("/v1/syncs", json={"url": URL}, headers=keys["one"])
+        assert refused.status_code == 429
+        assert refused.json()["error"] == {
+            "code": "too_many_request",
+            "message": "this key has sent more than 2 requests in a minute; wait 41 seconds.",
+            "method": "POST",
+            "path": "/v1/syncs",
+        }
+        assert refused.headers["Retry-After"] == "41"
+        assert refused.headers["X-RateLimit-Remaining"] == "0"
+        assert http.get("/v1/syncs", headers=keys["two"]).json() == {"syncs": []}
+        for path in ("/health", "/ready", "/metrics"):
+            assert http.get(path, headers=keys["one"]).status_code == 200
+        now += 41
+        assert http.get("/v1/syncs", headers=keys["one"]).status_code == 200
+
+
+def test_without_the_setting_there_is_no_limit(http: TestClient) -> None:
+    assert not [name for name in http.get("/v1/syncs").headers if name.startswith("x-ratelimit")]
+
+
+def test_a_clock_that_was_set_back_does_not_lock_anybody_out() -> None:
+    windows = limits.Windows(1)
+    assert [windows.add(0, now)[1] for now in (1000.0, 1030.0, 900.0, 901.0)] == [1, 2, 1, 2]
+
+
+def test_two_headers_that_say_whose_records_are_refused(http: TestClient) -> None:
+    headers = [("Connection-Id", "a"), ("Connection-Id", "b"), ("Provider-Config-Key", "crm")]
+    answer = http.get("/records", params={"model": "Issue"}, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "the header Connection-Id is there more than once; wanted one."
+
+
+def test_two_keys_in_one_request_are_refused(settings: Settings, db: Database) -> None:
+    with calling(settings, db, secret_keys=("key",)) as http:
+        for keys in (("key", "other"), ("other", "key")):
+            answer = http.get("/v1/syncs", headers=[("Authorization", f"Bearer {key}") for key in keys])
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "malformed_auth_header")
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """A real server; what it reads is no matter of the database."""
+    settings = Settings(db_url=f"sqlite:///{tmp_path}/nango.db", home=tmp_path)
+    with listening(settings) as at:
+        yield at
+
+
+def said(port: int, *parts: bytes) -> tuple[int, Any]:
+    """The status and body of what comes back for these bytes, when the server has ended the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body) if body else None
+
+
+CLOSE = b"Host: localhost\r\nConnection: close\r\n"
+POST = b"POST /v1/syncs HTTP/1.1\r\nContent-Type: application/json\r\n" + CLOSE
+
+
+def test_a_url_and_headers_that_are_too_long_are_said(port: int) -> None:
+    status, body = said(
+        port, b"GET /v1/syncs?name=" + b"x" * limits.MOST_URL_BYTES + b" HTTP/1.1\r\n" + CLOSE + b"\r\n"
+    )
+    assert (status, body["error"]["code"]) == (414, "uri_too_long")
+    lines = b"".join(b"X-%d: %b\r\n" % (at, b"x" * 8000) for at in range(9))
+    status, body = said(port, b"GET /v1/syncs HTTP/1.1\r\n" + lines + CLOSE + b"\r\n")
+    assert (status, body["error"]["code"]) == (431, "headers_too_large")
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(port: int) -> None:
+    """Its sender, who goes on sending, gets the answer all the same."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        parts = (b" " * 0x10000 for _ in range(40))
+        connection.request("POST", "/v1/syncs", parts, {"Content-Type": "application/json"}, encode_chunked=True)
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert json.loads(answer.read())["error"]["code"] == "request_too_large"
+
+
+def test_a_body_that_does_not_end_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_SECONDS", 0.3)
+    status, body = said(port, POST, b'Content-Length: 100\r\n\r\n{"url": ')
+    assert (status, body["error"]["code"]) == (408, "request_timeout")
+
+
+def test_headers_that_do_not_end_are_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    status, body = said(port, POST, b"X-Slow: ")
+    assert (status, body["error"]["code"]) == (408, "request_timeout")
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+        assert silent.recv(1) == b""
+
+
+def test_headers_that_do_not_end_are_not_kept(port: int) -> None:
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /v1/syncs HTTP/1.1\r\n")
+        for at in range(10_000):
+            connection.sendall(b"X-%d: %b\r\n" % (at, b"x" * 10_000))
+
+
+def test_a_body_that_nobody_reads_does_not_keep_the_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "REST_SECONDS", 0.3)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    assert said(port, request)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /v1/syncs/\xff\xfe HTTP/1.1", 400),
+        (b"GET /v1/syncs?name=\xff HTTP/1.1", 400),
+        (b"GET /v1/syncs?name=%ff%fe%00 HTTP/1.1", 200),
+        (b"GET /v1/syncs/%ff%00 HTTP/1.1", 400),
+        (b"GET /%00/%2e%2e/etc HTTP/1.1", 404),
+        (b"BREW /v1/syncs HTTP/1.1", 400),
+        (b"TRACE /v1/syncs HTTP/1.1", 405),
+        (b"OPTIONS /v1/syncs HTTP/1.1", 405),
+        (b"OPTIONS * HTTP/1.1", 404),
+        (b"CONNECT localhost:80 HTTP/1.1", 400),
+        (b"GET http://other.example/v1/syncs HTTP/1.1", 200),
+        (b"GET /v1/syncs HTTP/9.9", 400),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (b"GET", 400),
+        (b"GET /v1/syncs HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", 200),
+        (b"GET /v1/syncs HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", 400),
+        (b"GET /v1/syncs HTTP/1.1\r\nX: \xff\xfe\x80", 200),
+        (b"GET /v1/syncs HTTP/1.1\r\nX: a\x00b", 400),
+        (b"GET /records?model=Issue HTTP/1.1\r\nConnection-Id: \xff\r\nProvider-Config-Key: \xff", 400),
+        (b"POST /v1/syncs HTTP/1.1\r\nContent-Type: \xff\r\nContent-Length: 0", 415),
+        (b"POST /v1/syncs HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0", 400),
+        (b"POST /v1/syncs HTTP/1.1\r\nContent-Length: -1", 400),
+    ],
+)
+def test_whatever_comes_is_answered_in_the_envelope(request_line: bytes, status: int, port: int) -> None:
+    found, body = said(port, request_line + b"\r\n" + CLOSE + b"\r\n")
+    assert found == status
+    assert body == {"syncs": []} if status == 200 else set(body) == {"error"}
+
+
+def test_head_is_answered_as_get_without_the_body(port: int) -> None:
+    for path, status in ((b"/v1/syncs", 200), (b"/health", 200), (b"/nowhere", 404), (b"/v1/syncs/7", 404)):
+        assert said(port, b"HEAD " + path + b" HTTP/1.1\r\n" + CLOSE + b"\r\n") == (status, None)
 
 
 # --- several processes ----------------------------------------------------------------------------------------------

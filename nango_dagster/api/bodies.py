@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from ..errors import ConfigError, Problem
 from .errors import HttpError
 
 MOST_BYTES = 1_000_000
+MOST_SECONDS = 30.0
 MOST_LEVELS = 100
 
 
@@ -25,6 +27,14 @@ async def raw_body(request: Request) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced[:18]) > MOST_BYTES:
         raise _too_large()
+    try:
+        return await asyncio.wait_for(_read(request), MOST_SECONDS)
+    except (asyncio.TimeoutError, TimeoutError):  # two classes on Python 3.10
+        sentence = f"the body has not arrived within {MOST_SECONDS:g} seconds."
+        raise HttpError(408, "request_timeout", sentence, headers={"Connection": "close"}) from None
+
+
+async def _read(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part

@@ -29,6 +29,7 @@ from ..settings import Settings
 from .app import create_app
 from .auth import is_loopback
 from .metrics import SHARED
+from .wire import CarefulProtocol
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers
     log.info("The API listens on http://%s:%s; its reference is at /docs.", host, port)
     if not settings.secret_keys:
         log.warning("The API has no key: whoever uses this machine may use it. NANGO_SECRET_KEY sets one.")
-    options: dict[str, Any] = {
-        "log_config": _log_config(settings.log_level),  # the workers' too
-        "access_log": False,  # the guard's line leaves out the query
-        "server_header": False,
-        "timeout_graceful_shutdown": GRACE_SECONDS,
-    }
+    options = server_options(settings)
     if workers == 1:
         uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run(sockets)
         return
@@ -62,6 +58,18 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers
     with tempfile.TemporaryDirectory(prefix="nango-api-") as shared:
         os.environ[SHARED] = shared
         Multiprocess(config, sockets).run()
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn shall serve the app."""
+    return {
+        "log_config": _log_config(settings.log_level),  # the workers' too
+        "access_log": False,  # the guard's line leaves out the query
+        "server_header": False,
+        "http": CarefulProtocol,
+        "ws": "none",
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+    }
 
 
 def app() -> FastAPI:

@@ -23,6 +23,7 @@ class Strict(BaseModel):
 
 Wanted = TypeVar("Wanted", bound=Strict)
 
+_ONCE = ("Connection-Id", "Provider-Config-Key")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -65,6 +66,8 @@ def _is_branch(step: int | str) -> bool:
 def only(*names: str, also: str = "", often: str = "") -> Any:
     """A check that a query has no other parameters, and none twice: a filter is never ignored.
 
+    Nor may the headers that name a connection be there twice: whose records they ask for would be a guess.
+
     Other names that begin with `also` are taken, too, and `often` may be given often.
     """
 
@@ -78,6 +81,10 @@ def only(*names: str, also: str = "", often: str = "") -> Any:
                     f"the query parameter {quoted(name)} is not expected here; wanted {wanted}.", field=name
                 )
                 raise HttpError(400, "invalid_query_params", problem.sentence, [problem])
+        for name in _ONCE:
+            if len(request.headers.getlist(name)) > 1:
+                problem = Problem(f"the header {name} is there more than once; wanted one.", field=name)
+                raise HttpError(400, "invalid_headers", problem.sentence, [problem])
 
     return Depends(check)
 
