@@ -15,8 +15,8 @@ from starlette.types import Scope
 
 from .errors import HttpError
 
-MOST_URL_BYTES = 100_000
-"""A hundred ids of up to a kilobyte are the longest that anybody needs."""
+MOST_URL_BYTES = 60_000
+"""A hundred ids are the longest that anybody needs; the parser takes 65,535 and cannot say what is wrong with more."""
 MOST_HEADER_BYTES = 65_536
 MINUTE = 60.0
 
