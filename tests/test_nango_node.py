@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from nango_dagster.config import Sync
+from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, queue, syncs
 from tests.apis import Served, served
@@ -274,6 +277,79 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
         node, {"listConnections": listed, "listIntegrations": integrations, "getIntegration": integration}
     )
 
+
+# --- webhooks -------------------------------------------------------------------------------------------------------
+
+
+class Receiver:
+    """A program with Nango's client that takes webhooks, and reads what they tell of."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.url = f"http://127.0.0.1:{self._line()}/nango"
+
+    def next(self) -> dict[str, Any]:
+        """What it did at the next webhook."""
+        found: dict[str, Any] = json.loads(self._line())
+        return found
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the receiver is gone"
+        return line.strip()
+
+
+@pytest.fixture
+def receiver(node: Path, server: Served) -> Iterator[Receiver]:
+    env = {**os.environ, "NANGO_SECRET_KEY": KEY, "NANGO_WEBHOOK_SIGNING_KEY": "whsec"}
+    command = ["node", "--no-deprecation", "receive.mjs", server.url]
+    with subprocess.Popen(command, cwd=node, env=env, stdout=subprocess.PIPE, text=True) as process:
+        yield Receiver(process)
+        process.kill()
+
+
+def tell(project: Project) -> None:
+    """A tick of the sensor that delivers webhooks."""
+    sensor = project.defs.resolve_sensor_def(names.WEBHOOKS)
+    with dg.build_sensor_context(instance=project.instance, resources={names.RESOURCE: project.nango}) as context:
+        decided = sensor.evaluate_tick(context)
+    assert decided.skip_message == "delivered 1 webhook."
+
+
+def test_a_program_with_nangos_client_follows_webhooks_to_what_has_changed(
+    node: Path, server: Served, receiver: Receiver, settings: Settings, source: Source, sync: Sync, db: Database
+) -> None:
+    connections.add(db, None, "github", "acme-ü")
+    told = replace(settings, webhook_url=receiver.url, webhook_signing_key="whsec", secret_keys=(KEY,))
+    with Project(told, sync) as project:
+        run(project)
+        tell(project)
+        first = receiver.next()
+        source.records = [*items(1, 3, 4, 6), *items(5, name="changed")]
+        assert call(node, server, ["triggerSync", "github", ["issues"]]) == [DONE]
+        run(project)
+        tell(project)
+        second = receiver.next()
+        source.broken[1] = (500, {}, "down")
+        assert call(node, server, ["triggerSync", "github", ["issues"]]) == [DONE]
+        assert not project.scheduled(sync).success
+        tell(project)
+        third = receiver.next()
+    assert [(one["verified"], one["old"]) for one in (first, second, third)] == [(True, True)] * 3
+    assert first["changed"] == [[id, "ADDED"] for id in (1, 2, 3, 4, 5)]
+    assert second["changed"] == [[5, "UPDATED"], [6, "ADDED"], [2, "DELETED"]]
+    assert (second["webhook"]["syncType"], second["webhook"]["connectionId"]) == ("INCREMENTAL", "acme-ü")
+    assert second["webhook"]["responseResults"] == {"added": 1, "updated": 1, "deleted": 1}
+    assert (third["webhook"]["success"], third["changed"]) == (False, [])
+    whose = {**ACME, "connectionId": "acme-ü", "modifiedAfter": second["webhook"]["modifiedAfter"]}
+    (since,) = call(node, server, ["listRecords", whose])
+    assert [list(change) for change in listed(since)] == second["changed"]
+    bodies = tuple(one["webhook"] for one in (first, second, third))
+    assert_types_accept(node, {}, NangoWebhookBody=bodies, NangoSyncWebhookBody=bodies)
+
+
+# --- credentials ----------------------------------------------------------------------------------------------------
 
 HELD: tuple[tuple[dict[str, str], Any], ...] = (
     (CREDENTIALS, CREDENTIALS),
