@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from time import monotonic
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from nango_dagster import webhooks
 from nango_dagster.runs.delivering import AHEAD, Courier, Delivered
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, outbox, schema
+from nango_dagster.store import Database, connections, outbox
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
 from nango_dagster.vault import Vault
+from tests.delivering import delivery_ids, pass_time, put
 from tests.executions import until
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, redirect
 
 KEY = "s3cret-key"
 ENCRYPTION_KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
-_of = schema.webhooks.c
 
 
 @pytest.fixture
@@ -34,20 +33,6 @@ def told(settings: Settings, api: FakeApi) -> Settings:
     """Settings with the API's /hook as the primary URL."""
     api.route("/hook", {})
     return replace(settings, webhook_url=api.url + "/hook?token=s3cret", webhook_signing_key=KEY)
-
-
-def put(db: Database, *connection_ids: str, **fields: Any) -> None:
-    """Have a notification wait for each connection."""
-    now = datetime.now(timezone.utc)
-    row = {
-        **{"kind": "changes", "target": "primary", "circuit": fields.get("target", "primary")},
-        **{"integration": "github", "variant": "base", "sync_name": "issues", "model": "Issue"},
-        **{"sync_type": "INITIAL", "added": 1, "updated": 0, "deleted": 0, "created_at": now, "next_try_at": now},
-        **fields,
-    }
-    rows = [{**row, "connection_id": name, "delivery_id": f"d-{name}"} for name in connection_ids or ["acme"]]
-    with db.begin() as connection:
-        connection.execute(sa.insert(schema.webhooks), rows)
 
 
 def deliver(db: Database, settings: Settings, **how: Any) -> Delivered:
@@ -58,21 +43,8 @@ def deliver(db: Database, settings: Settings, **how: Any) -> Delivered:
     return done
 
 
-def pass_(db: Database, *, circuits: bool = True) -> None:
-    """Let the time pass until each notification is due again, and each circuit closed."""
-    ago = datetime.now(timezone.utc) - timedelta(hours=1)
-    with db.begin() as connection:
-        connection.execute(sa.update(schema.webhooks).values(next_try_at=ago, leased_until=None))
-        if circuits:
-            connection.execute(sa.update(schema.webhook_circuits).values(open_until=ago))
-
-
 def listed(db: Database) -> list[Listed]:
     return outbox.listed(db, limit=1000)
-
-
-def ids(requests: Iterable[Received]) -> list[str]:
-    return [request.headers["X-Nango-Delivery-Id"] for request in requests]
 
 
 # --- at whom, and what ----------------------------------------------------------------------------------------------
@@ -88,7 +60,7 @@ def test_a_notification_arrives_signed_and_is_gone(db: Database, told: Settings,
     assert {name: got.headers[name] for name in ("X-Nango-Signature", "X-Nango-Hmac-Sha256")} == (
         webhooks.signatures(got.body, KEY)
     )
-    assert ids([got]) == ["d-acme"] and listed(db) == []
+    assert delivery_ids([got]) == ["d-acme"] and listed(db) == []
     assert not deliver(db, told) and len(api.requests) == 1
 
 
@@ -176,9 +148,9 @@ def test_what_is_not_taken_waits_and_comes_again_under_the_same_id(
     wait = (waiting.next_try_at - datetime.now(timezone.utc)) / BACKOFF[0]
     assert 0.5 < wait < 1.2
     assert not deliver(db, told)
-    pass_(db)
+    pass_time(db)
     assert deliver(db, told) == Delivered(arrived=1)
-    assert ids(api.requests) == ["d-acme", "d-acme"]
+    assert delivery_ids(api.requests) == ["d-acme", "d-acme"]
     first, second = api.requests
     assert first.body == second.body and listed(db) == []
 
@@ -188,7 +160,7 @@ def test_a_receiver_that_is_gone_gets_no_more_tries(db: Database, told: Settings
     put(db)
     deliver(db, told, patience=0.2)
     assert [one.state for one in listed(db)] == ["dead"]
-    pass_(db)
+    pass_time(db)
     assert not deliver(db, told)
 
 
@@ -198,14 +170,14 @@ def test_a_receiver_that_is_down_for_hours_gets_all_when_it_is_back(db: Database
     api.kill()
     for _ in range(6):
         deliver(db, told, patience=0.3)
-        pass_(db)
+        pass_time(db)
     waiting = listed(db)
     assert len(waiting) == 20 and {one.state for one in waiting} == {"pending"}
     assert "refuses connections" in (waiting[0].last_error or "")
     api.start()
     api.route("/hook", {})
     assert deliver(db, told).arrived == 20
-    assert sorted(ids(api.requests)) == sorted(f"d-{name}" for name in names)
+    assert sorted(delivery_ids(api.requests)) == sorted(f"d-{name}" for name in names)
     assert listed(db) == []
 
 
@@ -217,13 +189,13 @@ def test_one_that_never_arrives_is_dead_in_the_end_and_alive_when_redelivered(
     for _ in range(len(BACKOFF) + 1):
         assert [one.state for one in listed(db)] == ["pending"]
         deliver(db, told, patience=0.1)
-        pass_(db)
+        pass_time(db)
     assert [(one.state, one.delivery.attempts) for one in listed(db)] == [("dead", len(BACKOFF) + 1)]
     assert not deliver(db, told)
     api.route("/hook", {})
     assert outbox.redeliver(db) == 1
     assert deliver(db, told).arrived == 1
-    assert set(ids(api.requests)) == {"d-acme"}
+    assert set(delivery_ids(api.requests)) == {"d-acme"}
 
 
 def test_a_receiver_that_fails_again_and_again_is_left_alone_and_others_are_not(
@@ -236,12 +208,12 @@ def test_a_receiver_that_fails_again_and_again_is_left_alone_and_others_are_not(
     put(db, *names)
     put(db, *names, target="secondary")
     deliver(db, both)
-    pass_(db, circuits=False)
+    pass_time(db, circuits=False)
     assert deliver(db, both).failed == 0
     asked = Counter(request.path for request in api.requests)
     assert asked["/second"] == len(names)
     assert CIRCUIT_FAILURES <= asked["/hook"] <= AHEAD
-    pass_(db)
+    pass_time(db)
     api.route("/hook", {})
     assert deliver(db, both).arrived == len(names)
 
@@ -289,7 +261,7 @@ def test_no_more_is_claimed_than_can_be_sent_before_the_lease_ends(
     assert courier.finish(10)
     assert len(api.requests) == AHEAD
     assert courier.deliver().arrived == 2 * AHEAD
-    assert courier.finish(10) and max(Counter(ids(api.requests)).values()) == 1
+    assert courier.finish(10) and max(Counter(delivery_ids(api.requests)).values()) == 1
 
 
 def test_a_tick_ends_in_time_however_much_there_is(db: Database, told: Settings, api: FakeApi) -> None:
@@ -311,7 +283,7 @@ def test_couriers_of_several_processes_deliver_each_once(db: Database, told: Set
     for thread in threads:
         thread.join()
     assert all(courier.finish(10) for courier in couriers)
-    assert len(api.requests) == len(set(ids(api.requests))) == 300
+    assert len(api.requests) == len(set(delivery_ids(api.requests))) == 300
     assert listed(db) == []
     assert json.loads(api.requests[0].body)["from"] == "nango"
     assert until(lambda: not [one for one in threading.enumerate() if one.name.startswith("nango-webhook")])

@@ -19,6 +19,7 @@ from .status import status
 from .steer import cancel, frequency, pause, start, trigger
 from .stored import remove, tables
 from .syncs import list_syncs
+from .webhooks import webhooks
 
 __all__ = ["main"]
 
@@ -44,7 +45,7 @@ class Main(click.Group):
 _COMMANDS: list[click.Command] = [
     *(init, validate, dry_run, run, dev, api, list_syncs, status),
     *(connections, variants, trigger, start, pause, cancel, frequency),
-    *(tables, remove),
+    *(webhooks, tables, remove),
 ]
 
 
