@@ -153,3 +153,62 @@ def test_a_connection_that_is_not_there_is_said(http: TestClient, db: Database) 
     assert (missing.status_code, missing.json()["error"]["code"]) == (400, "invalid_headers")
     unknown = http.get("/records", params={"model": "Items"}, headers={**HEADERS, "Connection-Id": "acme"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_connection")
+
+
+def prune(http: TestClient, **body: Any) -> dict[str, Any]:
+    got = http.patch("/records/prune", json={"model": "Items", **body}, headers=HEADERS)
+    assert got.status_code == 200, got.text
+    found: dict[str, Any] = got.json()
+    return found
+
+
+def test_a_pruned_record_is_its_id_and_what_became_of_it(http: TestClient, db: Database) -> None:
+    target = changed(db)
+    before = answer(http)["records"]
+    last = before[2]["_nango_metadata"]["cursor"]
+    assert prune(http, until_cursor=last, limit=1) == {"count": 1, "has_more": True}
+    assert prune(http, until_cursor=last) == {"count": 2, "has_more": False}
+    assert prune(http, until_cursor=last, model="Others") == {"count": 0, "has_more": False}
+    after = answer(http)["records"]
+    assert [list(record) for record in after] == [["id", "_nango_metadata"]] * 3
+    assert all(record["_nango_metadata"].pop("pruned_at") for record in after)
+    for record in before:
+        assert record["_nango_metadata"].pop("pruned_at") is None
+    assert [one["_nango_metadata"] for one in after] == [one["_nango_metadata"] for one in before]
+    target.write([{"id": 1}, {"id": 2, "name": "new"}])
+    assert [record.get("name") for record in answer(http)["records"]] == [None, "new", None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"until_cursor": "nonsense"},
+        {"until_cursor": ""},
+        {"until_cursor": 5},
+        {"limit": 0},
+        {"limit": "1"},
+        {"limit": 1.5},
+        {"model": "1tems"},
+        {"variant": "a b"},
+        {"cursor": "x"},
+    ],
+)
+def test_a_prune_that_cannot_be_prunes_nothing(body: dict[str, Any], http: TestClient, db: Database) -> None:
+    changed(db)
+    cursor = {} if not body else {"until_cursor": answer(http)["records"][2]["_nango_metadata"]["cursor"]}
+    got = http.patch("/records/prune", json={"model": "Items", **cursor, **body}, headers=HEADERS)
+    assert (got.status_code, got.json()["error"]["code"]) == (400, "invalid_body")
+    assert got.json()["error"]["errors"]
+    assert [record["id"] for record in answer(http)["records"]] == [1, 2, 3]
+
+
+def test_pruning_a_connection_that_is_not_there_is_refused(http: TestClient, db: Database) -> None:
+    changed(db)
+    body = {"model": "Items", "until_cursor": answer(http)["records"][2]["_nango_metadata"]["cursor"]}
+    got = http.patch("/records/prune", json=body)
+    assert (got.status_code, got.json()["error"]["code"]) == (400, "invalid_headers")
+    got = http.patch("/records/prune", json=body, headers={**HEADERS, "Connection-Id": "acme"})
+    assert (got.status_code, got.json()["error"]["code"]) == (400, "unknown_connection")
+    got = http.patch("/records/prune?limit=1", json=body, headers=HEADERS)
+    assert (got.status_code, got.json()["error"]["code"]) == (400, "invalid_query_params")

@@ -120,9 +120,8 @@ class Target:
     def raw(self) -> dict[str, Raw]:
         """Every raw row by its key, deleted ones included."""
         of = schema.raw.c
-        query = sa.select(of.external_id, bulk.DATA_TEXT, of.first_seen_at, of.last_modified_at, of.deleted_at).where(
-            of.dataset_id == self.dataset.id
-        )
+        times = (of.first_seen_at, of.last_modified_at, of.deleted_at, of.pruned_at)
+        query = sa.select(of.external_id, bulk.DATA_TEXT, *times).where(of.dataset_id == self.dataset.id)
         with self.db.connect() as connection:
             return {row[0]: Raw(*row[1:]) for row in connection.execute(query)}
 
@@ -166,11 +165,13 @@ class Target:
         if not self.sync.auto_mapping:
             return
         mapped, columns = self.mapped(), self.layout()
-        assert mapped.keys() == {key for key, row in raw.items() if row.text is not None}
+        assert mapped.keys() == {key for key, row in raw.items() if row.text is not None or row.pruned_at is not None}
         missing: Counter[str] = Counter()
         for key, row in mapped.items():
             assert as_python(row["_nango_emitted_at"], mapping.Type.TIMESTAMP) == raw[key].last_modified_at
             assert as_python(row["_nango_deleted_at"], mapping.Type.TIMESTAMP) == raw[key].deleted_at
+            if raw[key].pruned_at is not None:
+                continue
             missing += self._missing(row, (raw[key].text or "").encode(), columns)
         assert allow_missing or missing == Counter(misfits or {})
 
@@ -237,6 +238,7 @@ class Raw:
     first_seen_at: datetime
     last_modified_at: datetime
     deleted_at: datetime | None
+    pruned_at: datetime | None
 
 
 def _written(tally: Tally, table: MappedTable | None) -> Written:

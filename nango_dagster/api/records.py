@@ -1,4 +1,7 @@
-"""`GET /records`: what changed in a model, in the order it changed, for readers who follow it with a cursor."""
+"""`GET /records`: what changed in a model, in the order it changed, for readers who follow it with a cursor.
+
+And `PATCH /records/prune`, for what they have taken over.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,16 @@ from .. import records
 from ..config.source import quoted
 from ..errors import ConfigError, Problem
 from ..partition_keys import BASE
-from ..store import datasets, listing, syncs
+from ..store import datasets, listing, pruning, syncs
 from ..store.datasets import Dataset
 from ..store.listing import ACTIONS, Action, Cursor, Page, Record, Wanted
+from .bodies import Body
 from .errors import HttpError
 from .meaning import account_of
 from .openapi import ERRORS
 from .service import Nango, Service
 from .status import iso
-from .strict import only
+from .strict import Strict, body_of, described, only
 
 MOST_RECORDS = 500
 MOST_IDS = 100
@@ -33,8 +37,9 @@ _PARAMETERS = ("model", "variant", "modified_after", "delta", "filter", "cursor"
 
 router = APIRouter(tags=["records"], responses=ERRORS)
 
-Model = Annotated[str, Query(pattern=r"^[A-Z][a-zA-Z0-9_-]*$", max_length=255, examples=["GithubIssue"])]
-Variant = Annotated[str, Query(pattern=r"^[a-zA-Z0-9_-]+$", max_length=255)]
+_MODEL, _NAME = r"^[A-Z][a-zA-Z0-9_-]*$", r"^[a-zA-Z0-9_-]+$"
+Model = Annotated[str, Query(pattern=_MODEL, max_length=255, examples=["GithubIssue"])]
+Variant = Annotated[str, Query(pattern=_NAME, max_length=255)]
 ConnectionId = Annotated[
     str,
     Header(alias="Connection-Id", min_length=1, max_length=255, description="`default` for a sync of one account."),
@@ -73,6 +78,54 @@ class RecordList(BaseModel):
 
     records: list[ShownRecord]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class ToPrune(Strict):
+    """Which payloads are removed: of a model's records up to a cursor."""
+
+    model: Annotated[str, Field(pattern=_MODEL, max_length=255, examples=["GithubIssue"])]
+    variant: Annotated[str, Field(pattern=_NAME, max_length=255)] = BASE
+    until_cursor: Annotated[
+        str, Field(min_length=1, max_length=_MOST_OF_CURSOR, description="A record's cursor; that record is included.")
+    ]
+    limit: Annotated[int | None, Field(ge=1, description="All of them where it is not given.")] = None
+
+
+class PrunedRecords(BaseModel):
+    """How many payloads were removed, and whether there are more up to that cursor."""
+
+    count: int
+    has_more: bool
+
+
+@router.patch(
+    "/records/prune",
+    summary="Remove payloads",
+    response_model=PrunedRecords,
+    dependencies=[only()],
+    openapi_extra=described(ToPrune),
+)
+def prune_records(
+    nango: Nango, body: Body, connection_id: ConnectionId, provider_config_key: ProviderConfigKey
+) -> dict[str, Any]:
+    """Empty the payloads of the records up to a cursor, in the order they changed; the records stay.
+
+    Neither their times nor the mapped rows change. A payload comes back when a sync sees the record again.
+    """
+    wanted = _read_prune(body)
+    try:
+        until = Cursor.read(wanted.until_cursor)
+    except ConfigError as error:
+        problem = Problem(str(error), field="until_cursor")
+        raise HttpError(400, "invalid_body", str(error), [problem]) from None
+    dataset = _dataset(nango, provider_config_key, connection_id, wanted.variant, wanted.model)
+    if dataset is None:
+        return {"count": 0, "has_more": False}
+    done = pruning.prune(nango.database, dataset, until, wanted.limit)
+    return {"count": done.count, "has_more": done.has_more}
+
+
+_read_prune = body_of(ToPrune)
 
 
 @router.get("/records/", include_in_schema=False, dependencies=[only(*_PARAMETERS, often="ids")])

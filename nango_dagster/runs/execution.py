@@ -198,8 +198,8 @@ class _Execution:
 
     def _rename(self, connection: Connection, dataset: Dataset) -> None:
         self._guard(connection)
-        tables.forget_dataset(connection, self._database, dataset)
-        datasets.rename(connection, dataset.id, self._sync.integration_key, self._sync.model)
+        tables.rename_rows(connection, self._database, dataset, self._sync.model)
+        datasets.rename(connection, dataset, self._sync.integration_key, self._sync.model)
 
     def _empty(self, connection: Connection) -> None:
         """Delete every record, so that this execution adds them all again."""

@@ -22,6 +22,7 @@ from .types import SQLITE_TIME
 SQLITE_PARAMETERS = 500  # names in one IN (...); few enough to stay a cached statement
 _MOST_PARAMETERS = 32_766 if sqlite3.sqlite_version_info >= (3, 32) else 999  # of one statement
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # few sizes, so that SQLite has seen the statement before
+_HASH_BYTES = 16
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END = b"\xff\xff"
 _length = struct.Struct("!i").pack
@@ -39,6 +40,11 @@ class Known(NamedTuple):
     content_hash: bytes | None  # not known before a record's bytes first change
     deleted: bool
 
+    @property
+    def restorable(self) -> bool:
+        """Whether its payload was pruned and is wanted back."""
+        return is_marked(self.byte_hash)
+
 
 class RawRow(NamedTuple):
     """A record on its way into `_nango_raw`."""
@@ -47,6 +53,16 @@ class RawRow(NamedTuple):
     byte_hash: bytes
     content_hash: bytes | None
     data: bytes
+
+
+def is_marked(byte_hash: bytes) -> bool:
+    """Whether this is the hash of a record whose payload was pruned and is wanted back; it equals no other hash."""
+    return len(byte_hash) > _HASH_BYTES
+
+
+def unmarked(byte_hash: bytes) -> bytes:
+    """The hash without that mark."""
+    return byte_hash[:_HASH_BYTES]
 
 
 def driver(connection: Connection) -> Any:
@@ -218,21 +234,97 @@ def _microseconds(moment: datetime) -> int:
 def refresh_hashes(
     connection: Connection, database: Database, dataset_id: int, hashes: Sequence[tuple[str, bytes, bytes]]
 ) -> None:
-    """Records whose text changed but not their content: remember the new text's hash and the content's, no more."""
+    """Records whose text changed but not their content: remember the new text's hash and the content's, no more.
+
+    A mark that was set meanwhile stays.
+    """
     if database.is_postgresql:
         driver(connection).execute(
             "UPDATE _nango_raw SET byte_hash = found.new_byte_hash, content_hash = found.new_content_hash FROM ("
             "SELECT place, n.byte_hash AS new_byte_hash, n.content_hash AS new_content_hash "
             "FROM unnest(%s::text[], %s::bytea[], %s::bytea[]) AS n (key, byte_hash, content_hash), LATERAL ("
-            "SELECT ctid AS place FROM _nango_raw WHERE dataset_id = %s AND external_id = n.key LIMIT 1) AS one"
+            "SELECT ctid AS place FROM _nango_raw WHERE dataset_id = %s AND external_id = n.key "
+            f"AND length(byte_hash) = {_HASH_BYTES} LIMIT 1) AS one"
             ") AS found WHERE ctid = place",
             (*map(list, zip(*hashes, strict=True)), dataset_id),
             prepare=False,
         )
         return
     driver(connection).executemany(
-        "UPDATE _nango_raw SET byte_hash = ?, content_hash = ? WHERE dataset_id = ? AND external_id = ?",
+        "UPDATE _nango_raw SET byte_hash = ?, content_hash = ? WHERE dataset_id = ? AND external_id = ? "
+        f"AND length(byte_hash) = {_HASH_BYTES}",
         ((byte_hash, content_hash, dataset_id, key) for key, byte_hash, content_hash in hashes),
+    )
+
+
+def prune(
+    connection: Connection,
+    database: Database,
+    dataset_id: int,
+    keys: Sequence[str],
+    moment: datetime,
+    *,
+    restorable: bool,
+) -> None:
+    """Remove the payloads of these records; with `restorable` their hashes are marked."""
+    if database.is_postgresql:
+        marked = ", byte_hash = byte_hash || decode('00', 'hex')" if restorable else ""
+        driver(connection).execute(
+            f"UPDATE _nango_raw SET data = NULL, pruned_at = %s{marked} WHERE {_places()}",
+            (moment, list(keys), dataset_id),
+            prepare=False,
+        )
+        return
+    marked = ", byte_hash = CAST(byte_hash || x'00' AS BLOB)" if restorable else ""
+    for piece in in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        driver(connection).execute(
+            f"UPDATE _nango_raw SET data = NULL, pruned_at = ?{marked} "
+            f"WHERE dataset_id = ? AND external_id IN ({marks})",
+            (moment.strftime(SQLITE_TIME), dataset_id, *piece),
+        )
+
+
+def want_back(connection: Connection, database: Database, dataset_id: int, keys: Sequence[str]) -> None:
+    """Mark the hashes of pruned records, so that their payloads come back."""
+    if database.is_postgresql:
+        driver(connection).execute(
+            "UPDATE _nango_raw SET byte_hash = byte_hash || decode('00', 'hex') "
+            f"WHERE {_places()} AND data IS NULL AND length(byte_hash) = {_HASH_BYTES}",
+            (list(keys), dataset_id),
+            prepare=False,
+        )
+        return
+    for piece in in_pieces(keys):
+        marks = ",".join("?" * len(piece))
+        driver(connection).execute(
+            "UPDATE _nango_raw SET byte_hash = CAST(byte_hash || x'00' AS BLOB) WHERE dataset_id = ? "
+            f"AND external_id IN ({marks}) AND data IS NULL AND length(byte_hash) = {_HASH_BYTES}",
+            (dataset_id, *piece),
+        )
+
+
+def restore(connection: Connection, database: Database, dataset_id: int, rows: Sequence[RawRow]) -> None:
+    """Give pruned records their payloads back; nothing else of them changes."""
+    if database.is_postgresql:
+        texts = [row.data.decode() for row in rows]
+        columns = [row.external_id for row in rows], [row.byte_hash for row in rows], [row.content_hash for row in rows]
+        driver(connection).execute(
+            "UPDATE _nango_raw SET data = found.text::json, byte_hash = found.new_byte_hash, pruned_at = NULL, "
+            "content_hash = coalesce(found.new_content_hash, content_hash) FROM ("
+            "SELECT place, n.byte_hash AS new_byte_hash, n.content_hash AS new_content_hash, n.text "
+            "FROM unnest(%s::text[], %s::bytea[], %s::bytea[], %s::text[]) AS n (key, byte_hash, content_hash, text), "
+            "LATERAL ("
+            "SELECT ctid AS place FROM _nango_raw WHERE dataset_id = %s AND external_id = n.key LIMIT 1) AS one"
+            ") AS found WHERE ctid = place",
+            (*columns, texts, dataset_id),
+            prepare=False,
+        )
+        return
+    driver(connection).executemany(
+        "UPDATE _nango_raw SET data = CAST(? AS TEXT), byte_hash = ?, pruned_at = NULL, "
+        "content_hash = coalesce(?, content_hash) WHERE dataset_id = ? AND external_id = ?",
+        ((row.data, row.byte_hash, row.content_hash, dataset_id, row.external_id) for row in rows),
     )
 
 

@@ -159,18 +159,21 @@ def stale(table: str) -> str:
     return f"{table}#"
 
 
+def restored(connection: Connection, dataset_id: int) -> None:
+    """Note that records got their payloads back, which can be pruned again, wherever they stand."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(pruned_until=None))
+
+
 def remember_etag(connection: Connection, dataset_id: int, etag: str | None) -> None:
     """Note which version of the API's list the records are, where that is known."""
     connection.execute(update(_table).where(_table.c.id == dataset_id).values(etag=etag))
 
 
-def rename(connection: Connection, dataset_id: int, integration: str, model: str) -> None:
+def rename(connection: Connection, dataset: Dataset, integration: str, model: str) -> None:
     """Keep a dataset's records under another integration and model; they have to be mapped again."""
-    connection.execute(
-        update(_table)
-        .where(_table.c.id == dataset_id)
-        .values(integration=integration, model=model, mapping_version=None)
-    )
+    version = stale(dataset.mapped_table) if dataset.mapped_table else None
+    renamed = update(_table).where(_table.c.id == dataset.id)
+    connection.execute(renamed.values(integration=integration, model=model, mapping_version=version))
 
 
 def empty(connection: Connection, dataset_id: int) -> None:

@@ -31,8 +31,10 @@ BATCH_BYTES = 4_000_000
 TOMBSTONES_STAY = timedelta(days=30)
 
 _SPILL = """
-CREATE TABLE new (seq INTEGER PRIMARY KEY, byte_hash BLOB, content_hash BLOB, old TEXT, id TEXT, data BLOB, row BLOB);
-CREATE TABLE old (id TEXT PRIMARY KEY, byte_hash BLOB, content_hash BLOB, counter INTEGER, taken INTEGER DEFAULT 0);
+CREATE TABLE new (seq INTEGER PRIMARY KEY, byte_hash BLOB, content_hash BLOB, old TEXT, id TEXT, data BLOB, row BLOB,
+    restored INTEGER DEFAULT 0);
+CREATE TABLE old (id TEXT PRIMARY KEY, byte_hash BLOB, content_hash BLOB, counter INTEGER, restorable INTEGER,
+    taken INTEGER DEFAULT 0);
 """
 # The n-th of equal records here is the n-th of them there.
 _MATCH = """
@@ -94,6 +96,7 @@ class Overwrite:
         self._match("byte_hash")
         self._hash_contents()
         self._match("content_hash")
+        self._spill.execute("UPDATE new SET restored = 1 WHERE old IN (SELECT id FROM old WHERE restorable)")
         for statement in ("CREATE INDEX old_content ON old (content_hash)", _NAMES):
             self._spill.execute(statement)
         self._spill.execute("CREATE INDEX named_seq ON named (seq)")
@@ -115,8 +118,11 @@ class Overwrite:
         with self._database.connect() as connection:
             rows = bulk.live_rows(connection, self._database, self._dataset.id, "external_id, byte_hash, content_hash")
             self._many(
-                "INSERT INTO old (id, byte_hash, content_hash, counter) VALUES (?, ?, ?, ?)",
-                ((*row, _counter(row[0])) for row in rows),
+                "INSERT INTO old (id, byte_hash, content_hash, counter, restorable) VALUES (?, ?, ?, ?, ?)",
+                (
+                    (key, bulk.unmarked(byte_hash), content_hash, _counter(key), bulk.is_marked(byte_hash))
+                    for key, byte_hash, content_hash in rows
+                ),
             )
 
     def _match(self, by: str) -> None:
@@ -143,12 +149,13 @@ class Overwrite:
 
     def _prepare_rows(self) -> None:
         """Flatten what is new, so that the table has its columns before the closing transaction begins."""
-        for rows in self._pages("SELECT seq, id, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
-            texts = [text for _, _, text in rows]
-            self.tally.show(texts)
+        wanted = "SELECT seq, coalesce(old, id), data, restored FROM new WHERE seq > ? AND (old IS NULL OR restored)"
+        for rows in self._pages(f"{wanted} ORDER BY seq"):
+            texts = [text for _, _, text, _ in rows]
+            self.tally.show([text for _, _, text, restored in rows if not restored])
             if self._table is None:
                 continue
-            seqs = {key: seq for seq, key, _ in rows}
+            seqs = {key: seq for seq, key, _, _ in rows}
             prepared = self._table.prepare_generally(list(seqs), texts)
             self._table.misfits += prepared.misfits
             self._many(
@@ -173,6 +180,7 @@ class Overwrite:
         total, added, refreshed = self._sizes()
         if refreshed:
             self._refresh(connection)
+        self._restore(connection)
         if added or gone:
             moment = datasets.next_moment(connection, self._database, self._dataset.id)
             self._remove_gone(connection, moment)
@@ -193,6 +201,17 @@ class Overwrite:
         of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL"
         for rows in self._pages(f"{of} AND content_hash IS NOT NULL ORDER BY seq"):
             bulk.refresh_hashes(connection, self._database, self._dataset.id, [row[1:] for row in rows])
+
+    def _restore(self, connection: Connection) -> None:
+        """Give records their payloads back that were pruned, and their rows once more."""
+        of = "SELECT seq, old, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND restored ORDER BY seq"
+        for rows in self._pages(of):
+            raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
+            bulk.restore(connection, self._database, self._dataset.id, raw)
+            datasets.restored(connection, self._dataset.id)
+            if self._table is not None:
+                keys = [row.external_id for row in raw]
+                self._table.write_again(connection, self._dataset, self._mapped(self._table, rows), keys)
 
     def _remove_gone(self, connection: Connection, moment: datetime) -> None:
         """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
@@ -231,8 +250,12 @@ class Overwrite:
         tombs = list(bulk.lookup(connection, database, dataset.id, [row.external_id for row in raw]))
         bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
         if self._table is not None:
-            mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
-            self._table.write(connection, dataset, Prepared(mapped, tuple(self._table.layout.columns)), tombs, moment)
+            self._table.write(connection, dataset, self._mapped(self._table, rows), tombs, moment)
+
+    @staticmethod
+    def _mapped(table: MappedTable, rows: Sequence[Any]) -> Prepared:
+        mapped = [(row[1], msgspec.msgpack.decode(row[5])) for row in rows if row[5] is not None]
+        return Prepared(mapped, tuple(table.layout.columns))
 
     def _purge_tombstones(self, connection: Connection) -> None:
         of = schema.raw

@@ -44,14 +44,16 @@ class _Difference:
     unreadable: list[str] = field(default_factory=list)
     rows: list[RawRow] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # of the rows: those that are there already
-    refreshed: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    refreshed: list[RawRow] = field(default_factory=list)
+    restored: list[RawRow] = field(default_factory=list)  # the same as before, their payloads were pruned
     added: int = 0
     prepared: Prepared | None = None
+    prepared_again: Prepared | None = None  # those that are restored
 
     @property
     def keys(self) -> list[str]:
         """Every record that this writes."""
-        return [row.external_id for row in self.rows] + [key for key, _, _ in self.refreshed]
+        return [row.external_id for row in (*self.rows, *self.refreshed, *self.restored)]
 
 
 class Upsert:
@@ -212,24 +214,31 @@ class Upsert:
             if not records.is_utf8(text):
                 change.unreadable.append(key)
                 continue
-            content_hash = None if before is None else self._content_hash(text)
-            if before is not None and content_hash == self._content_before(before, texts.get(key)):
-                change.refreshed.append((key, hashes[key], content_hash or b""))
+            row = RawRow(key, hashes[key], None if before is None else self._content_hash(text), text)
+            if before is not None and self._is_same(before, row, texts.get(key)):
+                (change.restored if before.restorable else change.refreshed).append(row)
                 continue
-            change.rows.append(RawRow(key, hashes[key], content_hash, text))
+            change.rows.append(row)
             if before is not None:
                 change.replaced.append(key)
             if before is None or before.deleted:
                 change.added += 1
-        if self._table is not None and change.rows:
-            rows = change.rows
-            change.prepared = self._table.prepare([row.external_id for row in rows], [row.data for row in rows])
+        if self._table is not None:
+            change.prepared = self._prepared(self._table, change.rows)
+            change.prepared_again = self._prepared(self._table, change.restored)
         return change
 
-    def _content_before(self, before: Known, text: bytes | None) -> bytes | None:
+    def _is_same(self, before: Known, now: RawRow, text: bytes | None) -> bool:
+        """Whether a record that has other bytes than the stored one, whose text may be given, says the same."""
         if before.deleted:
-            return None
-        return before.content_hash or (None if text is None else self._content_hash(text))
+            return False
+        if bulk.unmarked(before.byte_hash) == now.byte_hash:
+            return True  # but it was pruned
+        return now.content_hash == (before.content_hash or (None if text is None else self._content_hash(text)))
+
+    @staticmethod
+    def _prepared(table: MappedTable, rows: Sequence[RawRow]) -> Prepared | None:
+        return table.prepare([row.external_id for row in rows], [row.data for row in rows]) if rows else None
 
     def _content_hash(self, text: bytes) -> bytes:
         return records.content_hash_of(text, self._sync.ignore_fields)
@@ -247,7 +256,10 @@ class Upsert:
         if last != version:
             return False, version
         if change.refreshed:
-            bulk.refresh_hashes(connection, database, dataset.id, change.refreshed)
+            hashes = [(row.external_id, row.byte_hash, row.content_hash or b"") for row in change.refreshed]
+            bulk.refresh_hashes(connection, database, dataset.id, hashes)
+        if change.restored:
+            self._restore(connection, change)
         if change.rows:
             bulk.put_raw(connection, database, dataset.id, dataset.sync_id, change.rows, change.replaced, moment)
             if self._table is not None and change.prepared is not None:
@@ -259,6 +271,13 @@ class Upsert:
             version = moment
         return True, version
 
+    def _restore(self, connection: Connection, change: _Difference) -> None:
+        bulk.restore(connection, self._database, self._dataset.id, change.restored)
+        datasets.restored(connection, self._dataset.id)
+        if self._table is not None and change.prepared_again is not None:
+            keys = [row.external_id for row in change.restored]
+            self._table.write_again(connection, self._dataset, change.prepared_again, keys)
+
     def _count(self, change: _Difference) -> None:
         self.tally.added += change.added
         self.tally.updated += len(change.rows) - change.added
@@ -266,8 +285,9 @@ class Upsert:
         for key in change.unreadable:
             self.tally.reject(f'"{key}"', "it is not valid UTF-8")
         self.tally.show([row.data for row in change.rows[:SAMPLE]])
-        if self._table is not None and change.prepared is not None:
-            self._table.misfits += change.prepared.misfits
+        for prepared in (change.prepared, change.prepared_again):
+            if self._table is not None and prepared is not None:
+                self._table.misfits += prepared.misfits
 
     # --- the end of the execution -----------------------------------------------------------------------------------
 

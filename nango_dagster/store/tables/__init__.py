@@ -3,7 +3,7 @@
 from .names import SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
 from .opening import open_table, put_aside
 from .reading import data_frame, exists, rows
-from .rebuilding import forget, forget_dataset, rebuild
+from .rebuilding import forget, forget_dataset, rebuild, rename_rows
 from .table import MappedTable, Prepared
 from .there import registered
 
@@ -22,6 +22,7 @@ __all__ = [
     "quote",
     "rebuild",
     "registered",
+    "rename_rows",
     "rows",
     "table_name",
 ]

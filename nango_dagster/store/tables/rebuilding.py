@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, or_, select
 
 from .. import bulk, datasets, schema
 from ..database import Database
 from ..datasets import Dataset
 from ..tally import Guard
 from .names import KEY_COLUMNS, quote
-from .table import MappedTable, Prepared
+from .table import MappedTable, Prepared, times_of_raw
 from .there import columns_there, registered
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
+# Mapped rows outlive their records' payloads.
+_HAS_ROW = or_(schema.raw.c.data.is_not(None), schema.raw.c.pruned_at.is_not(None))
+_NOT_PRUNED = (
+    " AND NOT EXISTS (SELECT 1 FROM _nango_raw r WHERE r.dataset_id = {:d} "
+    "AND r.external_id = _nango_unique_key AND r.pruned_at IS NOT NULL)"
+)
 
 
 def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Guard) -> int:
     """Map a dataset's raw records again, in repeatable batches; the number of rows written.
 
-    Rows that are in this very table stay until theirs is the turn. `guard` is called first in each transaction and
-    raises where this process may no longer write.
+    Rows that are in this very table stay until theirs is the turn; those of records whose payload was pruned stay until
+    an execution sees it again, also in the table that they were in before. `guard` is called first in each transaction
+    and raises where this process may no longer write.
     """
     if not database.transact(lambda connection: _begin_rebuild(connection, table, dataset, guard)):
         return 0
     count, after = 0, ""
     for batch in _raw_batches(database, dataset.id):
-        prepared = table.prepare([row.external_id for row in batch], [row.data.encode() for row in batch])
-        last = batch[-1].external_id
-        database.transact(
-            lambda connection, a=after, z=last, p=prepared: _replace(connection, table, dataset, guard, a, z, p)  # type: ignore[misc]
-        )
+        there = [row for row in batch if row.data is not None]
+        prepared = table.prepare([row.external_id for row in there], [row.data.encode() for row in there])
+        last, pruned = batch[-1].external_id, [row.external_id for row in batch if row.data is None]
+        database.transact(partial(_replace, table, dataset, guard, after, last, prepared, pruned))
         table.misfits += prepared.misfits
         count, after = count + len(prepared.keys), last
     database.transact(lambda connection: _end_rebuild(connection, table, dataset, guard, after))
@@ -44,9 +51,9 @@ def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset,
     """Whether there is anything to map; where there is not, as in each new dataset, that is all."""
     guard(connection)
     if dataset.mapped_table != table.name:
-        forget_dataset(connection, table.database, dataset)
+        forget_dataset(connection, table.database, dataset, but_pruned=True)
     of = schema.raw.c
-    some = select(of.external_id).where(of.dataset_id == dataset.id, of.data.is_not(None)).limit(1)
+    some = select(of.external_id).where(of.dataset_id == dataset.id, _HAS_ROW).limit(1)
     if connection.execute(some).first() is None:
         _finish_rebuild(connection, table, dataset, after="")
         return False
@@ -56,28 +63,25 @@ def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset,
 
 
 def _replace(
-    connection: Connection,
     table: MappedTable,
     dataset: Dataset,
     guard: Guard,
     after: str,
     last: str,
     prepared: Prepared,
+    pruned: Sequence[str],
+    connection: Connection,
 ) -> None:
-    """Put these rows in the place of all those with a key after `after` and up to `last`."""
+    """Put these rows in the place of all those with a key after `after` and up to `last` but the pruned ones."""
     guard(connection)
-    forget_rows(connection, table.database, table.name, dataset, after, last)
-    table.write(connection, dataset, prepared, [], table.database.now(connection))
-    times = "SELECT r.last_modified_at, r.deleted_at FROM _nango_raw r"
-    _to_rows(
-        connection,
-        table.database,
-        f"UPDATE {table.quoted} SET (_nango_emitted_at, _nango_deleted_at) = "
-        f"({times} WHERE r.dataset_id = {dataset.id} AND r.external_id = _nango_unique_key)",
-        dataset,
-        after,
-        last,
-    )
+    database = table.database
+    forget_rows(connection, database, table.name, dataset, after, last, but_pruned=bool(pruned))
+    table.write(connection, dataset, prepared, prepared.keys if pruned else [], database.now(connection))
+    set_ = f"UPDATE {table.quoted} SET {times_of_raw(dataset)}"
+    _to_rows(connection, database, set_, dataset, after, last)
+    if pruned:
+        bulk.want_back(connection, database, dataset.id, pruned)
+        datasets.remember_etag(connection, dataset.id, None)
 
 
 def _end_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard, after: str) -> None:
@@ -91,14 +95,28 @@ def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset
 
 
 def forget_rows(
-    connection: Connection, database: Database, name: str, dataset: Dataset, after: str = "", last: str | None = None
+    connection: Connection,
+    database: Database,
+    name: str,
+    dataset: Dataset,
+    after: str = "",
+    last: str | None = None,
+    *,
+    but_pruned: bool = False,
 ) -> None:
     """Delete a dataset's rows from a mapped table: all, or those with keys after `after` and up to `last`."""
-    _to_rows(connection, database, f"DELETE FROM {quote(name)}", dataset, after, last)
+    also = _NOT_PRUNED.format(dataset.id) if but_pruned else ""
+    _to_rows(connection, database, f"DELETE FROM {quote(name)}", dataset, after, last, also)
 
 
 def _to_rows(
-    connection: Connection, database: Database, verb: str, dataset: Dataset, after: str, last: str | None
+    connection: Connection,
+    database: Database,
+    verb: str,
+    dataset: Dataset,
+    after: str = "",
+    last: str | None = None,
+    also: str = "",
 ) -> None:
     """Do `verb` to those rows."""
     mark = "%s" if database.is_postgresql else "?"
@@ -108,23 +126,39 @@ def _to_rows(
         conditions.append(f"_nango_unique_key <= {mark}")
         values.append(last)
     verb = verb.replace("%", "%%") if database.is_postgresql else verb
-    bulk.driver(connection).execute(f"{verb} WHERE {' AND '.join(conditions)}", values)
+    bulk.driver(connection).execute(f"{verb} WHERE {' AND '.join(conditions)}{also}", values)
 
 
-def forget_dataset(connection: Connection, database: Database, dataset: Dataset) -> None:
+def forget_dataset(connection: Connection, database: Database, dataset: Dataset, *, but_pruned: bool = False) -> None:
     """Delete a dataset's rows from the mapped table they are in."""
+    name = _table_there(connection, dataset)
+    if name is not None:
+        forget_rows(connection, database, name, dataset, but_pruned=but_pruned)
+
+
+def rename_rows(connection: Connection, database: Database, dataset: Dataset, model: str) -> None:
+    """Have a dataset's rows in the mapped table they are in say that they are of this model."""
+    name = _table_there(connection, dataset)
+    if name is not None:
+        literal = "'" + model.replace("'", "''") + "'"
+        _to_rows(connection, database, f"UPDATE {quote(name)} SET _nango_model = {literal}", dataset)
+
+
+def _table_there(connection: Connection, dataset: Dataset) -> str | None:
+    """The mapped table that a dataset's rows are in, if it still is there."""
     name = dataset.mapped_table
-    if name is not None and registered(connection, name) is not None and columns_there(connection, name):
-        forget_rows(connection, database, name, dataset)
+    if name is None or registered(connection, name) is None or not columns_there(connection, name):
+        return None
+    return name
 
 
 def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
-    """The records with a payload in the order of their keys, as many at a time as fit into some megabytes."""
+    """The records that have a row in the order of their keys, as many at a time as fit into some megabytes."""
     of = schema.raw
     after, size = "", 100
     while True:
         query = select(of.c.external_id, bulk.DATA_TEXT).where(
-            of.c.dataset_id == dataset_id, of.c.data.is_not(None), of.c.external_id > after
+            of.c.dataset_id == dataset_id, _HAS_ROW, of.c.external_id > after
         )
         with database.connect() as connection:
             batch = connection.execute(query.order_by(of.c.external_id).limit(size)).all()
@@ -132,7 +166,7 @@ def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]
             return
         yield batch
         after = batch[-1].external_id
-        size = min(BATCH_RECORDS, max(1, len(batch) * BATCH_BYTES // sum(len(row.data) + 1 for row in batch)))
+        size = min(BATCH_RECORDS, max(1, len(batch) * BATCH_BYTES // sum(len(row.data or "") + 1 for row in batch)))
 
 
 def forget(connection: Connection, database: Database, sync_id: int) -> None:

@@ -232,6 +232,13 @@ class MappedTable:
         else:
             self._insert(connection, dataset, prepared, moment)
 
+    def write_again(self, connection: Connection, dataset: Dataset, prepared: Prepared, keys: Sequence[str]) -> None:
+        """Put the rows of records in that have not changed, with the times of these records."""
+        self.write(connection, dataset, prepared, keys, self.database.now(connection))
+        set_ = f"UPDATE {self.quoted} SET {times_of_raw(dataset)}"
+        for statement, values in self._by_key(set_, dataset, keys):
+            bulk.driver(connection).execute(statement, values)
+
     def _names(self, columns: Sequence[mapping.Column]) -> str:
         names = [*SYSTEM_COLUMNS, *(column.name for column in columns)]
         return ", ".join(quote(name) for name in names)
@@ -295,6 +302,15 @@ class MappedTable:
         for piece in bulk.in_pieces(keys):
             marks = ",".join("?" * len(piece))
             yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
+
+
+def times_of_raw(dataset: Dataset) -> str:
+    """What gives mapped rows the times of their records."""
+    times = "SELECT r.last_modified_at, r.deleted_at FROM _nango_raw r"
+    return (
+        "(_nango_emitted_at, _nango_deleted_at) = "
+        f"({times} WHERE r.dataset_id = {dataset.id} AND r.external_id = _nango_unique_key)"
+    )
 
 
 def _decoded(text: bytes, failed: Counter[str]) -> Any:

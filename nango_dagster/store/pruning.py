@@ -1,0 +1,137 @@
+"""Payloads leave the store before their records do: what a reader has taken over, or what is too old to be kept.
+
+The records stay, with their times, hashes and mapped rows; only `data` goes, and `pruned_at` says when. What a reader
+has pruned comes back as soon as an execution sees the same content again: the hash of its bytes is marked, so that it
+equals none (`bulk.prune`). What is too old stays away until the source changes it.
+
+A dataset's lock is taken for each batch, as an execution takes it for each of its own: PostgreSQL finds the rows that
+are written by their place, which must not change meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import StoreUnavailable
+from ..words import number_of
+from . import bulk, listing, queue, schema
+from .database import Database
+from .datasets import Dataset
+from .listing import Cursor
+
+T = TypeVar("T")
+
+LOCK_SECONDS = 10  # an execution's batch takes less; only the end of a large overwrite takes longer
+_FIRST, _MOST = 100, 5000  # records of a batch
+_BATCH_SECONDS = 0.3
+_LOCKED = "55P03"
+_of = schema.datasets.c
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many records have lost their payload, and whether there are more."""
+
+    count: int
+    has_more: bool
+
+
+def prune(
+    database: Database,
+    dataset: Dataset,
+    until: Cursor,
+    limit: int | None = None,
+    *,
+    restorable: bool = True,
+    lock_seconds: int = LOCK_SECONDS,
+) -> Pruned:
+    """Remove the payloads of the records up to a place, that record included; of the first so many, or of all.
+
+    With `restorable` they come back with the next execution that sees the same content. Raises StoreUnavailable when
+    an execution keeps the dataset locked; what was pruned before that stays so.
+    """
+    count, size = 0, _FIRST
+    while True:
+        most = size if limit is None else min(size, limit - count)
+        began = time.monotonic()
+        work = partial(_prune, database, dataset, until, most, restorable)
+        done = under_lock(database, dataset, work, lock_seconds)
+        count += done.count
+        if not done.has_more or count == limit:
+            return Pruned(count, done.has_more)
+        size = paced(size, time.monotonic() - began)
+
+
+def paced(size: int, seconds: float) -> int:
+    """How much the next batch takes, when one of this size took so long: no transaction lasts long."""
+    return max(1, min(_MOST, 2 * size, int(size * _BATCH_SECONDS / max(seconds, 0.001))))
+
+
+def under_lock(
+    database: Database, dataset: Dataset, work: Callable[[Connection], T], lock_seconds: int = LOCK_SECONDS
+) -> T:
+    """What `work` returns, in one transaction under the dataset's lock, as each of an execution's is.
+
+    Raises StoreUnavailable when it is not to be had in time.
+    """
+
+    def locked(connection: Connection) -> T:
+        if database.is_postgresql:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
+        queue.lock_dataset(connection, database, dataset.sync_id, dataset.connection_id, dataset.variant)
+        return work(connection)
+
+    try:
+        return database.transact(locked)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCKED:
+            raise
+        raise StoreUnavailable(
+            f"{dataset.model} of {dataset.connection_id} has been locked for {number_of(lock_seconds, 'second')} by an "
+            "execution that replaces its records; ask again when that has ended."
+        ) from None
+
+
+def _prune(
+    database: Database, dataset: Dataset, until: Cursor, most: int, restorable: bool, connection: Connection
+) -> Pruned:
+    """Remove the first so many payloads."""
+    before = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
+    begin = listing.Wanted(after=Cursor.read(before) if before else None).begin
+    found = _with_payload(connection, database, dataset.id, begin, until, most + 1)
+    keys = [key for key, _ in found[:most]]
+    if not keys:
+        return Pruned(0, has_more=False)
+    now = database.now(connection)
+    bulk.prune(connection, database, dataset.id, keys, now, restorable=restorable)
+    values: dict[str, Any] = {"pruned_until": str(Cursor(_moment(found[len(keys) - 1][1]), keys[-1]))}
+    if restorable:
+        values["etag"] = None  # the API has to send its whole list again, to bring them back
+    connection.execute(update(schema.datasets).where(_of.id == dataset.id).values(values))
+    return Pruned(len(keys), has_more=len(found) > most)
+
+
+def _with_payload(
+    connection: Connection, database: Database, dataset_id: int, begin: Cursor, until: Cursor, most: int
+) -> list[tuple[str, Any]]:
+    """The keys and times of the first records behind one place and up to another that have a payload."""
+    marks = ("%(last)s", "%(last_id)s") if database.is_postgresql else (":last", ":last_id")
+    also = f" AND data IS NOT NULL AND (last_modified_at, external_id) <= ({', '.join(marks)})"
+    columns = "external_id, last_modified_at"
+    query = listing.in_order(columns, listing.ACTIONS, most, postgresql=database.is_postgresql, also=also)
+    last = {"last": listing.at(database, until.moment), "last_id": until.external_id}
+    values = {"dataset": dataset_id, **listing.after(database, begin), **last}
+    found: list[tuple[str, Any]] = bulk.driver(connection).execute(query, values).fetchall()
+    return found
+
+
+def _moment(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
