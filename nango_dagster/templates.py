@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
-from nango_dagster.config import PLACEHOLDER
+from nango_dagster.config import PLACEHOLDER, placeholders
 from nango_dagster.errors import ConfigError, Problem
 from nango_dagster.paths import MISSING, dig
+
+# Whatever a browser or a library may take for the end of the host.
+_UP_TO_PATH: Final = re.compile(r"(?:[^/?#\\]*//)?[^/?#\\]*")
 
 
 def render(value: Any, variables: Mapping[str, Any]) -> Any:
@@ -52,6 +56,17 @@ def render_url(url: str, variables: Mapping[str, Any]) -> str:
     'http://localhost:80/v1/users/a%2Fb'
     """
     return _replace(url, variables, _quoted)
+
+
+def host_variables(url: str) -> list[str]:
+    """The variables that a URL's host depends on, its user and its port included.
+
+    >>> host_variables("https://${metadata.region}.example.com:${env.PORT}/users/${connection_id}?v=${variant}")
+    ['metadata.region', 'env.PORT']
+    >>> host_variables("${env.API}/users"), host_variables("https://api.example.com${metadata.path}")
+    (['env.API'], ['metadata.path'])
+    """
+    return [name for part in _UP_TO_PATH.findall(url)[:1] for name in placeholders(part)]
 
 
 def env_variables(env: Mapping[str, str]) -> dict[str, str]:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from nango_dagster import runs
+from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database
+from nango_dagster.store import Database, connections, syncs
 from tests.apis import URL, calling
+from tests.fake_api import FakeApi
 
 KEY = {"Authorization": "Bearer key"}
 PRIVATE = [
@@ -64,7 +67,7 @@ def test_a_private_address_is_refused_at_once(guarded: Settings, db: Database) -
             status, message = post(http, url=url)
             assert status == 400, url
             assert message.startswith("url: ")
-            assert "address, and the URL came over HTTP" in message
+            assert "address, and the URL or its host came over HTTP" in message
             assert "pw" not in message
         for url in PUBLIC:
             assert post(http, url=url)[0] == 200, url
@@ -74,7 +77,7 @@ def test_the_error_says_which_setting_allows_it(guarded: Settings, db: Database)
     with calling(guarded, db) as http:
         assert post(http, url="http://10.0.0.1") == (
             400,
-            "url: 10.0.0.1 is a private address, and the URL came over HTTP; "
+            "url: 10.0.0.1 is a private address, and the URL or its host came over HTTP or from a connection; "
             "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it, or use a config file.",
         )
 
@@ -107,3 +110,53 @@ def test_without_a_key_whoever_posts_sits_at_this_machine(settings: Settings, db
     with calling(settings, db) as http:
         assert [post(http, url=url)[0] for url in PRIVATE] == [200] * len(PRIVATE)
         assert [post(http, url=url)[0] for url in LINK_LOCAL] == [400] * len(LINK_LOCAL)
+
+
+# --- a host that a file leaves to its connections ---------------------------------------------------------------------
+
+
+def executed(db: Database, settings: Settings, url: str, connection_id: str = "acme") -> tuple[str, str]:
+    """How an execution of a file's sync ended, and its error."""
+    row = syncs.register(db, [Sync(name="items", url=url, integration="crm", unique_key="id", retries=0)])["items"]
+    with runs.claimed(db, settings, row, connection_id=connection_id) as pull:
+        outcome = pull.save()
+    return outcome.status, outcome.error or ""
+
+
+@pytest.mark.parametrize(
+    ("url", "metadata"),
+    [
+        ("http://${metadata.host}/items", lambda port: {"host": f"127.0.0.1:{port}"}),
+        ("${metadata.base}/items", lambda port: {"base": f"http://127.0.0.1:{port}"}),
+        ("http://127.0.0.1:${metadata.port}/items", lambda port: {"port": port}),
+        ("http://127.0.0.${metadata.number}:${env.PORT}/items", lambda port: {"number": 1}),
+        ("http://${metadata.user}@127.0.0.1:${env.PORT}/items", lambda port: {"user": "me"}),
+        ("http://${connection_id}:${env.PORT}/items", lambda port: {}),
+    ],
+)
+def test_metadata_that_was_posted_does_not_lead_a_files_sync_into_the_network(
+    url: str, metadata: Any, guarded: Settings, db: Database, api: FakeApi
+) -> None:
+    api.route("/items", [{"id": 1}])
+    port = api.url.rpartition(":")[2]
+    settings = replace(guarded, env={"PORT": port})
+    name = "127.0.0.1" if "connection_id" in url else "acme"
+    body = {"provider_config_key": "crm", "connection_id": name, "metadata": metadata(port)}
+    with calling(settings, db) as http:
+        assert http.post("/connections", json=body, headers=KEY).status_code == 201
+    status, error = executed(db, settings, url, name)
+    assert (status, api.requests) == ("failed", [])
+    assert "127.0.0.1 is a private address, and the URL or its host came over HTTP or from a connection" in error
+    assert executed(db, replace(settings, allow_private_hosts=True), url, name)[0] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "url", ["${env.API}/items", "${env.API}/items?of=${metadata.of}&for=${connection_id}", "HERE/items#${metadata.of}"]
+)
+def test_a_host_that_the_file_or_the_settings_say_is_the_operators_own(
+    url: str, guarded: Settings, db: Database, api: FakeApi
+) -> None:
+    api.route("/items", [{"id": 1}])
+    connections.add(db, None, "crm", "acme", metadata={"of": "http://10.0.0.1/"})
+    settings = replace(guarded, env={"API": api.url})
+    assert executed(db, settings, url.replace("HERE", api.url)) == ("succeeded", "")

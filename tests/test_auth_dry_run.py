@@ -51,6 +51,13 @@ def test_the_account_that_is_named_is_read(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("api_with_door")
+def test_where_there_is_no_connection_it_says_how_to_make_one(cli: Cli) -> None:
+    said = cli("dry-run", "items")
+    assert said.status == 1
+    assert "items runs for no connection: github has no connections yet; make one with: nango-dagster" in said.stderr
+
+
+@pytest.mark.usefixtures("connection", "api_with_door")
 def test_without_a_name_it_is_asked_for(cli: Cli) -> None:
     said = cli("dry-run", "items")
     assert said.status == 1

@@ -639,7 +639,7 @@ def test_no_spelling_of_a_url_passes_a_stranger_off_as_home(api: FakeApi, strang
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_posted_url_does_not_reach_loopback(api: FakeApi, host: str) -> None:
     url = api.url.replace("127.0.0.1", host)
-    with pytest.raises(ConfigError, match="is a private address, and the URL came over HTTP") as info:
+    with pytest.raises(ConfigError, match="is a private address, and the URL or its host came over HTTP") as info:
         send(Request("GET", url), replace(QUICK, reach="public"))
     assert str(info.value).startswith("issues: ")
     assert api.requests == []

@@ -6,12 +6,12 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..config import Sync
-from ..errors import NangoError, RecordRejected, Refused
+from ..errors import ConfigError, NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
 from .command import Session, as_json, command, fail, grid
@@ -56,16 +56,18 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     """Fetch and show, store nothing.
 
     Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
-    and what paging would do next, or why it stopped. The database is opened only for the credentials of a connection.
+    and what paging would do next, or why it stopped. The database is opened only for connections.
 
     With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
     (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
     """
     from ..fetch import Fetch
+    from ..runs.access import reach_of_sync
 
     sync = session.sync(name)
     with _access(session, sync, connection) as access:
-        fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages))
+        reach = reach_of_sync(sync, session.settings, posted=False)
+        fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages), reach=reach)
         found = _read(sync, fetch)
     columns = _columns(sync, found.records)
     keys = _keys(sync, found.keys)
@@ -99,9 +101,20 @@ def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator
         yield open_access(sync, session.settings, sync.connection_key)
         return
     if connection_id is None:
-        raise Refused(f"{sync.name} reads every connection of {sync.integration}; say which one with --connection ID.")
+        _refuse_all(session, sync)
     with session.database() as database:
         yield of_connection(database, session.settings, sync, connection_id)
+
+
+def _refuse_all(session: Session, sync: Sync) -> NoReturn:
+    """Say what to do instead of reading every connection."""
+    from ..runs.steering import none_yet
+    from ..store import connections
+
+    with session.database() as database:
+        if not connections.list_connections(database, sync.integration):
+            raise ConfigError(f"{sync.name} runs for no connection: {none_yet(sync.integration_key)}")
+    raise Refused(f"{sync.name} reads every connection of {sync.integration}; say which one with --connection ID.")
 
 
 def _read(sync: Sync, fetch: Fetch) -> Found:

@@ -117,7 +117,8 @@ def refuse(address: str, host: str, reach: Reach) -> None:
         return
     where = address if address == host else f"{host} ({address})"
     hint = "set NANGO_ALLOW_PRIVATE_HOSTS=1 to allow it" if kind == "private" else "it is never allowed"
-    raise ConfigError(f"{where} is a {kind} address, and the URL came over HTTP; {hint}, or use a config file.")
+    came = "the URL or its host came over HTTP or from a connection"
+    raise ConfigError(f"{where} is a {kind} address, and {came}; {hint}, or use a config file.")
 
 
 # The metadata services of clouds hand out credentials to whoever asks: AWS on IPv6, Alibaba.

@@ -18,7 +18,7 @@ from ..settings import Settings
 from ..store import Database, connections, jobs
 from ..store.queue import Claim
 from ..store.syncs import SyncRow
-from ..templates import env_variables
+from ..templates import env_variables, host_variables
 from ..vault import Vault
 
 SINCE_EVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -181,6 +181,16 @@ def _kept_source(
 def reach_of(settings: Settings) -> Reach:
     """Where URLs may lead that arrived over HTTP: without a key, whoever sends them sits at this machine anyway."""
     return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
+
+
+def reach_of_sync(sync: Sync, settings: Settings, *, posted: bool) -> Reach:
+    """Where a sync's requests may lead.
+
+    The host in a config file is the operator's own. That of a posted sync may be a stranger's, and so may one that a
+    file leaves to its connections: their metadata and credentials, and their names, come over HTTP.
+    """
+    own = all(name.startswith("env.") or name == "last_sync_date" for name in host_variables(sync.url))
+    return "anywhere" if own and not posted else reach_of(settings)
 
 
 def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> Source | None:

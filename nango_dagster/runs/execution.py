@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from ..config import Sync
 from ..errors import Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..fetch import Fetch, Page, first_request
-from ..http import Limiter, Reach, redact, secrets_of
+from ..http import Limiter, redact, secrets_of
 from ..settings import Settings
 from ..store import Connection, Database, datasets, jobs, queue, tables
 from ..store.announcing import Ended, announce
@@ -25,7 +25,7 @@ from ..store.syncs import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
 from ..store.upsert import Upsert
-from .access import ConnectionAccess, access_of, note, reach_of
+from .access import ConnectionAccess, access_of, note, reach_of_sync
 from .functions import load_function
 from .limits import limiter_of
 from .values import Outcome, Progress, Source, Wishes
@@ -249,7 +249,7 @@ class _Execution:
             self._sync,
             access=self._access,
             cancelled=self._is_stopped,
-            reach=self._reach(),
+            reach=reach_of_sync(self._sync, self._pull.settings, posted=self._row.origin == "http"),
             etag=etag if asked == self._sync.fingerprint() else None,
             limiter=limiter,
         )
@@ -266,12 +266,6 @@ class _Execution:
         if fetch.not_modified and self._dataset is not None:
             return self._dataset.etag
         return f"{self._sync.fingerprint()} {fetch.etag}" if fetch.etag and fetch.pages == 1 else None
-
-    def _reach(self) -> Reach:
-        """Which addresses the sync may ask: a file's URL is the operator's own, a posted one may be a stranger's."""
-        if self._row.origin != "http":
-            return "anywhere"
-        return reach_of(self._pull.settings)
 
     def _copy(self, fetch: Source, writer: Writer) -> Exception | None:
         """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""
