@@ -11,12 +11,26 @@ from starlette.concurrency import run_in_threadpool
 
 from ..settings import Settings
 from ..store import Database
-from . import connections, environment, errors, health, integrations, metrics, openapi, records, status, steering, syncs
+from . import (
+    connections,
+    environment,
+    errors,
+    health,
+    integrations,
+    metrics,
+    openapi,
+    records,
+    reference,
+    status,
+    steering,
+    syncs,
+)
 from .auth import Door
 from .guard import Guard
 from .limits import Rates
 from .service import Service
 
+_ROUTES = (records, syncs, steering, status, integrations, connections, environment, health, metrics, reference)
 _DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
 
 
@@ -41,13 +55,13 @@ def create_app(settings: Settings, database: Database | None = None, shared: Pat
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        openapi_url=None,  # reference.py has it, and /docs
     )
     app.state.service = service
     app.state.readiness = health.Readiness(service.store)
     app.state.metrics = metrics.Metrics(service.store)
-    for routes in (records, syncs, steering, status, integrations, connections, environment, health, metrics):
+    app.state.reference = reference.Reference(service)
+    for routes in _ROUTES:
         app.include_router(routes.router)
     errors.handle(app)
     openapi.describe(app, with_key=bool(settings.secret_keys))

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from ..auth import OVER_HTTP, Credentials, check_credentials
-from ..errors import ApiError, AuthenticationFailed, Refused
+from ..errors import ApiError, AuthenticationFailed, ConfigError, Refused
 from ..http import public_json
 from ..runs import connecting
 from ..runs.access import credentials_of, vault_of
 from ..store import Database, connections
+from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow
-from .addresses import check_credential_urls
+from .addresses import check_credential_urls, check_webhook_url
 from .errors import HttpError
 from .meaning import Key, unknown_connection
 from .openapi import ERRORS
@@ -64,7 +65,7 @@ class WholeConnection(ShownConnection):
     updated_at: str
     last_fetched_at: str
     connection_config: dict[str, Any]
-    webhook_url_override: None = None
+    webhook_url_override: str | None = None
     credentials: dict[str, Any]
 
 
@@ -86,9 +87,14 @@ class NewConnection(Strict):
     )
     metadata: dict[str, Any] | None = None
     connection_config: dict[str, Any] | None = None
+    webhook_url_override: str | None = Field(
+        None,
+        description="Where its notifications go, in place of the URLs of the settings; null takes it back.",
+        examples=["https://acme.example.com/hook"],
+    )
 
 
-class Metadata(Strict):
+class NewMetadata(Strict):
     """Metadata for one or several connections."""
 
     provider_config_key: Key
@@ -180,7 +186,8 @@ def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
         created_at=iso(row.created_at) or "",
         updated_at=iso(row.updated_at) or "",
         last_fetched_at=iso(row.updated_at) or "",
-        connection_config=row.config,
+        connection_config={name: value for name, value in row.config.items() if name not in _OWN},
+        webhook_url_override=row.config.get(OVERRIDE),
         credentials=credentials,
     )
 
@@ -250,8 +257,8 @@ def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] 
 
 
 def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> ConnectionRow:
-    given = [("metadata", body.metadata), ("connection_config", body.connection_config)]
-    metadata, config = (None if value is None else connecting.checked_object(value, name) for name, value in given)
+    metadata = None if body.metadata is None else connecting.checked_object(body.metadata, "metadata")
+    config = _config(nango, body)
     try:
         return connections.add(
             nango.database,
@@ -264,6 +271,32 @@ def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> 
         )
     except Refused as error:
         raise HttpError(400, "invalid_body", str(error)) from None
+
+
+_OWN = frozenset({OVERRIDE, OVERRIDE_OVER_HTTP})
+
+
+def _config(nango: Service, body: NewConnection) -> dict[str, Any] | None:
+    """The config to store, its own URL for webhooks among it; None where the body names neither."""
+    names_url = "webhook_url_override" in body.model_fields_set
+    if body.connection_config is None and not names_url:
+        return None
+    there = connections.get(nango.database, body.provider_config_key, body.connection_id or "")
+    kept = {} if there is None else there.config
+    config = kept if body.connection_config is None else body.connection_config
+    if body.connection_config is not None and _OWN & config.keys():
+        raise ConfigError(f"connection_config cannot hold {OVERRIDE}; give it beside connection_config.")
+    own = _own_url(nango, body.webhook_url_override) if names_url else connecting.own_part(kept)
+    rest = {name: value for name, value in config.items() if name not in _OWN}
+    return connecting.checked_object({**rest, **own}, "connection_config")
+
+
+def _own_url(nango: Service, url: str | None) -> dict[str, Any]:
+    if url is None:
+        return {}
+    connecting.check_webhook_url({OVERRIDE: url})
+    check_webhook_url(url, nango.reach)
+    return {OVERRIDE: url, OVERRIDE_OVER_HTTP: True}
 
 
 @router.delete("/connections/{id:path}", summary="Delete a connection", dependencies=[only("provider_config_key")])
@@ -280,10 +313,10 @@ def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success
     status_code=201,
     summary="Replace metadata",
     dependencies=[only()],
-    openapi_extra=described(Metadata),
+    openapi_extra=described(NewMetadata),
 )
 @router.post("/connection/metadata", status_code=201, include_in_schema=False, dependencies=[only()])
-def set_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Metadata))]) -> dict[str, Any]:
+def set_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
     """Replace the whole metadata of connections; all of them, or none where one is not there."""
     metadata = connecting.checked_object(body.metadata, "metadata")
     for one in _named(nango.database, body):
@@ -292,10 +325,10 @@ def set_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Metadat
 
 
 @router.patch(
-    "/connections/metadata", summary="Change metadata", dependencies=[only()], openapi_extra=described(Metadata)
+    "/connections/metadata", summary="Change metadata", dependencies=[only()], openapi_extra=described(NewMetadata)
 )
 @router.patch("/connection/metadata", include_in_schema=False, dependencies=[only()])
-def update_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Metadata))]) -> dict[str, Any]:
+def update_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
     """Set these keys of the metadata of connections, and leave the others."""
     metadata = connecting.checked_object(body.metadata, "metadata")
     for one in _named(nango.database, body):
@@ -303,7 +336,7 @@ def update_metadata(nango: Nango, body: Annotated[Metadata, Depends(body_of(Meta
     return body.model_dump()
 
 
-def _named(db: Database, body: Metadata) -> Sequence[str]:
+def _named(db: Database, body: NewMetadata) -> Sequence[str]:
     """The connections that a body names; HttpError where one of them is not there."""
     names: Iterable[str] = [body.connection_id] if isinstance(body.connection_id, str) else body.connection_id
     those = list(dict.fromkeys(names))

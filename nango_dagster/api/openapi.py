@@ -12,9 +12,17 @@ from ..config import sync_schema
 from .errors import Envelope
 from .strict import Strict
 
+_ERRORS: dict[int | str, str] = {
+    400: "A parameter, a header or the body is wrong, or names what there is not; `error.message` says what.",
+    401: "The key is missing or wrong.",
+    403: "There is no key, and the request comes from elsewhere.",
+    429: "The key has sent too many requests in this minute; `Retry-After` says how long to wait.",
+    "4XX": "The request cannot be done; `error.message` says why.",
+    503: "The database cannot be reached now.",
+    "5XX": "The server made a mistake, or what it needs does not answer.",
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Envelope, "description": "The request cannot be done; `error.message` says why."},
-    "5XX": {"model": Envelope, "description": "The server or its database cannot do it now."},
+    status: {"model": Envelope, "description": description} for status, description in _ERRORS.items()
 }
 SYNC_BODY: dict[str, Any] = {
     "requestBody": {

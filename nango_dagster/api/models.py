@@ -1,0 +1,114 @@
+"""Each sync's records in the reference: a schema with the fields that its config declares, or that were seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from ..mapping import Type
+from ..store.models import Model, Steps
+
+MOST_MODELS = 200
+MOST_FIELDS = 400
+MOST_LEVELS = 20
+
+_TYPES = {Type.BOOLEAN: "boolean", Type.NUMBER: "number", Type.STRING: "string", Type.TIMESTAMP: "string"}
+_METADATA = {"$ref": "#/components/schemas/Metadata"}
+
+
+def with_models(reference: Mapping[str, Any], models: Sequence[Model], others: int = 0) -> dict[str, Any]:
+    """The reference with a schema for each model; `others` are left out."""
+    schemas = dict(reference["components"]["schemas"])
+    names = []
+    for model in models:
+        names.append(_name(model, schemas))
+        schemas[names[-1]] = _schema(model)
+    schemas["RecordList"] = _list(schemas["RecordList"], names, others)
+    paths = dict(reference["paths"])
+    paths["/records"] = _with_examples(paths["/records"], dict(zip(names, models, strict=True)))
+    return {**reference, "paths": paths, "components": {**reference["components"], "schemas": schemas}}
+
+
+def _name(model: Model, taken: Iterable[str]) -> str:
+    """What the schema is called: no other has the name, whatever characters an integration's name has."""
+    whole = f"records.{model.row.integration}.{model.row.sync.model}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", whole)
+    if name != whole or name in taken:
+        name = f"{name}.{blake2b(whole.encode(), digest_size=4).hexdigest()}"
+    return name
+
+
+def _list(schema: dict[str, Any], names: Sequence[str], others: int) -> dict[str, Any]:
+    records = schema["properties"]["records"]
+    known = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    shown = {**records, "items": {"anyOf": [*known, records["items"]]}}
+    if others:
+        shown["description"] = f"The models of {others:,} more syncs are not shown here."
+    return {**schema, "properties": {**schema["properties"], "records": shown}}
+
+
+def _with_examples(path: dict[str, Any], models: Mapping[str, Model]) -> dict[str, Any]:
+    get = dict(path["get"])
+    examples = {name: {"value": model.row.sync.model, "summary": _whose(model)} for name, model in models.items()}
+    get["parameters"] = [
+        {**one, "examples": examples} if examples and one["name"] == "model" else one for one in get["parameters"]
+    ]
+    return {**path, "get": get}
+
+
+def _whose(model: Model) -> str:
+    return f"{model.row.sync.model}: sync {model.row.name} of {model.row.integration}"
+
+
+def _schema(model: Model) -> dict[str, Any]:
+    sync = model.row.sync
+    root = _Node()
+    for steps, type_ in model.fields[:MOST_FIELDS]:
+        root.add(steps, type_)
+    root.inside.pop("_nango_metadata", None)
+    known = {name: node.schema() for name, node in root.inside.items()}
+    id_ = known.pop("id", None)
+    own = id_ if id_ is not None and sync.unique_key == "id" else {"type": "string"}
+    said = "It shows the fields that were seen so far; any may be missing or null, and others may come."
+    return {
+        "type": "object",
+        "title": sync.model,
+        "description": f"A record of the sync {model.row.name} of the integration {model.row.integration}. {said}",
+        "properties": {"id": own, **known, "_nango_metadata": _METADATA},
+        "required": ["id", "_nango_metadata"],
+    }
+
+
+@dataclass
+class _Node:
+    """What was seen in one place of the records; it may be of several types."""
+
+    types: set[str] = field(default_factory=set)
+    inside: dict[str, _Node] = field(default_factory=dict)
+    items: _Node | None = None
+
+    def add(self, steps: Steps, type_: Type) -> None:
+        """Note a value at the place that these steps lead to."""
+        node = self
+        for step in steps[:MOST_LEVELS]:
+            if isinstance(step, int):
+                node.types.add("array")
+                node.items = node.items or _Node()
+                node = node.items
+            else:
+                node.types.add("object")
+                node = node.inside.setdefault(step, _Node())
+        if len(steps) <= MOST_LEVELS:
+            node.types.add(_TYPES[type_])
+
+    def schema(self) -> dict[str, Any]:
+        """The same as a schema; what lies too deep may be anything."""
+        found: dict[str, Any] = {"type": [*sorted(self.types), "null"]} if self.types else {}
+        if self.inside:
+            found["properties"] = {name: node.schema() for name, node in self.inside.items()}
+        if self.items is not None:
+            found["items"] = self.items.schema()
+        return found
