@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal
 
 from .errors import ConfigError
@@ -56,13 +56,13 @@ class About:
 
 
 def changed(about: About, added: int, updated: int, deleted: int, modified_after: datetime | None) -> bytes:
-    """That records have changed, all of them after a time; None for all there are.
+    """That records have changed, all of them later than a time; None for all there are.
 
     >>> about = About("github", "acme", "base", "issues", "Issue", "INITIAL")
     >>> changed(about, 2, 0, 0, None)[:61]
     b'{"connectionId":"acme","from":"nango","model":"Issue","modifi'
     """
-    since = stamp(modified_after or _SINCE_EVER)
+    since = _next(modified_after) if modified_after else stamp(_SINCE_EVER)
     counts = {"added": added, "updated": updated, "deleted": deleted}
     return _body({**about.fields, "responseResults": counts, "modifiedAfter": since, "queryTimeStamp": since}, True)
 
@@ -93,6 +93,16 @@ def _body(fields: Mapping[str, Any], success: bool) -> bytes:
     whole = {**fields, "from": "nango", "success": success}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="backslashreplace")  # half a surrogate pair, which JSON can only say escaped
+
+
+def _next(moment: datetime) -> str:
+    """The moment after this one, from which on `GET /records` gives what came later and nothing that is known already.
+
+    >>> _next(datetime(2026, 1, 2, 3, 4, 5, 678999, tzinfo=timezone.utc))
+    '2026-01-02T03:04:05.679000Z'
+    """
+    later = moment.astimezone(timezone.utc) + timedelta(microseconds=1)
+    return later.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def stamp(moment: datetime) -> str:

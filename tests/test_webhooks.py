@@ -43,8 +43,8 @@ def sending(url: str, body: bytes, *, key: str | None, reach: Reach, timeout: fl
 
 def test_news_is_said_as_nango_says_it_byte_for_byte() -> None:
     assert BODY.decode() == (
-        '{"connectionId":"acmé","from":"nango","model":"Issue","modifiedAfter":"2026-01-01T14:04:05.678Z",'
-        '"providerConfigKey":"github","queryTimeStamp":"2026-01-01T14:04:05.678Z",'
+        '{"connectionId":"acmé","from":"nango","model":"Issue","modifiedAfter":"2026-01-01T14:04:05.679000Z",'
+        '"providerConfigKey":"github","queryTimeStamp":"2026-01-01T14:04:05.679000Z",'
         '"responseResults":{"added":1,"deleted":3,"updated":2},"success":true,"syncName":"issues",'
         '"syncType":"INCREMENTAL","syncVariant":"base","type":"sync"}'
     )
