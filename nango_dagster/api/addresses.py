@@ -28,6 +28,11 @@ def check_credential_urls(credentials: Mapping[str, Any], reach: Reach) -> None:
     _check(((f"credentials.{name}", credentials[name]) for name in names), reach)
 
 
+def check_webhook_url(url: str, reach: Reach) -> None:
+    """Raise ConfigError for a connection's own URL for webhooks, when it may not be reached."""
+    _check([("webhook_url_override", url)], reach)
+
+
 def _check(urls: Iterable[tuple[str, str]], reach: Reach) -> None:
     problems = [problem for field, url in urls for problem in _problems(field, url, reach)]
     if problems:
