@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from nango_dagster.config import Sync
 from nango_dagster.runs.access import vault_of
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, queue, syncs
+from nango_dagster.store import Database, announcing, connections, queue, syncs
+from nango_dagster.store.announcing import OwnUrl
 from tests.apis import URL, calling
 from tests.fake_api import FakeApi, Received, Reply
 
@@ -254,3 +255,57 @@ def test_environment_variables_are_a_list(settings: Settings, db: Database) -> N
         assert refusal(http.request("GET", "/environment-variables", json={"a": 1})) == (400, "invalid_body")
     with calling(settings, db) as http:
         assert http.get("/environment-variables").json() == []
+
+
+# --- a connection's own URL for webhooks ----------------------------------------------------------------------------
+
+HOOK = "https://acme.example.com/hook?token=s3cret"
+
+
+def test_a_connection_may_have_a_url_of_its_own_for_webhooks(http: TestClient, db: Database) -> None:
+    config = {"subdomain": "acme"}
+    answer = made(http, webhook_url_override=HOOK, connection_config=config)
+    assert (answer["webhook_url_override"], answer["connection_config"]) == (HOOK, config)
+    assert announcing.own_urls(db, {("github", "acme")}) == {("github", "acme"): OwnUrl(HOOK, over_http=True)}
+    assert "s3cret" not in http.get("/connections").text
+
+
+def test_that_url_stays_until_it_is_named_again(http: TestClient) -> None:
+    made(http, webhook_url_override=HOOK)
+    assert made(http, metadata={"region": "eu"})["webhook_url_override"] == HOOK
+    assert made(http, connection_config={"subdomain": "acme"})["webhook_url_override"] == HOOK
+    other = made(http, webhook_url_override="https://other.example.com")
+    assert (other["webhook_url_override"], other["connection_config"]) == (
+        "https://other.example.com",
+        {"subdomain": "acme"},
+    )
+    gone = made(http, webhook_url_override=None)
+    assert (gone["webhook_url_override"], gone["connection_config"]) == (None, {"subdomain": "acme"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"webhook_url_override": "s3cret"}, "wanted a URL such as https://example.com/hook"),
+        ({"webhook_url_override": "ftp://s3cret.example.com"}, "wanted a URL such as https://example.com/hook"),
+        ({"webhook_url_override": 7}, "webhook_url_override is a number"),
+        ({"connection_config": {"webhook_url_override": HOOK}}, "give it beside connection_config"),
+        ({"connection_config": {"override_came_over_http": False}}, "give it beside connection_config"),
+    ],
+)
+def test_what_is_no_such_url_is_refused_and_not_shown(http: TestClient, fields: dict[str, Any], said: str) -> None:
+    answer = http.post("/connections", json={**GITHUB, "connection_id": "acme", **fields})
+    assert refusal(answer) == (400, "invalid_body")
+    assert said in answer.text and "s3cret" not in answer.text
+    assert http.get("/connections").json() == {"connections": []}
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "localhost:8000", "[::1]"])
+def test_that_url_leads_to_no_private_address_where_there_is_a_key(
+    settings: Settings, db: Database, address: str
+) -> None:
+    body = {**GITHUB, "connection_id": "acme", "webhook_url_override": f"http://{address}/hook"}
+    with calling(settings, db, secret_keys=("k",)) as http:
+        answer = http.post("/connections", json=body, headers={"Authorization": "Bearer k"})
+    assert refusal(answer) == (400, "invalid_body")
+    assert "came over HTTP" in answer.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from nango_dagster import runs
 from nango_dagster.config import read_file
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, queue, syncs
+from nango_dagster.store import Database, announcing, connections, open_database, queue, syncs
+from nango_dagster.store.announcing import OwnUrl
 from nango_dagster.store.syncs import SyncRow
 from nango_dagster.vault import Vault
 from tests.commands import Cli, Said, write_sync
@@ -323,6 +325,19 @@ def test_removing_a_connection_is_asked_for_and_takes_its_records_along(filled: 
     assert [one.connection_id for one in queue.schedules(db, [row_of(db).id])] == ["bolt"]
     gone = filled.good("connections", "remove", *GITHUB, "--connection", "bolt", "--yes", "--json").json
     assert gone == {"integration": "github", "connection_id": "bolt", "removed": True, "records": 3}
+
+
+def test_a_url_of_its_own_for_webhooks_is_encrypted_and_shown_by_its_origin_alone(cli: Cli, db: Database) -> None:
+    config = {"webhook_url_override": f"https://hooks.example.com/{SECRET}", "subdomain": "acme"}
+    cli.good("connections", "add", *ACME, "--config", json.dumps(config))
+    with closing(open_database(Settings.from_env(cli.env, dotenv=None))) as keyed:
+        own = announcing.own_urls(keyed, {("github", "acme")})
+    assert own == {("github", "acme"): OwnUrl(config["webhook_url_override"])}
+    assert announcing.own_urls(db, {("github", "acme")}) == {("github", "acme"): OwnUrl(None)}  # without the key
+    said = cli.good("connections", "show", *ACME).stdout
+    assert "https://hooks.example.com" in said and SECRET not in said
+    wrong = cli("connections", "add", *ACME, "--replace", "--config", json.dumps({"webhook_url_override": SECRET}))
+    refused(wrong, "webhook_url_override cannot be used; wanted a URL such as https://example.com/hook.")
 
 
 # --- variants -----------------------------------------------------------------------------------------------------

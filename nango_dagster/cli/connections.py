@@ -171,7 +171,7 @@ def show(session: Session, integration: str, connection_id: str) -> None:
         **_listed(row),
         "credentials": held,
         "metadata": public_json(row.metadata),
-        "config": public_json(row.config),
+        "config": connecting.shown_config(row.config),
         "variants": [{"sync": one.row.name, "variant": one.variant, "state": one.state} for one in runs],
     }
     lines = [

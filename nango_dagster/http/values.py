@@ -231,6 +231,19 @@ def origin(url: str) -> str:
     return split(url).origin
 
 
+def is_url(text: str) -> bool:
+    """Whether something can be asked of it.
+
+    >>> [is_url(text) for text in ("https://a.example/hook?token=k", "a.example/hook", "ftp://a.example", "http://")]
+    [True, False, False, False]
+    """
+    try:
+        split(text)
+    except ConfigError:
+        return False
+    return not re.search(r"\s", text)
+
+
 def query_of(url: str) -> list[tuple[str, str]]:
     """The decoded parameters of a URL's query, in order.
 

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .. import webhooks
 from ..auth import check_credentials
 from ..config.source import quoted
 from ..errors import ConfigError, Problem, Refused
-from ..http import public_json
+from ..http import is_url, public_json
 from ..http.redaction import STARS
 from ..partition_keys import BASE
 from ..settings import Settings
 from ..store import Database, connections, status, syncs
+from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow, NewConnection
 from ..store.syncs import SyncRow
 from ..vault import Vault
@@ -162,6 +164,7 @@ def add(db: Database, settings: Settings, one: NewConnection, *, replace: bool =
 
     Raises Refused when there is one already, and ConfigError on PostgreSQL without a key for its credentials.
     """
+    check_webhook_url(one.config)
     there = connections.get(db, one.integration, one.connection_id)
     if there is not None and not replace:
         raise Refused(
@@ -179,6 +182,8 @@ def add(db: Database, settings: Settings, one: NewConnection, *, replace: bool =
 
 def add_all(db: Database, settings: Settings, several: Sequence[NewConnection]) -> Done:
     """Make all of these, and give those that are there what is named."""
+    for one in several:
+        check_webhook_url(one.config)
     new = connections.add_all(db, _vault(settings, several), several)
     integrations = sorted({one.integration for one in several})
     changed = len(several) - new
@@ -186,6 +191,25 @@ def add_all(db: Database, settings: Settings, several: Sequence[NewConnection]) 
     said = f"Added {number_of(new, 'connection')}" + (f" and changed {changed:,}" if changed else "") + "."
     following = " ".join(_what_runs(name, _running(db, name)) for name in integrations[:5]) if new else ""
     return Done(said, following, document)
+
+
+def check_webhook_url(config: Mapping[str, Any] | None) -> None:
+    """Raise ConfigError where the URL of its own that a connection's config names is none; it is not shown."""
+    url = (config or {}).get(OVERRIDE)
+    if url is not None and not (isinstance(url, str) and is_url(url)):
+        raise ConfigError(f"{OVERRIDE} cannot be used; wanted a URL such as https://example.com/hook.")
+
+
+def own_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a connection's config is about a URL of its own for webhooks."""
+    return {name: config[name] for name in (OVERRIDE, OVERRIDE_OVER_HTTP) if name in config}
+
+
+def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A connection's config as a person may see it: without secrets, and of a webhook's URL only the origin."""
+    url = config.get(OVERRIDE)
+    own = {OVERRIDE: webhooks.shown(url)} if isinstance(url, str) and is_url(url) else {}
+    return {**public_json(config), **own}
 
 
 def shown(document: Mapping[str, Any]) -> str:

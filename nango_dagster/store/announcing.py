@@ -25,7 +25,7 @@ from .outbox import Kind, Target
 
 OVERRIDE: Final = "webhook_url_override"
 """The key of a connection's config that holds a URL of its own."""
-OVERRIDE_OVER_HTTP: Final = "webhook_url_override_came_over_http"
+OVERRIDE_OVER_HTTP: Final = "override_came_over_http"
 """The key that says so of it: such a URL may be a stranger's, and not lead everywhere."""
 
 _of = schema.webhooks.c
