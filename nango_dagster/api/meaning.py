@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from ..config.source import quoted
 from ..partition_keys import BASE
-from ..runs.steering import Selection
-from ..store import Database, connections, status, syncs
+from ..store import Database, connections, queue, syncs
 from ..store.syncs import SyncRow
 from ..words import instead_of
 from .errors import HttpError
@@ -83,9 +83,23 @@ def unknown_connection(integration: str, connection_id: str, code: int = 400) ->
     return HttpError(code, "unknown_connection", sentence, payload=payload)
 
 
+@dataclass(frozen=True)
+class Meant:
+    """A sync, for all connections and variants unless named."""
+
+    row: SyncRow
+    connection_id: str | None
+    variant: str | None
+
+    @property
+    def names(self) -> tuple[int, str | None, str | None]:
+        """How the queue is told of them."""
+        return self.row.id, self.connection_id, self.variant
+
+
 def meant(
     db: Database, integration: str, wanted: Sequence[Named], connection_id: str | None, *, to_run: bool = False
-) -> list[Selection]:
+) -> list[Meant]:
     """What a caller means by these names, sync by sync; without names all syncs and variants.
 
     With `to_run` only what may run. Raises HttpError for what there is not, before anything is done.
@@ -94,7 +108,7 @@ def meant(
     if connection_id is not None:
         account_of(db, rows, integration, connection_id, 404)
     able = [row for row in rows if not to_run or (row.sync.enabled and row.origin != "asset")]
-    found = list(_selections(db, able, wanted, connection_id))
+    found = list(_found(db, able, wanted, connection_id))
     names = {(one.row.name, one.variant) for one in found}
     missing = [one for one in wanted if (one.name, one.variant) not in names]
     if (missing and (connection_id is not None or not found)) or not (found or connection_id):
@@ -102,18 +116,15 @@ def meant(
     return found
 
 
-def _selections(
+def _found(
     db: Database, rows: Sequence[SyncRow], wanted: Sequence[Named], connection_id: str | None
-) -> Iterator[Selection]:
+) -> Iterator[Meant]:
     for row in rows:
         variants = dict.fromkeys(one.variant for one in wanted if one.name == row.name)
         if wanted and not variants:
             continue
-        there = status.read(db, [row], connection_id)
-        for variant in variants or [None]:
-            those = [one for one in there if variant in (None, one.variant)]
-            if those:
-                yield Selection(db, row, connection_id, variant, those)
+        there = {variant for _, variant in queue.partitions(db, row.id, connection_id)}
+        yield from (Meant(row, connection_id, one) for one in variants or [None] if one in there or (not one and there))
 
 
 def _hint(missing: Sequence[Named], rows: Sequence[SyncRow]) -> str:

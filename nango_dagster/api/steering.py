@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Response
@@ -11,9 +10,9 @@ from pydantic import BaseModel, Field
 from ..config.source import quoted
 from ..errors import NangoError
 from ..partition_keys import BASE
-from ..runs import connecting, steering
-from ..runs.steering import Done, Selection
-from ..store import status
+from ..runs import connecting
+from ..runs.steering import check_may_run
+from ..store import queue, status
 from ..store.syncs import SyncRow
 from ..words import instead_of
 from .errors import HttpError
@@ -106,8 +105,10 @@ def trigger(
     if integration is None:
         raise HttpError(400, "missing_provider_config_key", "provider_config_key is missing; wanted an integration.")
     opts = _opts(body)
-    who = meant(nango.database, integration, body.syncs, body.connection_id or connection_id, to_run=True)
-    return _each(who, lambda one: steering.trigger(one, reset=opts.reset, empty_cache=opts.reset and opts.emptyCache))
+    db, empty = nango.database, opts.reset and opts.emptyCache
+    for one in meant(db, integration, body.syncs, body.connection_id or connection_id, to_run=True):
+        queue.trigger(db, *one.names, reset=opts.reset, empty_cache=empty)
+    return Response()
 
 
 def _opts(body: Trigger) -> Opts:
@@ -122,26 +123,27 @@ def _opts(body: Trigger) -> Opts:
 @router.post("/start", summary="Start syncs", dependencies=[only()], openapi_extra=described(Whom))
 def start(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
     """Let syncs run at their times; what was paused runs at once. Answers with an empty body."""
-    return _each(
-        meant(nango.database, body.provider_config_key, body.syncs, body.connection_id, to_run=True), steering.start
-    )
+    db = nango.database
+    for one in meant(db, body.provider_config_key, body.syncs, body.connection_id, to_run=True):
+        queue.set_state(db, one.row.id, "STARTED", one.connection_id, one.variant)
+    return Response()
 
 
 @router.post("/pause", summary="Pause syncs", dependencies=[only()], openapi_extra=described(Whom))
 def pause(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
     """Let syncs run at their times no more; what is being executed goes on to its end. Answers with an empty body."""
-    return _each(meant(nango.database, body.provider_config_key, body.syncs, body.connection_id), steering.pause)
+    db = nango.database
+    for one in meant(db, body.provider_config_key, body.syncs, body.connection_id):
+        queue.set_state(db, one.row.id, "PAUSED", one.connection_id, one.variant)
+    return Response()
 
 
 @router.post("/cancel", summary="Cancel executions", dependencies=[only()], openapi_extra=described(Whom))
 def cancel(nango: Nango, body: Annotated[Whom, Depends(body_of(Whom))]) -> Response:
     """Stop what is being executed at its next page, and drop what was asked for. Answers with an empty body."""
-    return _each(meant(nango.database, body.provider_config_key, body.syncs, body.connection_id), steering.cancel)
-
-
-def _each(who: list[Selection], act: Callable[[Selection], Done]) -> Response:
-    for one in who:
-        act(one)
+    db = nango.database
+    for one in meant(db, body.provider_config_key, body.syncs, body.connection_id):
+        queue.cancel(db, *one.names)
     return Response()
 
 
@@ -149,11 +151,10 @@ def _each(who: list[Selection], act: Callable[[Selection], Done]) -> Response:
 def update_connection_frequency(nango: Nango, body: Annotated[Frequency, Depends(body_of(Frequency))]) -> Active:
     """Give a sync another frequency for one connection."""
     row = _sync(nango, body.provider_config_key, body.connection_id, body.sync_name)
-    found = status.read(nango.database, [row], body.connection_id, body.sync_variant)
-    if not found:
+    check_may_run(row)
+    if queue.set_frequency(nango.database, row.id, body.connection_id, body.sync_variant, body.frequency) == 0:
         sentence = f"{row.name} does not run for {body.connection_id} as variant {quoted(body.sync_variant)}."
         raise HttpError(400, "unknown_sync", sentence)
-    steering.frequency(Selection(nango.database, row, body.connection_id, body.sync_variant, found), body.frequency)
     return Active(frequency=body.frequency or status.frequency_of(row.sync))
 
 

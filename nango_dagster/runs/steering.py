@@ -127,7 +127,7 @@ def trigger(who: Selection, *, reset: bool = False, empty_cache: bool = False) -
 
     Raises Refused when nothing would come of it.
     """
-    _check_may_run(who.row)
+    check_may_run(who.row)
     if empty_cache and not reset:
         raise Refused("the cache is emptied with a reset only; ask for both. Nothing was done.")
     count = queue.trigger(who.db, *who.names, reset=reset, empty_cache=empty_cache)
@@ -148,7 +148,7 @@ def _after_trigger(who: Selection, *, reset: bool) -> str:
 
 def start(who: Selection) -> Done:
     """Let them run at their times; what was paused begins at once."""
-    _check_may_run(who.row)
+    check_may_run(who.row)
     paused = sum(one.started == "PAUSED" for one in who.found)
     count = queue.set_state(who.db, who.row.id, "STARTED", *who.names[1:])
     following = f"What was paused ({paused:,}) begins {SOON}." if paused else "Nothing was paused."
@@ -176,7 +176,7 @@ def cancel(who: Selection) -> Done:
 
 def frequency(who: Selection, every: str | None) -> Done:
     """Give a connection a frequency of its own, or None for the sync's again. Raises ConfigError when it is none."""
-    _check_may_run(who.row)
+    check_may_run(who.row)
     if who.row.sync.partitioned and who.connection_id is None:
         said = f"the frequency of all is that of the config of {who.row.name}; name a connection for one of its own."
         raise Refused(said)
@@ -195,7 +195,8 @@ def frequency(who: Selection, every: str | None) -> Done:
     return Done(f"{who} {runs}.", following, document)
 
 
-def _check_may_run(row: SyncRow) -> None:
+def check_may_run(row: SyncRow) -> None:
+    """Raises Refused for a sync that nobody but its own asset, or nobody at all, executes."""
     if row.origin == "asset":
         raise Refused(f"{row.name} is an asset of your own; it runs when Dagster materializes it. Nothing was done.")
     if not row.sync.enabled:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...config.frequency import minutes
 from ..database import BUSY_TIMEOUT, Busy, Database, switch_to_wal
@@ -35,7 +35,7 @@ _PUT = """
 INSERT INTO asked (id, at, request)
 SELECT max(:done, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'asked'), 0)) + 1, :at, :request
 """
-_SHADOW = text("CREATE TEMP TABLE _nango_schedules AS SELECT * FROM main._nango_schedules")
+_SHADOW = "CREATE TEMP TABLE _nango_schedules AS SELECT * FROM main._nango_schedules"
 
 
 def set_state(
@@ -99,7 +99,8 @@ def _ask_later(db: Database, asked: Asked, at: datetime) -> int:
     """Put it beside the database; of how many it will have been asked."""
     with db.connect() as connection:
         done = _done(connection)
-        _shade(connection, _waiting(connection, db))
+        # What else waits changes no count.
+        connection.exec_driver_sql(f"{_SHADOW} WHERE sync_id = {asked.sync_id:d}")
         count = asked.do(connection, at)
     with contextlib.closing(_open(db)) as file:
         file.execute("BEGIN IMMEDIATE")
@@ -146,7 +147,7 @@ def _done(connection: Connection) -> int:
 
 def _shade(connection: Connection, waiting: _Waiting) -> None:
     """Put a temporary copy in front of the table, and do what waits there; it goes with the transaction."""
-    connection.execute(_SHADOW)
+    connection.exec_driver_sql(_SHADOW)
     for _, at, asked in waiting:
         asked.do(connection, at)
 

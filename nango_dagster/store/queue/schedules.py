@@ -81,9 +81,10 @@ def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:
         db.transact(lambda connection, told=told: connection.execute(told))  # type: ignore[misc]
 
 
-def partitions(db: Database, sync_id: int) -> list[tuple[str, str]]:
-    """The connections and variants that a sync runs for, in the order they were added."""
-    query = select(_of.connection_id, _of.variant).where(_of.sync_id == sync_id).order_by(_of.id)
+def partitions(db: Database, sync_id: int, connection_id: str | None = None) -> list[tuple[str, str]]:
+    """The connections and variants that a sync runs for, in the order they were added; or of one connection."""
+    wanted = named(sync_id, connection_id, None)
+    query = select(_of.connection_id, _of.variant).where(*wanted).order_by(_of.id)
     with db.connect() as connection:
         return [(row.connection_id, row.variant) for row in connection.execute(query)]
 
