@@ -71,6 +71,38 @@ def test_a_name_may_hold_a_slash(http: TestClient) -> None:
     assert http.delete("/connections/acme/eu", params=GITHUB).json() == {"success": True}
 
 
+def test_a_url_of_its_own_for_webhooks_is_changed_alone(http: TestClient) -> None:
+    made(http, credentials=BY_KEY, metadata={"a": 1}, connection_config={"subdomain": "acme"})
+    own = {"webhook_url_override": "https://acme.example.com/hook"}
+    before = shown(http)
+    for path in ("/connections/acme", "/connection/acme/"):
+        answer = http.patch(path, params=GITHUB, json=own, follow_redirects=False)
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert {**shown(http), "updated_at": "", "last_fetched_at": ""} == {
+        **{**before, "updated_at": "", "last_fetched_at": ""},
+        "webhook_url_override": own["webhook_url_override"],
+    }
+    assert http.patch("/connections/acme", params=GITHUB, json={}).status_code == 200
+    assert shown(http)["webhook_url_override"] == own["webhook_url_override"]
+    assert http.patch("/connections/acme", params=GITHUB, json={"webhook_url_override": None}).status_code == 200
+    assert (shown(http)["webhook_url_override"], shown(http)["connection_config"]) == (None, {"subdomain": "acme"})
+
+
+@pytest.mark.parametrize(
+    ("id", "body", "refused"),
+    [
+        ("gone", {}, (404, "not_found")),
+        ("acme", {"webhook_url_override": "acme"}, (400, "invalid_body")),
+        ("acme", {"webhook_url_override": 7}, (400, "invalid_body")),
+        ("acme", {"tags": {"team": "a"}}, (400, "invalid_body")),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(id: str, body: Any, refused: tuple[int, str], http: TestClient) -> None:
+    made(http)
+    assert refusal(http.patch(f"/connections/{id}", params=GITHUB, json=body)) == refused
+    assert shown(http)["webhook_url_override"] is None
+
+
 def test_what_is_not_named_again_stays(http: TestClient) -> None:
     first = made(http, credentials=BY_KEY, metadata={"region": "eu"})
     assert made(http, metadata={"region": "us"})["id"] == first["id"]

@@ -245,6 +245,10 @@ def test_connections_are_found_and_shown(acme: Nango) -> None:
     assert [one["provider_config_key"] for one in acme.list_connections(connection_id="acme")] == ["github"]
     assert [one["connection_id"] for one in acme.list_connections(limit=2, page=1)] == ["gamma"]
     assert acme.get_connection("crm", "beta", force_refresh=True, refresh_token=True)["credentials"] == {}
+    acme.patch_connection("crm", "beta", webhook_url_override="https://beta.example.com/hook")
+    assert acme.get_connection("crm", "beta")["webhook_url_override"] == "https://beta.example.com/hook"
+    acme.patch_connection("crm", "beta", webhook_url_override=None)
+    assert acme.get_connection("crm", "beta")["webhook_url_override"] is None
     acme.set_metadata("crm", ["beta", "gamma"], {"team": "c"})
     assert [acme.get_metadata("crm", name) for name in ("beta", "gamma")] == [{"team": "c"}] * 2
 

@@ -165,6 +165,18 @@ def test_nangos_client_reads_records(
     assert listed(variant) == [(id, "ADDED") for id in (1, 3, 4, 5, 6)]
     assert unknown == {"records": [], "next_cursor": None}
     assert_types_accept(node, {"listRecords": (*pages, deleted, unknown)})
+    _, _, third, *_ = (record["_nango_metadata"]["cursor"] for record in since["records"])
+    pruned, rest, empty = call(
+        node,
+        server,
+        ["pruneRecords", {**ACME, "untilCursor": third, "limit": 2}],
+        ["pruneRecords", {**ACME, "untilCursor": third}],
+        ["listRecords", {**ACME, "limit": 3}],
+    )
+    assert (pruned, rest) == ({"count": 2, "has_more": True}, {"count": 1, "has_more": False})
+    assert [{*record} for record in empty["records"]] == [{"id", "_nango_metadata"}] * 3
+    assert all(record["_nango_metadata"]["pruned_at"] for record in empty["records"])
+    assert_types_accept(node, {"pruneRecords": (pruned, rest), "listRecords": empty})
     wrong: list[dict[str, Any]] = [
         {"cursor": "gone"},
         {"limit": 501},
@@ -263,6 +275,17 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
         ["getConnection", "github", "acme"],
         ["setMetadata", "github", "gone", {}],
     )
+    own = "https://acme.example.com/hook"
+    patched, at_own, unpatched, nobody = call(
+        node,
+        server,
+        ["patchConnection", {"connectionId": "acme", "provider_config_key": "github"}, {"webhook_url_override": own}],
+        ["getConnection", "github", "acme"],
+        ["patchConnection", {"connectionId": "acme", "provider_config_key": "github"}, {"webhook_url_override": None}],
+        ["patchConnection", {"connectionId": "gone", "provider_config_key": "github"}, {}],
+    )
+    assert (patched, at_own["webhook_url_override"]) == ({"success": True}, own)
+    assert (unpatched, nobody) == (patched, {"error": [404, "not_found"]})
     assert [one["connection_id"] for one in listed["connections"]] == ["acme"]
     assert (named, none) == (listed, {"connections": []})
     assert integrations == {"configs": [integration["data"]]}
@@ -273,9 +296,8 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
     deleted, missing = call(node, server, ["deleteConnection", "github", "acme"], ["getConnection", "github", "acme"])
     assert deleted == {"status": 200, "data": {"success": True}}
     assert missing == {"error": [404, "not_found"]}
-    assert_types_accept(
-        node, {"listConnections": listed, "listIntegrations": integrations, "getIntegration": integration}
-    )
+    answers = {"listConnections": listed, "listIntegrations": integrations, "getIntegration": integration}
+    assert_types_accept(node, {**answers, "patchConnection": patched})
 
 
 # --- webhooks -------------------------------------------------------------------------------------------------------

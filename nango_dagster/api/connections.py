@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from ..auth import OVER_HTTP, Credentials, check_credentials
-from ..errors import ApiError, AuthenticationFailed, Refused
+from ..errors import ApiError, AuthenticationFailed, ConfigError, Refused
 from ..http import public_json
 from ..runs import connecting
 from ..runs.access import credentials_of, vault_of
 from ..store import Database, connections
+from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow
-from .addresses import check_credential_urls
+from .addresses import check_credential_urls, check_webhook_url
 from .errors import HttpError
 from .meaning import Key, unknown_connection
 from .openapi import ERRORS
@@ -64,7 +65,7 @@ class WholeConnection(ShownConnection):
     updated_at: str
     last_fetched_at: str
     connection_config: dict[str, Any]
-    webhook_url_override: None = None
+    webhook_url_override: str | None = None
     credentials: dict[str, Any]
 
 
@@ -86,6 +87,19 @@ class NewConnection(Strict):
     )
     metadata: dict[str, Any] | None = None
     connection_config: dict[str, Any] | None = None
+    webhook_url_override: str | None = Field(
+        None,
+        description="Where its notifications go, in place of the URLs of the settings; null takes it back.",
+        examples=["https://acme.example.com/hook"],
+    )
+
+
+class ChangedConnection(Strict):
+    """What of a connection is changed; what is not named stays."""
+
+    webhook_url_override: str | None = Field(
+        None, description="Where its notifications go, in place of the URLs of the settings; null takes it back."
+    )
 
 
 class NewMetadata(Strict):
@@ -180,7 +194,8 @@ def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
         created_at=iso(row.created_at) or "",
         updated_at=iso(row.updated_at) or "",
         last_fetched_at=iso(row.updated_at) or "",
-        connection_config=row.config,
+        connection_config={name: value for name, value in row.config.items() if name not in _OWN},
+        webhook_url_override=row.config.get(OVERRIDE),
         credentials=credentials,
     )
 
@@ -250,8 +265,8 @@ def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] 
 
 
 def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> ConnectionRow:
-    given = [("metadata", body.metadata), ("connection_config", body.connection_config)]
-    metadata, config = (None if value is None else connecting.checked_object(value, name) for name, value in given)
+    metadata = None if body.metadata is None else connecting.checked_object(body.metadata, "metadata")
+    config = _config(nango, body)
     try:
         return connections.add(
             nango.database,
@@ -264,6 +279,32 @@ def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> 
         )
     except Refused as error:
         raise HttpError(400, "invalid_body", str(error)) from None
+
+
+_OWN = frozenset({OVERRIDE, OVERRIDE_OVER_HTTP})
+
+
+def _config(nango: Service, body: NewConnection) -> dict[str, Any] | None:
+    """The config to store, its own URL for webhooks among it; None where the body names neither."""
+    names_url = "webhook_url_override" in body.model_fields_set
+    if body.connection_config is None and not names_url:
+        return None
+    there = connections.get(nango.database, body.provider_config_key, body.connection_id or "")
+    kept = {} if there is None else there.config
+    config = kept if body.connection_config is None else body.connection_config
+    if body.connection_config is not None and _OWN & config.keys():
+        raise ConfigError(f"connection_config cannot hold {OVERRIDE}; give it beside connection_config.")
+    own = _own_url(nango, body.webhook_url_override) if names_url else connecting.own_part(kept)
+    rest = {name: value for name, value in config.items() if name not in _OWN}
+    return connecting.checked_object({**rest, **own}, "connection_config")
+
+
+def _own_url(nango: Service, url: str | None) -> dict[str, Any]:
+    if url is None:
+        return {}
+    connecting.check_webhook_url({OVERRIDE: url})
+    check_webhook_url(url, nango.reach)
+    return {OVERRIDE: url, OVERRIDE_OVER_HTTP: True}
 
 
 @router.delete("/connections/{id:path}", summary="Delete a connection", dependencies=[only("provider_config_key")])
@@ -301,6 +342,28 @@ def update_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(N
     for one in _named(nango.database, body):
         connections.update_metadata(nango.database, body.provider_config_key, one, metadata)
     return body.model_dump()
+
+
+# Behind the metadata, which it would take for a connection.
+@router.patch(
+    "/connections/{id:path}",
+    summary="Change a connection",
+    dependencies=[only("provider_config_key")],
+    openapi_extra=described(ChangedConnection),
+)
+@router.patch("/connection/{id:path}", include_in_schema=False, dependencies=[only("provider_config_key")])
+def patch_connection(
+    nango: Nango,
+    id: Id,
+    integration: Integration,
+    body: Annotated[ChangedConnection, Depends(body_of(ChangedConnection))],
+) -> Success:
+    """Give a connection a URL of its own for its notifications, or take it back."""
+    if connections.get(nango.database, integration, id) is None:
+        raise HttpError(404, "not_found", str(unknown_connection(integration, id)))
+    changes = body.model_dump(exclude_unset=True)
+    _added(nango, NewConnection(provider_config_key=integration, connection_id=id, **changes), None)
+    return Success(success=True)
 
 
 def _named(db: Database, body: NewMetadata) -> Sequence[str]:

@@ -137,7 +137,12 @@ class Nango:
         variant: str | None = None,
         limit: int | None = None,
     ) -> Pruned:
-        """Empty the payload of records up to a cursor and including it; that they are there, and since when, stays."""
+        """Empty the payload of records up to a cursor and including it; that they are there, and since when, stays.
+
+        >>> first = nango.list_records("github", "acme", "GithubIssue", limit=1)["next_cursor"]
+        >>> nango.prune_records("github", "acme", "GithubIssue", until_cursor=first)
+        {'count': 1, 'has_more': False}
+        """
         given = {"model": model, "until_cursor": until_cursor, "variant": variant, "limit": limit}
         pruned: Pruned = self._send(
             "PATCH", "/records/prune", body=_given(given), of=(provider_config_key, connection_id)
@@ -333,8 +338,13 @@ class Nango:
         made: Connection = self._send("POST", "/connections", body={**named, **_given(given)})
         return made
 
-    def patch_connection(self, provider_config_key: str, connection_id: str, *, webhook_url_override: str) -> None:
-        """Have a connection's webhooks go to a URL of their own."""
+    def patch_connection(
+        self, provider_config_key: str, connection_id: str, *, webhook_url_override: str | None
+    ) -> None:
+        """Have a connection's webhooks go to a URL of their own; None takes it back.
+
+        >>> nango.patch_connection("github", "acme", webhook_url_override="https://acme.example.com/hook")
+        """
         params = _params({"provider_config_key": provider_config_key})
         body = {"webhook_url_override": webhook_url_override}
         self._send("PATCH", _connection_path(connection_id), params=params, body=body)
