@@ -22,7 +22,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from nango_dagster import posted
 from nango_dagster.config import Sync
 from nango_dagster.config.names import RESERVED, refused
-from nango_dagster.defs import NangoSyncsComponent, build_definitions
+from nango_dagster.defs import NangoSyncsComponent, build_definitions, names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
 from tests.conftest import ROOT
@@ -44,7 +44,7 @@ def write(folder: Path, **configs: Any) -> Path:
 def synced(defs: dg.Definitions) -> list[str]:
     """The syncs that have an asset, a job and a schedule."""
     jobs = {job.name for job in defs.resolve_all_job_defs()}
-    schedules = {schedule.name for schedule in defs.schedules or ()}
+    schedules = {schedule.name for schedule in defs.schedules or ()} - {names.RETENTION_SCHEDULE}
     keys = {key.path[-1] for key in defs.resolve_all_asset_keys() if key.path[0] != "api"}
     assert jobs >= {f"{name.replace('-', '_')}_job" for name in keys}
     assert schedules == {f"{name.replace('-', '_')}_schedule" for name in keys}

@@ -14,12 +14,13 @@ from .. import posted
 from ..config import Sync, read_dir
 from ..errors import ConfigError
 from ..settings import Settings
-from . import control, logs, names
+from . import control, logs, names, retention
 from .assets import build_asset, build_job, build_source
 from .control import build_control_job
 from .dispatch import OP, Dispatcher, build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
 from .resource import NangoResource
+from .retention import build_retention_job, build_retention_schedule
 from .schedules import build_schedule
 from .webhooks import build_webhook_sensor
 
@@ -38,7 +39,7 @@ def build_definitions(
     >>> from nango_dagster.config import Sync
     >>> definitions = build_definitions([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")])
     >>> [job.name for job in definitions.jobs]
-    ['pokemon_job', 'nango_dispatch', 'nango_control']
+    ['pokemon_job', 'nango_dispatch', 'nango_control', 'nango_retention']
     """
     settings = settings or Settings.from_env()
     logs.follow(settings)
@@ -49,11 +50,15 @@ def build_definitions(
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
-        jobs=[*(part.job for part in parts), build_dispatch_job(dispatcher), build_control_job(dispatcher)],
+        jobs=[*(part.job for part in parts), *_own_jobs(dispatcher)],
         sensors=[build_sensor(dispatcher), build_webhook_sensor()],
-        schedules=[part.schedule for part in parts],
+        schedules=[*(part.schedule for part in parts), build_retention_schedule()],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
+
+
+def _own_jobs(dispatcher: Dispatcher) -> list[JobDefinition]:
+    return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()]
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def _of_files(folder: Path) -> Iterable[Sync]:
     return found.syncs
 
 
-_OWN_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB)
+_OWN_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB, retention.OP, names.RETENTION_JOB)
 
 
 def _distinct(found: Iterable[_Parts | None]) -> list[_Parts]:

@@ -19,6 +19,8 @@ DISPATCH_JOB = "nango_dispatch"
 DISPATCHER = "nango_dispatcher"
 WEBHOOKS = "nango_webhooks"
 CONTROL_JOB = "nango_control"
+RETENTION_JOB = "nango_retention"
+RETENTION_SCHEDULE = "nango_retention_schedule"
 
 
 def asset_key(sync: Sync) -> AssetKey:

@@ -99,6 +99,17 @@ def of_sync(connection: Connection, sync_id: int) -> list[Dataset]:
     return [Dataset(*row) for row in connection.execute(_read.where(_table.c.sync_id == sync_id))]
 
 
+def written(connection: Connection) -> list[Dataset]:
+    """Every dataset that has ever had a record."""
+    return [Dataset(*row) for row in connection.execute(_read.where(_table.c.last_modified_at.is_not(None)))]
+
+
+def read_or_none(connection: Connection, dataset_id: int) -> Dataset | None:
+    """The dataset as it is now; None when it was removed."""
+    row = connection.execute(_read.where(_table.c.id == dataset_id)).one_or_none()
+    return None if row is None else Dataset(*row)
+
+
 def read(connection: Connection, dataset_id: int) -> Dataset:
     """The dataset as it is now."""
     return Dataset(*connection.execute(_read.where(_table.c.id == dataset_id)).one())
@@ -157,6 +168,12 @@ def mapped(connection: Connection, dataset_id: int, version: str) -> None:
 def stale(table: str) -> str:
     """The mapping version of rows that are in that table and have to be made again."""
     return f"{table}#"
+
+
+def shrunk(connection: Connection, dataset_id: int, by: int) -> None:
+    """Note that so many live records were deleted for good, which is no change that a reader is told of."""
+    less = update(_table).where(_table.c.id == dataset_id)
+    connection.execute(less.values(live_count=_table.c.live_count - by, etag=None))
 
 
 def restored(connection: Connection, dataset_id: int) -> None:

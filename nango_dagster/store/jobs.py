@@ -21,6 +21,7 @@ Key = tuple[int, str, str]
 
 _table = schema.jobs
 _of = schema.jobs.c
+_PURGED_AT_ONCE = 500  # parameters, and an old SQLite takes 999
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,16 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
 
 
 def purge(db: Database, older_than: timedelta) -> int:
-    """Delete jobs that ended longer ago than this, but never the last one of a connection; how many."""
-    old = and_(_of.ended_at < db.clock(older_than), _of.id < newest(_table))
-    return db.transact(lambda connection: connection.execute(delete(_table).where(old)).rowcount)
+    """Delete jobs that ended longer ago than this, but never the last one of a connection; how many.
+
+    They are looked for before anything is locked, and go some hundred at a time, so that nobody waits for long.
+    """
+    count, after = 0, 0
+    while True:
+        old = and_(_of.id > after, _of.ended_at < db.clock(older_than), _of.id < newest(_table))
+        with db.connect() as connection:
+            ids = connection.execute(select(_of.id).where(old).order_by(_of.id).limit(_PURGED_AT_ONCE)).scalars().all()
+        if not ids:
+            return count
+        after = ids[-1]
+        count += db.transact(lambda c, ids=ids: c.execute(delete(_table).where(_of.id.in_(ids))).rowcount)  # type: ignore[misc]

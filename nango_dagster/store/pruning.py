@@ -70,6 +70,13 @@ def prune(
         size = paced(size, time.monotonic() - began)
 
 
+def has_payloads(database: Database, dataset: Dataset, until: Cursor) -> bool:
+    """Whether a record up to a place has a payload to prune; nobody is kept waiting for the answer."""
+    with database.ask() as connection:
+        begin = _pruned_until(connection, dataset)
+        return bool(_with_payload(connection, database, dataset.id, begin, until, 1))
+
+
 def paced(size: int, seconds: float) -> int:
     """How much the next batch takes, when one of this size took so long: no transaction lasts long."""
     return max(1, min(_MOST, 2 * size, int(size * _BATCH_SECONDS / max(seconds, 0.001))))
@@ -104,8 +111,7 @@ def _prune(
     database: Database, dataset: Dataset, until: Cursor, most: int, restorable: bool, connection: Connection
 ) -> Pruned:
     """Remove the first so many payloads."""
-    before = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
-    begin = listing.Wanted(after=Cursor.read(before) if before else None).begin
+    begin = _pruned_until(connection, dataset)
     found = _with_payload(connection, database, dataset.id, begin, until, most + 1)
     keys = [key for key, _ in found[:most]]
     if not keys:
@@ -117,6 +123,12 @@ def _prune(
         values["etag"] = None  # the API has to send its whole list again, to bring them back
     connection.execute(update(schema.datasets).where(_of.id == dataset.id).values(values))
     return Pruned(len(keys), has_more=len(found) > most)
+
+
+def _pruned_until(connection: Connection, dataset: Dataset) -> Cursor:
+    """A place up to which no record has a payload that could be pruned."""
+    found = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
+    return listing.Wanted(after=Cursor.read(found) if found else None).begin
 
 
 def _with_payload(

@@ -129,11 +129,19 @@ def _to_rows(
     bulk.driver(connection).execute(f"{verb} WHERE {' AND '.join(conditions)}{also}", values)
 
 
-def forget_dataset(connection: Connection, database: Database, dataset: Dataset, *, but_pruned: bool = False) -> None:
-    """Delete a dataset's rows from the mapped table they are in."""
+def forget_dataset(
+    connection: Connection,
+    database: Database,
+    dataset: Dataset,
+    after: str = "",
+    last: str | None = None,
+    *,
+    but_pruned: bool = False,
+) -> None:
+    """Delete a dataset's rows from the mapped table they are in: all, or those with keys in such a range."""
     name = _table_there(connection, dataset)
     if name is not None:
-        forget_rows(connection, database, name, dataset, but_pruned=but_pruned)
+        forget_rows(connection, database, name, dataset, after, last, but_pruned=but_pruned)
 
 
 def rename_rows(connection: Connection, database: Database, dataset: Dataset, model: str) -> None:
