@@ -30,6 +30,7 @@ from sqlalchemy import Dialect, Engine, event
 
 from nango_dagster import runs
 from nango_dagster.errors import NangoError
+from nango_dagster.runs.delivering import Courier
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, overwrite, queue, syncs, upsert
 from nango_dagster.store.queue import claims
@@ -85,7 +86,8 @@ class Workers:
     def start(self, sync: str, *, run_id: str | None = None, **order: Any) -> Child:
         """A child that executes a sync; `kill_at`, `server`, `small` and `stuck` say how, see `execute`.
 
-        With a `slot` it drains what is due then, of a sync or several, with commas between their names.
+        With a `slot` it drains what is due then, of a sync or several, with commas between their names; with `deliver`
+        it executes nothing and takes what waits in the outbox to its receivers.
         """
         self._started += 1
         answer = self._folder / f"answer-{self._started}.json"
@@ -210,7 +212,12 @@ def _work(order: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row for row in syncs.all(database) if row.name in order["sync"].split(",")]
     with open(order["gate"]) as gate:
         flock(gate, LOCK_SH)
-    if slot := order.get("slot"):
+    answer: dict[str, Any]
+    if order.get("deliver"):
+        courier = Courier(database, settings)
+        answer = {"status": "delivered", "counts": {"arrived": courier.deliver().arrived}}
+        courier.finish(20)
+    elif slot := order.get("slot"):
         answer = _drain(database, settings, rows, order["run_id"], datetime.fromisoformat(slot))
     else:
         with runs.claimed(database, settings, rows[0], run_id=order["run_id"]) as pull:
