@@ -349,3 +349,13 @@ def test_a_connection_has_a_hundred_variants_at_most(http: TestClient, db: Datab
     for number in range(99):
         connections.add_variant(db, sync_id, "acme", f"v{number}")
     assert refusal(http.post("/sync/people/variant/one-more", json=ACME)) == (400, "resource_capped")
+
+
+def test_a_name_in_a_header_may_be_utf_8_or_latin_1(http: TestClient, db: Database) -> None:
+    connections.add(db, None, "github", "ü")
+    for spelled in ("ü".encode(), "ü".encode("latin-1")):
+        headers = {b"provider-config-key": b"github", b"connection-id": spelled}
+        assert http.post("/sync/trigger", json={"syncs": ["people"]}, headers=headers).status_code == 200
+        assert "people ü base" in triggered(db)
+        read = http.get("/records?model=People", headers=headers)
+        assert (read.status_code, read.json()["records"]) == (200, [])

@@ -237,6 +237,16 @@ def test_a_name_never_becomes_another_path(acme: Nango) -> None:
     assert [one["connection_id"] for one in acme.list_connections()] == ["acme"]
 
 
+def test_a_name_may_be_in_any_script(acme: Nango) -> None:
+    for name in ("acme-ü", "株式会社"):
+        acme.import_connection("github", name)
+        assert acme.list_records("github", name, "GithubIssue") == {"records": [], "next_cursor": None}
+        acme.pause_sync("github", ["issues"], name)
+        assert [one["status"] for one in acme.sync_status("github", connection_id=name)] == ["PAUSED"]
+        with pytest.raises(NotFound, match=f'no connection "{name}2"'):
+            acme.list_records("github", f"{name}2", "GithubIssue")
+
+
 def test_connections_are_found_and_shown(acme: Nango) -> None:
     for name in ("beta", "gamma"):
         acme.import_connection("crm", name, metadata={"team": name})

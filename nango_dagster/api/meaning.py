@@ -36,6 +36,18 @@ def named(text: str) -> Named:
     return Named.model_construct(name=name, variant=variant or BASE)
 
 
+def header_text(text: str) -> str:
+    """A header's text: programs send UTF-8, or what HTTP took it for from of old, Latin-1.
+
+    >>> header_text("acme-Ã¼"), header_text("acme-ü")
+    ('acme-ü', 'acme-ü')
+    """
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
+
+
 def _taken_apart(value: Any) -> Any:
     if isinstance(value, str):
         return named(value)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from .. import records
 from ..config.source import quoted
@@ -23,7 +23,7 @@ from ..store.datasets import Dataset
 from ..store.listing import ACTIONS, Action, Cursor, Page, Record, Wanted
 from .bodies import Body
 from .errors import HttpError
-from .meaning import account_of
+from .meaning import account_of, header_text
 from .openapi import ERRORS
 from .service import Nango, Service
 from .status import iso
@@ -43,6 +43,7 @@ Variant = Annotated[str, Query(pattern=_NAME, max_length=255)]
 ConnectionId = Annotated[
     str,
     Header(alias="Connection-Id", min_length=1, max_length=255, description="`default` for a sync of one account."),
+    AfterValidator(header_text),
 ]
 ProviderConfigKey = Annotated[
     str,
@@ -52,6 +53,7 @@ ProviderConfigKey = Annotated[
         max_length=255,
         description="The integration; `default` for a sync without one.",
     ),
+    AfterValidator(header_text),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ..config.source import quoted
 from ..errors import NangoError
@@ -16,7 +16,7 @@ from ..store import queue, status
 from ..store.syncs import SyncRow
 from ..words import instead_of
 from .errors import HttpError
-from .meaning import Key, Syncs, account_of, meant, rows_of
+from .meaning import Key, Syncs, account_of, header_text, meant, rows_of
 from .openapi import ERRORS
 from .service import Nango, Service
 from .strict import Strict, body_of, described, only
@@ -25,6 +25,7 @@ MOST_VARIANTS = 100
 """Of a sync for one connection, the base among them."""
 
 router = APIRouter(prefix="/sync", tags=["sync execution"], responses=ERRORS)
+_Text = AfterValidator(lambda text: text and header_text(text))
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]+$", max_length=255)]
 
 
@@ -94,8 +95,8 @@ class Variant(BaseModel):
 def trigger(
     nango: Nango,
     body: Annotated[Trigger, Depends(body_of(Trigger))],
-    provider_config_key: Annotated[str | None, Header(alias="provider-config-key")] = None,
-    connection_id: Annotated[str | None, Header(alias="connection-id")] = None,
+    provider_config_key: Annotated[str | None, Header(alias="provider-config-key"), _Text] = None,
+    connection_id: Annotated[str | None, Header(alias="connection-id"), _Text] = None,
 ) -> Response:
     """Run syncs now, also while they are paused; answers at once, with an empty body.
 

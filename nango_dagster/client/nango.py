@@ -463,7 +463,7 @@ class Nango:
         once: bool = False,
     ) -> Any:
         """The decoded answer; `of` is the integration and the connection for routes that read them from headers."""
-        headers = {} if of is None else {"Provider-Config-Key": of[0], "Connection-Id": of[1]}
+        headers = {} if of is None else {"Provider-Config-Key": _in_header(of[0]), "Connection-Id": _in_header(of[1])}
         return answer(self.host, self.secret_key, Call(method, path, params, headers, body, once))
 
 
@@ -507,6 +507,11 @@ def _quoted(name: str) -> str:
     if name in ("", ".", ".."):
         raise ConfigError(f"{name!r} is no name that can be asked for.")
     return quote(name, safe="")
+
+
+def _in_header(name: str) -> str:
+    """A name whose bytes in a header, which holds Latin-1 alone, are UTF-8."""
+    return name.encode(errors="replace").decode("latin-1")
 
 
 def _id(made: Json) -> int:
