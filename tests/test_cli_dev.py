@@ -161,7 +161,8 @@ def get(url: str) -> Any:
 def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
     settings_env: dict[str, str], db: Database, source: Source
 ) -> None:
-    with started(Cli(settings_env)) as dev:
+    source.api.route("/hook", {})
+    with started(Cli(settings_env), NANGO_WEBHOOK_URL=source.api.url + "/hook") as dev:
         dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
         assert f"{dev.ui} (Dagster UI), {dev.api}/docs (HTTP API)" in dev.stdout
         dev.until(lambda: "dagster_version" in (get(f"{dev.ui}/server_info") or {}), "the UI answers")
@@ -170,6 +171,8 @@ def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
         assert row is not None and row.name == "items"
         dev.until(lambda: [job for job in jobs.list_jobs(db, row.id) if job.status == "succeeded"], "its first run")
         assert_exact(db, row, source.records)
+        told = dev.until(lambda: [one.json for one in source.api.requests if one.path == "/hook"], "its webhook")
+        assert [(one["syncName"], one["responseResults"]["added"]) for one in told] == [("items", 10)]
         dev.process.send_signal(signal.SIGINT)
         assert dev.ended() == 0, dev.stderr
         assert dev.left() == []
