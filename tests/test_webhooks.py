@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -119,6 +120,12 @@ def test_the_query_of_a_url_is_kept(api: FakeApi) -> None:
     api.route("/hook", {})
     send(api.url + "/hook?token=t%2F1&a=")
     assert api.requests[0].target == "/hook?token=t%2F1&a="
+
+
+def test_a_user_and_password_in_a_url_are_sent_as_such(api: FakeApi) -> None:
+    api.route("/hook", {})
+    assert send(api.url.replace("//", "//me:p%40w@") + "/hook") == Tried()
+    assert api.requests[0].headers["Authorization"] == f"Basic {base64.b64encode(b'me:p@w').decode()}"
 
 
 # --- one try --------------------------------------------------------------------------------------------------------

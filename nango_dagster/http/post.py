@@ -11,7 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from ..errors import ConfigError
 from .client import checked_headers, phrase, with_defaults
-from .values import Place, split
+from .values import Place, Request, split
 from .wire import Limits, Reach, TooLarge, UnknownEncoding, Watch, Wire, breakdown
 
 _MOST_BYTES: Final = 16_000  # of an answer that nobody reads; a shorter one lets the connection live on
@@ -40,18 +40,19 @@ class Poster:
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
         """Send it; whatever goes wrong is told."""
         try:
-            place = split(url)
+            asked = Request("POST", url, headers).with_userinfo_in_header()
+            place = split(asked.url)
         except ConfigError:  # which shows more of the URL than its host
             return Posted(None, "cannot be asked: its address is no URL; wanted https://host/path")
         try:
-            return self._exchange(url, place, headers, body)
+            return self._exchange(asked, place, body)
         except ConfigError as refused:
             return Posted(None, f"was not asked: {str(refused).rstrip('.')}")
 
-    def _exchange(self, url: str, place: Place, headers: Mapping[str, str], body: bytes) -> Posted:
-        sent = with_defaults(checked_headers({**headers, "Accept-Encoding": "identity"}))
+    def _exchange(self, asked: Request, place: Place, body: bytes) -> Posted:
+        sent = with_defaults(checked_headers({**asked.headers, "Accept-Encoding": "identity"}))
         try:
-            status = self._wire.exchange("POST", url, place, sent, body, self._limits).status
+            status = self._wire.exchange("POST", asked.url, place, sent, body, self._limits).status
         except (RequestException, HTTPError, OSError, ValueError, TooLarge, UnknownEncoding) as error:
             return Posted(None, breakdown(error, place, self._limits).sentence)
         return Posted(status, None if 200 <= status < 300 else f"answered {phrase(status)}")
