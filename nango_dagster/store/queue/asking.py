@@ -9,12 +9,14 @@ database's `user_version`, which is part of the transaction, says up to which on
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -24,7 +26,7 @@ from ..database import BUSY_TIMEOUT, Busy, Database, switch_to_wal
 from .asked import Asked
 from .values import State
 
-PATIENCE = 0.03  # seconds that somebody who asks waits for SQLite's write lock
+PATIENCE = 0.01  # seconds that somebody who asks waits for SQLite's write lock
 _STAYS = timedelta(hours=1)  # what is done stays for readers that began before
 
 _FILE = """
@@ -102,7 +104,8 @@ def _ask_later(db: Database, asked: Asked, at: datetime) -> int:
         # What else waits changes no count.
         connection.exec_driver_sql(f"{_SHADOW} WHERE sync_id = {asked.sync_id:d}")
         count = asked.do(connection, at)
-    with contextlib.closing(_open(db)) as file:
+    _kept_open(_path(db))
+    with contextlib.closing(_open(_path(db))) as file:
         file.execute("BEGIN IMMEDIATE")
         file.execute(_PUT, {"done": done, "at": at.isoformat(), "request": json.dumps(asdict(asked))})
         file.execute("DELETE FROM asked WHERE id <= ? AND at < ?", (done, (at - _STAYS).isoformat()))
@@ -134,7 +137,7 @@ def _waiting(connection: Connection, db: Database) -> _Waiting:
     if db.is_postgresql or not _path(db).exists():
         return []
     done = _done(connection)
-    with contextlib.closing(_open(db)) as file:
+    with contextlib.closing(_open(_path(db))) as file:
         found = file.execute("SELECT id, at, request FROM asked WHERE id > ? ORDER BY id", (done,)).fetchall()
     return [(id_, datetime.fromisoformat(at), Asked(**json.loads(request))) for id_, at, request in found]
 
@@ -156,9 +159,17 @@ def _path(db: Database) -> Path:
     return Path(f"{db.engine.url.database}-asked")
 
 
-def _open(db: Database) -> sqlite3.Connection:
-    file = sqlite3.connect(_path(db), timeout=BUSY_TIMEOUT, isolation_level=None)
+def _open(path: Path) -> sqlite3.Connection:
+    file = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     switch_to_wal(file)
     file.execute("PRAGMA synchronous = NORMAL")  # as the database itself
     file.execute(_FILE)
+    return file
+
+
+@cache
+def _kept_open(path: Path) -> sqlite3.Connection:
+    """A connection that nobody uses: whoever closes the last one waits until the disk has everything."""
+    file = _open(path)
+    atexit.register(file.close)
     return file
