@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -35,7 +36,7 @@ def test_integrations_are_those_that_syncs_and_connections_name(http: TestClient
     ("path", "status", "code"),
     [
         ("/integrations/gitlab", 404, "not_found"),
-        ("/integrations/%00", 404, "not_found"),
+        ("/integrations/%00", 400, "invalid_uri_params"),
         ("/integrations?include=webhook", 400, "invalid_query_params"),
         ("/integrations/github?includes=webhook", 400, "invalid_query_params"),
     ],
@@ -43,3 +44,19 @@ def test_integrations_are_those_that_syncs_and_connections_name(http: TestClient
 def test_an_integration_that_is_not_there_is_refused(path: str, status: int, code: str, http: TestClient) -> None:
     answer = http.get(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_the_syncs_of_each_integration_are_listed_with_what_they_are_set_to(http: TestClient, db: Database) -> None:
+    given: dict[str, Any] = {"model": "GithubIssue", "unique_key": "id", "track_deletes": True}
+    issues = Sync(name="issues", url=URL, integration="github", **given)
+    syncs.register(db, [issues, Sync(name="people", url=URL, integration="github", unique_key="id"), Sync(url=URL)])
+    answer = http.get("/scripts/config", params={"format": "nango"}).json()
+    assert [(one["providerConfigKey"], [sync["name"] for sync in one["syncs"]]) for one in answer] == [
+        ("default", ["sync"]),
+        ("github", ["issues", "people"]),
+    ]
+    shown = answer[1]["syncs"][0]
+    assert (shown["runs"], shown["returns"], shown["track_deletes"]) == ("every hour", ["GithubIssue"], True)
+    assert (answer[1]["actions"], answer[1]["on-events"]) == ([], [])
+    assert http.get("/scripts/config/?format=openai").json() == {"data": []}
+    assert http.get("/scripts/config?format=yaml").json()["error"]["code"] == "invalid_query_params"

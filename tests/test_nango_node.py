@@ -260,7 +260,20 @@ def test_nangos_client_sets_frequencies_and_makes_variants(node: Path, server: S
 
 
 def test_nangos_client_reads_and_changes_connections(node: Path, server: Served, project: Project) -> None:
-    listed, named, none, integrations, integration, no_integration, set_, updated, metadata, connection, unknown = call(
+    (
+        listed,
+        named,
+        none,
+        integrations,
+        integration,
+        no_integration,
+        scripts,
+        set_,
+        updated,
+        metadata,
+        connection,
+        unknown,
+    ) = call(
         node,
         server,
         ["listConnections", {"integrationId": ["github"]}],
@@ -269,6 +282,7 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
         ["listIntegrations"],
         ["getIntegration", {"uniqueKey": "github"}, {"include": ["webhook"]}],
         ["getIntegration", {"uniqueKey": "gitlab"}],
+        ["getScriptsConfig"],
         ["setMetadata", "github", "acme", {"team": "a"}],
         ["updateMetadata", "github", ["acme"], {"level": 2}],
         ["getMetadata", "github", "acme"],
@@ -296,7 +310,15 @@ def test_nangos_client_reads_and_changes_connections(node: Path, server: Served,
     deleted, missing = call(node, server, ["deleteConnection", "github", "acme"], ["getConnection", "github", "acme"])
     assert deleted == {"status": 200, "data": {"success": True}}
     assert missing == {"error": [404, "not_found"]}
-    answers = {"listConnections": listed, "listIntegrations": integrations, "getIntegration": integration}
+    assert [(one["providerConfigKey"], [sync["name"] for sync in one["syncs"]]) for one in scripts] == [
+        ("github", ["issues"])
+    ]
+    answers = {
+        "getScriptsConfig": scripts,
+        "listConnections": listed,
+        "listIntegrations": integrations,
+        "getIntegration": integration,
+    }
     assert_types_accept(node, {**answers, "patchConnection": patched})
 
 
