@@ -21,7 +21,6 @@ from . import (
     openapi,
     records,
     reference,
-    scripts,
     status,
     steering,
     syncs,
@@ -31,19 +30,7 @@ from .guard import Guard
 from .limits import Rates
 from .service import Service
 
-_ROUTES = (
-    records,
-    syncs,
-    steering,
-    status,
-    integrations,
-    scripts,
-    connections,
-    environment,
-    health,
-    metrics,
-    reference,
-)
+_ROUTES = (records, syncs, steering, status, integrations, connections, environment, health, metrics, reference)
 _DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
 
 
@@ -77,7 +64,8 @@ def create_app(settings: Settings, database: Database | None = None, shared: Pat
     for routes in _ROUTES:
         app.include_router(routes.router)
     errors.handle(app)
-    openapi.describe(app, with_key=bool(settings.secret_keys))
+    door = Door.of(settings)
+    openapi.describe(app, door)
     rates = Rates.open(settings.api_rate_limit, len(settings.secret_keys), shared and shared / "rates")
-    app.add_middleware(Guard, door=Door.of(settings), rates=rates, note=app.state.metrics.note)
+    app.add_middleware(Guard, door=door, rates=rates, note=app.state.metrics.note)
     return app

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import PROBES, Door
 from .errors import HttpError, answer, server_error
-from .limits import Rates, check_size
+from .limits import Rates, check_request
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: _Sending) -> None:
         request = HTTPConnection(scope)
         try:
-            check_size(scope)
+            check_request(scope)
             key = self.door.enter(request)
             if scope["path"] not in PROBES:
                 send.headers = self.rates.count(key, scope)

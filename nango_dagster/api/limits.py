@@ -1,4 +1,4 @@
-"""How much one may ask: the length of a URL and of headers, and how many requests in a minute."""
+"""What one may ask: how long a URL and headers may be, what may stand in them, and how many requests in a minute."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ MOST_HEADER_BYTES = 65_536
 MINUTE = 60.0
 
 
-def check_size(scope: Scope) -> None:
-    """Raise HttpError for a URL or headers longer than anybody needs."""
+def check_request(scope: Scope) -> None:
+    """Raise HttpError for a URL or headers longer than anybody needs, and for what no database has in a name."""
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MOST_URL_BYTES:
         raise HttpError(414, "uri_too_long", f"the URL is longer than {MOST_URL_BYTES:,} bytes; wanted a shorter one.")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
         sentence = f"the headers are longer than {MOST_HEADER_BYTES:,} bytes; nothing here needs so much."
         raise HttpError(431, "headers_too_large", sentence)
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        code = "invalid_uri_params" if "\0" in scope["path"] else "invalid_query_params"
+        raise HttpError(400, code, "the URL holds a NUL character, which nothing has in its name.")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from ..config import sync_schema
+from .auth import Door
 from .errors import Envelope
 from .strict import Strict
 
@@ -43,22 +44,34 @@ SYNC_BODY: dict[str, Any] = {
 _FILES_ONLY = frozenset({"transform"})
 
 
-def describe(app: FastAPI, *, with_key: bool) -> None:
+def describe(app: FastAPI, door: Door) -> None:
     """Have the app's reference show syncs, and the key where one is needed."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             reference = made()
+            _say_what_is_empty(reference["paths"])
             components = reference.setdefault("components", {})
             components.setdefault("schemas", {}).update(_schemas())
-            if with_key:
+            if door.keys:
                 components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 reference["security"] = [{"key": []}]
+                for path in door.open_to_all:
+                    reference["paths"][path]["get"]["security"] = []
             app.openapi_schema = reference
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _say_what_is_empty(paths: dict[str, Any]) -> None:
+    """An answer that FastAPI knows nothing of has no body."""
+    for route in (route for methods in paths.values() for route in methods.values()):
+        fine = route["responses"].get("200", {})
+        if fine.get("content") == {"application/json": {"schema": {}}}:
+            del fine["content"]
+            fine["description"] = "It was done; the body is empty."
 
 
 def _schemas() -> dict[str, Any]:
