@@ -215,6 +215,7 @@ def calls(store: Store) -> list[Call]:
         Call("GET", "/sync/status", query={**ACCOUNT, "syncs": "issues"}),
         Call("GET", "/integrations"),
         Call("GET", "/integrations/{key}", {"key": "crm"}, query={"include": "webhook"}),
+        Call("GET", "/scripts/config", query={"format": "nango"}),
         Call("GET", "/connections", query={"connectionId": "acme", "search": "a", "limit": 1, "page": 0}),
         Call(
             "POST", "/connections", body={**ACCOUNT, "credentials": {"type": "API_KEY", "apiKey": "k"}, "metadata": {}}

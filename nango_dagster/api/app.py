@@ -21,6 +21,7 @@ from . import (
     openapi,
     records,
     reference,
+    scripts,
     status,
     steering,
     syncs,
@@ -30,7 +31,19 @@ from .guard import Guard
 from .limits import Rates
 from .service import Service
 
-_ROUTES = (records, syncs, steering, status, integrations, connections, environment, health, metrics, reference)
+_ROUTES = (
+    records,
+    syncs,
+    steering,
+    status,
+    integrations,
+    scripts,
+    connections,
+    environment,
+    health,
+    metrics,
+    reference,
+)
 _DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
 
 
