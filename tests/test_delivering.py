@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -262,6 +263,27 @@ def test_no_more_is_claimed_than_can_be_sent_before_the_lease_ends(
     assert len(api.requests) == AHEAD
     assert courier.deliver().arrived == 2 * AHEAD
     assert courier.finish(10) and max(Counter(delivery_ids(api.requests)).values()) == 1
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_tick_ends_in_time_where_somebody_writes_for_long(db: Database, told: Settings, api: FakeApi) -> None:
+    writing = sqlite3.connect(db.engine.url.database or "", isolation_level=None, check_same_thread=False)
+
+    def answer(request: Received) -> Answer:
+        writing.execute("BEGIN IMMEDIATE")
+        return Answer()
+
+    api.route("/hook", answer)
+    put(db)
+    courier = Courier(db, told)
+    began = monotonic()
+    assert not courier.deliver(patience=0.3).arrived
+    assert monotonic() - began < 5
+    assert not courier.finish(0.1)
+    writing.rollback()
+    assert courier.finish(20)
+    assert (listed(db), len(api.requests)) == ([], 1)
+    writing.close()
 
 
 def test_a_tick_ends_in_time_however_much_there_is(db: Database, told: Settings, api: FakeApi) -> None:

@@ -21,6 +21,7 @@ from ..http import Reach
 from ..settings import Settings
 from ..store import Database, announcing, outbox
 from ..store.announcing import OwnUrl
+from ..store.database import Busy
 from ..store.outbox import Delivery, Result
 from ..webhooks import About, Sender
 from .access import reach_of
@@ -88,7 +89,8 @@ class Courier:
     def deliver(self, seconds: float = SECONDS, patience: float = PATIENCE) -> Delivered:
         """Deliver until nothing is due, for so many seconds at most, and no longer than `patience` without a success.
 
-        A second call at the same time does nothing. Raises StoreUnavailable.
+        A second call at the same time does nothing. On SQLite it also ends where somebody else writes for long. Raises
+        StoreUnavailable.
         """
         if not self._turn.acquire(blocking=False):
             return Delivered(on_their_way=self._unfinished)
@@ -110,7 +112,7 @@ class Courier:
         error: str | None = None
         began = succeeded = time.monotonic()
         while True:
-            results = self._record()
+            results = self._record(patience)
             now = time.monotonic()
             if errors := [one.error for one in results if one.error is not None]:
                 error = errors[-1]
@@ -125,7 +127,10 @@ class Courier:
     def _go_on(self) -> bool:
         """Claim more where there is room for it; whether anything is left to wait for."""
         room = AHEAD - self._unfinished
-        claimed = outbox.claim(self.database, room, LEASE) if room >= BATCH else []
+        try:
+            claimed = outbox.claim(self.database, room, LEASE) if room >= BATCH else []
+        except Busy:
+            return self._is_any_left
         self._begin(claimed)
         return bool(claimed) or self._is_any_left
 
@@ -135,17 +140,19 @@ class Courier:
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
-    def _record(self) -> list[Result]:
+    def _record(self, patience: float | None = None) -> list[Result]:
         """Record what is done; what cannot be recorded now is kept."""
         with self._news:
             results, self._results = self._results, []
         try:
-            outbox.record(self.database, results)
-        except BaseException:
+            outbox.record(self.database, results, patience=patience)
+            return results
+        except BaseException as error:
             with self._news:
                 self._results = results + self._results
+            if isinstance(error, Busy):
+                return []
             raise
-        return results
 
     def _keep(self) -> None:
         """See to what is in flight, in the background."""

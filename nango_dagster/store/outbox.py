@@ -9,10 +9,10 @@ there shares a *circuit*, which opens.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from sqlalchemy import Connection, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -24,6 +24,7 @@ from .database import Database
 Kind = Literal["changes", "failure", "auth"]
 Target = Literal["primary", "secondary"]
 State = Literal["pending", "dead"]
+T = TypeVar("T")
 
 BACKOFF: Final = tuple(timedelta(seconds=s) for s in (10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200))
 """How long after each try the next one comes, give or take a tenth; after the last the notification is dead."""
@@ -31,6 +32,9 @@ CIRCUIT_FAILURES: Final = 5
 """So many tries in a row fail, and a receiver is left alone."""
 CIRCUIT: Final = timedelta(minutes=1)
 """For so long."""
+
+PATIENCE: Final = 3.0
+"""So many seconds a claim waits on SQLite for who writes."""
 
 _table = schema.webhooks
 _of = schema.webhooks.c
@@ -94,7 +98,10 @@ _DELIVERY = [_of[name] for name in Delivery.__dataclass_fields__]
 
 
 def claim(db: Database, limit: int, lease: timedelta) -> list[Delivery]:
-    """Up to so many notifications that are due, the longest due first; nobody else gets them while the lease lasts."""
+    """Up to so many notifications that are due, the longest due first; nobody else gets them while the lease lasts.
+
+    On SQLite it waits only for so long for who writes. Raises Busy after that.
+    """
     circuit = _circuits.c
     closed = select(circuit.circuit).where(circuit.open_until > db.clock())
     free = or_(_of.leased_until.is_(None), _of.leased_until < db.clock())
@@ -117,13 +124,23 @@ def claim(db: Database, limit: int, lease: timedelta) -> list[Delivery]:
     with db.ask() as connection:  # a look costs less than a transaction, and mostly there is nothing
         if connection.execute(due).first() is None:
             return []
-    return db.transact(work)
+    return _transact(db, work, PATIENCE)
 
 
-def record(db: Database, results: Sequence[Result]) -> None:
-    """Note what came of these tries: what was delivered leaves the outbox, the rest is tried again later."""
+def record(db: Database, results: Sequence[Result], *, patience: float | None = None) -> None:
+    """Note what came of these tries: what was delivered leaves the outbox, the rest is tried again later.
+
+    With `patience` it waits so many seconds on SQLite for who writes, and raises Busy after that.
+    """
     if results:
-        db.transact(lambda connection: _record(connection, db, results))
+        _transact(db, lambda connection: _record(connection, db, results), patience)
+
+
+def _transact(db: Database, work: Callable[[Connection], T], patience: float | None) -> T:
+    if patience is None or db.is_postgresql:
+        return db.transact(work)
+    with db.begin_soon(patience) as connection:
+        return work(connection)
 
 
 def _record(connection: Connection, db: Database, results: Sequence[Result]) -> None:
