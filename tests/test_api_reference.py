@@ -118,7 +118,8 @@ def test_it_is_made_again_only_when_something_has_changed(
 def test_it_is_there_while_the_database_is_not(settings: Settings) -> None:
     with calling(settings, db_url="postgresql+psycopg://127.0.0.1:1/nango") as http:
         assert "/v1/syncs" in reference(http)["paths"]
-        assert "/openapi.json" in http.get("/docs").text
+        assert "url: 'openapi.json'" in http.get("/docs").text
+        assert "url: '../openapi.json'" in http.get("/docs/").text
 
 
 def test_every_route_tells_its_errors_and_what_it_is_for(settings: Settings, db: Database) -> None:

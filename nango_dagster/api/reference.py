@@ -61,5 +61,6 @@ def openapi(request: Request) -> Response:
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The reference for people."""
-    root = str(request.scope.get("root_path", "")).rstrip("/")
-    return get_swagger_ui_html(openapi_url=f"{root}/openapi.json", title=f"{request.app.title}: reference")
+    # Relative, so that it is found behind a proxy that serves us below another path.
+    here = "../" if request.scope.get("raw_path", b"").endswith(b"/") else ""
+    return get_swagger_ui_html(openapi_url=f"{here}openapi.json", title=f"{request.app.title}: reference")
