@@ -27,7 +27,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
 from tests.apis import URL, free_port
 from tests.executions import Source, drained
-from tests.fake_api import HANG_UP, FakeApi
+from tests.fake_api import HANG_UP, Answer, FakeApi
 from tests.test_docs import blocks
 
 
@@ -109,6 +109,17 @@ def test_a_reader_that_stops_goes_on_where_it_was(acme: Nango) -> None:
     assert [[record["id"] for record in page] for page in records.pages()] == [[2, 3]]
     assert records.cursor == again.cursor
     assert list(again) == []
+
+
+def test_records_are_read_whatever_their_texts_and_numbers_are(api: FakeApi) -> None:
+    numbers = b'"n":123456789012345678901,"o":1e400,"p":' + b"7" * 5000
+    record = b'{"id":1,"s":"\\ud83d",%b,"_nango_metadata":{"cursor":"c"}}' % numbers
+    api.route(
+        "/records", Answer(200, {"Content-Type": "application/json"}, b'{"records":[%b],"next_cursor":null}' % record)
+    )
+    (found,) = Nango(api.url).records("github", "acme", "GithubIssue")
+    assert (found["s"], found["n"]) == ("\ud83d", 123456789012345678901)
+    assert found["o"] == found["p"] == float("inf")
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -365,9 +376,9 @@ def test_an_api_that_is_not_there_is_a_sentence() -> None:
 
 
 def test_another_server_is_a_sentence(api: FakeApi) -> None:
-    api.script("/v1/syncs", "<html>", [1], (502, {}, "<html>"), (500, {}, {"error": "no object"}))
+    api.script("/v1/syncs", "<html>", [1], {"hello": 1}, b"", (502, {}, "<html>"), (500, {}, {"error": "no object"}))
     nango = Nango(f"{api.url}/", secret_key="s3cret")
-    for said in ("did not answer as a nango-dagster API does", "did not answer as", "answered 502", "answered 500"):
+    for said in (*["did not answer as a nango-dagster API does"] * 4, "answered 502", "answered 500"):
         with pytest.raises(ApiError, match=said) as caught:
             nango.syncs(name="s3cret")
         assert "s3cret" not in str(caught.value)

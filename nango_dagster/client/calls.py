@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,10 @@ class TooManyRequests(TryLater):
 
 @dataclass(frozen=True)
 class Call:
-    """What to ask. One that is `once` is not sent again where nobody knows whether it was carried out."""
+    """What to ask, and which part of the answer is wanted.
+
+    One that is `once` is not sent again where nobody knows whether it was carried out.
+    """
 
     method: str
     path: str
@@ -44,6 +48,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = field(default=None, repr=False)
     once: bool = False
+    kind: type[Any] = dict
+    part: str | None = None
 
 
 def answer(host: str, secret_key: str | None, call: Call) -> Any:
@@ -55,7 +61,15 @@ def answer(host: str, secret_key: str | None, call: Call) -> Any:
     )
     if response.status >= 300:
         raise _error(response)
-    return _decoded(response) if response.content else None
+    return _part(response, call) if response.content or call.part else None
+
+
+def _part(response: Response, call: Call) -> Any:
+    """What is wanted of the answer. Raises ApiError where another server gave it."""
+    found = _decoded(response)
+    if isinstance(found, call.kind) and (call.part is None or call.part in found):
+        return found if call.part is None else found[call.part]
+    raise _stranger(response)
 
 
 def _response(request: Request, once: bool) -> Response:
@@ -118,9 +132,29 @@ def _problems(said: Mapping[str, Any]) -> tuple[Problem, ...]:
 
 
 def _decoded(response: Response) -> Any:
-    """The answer's JSON: an object or a list, for nothing else is ever answered."""
+    """The answer's JSON."""
     try:
-        return msgspec.json.decode(response.content, type=dict[str, Any] | list[dict[str, Any]])
-    except msgspec.MsgspecError:
-        where = response.url.partition("?")[0]
-        raise ApiError(f"Nango: {where} did not answer as a nango-dagster API does.", response.status) from None
+        return _parsed(response.content)
+    except (ValueError, ArithmeticError, RecursionError):
+        pass
+    raise _stranger(response)
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Records are passed on as they came, with half surrogate pairs and numbers of any length.
+        return json.loads(content.decode(), parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONGEST_INT else float(digits)
+
+
+_LONGEST_INT: Final = 4000  # Python reads no more digits at once, since that takes so long
+
+
+def _stranger(response: Response) -> ApiError:
+    where = response.url.partition("?")[0]
+    return ApiError(f"Nango: {where} did not answer as a nango-dagster API does.", response.status)

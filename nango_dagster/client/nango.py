@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ConfigError
+from ..http import Params
 from .answers import (
     Connection,
     Integration,
@@ -203,7 +204,7 @@ class Nango:
         """
         names = ",".join(map(_full_name, _listed(syncs)))
         wanted = {"provider_config_key": provider_config_key, "syncs": names, "connection_id": connection_id}
-        found: list[SyncStatus] = self._send("GET", "/sync/status", params=_params(wanted))["syncs"]
+        found: list[SyncStatus] = self._send("GET", "/sync/status", params=_params(wanted), part="syncs")
         return found
 
     def update_sync_connection_frequency(
@@ -219,7 +220,7 @@ class Nango:
         name, _, variant = _full_name(sync).partition("::")
         whom = {"provider_config_key": provider_config_key, "connection_id": connection_id, "sync_name": name}
         body = {**whom, **({"sync_variant": variant} if variant else {}), "frequency": frequency}
-        now: str = self._send("PUT", "/sync/update-connection-frequency", body=body)["frequency"]
+        now: str = self._send("PUT", "/sync/update-connection-frequency", body=body, part="frequency")
         return now
 
     def create_sync_variant(self, provider_config_key: str, connection_id: str, name: str, variant: str) -> MadeVariant:
@@ -246,7 +247,7 @@ class Nango:
         >>> nango.get_environment_variables()
         [{'name': 'TEAM', 'value': 'a'}]
         """
-        found: list[Variable] = self._send("GET", "/environment-variables")
+        found: list[Variable] = self._send("GET", "/environment-variables", kind=list)
         return found
 
     # --- integrations and connections -------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class Nango:
         >>> [one["unique_key"] for one in nango.list_integrations()]
         ['github']
         """
-        found: list[Integration] = self._send("GET", "/integrations")["data"]
+        found: list[Integration] = self._send("GET", "/integrations", part="data")
         return found
 
     def get_integration(self, unique_key: str) -> Integration:
@@ -266,7 +267,7 @@ class Nango:
         >>> nango.get_integration("github")["provider"]
         'github'
         """
-        found: Integration = self._send("GET", f"/integrations/{_quoted(unique_key)}")["data"]
+        found: Integration = self._send("GET", f"/integrations/{_quoted(unique_key)}", part="data")
         return found
 
     def list_connections(
@@ -291,7 +292,7 @@ class Nango:
             "limit": limit,
             "page": page,
         }
-        found: list[ListedConnection] = self._send("GET", "/connections", params=_params(wanted))["connections"]
+        found: list[ListedConnection] = self._send("GET", "/connections", params=_params(wanted), part="connections")
         return found
 
     def get_connection(
@@ -395,7 +396,9 @@ class Nango:
 
         >>> sync_id = nango.sync("https://api.example.com/people", {"name": "people", "unique_key": "id"})
         """
-        return _id(self._send("POST", "/v1/syncs", body={**(config or {}), "url": url}))
+        body = {**(config or {}), "url": url}
+        sync_id: int = self._send("POST", "/v1/syncs", body=body, part="sync_id")
+        return sync_id
 
     def syncs(
         self,
@@ -412,7 +415,7 @@ class Nango:
         """
         wanted = {"name": name, "url": url, "friendly_name": friendly_name}
         as_json = {"metadata": None if metadata is None else json.dumps(dict(metadata))}
-        found: list[Json] = self._send("GET", "/v1/syncs", params=_params({**wanted, **as_json}))["syncs"]
+        found: list[Json] = self._send("GET", "/v1/syncs", params=_params({**wanted, **as_json}), part="syncs")
         return found
 
     def get_sync(self, sync_id: int) -> Json:
@@ -426,7 +429,9 @@ class Nango:
 
     def update_sync(self, sync_id: int, url: str, config: Mapping[str, Any] | None = None) -> int:
         """Give a sync another config and run it at once; its id. A `***` keeps the secret that is stored."""
-        return _id(self._send("PUT", f"/v1/syncs/{int(sync_id)}", body={**(config or {}), "url": url}))
+        body = {**(config or {}), "url": url}
+        same: int = self._send("PUT", f"/v1/syncs/{int(sync_id)}", body=body, part="sync_id")
+        return same
 
     def delete_sync(self, sync_id: int) -> None:
         """Delete a sync with all that it stored."""
@@ -453,21 +458,15 @@ class Nango:
         return hmac.compare_digest(expected.encode(), found.encode(errors="replace"))
 
     def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: tuple[tuple[str, str], ...] = (),
-        body: Any = None,
-        of: tuple[str, str] | None = None,
-        once: bool = False,
+        self, method: str, path: str, *, of: tuple[str, str] | None = None, params: Params = (), **more: Any
     ) -> Any:
         """The decoded answer; `of` is the integration and the connection for routes that read them from headers."""
-        headers = {} if of is None else {"Provider-Config-Key": _in_header(of[0]), "Connection-Id": _in_header(of[1])}
-        return answer(self.host, self.secret_key, Call(method, path, params, headers, body, once))
+        names = {} if of is None else {"Provider-Config-Key": of[0], "Connection-Id": of[1]}
+        headers = {name: _in_header(value) for name, value in names.items()}
+        return answer(self.host, self.secret_key, Call(method, path, params, headers, **more))
 
 
-def _params(wanted: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _params(wanted: Mapping[str, Any]) -> Params:
     """Query parameters, without those that are None."""
     return tuple((name, "true" if value is True else str(value)) for name, value in _given(wanted).items())
 
@@ -512,8 +511,3 @@ def _quoted(name: str) -> str:
 def _in_header(name: str) -> str:
     """A name whose bytes in a header, which holds Latin-1 alone, are UTF-8."""
     return name.encode(errors="replace").decode("latin-1")
-
-
-def _id(made: Json) -> int:
-    found: int = made["sync_id"]
-    return found
