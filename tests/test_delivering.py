@@ -19,10 +19,11 @@ from nango_dagster.runs.delivering import AHEAD, Courier, Delivered
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from nango_dagster.store.database import Announcing
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
 from nango_dagster.vault import Vault
 from tests.delivering import delivery_ids, pass_time, put
-from tests.executions import until
+from tests.executions import Source, execute, items, until
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, redirect
 
 KEY = "s3cret-key"
@@ -180,6 +181,28 @@ def test_a_receiver_that_is_down_for_hours_gets_all_when_it_is_back(db: Database
     assert deliver(db, told).arrived == 20
     assert sorted(delivery_ids(api.requests)) == sorted(f"d-{name}" for name in names)
     assert listed(db) == []
+
+
+def test_after_a_day_away_a_receiver_gets_one_notification_for_each_dataset_with_all_its_news(
+    db: Database, told: Settings, api: FakeApi
+) -> None:
+    announcing = replace(db, announcing=Announcing.from_settings(told))
+    with FakeApi() as lists:
+        source = Source(lists, items(1))
+        rows = [source.registered(announcing, name=name, unique_key="id") for name in ("issues", "people")]
+        api.route("/hook", (500, {}, b""))
+        for last in range(1, 5):
+            source.records = items(*range(1, last + 1))
+            for row in rows:
+                execute(announcing, told, row)
+            deliver(announcing, told, patience=0.2)
+            pass_time(db)
+    api.route("/hook", {})
+    before = len(api.requests)
+    assert deliver(announcing, told).arrived == 2
+    found = {one.json["syncName"]: one.json for one in api.requests[before:]}
+    assert {name: one["responseResults"]["added"] for name, one in found.items()} == {"issues": 4, "people": 4}
+    assert {one["modifiedAfter"] for one in found.values()} == {"1970-01-01T00:00:00.000Z"}
 
 
 def test_one_that_never_arrives_is_dead_in_the_end_and_alive_when_redelivered(
