@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from ..errors import ConfigError, Problem
 from ..partition_keys import BASE
 from ..store import datasets, listing, pruning, syncs
 from ..store.datasets import Dataset
-from ..store.listing import ACTIONS, Action, Cursor, Page, Record, Wanted
+from ..store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
 from .bodies import Body
 from .errors import HttpError
 from .meaning import account_of, header_text
@@ -29,10 +30,12 @@ from .service import Nango, Service
 from .status import iso
 from .strict import Strict, body_of, described, only
 
+JSON = "application/json"
 MOST_RECORDS = 500
 MOST_IDS = 100
 _MOST_OF_CURSOR = 2000  # characters; an id has up to 1,024 bytes
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PARAMETERS = ("model", "variant", "modified_after", "delta", "filter", "cursor", "limit", "ids")
 
 router = APIRouter(tags=["records"], responses=ERRORS)
@@ -158,9 +161,20 @@ def list_records(
     changes while it is being read comes again.
     """
     wanted = _wanted(delta or modified_after, filter, cursor, ids)
-    dataset = _dataset(nango, provider_config_key, connection_id, variant, model)
-    page = listing.page(nango.database, dataset.id, wanted, limit) if dataset else Page([], None)
-    return Response(_body(page, dataset), media_type="application/json")
+    return Response(
+        _page(nango, Names(provider_config_key, connection_id, variant, model), wanted, limit), media_type=JSON
+    )
+
+
+def _page(nango: Service, names: Names, wanted: Wanted, limit: int) -> bytes:
+    """The answer with a page. Raises HttpError for an unknown connection."""
+    found = None
+    if "\0" not in names.integration + names.connection_id:
+        found = listing.page_of(nango.database, names, wanted, limit)
+    if found is None:
+        _dataset(nango, names.integration, names.connection_id, names.variant, names.model)
+        return _body(Page([], None), own_id=False)
+    return _body(*found)
 
 
 def _wanted(modified_after: str | None, filter: str | None, cursor: str | None, ids: list[str] | None) -> Wanted:
@@ -218,33 +232,42 @@ def _dataset(nango: Service, integration: str, connection_id: str, variant: str,
 # --- a record's text is passed on as it is ----------------------------------------------------------------------
 
 
-def _body(page: Page, dataset: Dataset | None) -> bytes:
-    own_id = dataset is not None and dataset.unique_key == "id"
-    texts = b",".join(_text(record, own_id) for record in page.records)
-    return b'{"records":[%b],"next_cursor":%b}' % (texts, _json(str(page.next) if page.next else None))
+def _body(page: Page, own_id: bool) -> bytes:
+    """Records that follow each other often share their times: what is said of these is then written once."""
+    times: Any = None
+    metadata = moment = b""
+    texts: list[bytes] = []
+    for record in page.records:
+        if record[1:5] != times:
+            times = record[1:5]
+            metadata, moment = _said(record)
+        cursor = b2a_base64(moment + record.external_id.encode(), newline=False).translate(_URL_SAFE)
+        texts.append(_text(record, b'%b"%b"}' % (metadata, cursor), own_id))
+    return b'{"records":[%b],"next_cursor":%b}' % (b",".join(texts), _json(str(page.next) if page.next else None))
 
 
-def _text(record: Record, own_id: bool) -> bytes:
+def _text(record: Record, metadata: bytes, own_id: bool) -> bytes:
     """The record's text, with our metadata at its end; only where `id` must be put in its place is it taken apart."""
-    metadata, id_ = _json(_metadata(record)), _json(record.external_id)
     text = (record.text or "").strip().encode()
-    if text[:1] != b"{":
+    if not text.startswith(b"{"):
         value = b',"value":' + text if text else b""
-        return b'{"id":%b%b,"_nango_metadata":%b}' % (id_, value, metadata)
-    if own_id and b"_nango_metadata" not in text:
+        return b'{"id":%b%b,"_nango_metadata":%b}' % (_json(record.external_id), value, metadata)
+    if own_id and "_nango_metadata" not in (record.text or ""):
         return b'%b,"_nango_metadata":%b}' % (text[:-1], metadata)
-    return records.with_fields(text, {**({} if own_id else {"id": id_}), "_nango_metadata": metadata})
+    id_ = {} if own_id else {"id": _json(record.external_id)}
+    return records.with_fields(text, {**id_, "_nango_metadata": metadata})
 
 
-def _metadata(record: Record) -> dict[str, Any]:
-    return {
+def _said(record: Record) -> tuple[bytes, bytes]:
+    """The metadata of records with these times up to their cursor, and the time as cursors have it."""
+    known = {
         "first_seen_at": iso(record.first_seen_at),
         "last_modified_at": iso(record.last_modified_at),
         "last_action": record.action.upper(),
         "deleted_at": iso(record.deleted_at),
         "pruned_at": iso(record.pruned_at),
-        "cursor": str(record.cursor),
     }
+    return b'%b,"cursor":' % _json(known)[:-1], f"{record.cursor.time}||".encode()
 
 
 def _json(value: Any) -> bytes:

@@ -82,7 +82,7 @@ class Service:
         return joined
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

@@ -71,7 +71,7 @@ def only(*names: str, also: str = "", often: str = "") -> Any:
     Other names that begin with `also` are taken, too, and `often` may be given often.
     """
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # not async, each would wait for a thread
         given = [name for name, _ in request.query_params.multi_items()]
         for name in given:
             known = name in names or (also and name.startswith(also))

@@ -138,6 +138,25 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def driver(self) -> Iterator[Any]:
+        """The driver's own connection, for a question or two in its own words: what the busiest route asks with."""
+        with _sentences(self.engine):
+            pooled = self.engine.raw_connection()
+            try:
+                if not self.is_postgresql:
+                    yield pooled.driver_connection
+                    return
+                connection: Any = pooled.driver_connection
+                connection.autocommit = True
+                try:
+                    yield connection
+                finally:
+                    if not connection.closed:
+                        connection.autocommit = False
+            finally:
+                pooled.close()
+
+    @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction to write with, committed at the end; on SQLite it holds the write lock from the start."""
         with _sentences(self.engine), self.engine.connect() as connection:

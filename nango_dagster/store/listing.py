@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any, Literal, NamedTuple, get_args
+
+import msgspec
 
 from ..config.source import quoted
 from ..errors import ConfigError, Problem
-from .bulk import driver
 from .database import Database
 from .schema import CHANGES
 from .types import SQLITE_TIME
@@ -25,7 +29,9 @@ from .types import SQLITE_TIME
 Action = Literal["added", "updated", "deleted"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 MOST_BYTES = 20_000_000  # of a page's texts, unless its first record alone has more
+_BETWEEN = 30  # the record separator of ASCII
 _MOST_STORED = 5_000_000  # as PostgreSQL compresses them; what it sends is in memory at once
+_Those = tuple[str, "tuple[Action, ...]", int, bool]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ORDER = "ORDER BY last_modified_at, external_id"
 _TIMES = "first_seen_at, last_modified_at, deleted_at, pruned_at"
@@ -46,8 +52,12 @@ class Cursor:
 
     def __str__(self) -> str:
         # No "+" and no "/": people put cursors into URLs as they are.
-        moment = self.moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return base64.urlsafe_b64encode(f"{moment}||{self.external_id}".encode()).decode()
+        return base64.urlsafe_b64encode(f"{self.time}||{self.external_id}".encode()).decode()
+
+    @property
+    def time(self) -> str:
+        """The moment as it stands in the text."""
+        return self.moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     @classmethod
     def read(cls, text: str) -> Cursor:
@@ -121,79 +131,169 @@ class Page:
     next: Cursor | None
 
 
+@dataclass(frozen=True)
+class Names:
+    """What a dataset is called."""
+
+    integration: str
+    connection_id: str
+    variant: str
+    model: str
+
+
 def page(database: Database, dataset_id: int, wanted: Wanted, limit: int, most_bytes: int = MOST_BYTES) -> Page:
     """The first so many of the records that are wanted; fewer where their texts are large, but at least one."""
-    values = {"dataset": dataset_id, **after(database, wanted.begin)}
+    with database.driver() as connection:
+        return _ask(connection, database, "dataset", {"dataset": dataset_id}, wanted, limit, most_bytes)[0]
+
+
+def page_of(database: Database, names: Names, wanted: Wanted, limit: int) -> tuple[Page, bool] | None:
+    """The same by the dataset's names, and whether its records' ids are their own `id`; None if there is no such page.
+
+    That is one question to the database instead of two.
+    """
+    with database.driver() as connection:
+        found, own_id = _ask(connection, database, "named", vars(names), wanted, limit, MOST_BYTES)
+    return (found, own_id) if found.records else None
+
+
+def _ask(
+    connection: Any,
+    database: Database,
+    how: str,
+    whose: Mapping[str, Any],
+    wanted: Wanted,
+    limit: int,
+    most_bytes: int,
+) -> tuple[Page, bool]:
+    values = {**whose, **after(database, wanted.begin)}
     if wanted.ids is not None:
-        values["ids"] = list(dict.fromkeys(wanted.ids))
-    with database.ask() as connection:
-        ask = _ask_postgresql if database.is_postgresql else _ask_sqlite
-        return _page(ask(driver(connection), wanted, values, limit), limit, most_bytes)
+        ids = list(dict.fromkeys(wanted.ids))
+        values["ids"] = ids if database.is_postgresql else json.dumps(ids)
+    those = how, tuple(wanted.actions), limit + 1, wanted.ids is not None
+    rows = (_rows_postgresql if database.is_postgresql else _rows_sqlite)(connection, those, values)
+    found = _page(rows.of, rows.cut, limit, most_bytes)
+    return found, rows.own_id
 
 
-def _page(rows: Iterable[tuple[Record, bool]], limit: int, most_bytes: int) -> Page:
-    """As many of the rows as a page takes; each comes with whether the database left out more behind it."""
+class _Rows(NamedTuple):
+    """The records that a page is made of, one more than it holds if there are so many."""
+
+    of: Iterable[Record]
+    cut: bool  # the database left more out behind them
+    own_id: bool
+
+
+def _page(rows: Iterable[Record], cut: bool, limit: int, most_bytes: int) -> Page:
+    """As many of the rows as a page takes."""
     found: list[Record] = []
-    size, goes_on = 0, False
-    for record, has_more in rows:
+    size = 0
+    for record in rows:
         size += len(record.text or "")
         if len(found) == limit or (found and size > most_bytes):
-            goes_on = True
-            break
+            return Page(found, found[-1].cursor)
         found.append(record)
-        goes_on = has_more
-    return Page(found, found[-1].cursor if goes_on else None)
+    return Page(found, found[-1].cursor if cut else None)
 
 
-def _ask_postgresql(
-    connection: Any, wanted: Wanted, values: Mapping[str, Any], limit: int
-) -> Iterator[tuple[Record, bool]]:
-    """Its driver takes all rows at once, so the server leaves out what is too much."""
-    those = _those_postgresql(wanted, limit + 1)
-    stored = "coalesce(pg_column_size(data), 0)"  # of the compressed text, without reading it
-    window = f"WINDOW those AS ({_ORDER} ROWS UNBOUNDED PRECEDING)"
-    sums = f"sum({stored}) OVER those AS up_to, lead(external_id) OVER those IS NOT NULL AS has_more"
-    query = (
-        f"SELECT external_id, {_TIMES}, data::text, has_more FROM (SELECT *, {sums} FROM ({those}) AS those {window}) "
-        f"AS summed WHERE up_to - {stored} < {_MOST_STORED} {_ORDER}"
-    )
-    for row in connection.cursor(binary=True).execute(query, values).fetchall():
-        yield Record(*row[:-1]), row[-1]
+# --- PostgreSQL: its driver takes all rows at once, so the server leaves out what is too much -------------------------
 
 
-def _those_postgresql(wanted: Wanted, limit: int) -> str:
-    """The first rows that are wanted, their texts still where they are stored."""
-    if wanted.ids is None:
-        return in_order(_COLUMNS, wanted.actions, limit, postgresql=True)
-    one = f"SELECT {_COLUMNS} FROM _nango_raw WHERE dataset_id = %(dataset)s AND external_id = wanted.key LIMIT 1"
-    return (
-        f"SELECT found.* FROM unnest(%(ids)s::text[]) AS wanted (key), LATERAL ({one}) AS found "
-        f"WHERE {_behind('%(moment)s', '%(id)s')} AND ({_any(wanted.actions)}) {_ORDER} LIMIT {limit:d}"
-    )
+def _rows_postgresql(connection: Any, those: _Those, values: Mapping[str, Any]) -> _Rows:
+    rows = connection.cursor(binary=True).execute(_query_postgresql(*those), values).fetchall()
+    return _Rows([Record._make(row[:6]) for row in rows], bool(rows) and rows[-1][6], bool(rows) and bool(rows[0][7]))
 
 
-def _ask_sqlite(connection: Any, wanted: Wanted, values: dict[str, Any], limit: int) -> Iterator[tuple[Record, bool]]:
-    """It finds one row after the other, as they are asked for."""
-    ids = values.pop("ids", None)
-    if ids is None:
-        query = in_order(_COLUMNS, wanted.actions, limit + 1, postgresql=False)
-    else:
-        values.update((f"id_{at}", key) for at, key in enumerate(ids))
-        marks = ", ".join(f":id_{at}" for at in range(len(ids)))
-        query = (
-            f"SELECT {_COLUMNS} FROM _nango_raw WHERE dataset_id = :dataset AND external_id IN ({marks}) AND "
-            f"{_behind(':moment', ':id')} AND ({_any(wanted.actions)}) {_ORDER} LIMIT {limit + 1}"
+@cache
+def _query_postgresql(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> str:
+    whose, key = _whose(how, "%({})s")
+    if by_id:
+        one = f"SELECT {_COLUMNS} FROM _nango_raw WHERE dataset_id = {whose} AND external_id = wanted.key LIMIT 1"
+        those = (
+            f"SELECT found.* FROM unnest(%(ids)s::text[]) AS wanted (key), LATERAL ({one}) AS found "
+            f"WHERE {_behind('%(moment)s', '%(id)s')} AND ({_any(actions)}) {_ORDER} LIMIT {limit:d}"
         )
-    moment = datetime.fromisoformat
-    for key, first_seen, modified, deleted, pruned, text in connection.execute(query, values):
-        times = moment(first_seen), moment(modified), deleted and moment(deleted), pruned and moment(pruned)
-        yield Record(key, *times, text), False
+    else:
+        those = in_order(_COLUMNS, actions, limit, postgresql=True, whose=whose)
+    stored = "coalesce(pg_column_size(data), 0)"  # of the compressed text, without reading it
+    sums = f"sum({stored}) OVER those AS up_to, lead(external_id) OVER those IS NOT NULL AS has_more"
+    summed = f"SELECT *, {sums} FROM ({those}) AS those WINDOW those AS ({_ORDER} ROWS UNBOUNDED PRECEDING)"
+    return (
+        f"SELECT external_id, {_TIMES}, data::text, has_more, {key} = 'id' FROM ({summed}) AS summed "
+        f"WHERE up_to - {stored} < {_MOST_STORED} {_ORDER}"
+    )
+
+
+# --- SQLite: Python's lock changes hands for each row, and has to be waited for; so all rows come in one --------------
+
+
+def _rows_sqlite(connection: sqlite3.Connection, those: _Those, values: Mapping[str, Any]) -> _Rows:
+    rows, own_id = _query_sqlite(*those)
+    if hasattr(connection, "setlimit"):  # from Python 3.11 on
+        before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MOST_BYTES)
+        try:
+            return _joined(connection, rows, own_id, values)
+        except sqlite3.DataError:
+            pass  # it is too long for one row
+        finally:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+    found = connection.execute(f"SELECT {own_id}", values).fetchone()
+    return _Rows(_one_by_one(connection.execute(rows, values)), cut=False, own_id=bool(found[0]))
+
+
+def _joined(connection: sqlite3.Connection, rows: str, own_id: str, values: Mapping[str, Any]) -> _Rows:
+    """All rows in one; no JSON has the character between them as it is."""
+    query = (
+        f"SELECT json_group_array(json_array(external_id, {_TIMES}, data IS NULL)), "
+        f"group_concat(coalesce(data, ''), char({_BETWEEN})), {own_id} FROM ({rows})"
+    )
+    heads, texts, is_own = connection.execute(query, values).fetchone()
+    moment = cache(_moment)
+    found = [
+        Record(key, moment(first), moment(modified), moment(deleted), moment(pruned), None if gone else text)
+        for (key, first, modified, deleted, pruned, gone), text in zip(
+            msgspec.json.decode(heads), (texts or "").split(chr(_BETWEEN)), strict=heads != "[]"
+        )
+    ]
+    return _Rows(found, cut=False, own_id=bool(is_own))
+
+
+def _one_by_one(rows: Iterable[Any]) -> Iterator[Record]:
+    for key, first, modified, deleted, pruned, text in rows:
+        yield Record(key, _moment(first), _moment(modified), _moment(deleted), _moment(pruned), text)
+
+
+@cache
+def _query_sqlite(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> tuple[str, str]:
+    whose, key = _whose(how, ":{}")
+    if not by_id:
+        return in_order(_COLUMNS, actions, limit, postgresql=False, whose=whose), f"{key} = 'id'"
+    rows = (
+        f"SELECT {_COLUMNS} FROM _nango_raw WHERE dataset_id = {whose} AND {_behind(':moment', ':id')} AND "
+        f"external_id IN (SELECT value FROM json_each(:ids)) AND ({_any(actions)}) {_ORDER} LIMIT {limit:d}"
+    )
+    return rows, f"{key} = 'id'"
+
+
+def _moment(text: str | None) -> Any:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _whose(how: str, mark: str) -> tuple[str, str]:
+    """What stands for the dataset's id in a query, and for the field that is its records' key."""
+    if how == "dataset":
+        return mark.format("dataset"), "NULL"
+    names = ("integration", "connection_id", "variant", "model")
+    named = " AND ".join(f"{name} = {mark.format(name)}" for name in names)
+    return f"(SELECT id FROM _nango_datasets WHERE {named})", f"(SELECT unique_key FROM _nango_datasets WHERE {named})"
 
 
 # --- the order of changes ---------------------------------------------------------------------------------------------
 
 
-def in_order(columns: str, actions: Collection[Action], limit: int, *, postgresql: bool, also: str = "") -> str:
+def in_order(
+    columns: str, actions: Collection[Action], limit: int, *, postgresql: bool, also: str = "", whose: str | None = None
+) -> str:
     """A query of the first records with one of these actions that changed after a place (`after` has its parameters).
 
     PostgreSQL gets a limit for each action: it would sort all there are. SQLite gets one alone, and merges: with a
@@ -202,7 +302,7 @@ def in_order(columns: str, actions: Collection[Action], limit: int, *, postgresq
     marks = ("%(dataset)s", "%(moment)s", "%(id)s") if postgresql else (":dataset", ":moment", ":id")
     end = f"{_ORDER} LIMIT {limit:d}"
     each = [
-        f"SELECT {columns} FROM _nango_raw WHERE dataset_id = {marks[0]} AND {_behind(*marks[1:])} "
+        f"SELECT {columns} FROM _nango_raw WHERE dataset_id = {whose or marks[0]} AND {_behind(*marks[1:])} "
         f"AND {CHANGES[action]}{also}"
         for action in actions
     ]
