@@ -205,6 +205,20 @@ def test_after_a_day_away_a_receiver_gets_one_notification_for_each_dataset_with
     assert {one["modifiedAfter"] for one in found.values()} == {"1970-01-01T00:00:00.000Z"}
 
 
+def test_news_does_not_use_up_the_tries_of_what_waits(db: Database, told: Settings, api: FakeApi) -> None:
+    announcing = replace(db, announcing=Announcing.from_settings(told))
+    api.route("/hook", (500, {}, b""))
+    with FakeApi() as lists:
+        source = Source(lists, [])
+        row = source.registered(announcing, unique_key="id")
+        for last in range(1, len(BACKOFF) + 4):  # a change every few minutes, and nobody there for an hour
+            source.records = items(*range(1, last + 1))
+            execute(announcing, told, row)
+            deliver(announcing, told, patience=0.1)
+            pass_time(db)
+    assert [(one.state, one.delivery.attempts) for one in listed(db)] == [("pending", 1)]
+
+
 def test_one_that_never_arrives_is_dead_in_the_end_and_alive_when_redelivered(
     db: Database, told: Settings, api: FakeApi
 ) -> None:

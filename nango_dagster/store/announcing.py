@@ -161,14 +161,13 @@ _NEWS = select(_datasets.last_modified_at, _datasets.announced_until, *(_dataset
 
 
 def _merged(row: Any, older: Sequence[Any]) -> dict[str, Any]:
-    """A dataset's news, together with those in notifications that were never delivered."""
+    """A dataset's news, together with those in notifications that were never delivered; they have all tries again."""
     news = {
         what: sum((getattr(one, what) for one in older), getattr(row, pending))
         for what, pending in zip(_COUNTS, _PENDING, strict=True)
     }
     since = [row.announced_until, *(one.modified_after for one in older)]
-    attempts = max((one.attempts for one in older), default=0)
-    return {**news, "modified_after": None if None in since else min(since), "attempts": attempts}
+    return {**news, "modified_after": None if None in since else min(since)}
 
 
 # --- the rows -------------------------------------------------------------------------------------------------------
@@ -198,7 +197,7 @@ def _take_out(connection: Connection, db: Database, kind: Kind, ended: Ended, ta
     same = [_of[name] == value for name, value in _named(ended).items()]
     free = or_(_of.leased_until.is_(None), _of.leased_until < db.clock())
     statement = delete(schema.webhooks).where(*same, _of.kind == kind, _of.target == target, free)
-    found = statement.returning(_of.modified_after, _of.attempts, *(_of[what] for what in _COUNTS))
+    found = statement.returning(_of.modified_after, *(_of[what] for what in _COUNTS))
     return connection.execute(found).all()
 
 
