@@ -99,6 +99,34 @@ def test_two_executions_may_find_the_same_new_fields_at_once(db: Database) -> No
         target.assert_exact()
 
 
+@pytest.mark.parametrize("mine", [None, "CREATE INDEX mine ON _nango_sync_1 (_nango_emitted_at)"])
+def test_a_new_table_gets_all_its_columns_at_once_and_keeps_what_somebody_hung_on_it(
+    db: Database, mine: str | None
+) -> None:
+    """SQLite reads the whole schema again after each change of it, which with a thousand tables is a long time."""
+    target = Target(db, **KEYED)
+    target.write([])
+    assert table_names(db) >= {"_nango_sync_1"}
+    if mine:
+        run(db, mine)
+    before = changes(db)
+    target.write([{"id": 1, **{f"field{number}": number for number in range(50)}}])
+    assert mine or changes(db) - before <= 3
+    target.assert_exact()
+    with db.connect() as connection:
+        found = {index["name"] for index in sa.inspect(connection).get_indexes("_nango_sync_1")}
+    assert not mine or "mine" in found
+
+
+def changes(db: Database) -> int:
+    """How often SQLite's schema was changed."""
+    if db.is_postgresql:
+        return 0
+    with db.connect() as connection:
+        found: int = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
+        return found
+
+
 def test_a_column_that_somebody_added_is_left_alone(target: Target) -> None:
     target.write([{"id": 1, "name": "a"}])
     run(target.db, 'ALTER TABLE "_nango_sync_1" ADD COLUMN notes text')

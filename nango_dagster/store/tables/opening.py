@@ -14,8 +14,8 @@ from ...config import Sync
 from ...errors import ConfigError
 from .. import bulk, schema
 from ..database import Database
-from .names import KEY_COLUMNS, SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
-from .table import NOTHING, MappedTable
+from .names import SYSTEM_COLUMNS, Transform, plan_of, table_name
+from .table import NOTHING, MappedTable, create_statement
 from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered
 
 
@@ -107,7 +107,7 @@ def _make(database: Database, table: MappedTable) -> tuple[list[str], list[mappi
             now = database.now(connection)
             connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
         if there is None:
-            bulk.driver(connection).execute(_create_statement(database, table.name))
+            bulk.driver(connection).execute(create_statement(database, table.name))
         gone = [column for column in known or [] if there is None or column.name not in there]
         kept = [column for column in known or [] if column not in gone]
         if gone or there is None:
@@ -129,16 +129,3 @@ def _refuse_foreign(
             f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
             "by a sync; choose a name that is free."
         )
-
-
-def _create_statement(database: Database, name: str) -> str:
-    """System columns only; the others come with the records that have them."""
-    if database.is_postgresql:
-        key, time = 'text COLLATE "C" NOT NULL', "timestamptz"
-    else:
-        key, time = "TEXT NOT NULL", "TIMESTAMP"
-    return (
-        f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
-        f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
-        f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, UNIQUE ({', '.join(KEY_COLUMNS)}))"
-    )

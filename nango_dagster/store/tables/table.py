@@ -24,7 +24,7 @@ from ..database import Database
 from ..datasets import Dataset
 from ..types import SQLITE_TIME
 from .names import KEY_COLUMNS, SYSTEM_COLUMNS, Transform, quote
-from .there import added_since, columns_there, hold
+from .there import added_since, columns_there, hold, is_bare
 
 log = logging.getLogger(__name__)
 
@@ -192,18 +192,13 @@ class MappedTable:
             return self._is_full
 
     def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
-        types = _POSTGRESQL_TYPES if self.database.is_postgresql else _SQLITE_TYPES
         if taken := self.layout.clash(new):
             raise ConfigError(
                 f"{self.sync.display_name}: mapping.columns.{taken} wants a new column, but table {self.name} has one "
                 "of that name already; choose another name, or another mapped_table."
             )
-        adds = [f"ADD COLUMN {quote(column.name)} {types[column.type]}" for column in new]
-        if self.database.is_postgresql and adds:
-            bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {', '.join(adds)}")
-        elif adds:
-            for add in adds:
-                bulk.driver(connection).execute(f"ALTER TABLE {self.quoted} {add}")
+        for statement in self._adding(connection, new) if new else ():
+            bulk.driver(connection).execute(statement)
         now = self.database.now(connection)
         rows = [
             {
@@ -217,6 +212,20 @@ class MappedTable:
         ]
         if rows:
             connection.execute(insert(schema.columns), rows)
+
+    def _adding(self, connection: Connection, new: Sequence[mapping.Column]) -> Iterator[str]:
+        """The statements that give the table new columns.
+
+        SQLite reads the whole schema again after each of them, so a table that was just made is made once more.
+        """
+        adds = [f"ADD COLUMN {column}" for column in _declared(self.database, new)]
+        if self.database.is_postgresql:
+            yield f"ALTER TABLE {self.quoted} {', '.join(adds)}"
+        elif is_bare(connection, self.name):
+            yield f"DROP TABLE {self.quoted}"
+            yield create_statement(self.database, self.name, new)
+        else:
+            yield from (f"ALTER TABLE {self.quoted} {add}" for add in adds)
 
     # --- inside the batch's transaction ------------------------------------------------------------------------------
 
@@ -335,3 +344,22 @@ def _source_hash(transform: Transform | None) -> str:
 def _sqlstate(error: Exception) -> str | None:
     """PostgreSQL's code for what went wrong."""
     return getattr(getattr(error, "orig", error), "sqlstate", None)
+
+
+def create_statement(database: Database, name: str, columns: Sequence[mapping.Column] = ()) -> str:
+    """What makes a table with the system columns and these; more come with the records that have them."""
+    if database.is_postgresql:
+        key, time = 'text COLLATE "C" NOT NULL', "timestamptz"
+    else:
+        key, time = "TEXT NOT NULL", "TIMESTAMP"
+    return (
+        f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
+        f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
+        f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, "
+        f"{''.join(f'{column}, ' for column in _declared(database, columns))}UNIQUE ({', '.join(KEY_COLUMNS)}))"
+    )
+
+
+def _declared(database: Database, columns: Iterable[mapping.Column]) -> list[str]:
+    types = _POSTGRESQL_TYPES if database.is_postgresql else _SQLITE_TYPES
+    return [f"{quote(column.name)} {types[column.type]}" for column in columns]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, select, text, update
 from ... import mapping
 from .. import datasets, schema
 from ..database import Database
+from .names import SYSTEM_COLUMNS, quote
 
 # Asked for at each execution, so in one short query; SQLAlchemy's inspector takes several.
 _COLUMNS_THERE = {
@@ -29,6 +30,11 @@ _IS_TAKEN = {
     ),
     "sqlite": text("SELECT 1 FROM sqlite_master WHERE name = :name COLLATE NOCASE OR lower(:name) GLOB 'sqlite_*'"),
 }
+
+_IS_HUNG_WITH = text(
+    "SELECT 1 FROM sqlite_master WHERE tbl_name = :name COLLATE NOCASE AND type <> 'table' "
+    "AND name NOT GLOB 'sqlite_autoindex_*'"
+)
 
 
 def columns_there(connection: Connection, name: str) -> list[str] | None:
@@ -58,6 +64,14 @@ def added_since(connection: Connection, name: str, layout: mapping.Layout) -> li
 def is_taken(connection: Connection, name: str) -> bool:
     """Whether a view, an index or the like has this name, or on SQLite one in other letters."""
     return connection.execute(_IS_TAKEN[connection.dialect.name], {"name": name}).first() is not None
+
+
+def is_bare(connection: Connection, name: str) -> bool:
+    """Whether a SQLite table is as it was made: no rows and no other columns, and nobody's index or trigger on it."""
+    if set(columns_there(connection, name) or ()) != {*SYSTEM_COLUMNS}:
+        return False
+    has_rows = connection.exec_driver_sql(f"SELECT 1 FROM {quote(name)} LIMIT 1").first()
+    return has_rows is None and connection.execute(_IS_HUNG_WITH, {"name": name}).first() is None
 
 
 def hold(connection: Connection, database: Database, name: str) -> None:
