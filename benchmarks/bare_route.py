@@ -6,10 +6,10 @@ And of another one that asks the database before that, as one would by hand.
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import sqlite3
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ import psycopg
 import uvicorn
 from fastapi import FastAPI, Response
 
+POOL = 8  # connections, as many as the API keeps
+
 
 def main(folder: Path, url: str) -> None:
     """Serve the files `0.json`, `1.json` and so on as `/0`, `/1`, and print where."""
     bodies = {int(file.stem): file.read_bytes() for file in folder.glob("*.json")}
     asked = json.loads((folder / "asked").read_text())
-    mine = threading.local()
+    connections: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(POOL):
+        connections.put(connected(url))
     app = FastAPI()
 
     @app.get("/{number}")
@@ -32,9 +36,9 @@ def main(folder: Path, url: str) -> None:
 
     @app.get("/asking/{number}")
     def answer_asking(number: int) -> Response:
-        if not hasattr(mine, "connection"):
-            mine.connection = connected(url)
-        ask(mine.connection, *asked[number])
+        connection = connections.get()
+        ask(connection, *asked[number])
+        connections.put(connection)
         return Response(bodies[number], media_type="application/json")
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -45,7 +49,7 @@ def main(folder: Path, url: str) -> None:
 def connected(url: str) -> Any:
     """A connection of the driver itself."""
     if url.startswith("sqlite:///"):
-        return sqlite3.connect(url.removeprefix("sqlite:///"))
+        return sqlite3.connect(url.removeprefix("sqlite:///"), check_same_thread=False)
     return psycopg.connect(url, autocommit=True)
 
 
