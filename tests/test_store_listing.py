@@ -6,13 +6,14 @@ import base64
 import multiprocessing
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, bulk, listing, open_database
+from nango_dagster.store import Database, bulk, datasets, listing, open_database
 from nango_dagster.store.listing import Cursor, Wanted
 from tests.writing import Target
 
@@ -62,12 +63,37 @@ def test_a_reader_of_many_connections_sees_every_change_while_processes_write(se
         assert process.exitcode == 0
     assert during > ROUNDS
     for target in targets:
-        records = seen[target.dataset.id]
-        order = [(one.last_modified_at, one.external_id) for one in records]
-        assert order == sorted(set(order))
-        stored = {key: (row.last_modified_at, row.text) for key, row in target.raw().items()}
-        assert {one.external_id: (one.last_modified_at, one.text) for one in records} == stored
-        assert len(records) > len(stored)  # some came again
+        assert_has_seen_all(seen[target.dataset.id], target)
+        assert len(seen[target.dataset.id]) > len(target.raw())  # some came again
+
+
+def assert_has_seen_all(records: list[listing.Record], target: Target) -> None:
+    """What a reader has seen is in order, and the last that he saw of each record is what is stored."""
+    order = [(one.last_modified_at, one.external_id) for one in records]
+    assert order == sorted(set(order))
+    stored = {key: (row.last_modified_at, row.text) for key, row in target.raw().items()}
+    assert {one.external_id: (one.last_modified_at, one.text) for one in records} == stored
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1), timedelta(seconds=1)])
+def test_a_clock_that_does_not_follow_the_dataset_loses_changes_and_is_found_out(
+    late: timedelta, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof that the check above can fail: a writer takes its time before the lock instead of under it."""
+    target = Target(db, unique_key="id", auto_mapping=False)
+    seen: list[listing.Record] = []
+    target.write([{"id": n} for n in range(5)])
+    while follow(db, target.dataset.id, seen):
+        pass
+    assert_has_seen_all(seen, target)
+    last = target.dataset.last_modified_at
+    assert last is not None
+    monkeypatch.setattr(datasets, "last_and_next_moment", lambda *_: (last, last - late))
+    target.write([{"id": 1, "changed": True}])
+    while follow(db, target.dataset.id, seen):
+        pass
+    with pytest.raises(AssertionError):
+        assert_has_seen_all(seen, target)
 
 
 @pytest.mark.parametrize("large", [1000, 6_000_000])
@@ -112,3 +138,13 @@ def test_a_page_begins_in_the_index_of_each_kind_of_change(
     # As long as PostgreSQL knows nothing of a small table, it rather sorts the few rows that it expects.
     read_whole = {"Seq Scan", "TEMP B-TREE", *(["Sort  ("] if analyzed else [])}
     assert not any(one in line for one in read_whole for line in plan), plan
+
+
+def test_the_latest_changes_come_newest_first(db: Database) -> None:
+    target = Target(db, unique_key="id", track_deletes=True)
+    target.write([{"id": n} for n in range(5)])
+    target.write([{"id": 3, "new": True}, *({"id": n} for n in range(3))])
+    found = listing.latest(db, target.dataset.id, listing.ACTIONS, 3)
+    assert [(one.external_id, one.action) for one in found] == [("4", "deleted"), ("3", "updated"), ("2", "added")]
+    assert found[1].text == '{"id":3,"new":true}'
+    assert [one.external_id for one in listing.latest(db, target.dataset.id, ["added"], 2)] == ["2", "1"]

@@ -13,6 +13,7 @@ import click
 from .connections import connections, variants
 from .dry_run import dry_run
 from .project import init, validate
+from .records import records
 from .run import run
 from .serve import api, dev
 from .status import status
@@ -43,7 +44,7 @@ class Main(click.Group):
 
 
 _COMMANDS: list[click.Command] = [
-    *(init, validate, dry_run, run, dev, api, list_syncs, status),
+    *(init, validate, dry_run, run, dev, api, list_syncs, status, records),
     *(connections, variants, trigger, start, pause, cancel, frequency),
     *(webhooks, tables, remove),
 ]

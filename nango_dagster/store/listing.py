@@ -157,6 +157,15 @@ def page_of(database: Database, names: Names, wanted: Wanted, limit: int) -> tup
     return (found, own_id) if found.records else None
 
 
+def latest(database: Database, dataset_id: int, actions: Collection[Action], limit: int) -> list[Record]:
+    """The records that changed last, the newest first."""
+    columns = _COLUMNS if not database.is_postgresql else f"external_id, {_TIMES}, data::text"
+    query = in_order(columns, actions, limit, postgresql=database.is_postgresql, newest_first=True)
+    with database.driver() as connection:
+        rows = connection.execute(query, {"dataset": dataset_id, **after(database, Wanted().begin)}).fetchall()
+    return list(_one_by_one(rows) if not database.is_postgresql else map(Record._make, rows))
+
+
 def _ask(
     connection: Any,
     database: Database,
@@ -292,7 +301,14 @@ def _whose(how: str, mark: str) -> tuple[str, str]:
 
 
 def in_order(
-    columns: str, actions: Collection[Action], limit: int, *, postgresql: bool, also: str = "", whose: str | None = None
+    columns: str,
+    actions: Collection[Action],
+    limit: int,
+    *,
+    postgresql: bool,
+    also: str = "",
+    whose: str | None = None,
+    newest_first: bool = False,
 ) -> str:
     """A query of the first records with one of these actions that changed after a place (`after` has its parameters).
 
@@ -300,7 +316,8 @@ def in_order(
     limit for each it would sort each.
     """
     marks = ("%(dataset)s", "%(moment)s", "%(id)s") if postgresql else (":dataset", ":moment", ":id")
-    end = f"{_ORDER} LIMIT {limit:d}"
+    order = _ORDER if not newest_first else "ORDER BY last_modified_at DESC, external_id DESC"
+    end = f"{order} LIMIT {limit:d}"
     each = [
         f"SELECT {columns} FROM _nango_raw WHERE dataset_id = {whose or marks[0]} AND {_behind(*marks[1:])} "
         f"AND {CHANGES[action]}{also}"
