@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 
 import nango_dagster.client.nango
+from nango_dagster import webhooks
 from nango_dagster.api import create_app
 from nango_dagster.client import Nango, NotFound, TooManyRequests
 from nango_dagster.client.answers import NamedSync
@@ -291,6 +292,14 @@ def test_a_webhook_is_verified_by_its_signature_and_nothing_else() -> None:
     assert not other.verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": signature})
     assert not Nango().verify_incoming_webhook_request(body, {"x-nango-hmac-sha256": signature})
     assert "other" not in repr(other)
+
+
+def test_what_is_delivered_is_verified() -> None:
+    about = webhooks.About("github", "acmé", "base", "issues", "GithubIssue", "INITIAL")
+    body = webhooks.changed(about, 1, 0, 0, None)
+    sent = webhooks.headers(body, "d-1", "whsec")
+    assert Nango(webhook_signing_key="whsec").verify_incoming_webhook_request(body, sent)
+    assert not Nango(webhook_signing_key="whsec").verify_incoming_webhook_request(body + b" ", sent)
 
 
 # --- syncs by their ids ---------------------------------------------------------------------------------------------
