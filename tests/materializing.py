@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -127,3 +130,16 @@ def making_projects(settings: Settings, **always: Any) -> Iterator[MakeProject]:
         yield lambda *syncs, **more: stack.enter_context(
             Project(more.pop("settings", settings), *syncs, **always, **more)
         )
+
+
+def dagster_process(arguments: list[str], folder: Path, env: dict[str, str]) -> subprocess.Popen[str]:
+    """Dagster, in a process of its own, as a run worker is."""
+    (folder / "dagster").mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "dagster", *arguments],
+        cwd=folder,
+        env={**os.environ, **env, "DAGSTER_HOME": str(folder / "dagster")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

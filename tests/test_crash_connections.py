@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster.config import Sync
+from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, schema, syncs
 from nango_dagster.store.jobs import Job
@@ -26,6 +27,7 @@ from tests.crash_worker import Result, Workers
 from tests.crashing import MODES, UPSERT, Server, bury, everything, nobody_is_writing, take_for_dead
 from tests.executions import PAGING, Record, assert_exact, assert_nothing_runs, until
 from tests.fake_api import FakeApi, Received, Reply
+from tests.materializing import dagster_process
 
 pytestmark = pytest.mark.acceptance
 
@@ -94,7 +96,7 @@ class Customers:
         who, page = request.params["who"], int(request.params.get("page", 1))
         if who not in self.held and self.holds(who, page):
             self.held.add(who)
-            assert self.open.wait(60)
+            assert self.open.wait(110)
         self.asked.append(Asked(who, page, request.at, time.monotonic()))
         return {"results": self.of(who)[2 * page - 2 : 2 * page], "next": 2 if page == 1 else None}
 
@@ -187,12 +189,38 @@ def test_two_runs_of_one_sync_at_the_same_time_never_work_on_the_same_connection
     crm.open.set()
     results = [workers.end(child) for child in children]
     assert sum((Counter(result.counts) for result in results), Counter()) == {"succeeded": 200}, results
+    assert_shared(db, row, crm)
+
+
+def test_two_dagster_runs_of_one_sync_at_the_same_time_never_work_on_the_same_connection(
+    db: Database, settings_env: dict[str, str], customers: Callable[..., Customers], tmp_path: Path
+) -> None:
+    """As two ticks ask for them, each in a process of its own."""
+    crm = customers(150)  # more than one of them claims at a time
+    row = crm.registered(db, concurrency=8, max_runs=2, **UPSERT)
+    crm.holds = lambda who, page: len(crm.held) < 16
+    (tmp_path / "sync_configs").mkdir()
+    (tmp_path / "sync_configs" / "contacts.json").write_text(json.dumps(row.sync.document()))
+    execute = ["job", "execute", "-m", "nango_dagster.definitions", "-j", names.job_name(row.sync)]
+    as_scheduled = ["--tags", json.dumps({"dagster/schedule_name": names.schedule_name(row.sync)})]
+    runs = [dagster_process([*execute, *as_scheduled], tmp_path, settings_env) for _ in range(2)]
+    until(lambda: len(crm.held) == 16, 120, "both are at work")
+    crm.open.set()
+    for run in runs:
+        said, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, said
+    assert_shared(db, row, crm)
+
+
+def assert_shared(db: Database, row: SyncRow, crm: Customers) -> None:
+    """Two runs have done each connection once, and were at work at the same time."""
     assert_rows(db, row, crm.records())
     assert_nothing_runs(db)
     found = jobs_of(db)
     assert {who: len(its) for who, its in found.items()} == dict.fromkeys(crm.names, 1)
     spans = spans_of(crm)
-    one, two = ([spans[who] for who in crm.names if found[who][0].run_id == run_id] for run_id in ("one", "two"))
+    run_ids = {its[0].run_id for its in found.values()}
+    one, two = ([spans[who] for who in crm.names if found[who][0].run_id == run_id] for run_id in run_ids)
     assert any(a[0] < b[1] and b[0] < a[1] for a in one for b in two), "they were at work at the same time"
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from nango_dagster.defs.interrupts import Interrupts
 from nango_dagster.store import Database, connections, jobs, queue, syncs
 from tests.executions import Source, assert_nothing_runs, items, stored, until
 from tests.fake_api import FakeApi, Received, Reply
+from tests.materializing import dagster_process
 
 # --- the signal itself ---------------------------------------------------------------------------------------------
 
@@ -120,19 +119,6 @@ class Slow:
         return self._reply
 
 
-def run(arguments: list[str], folder: Path, env: dict[str, str]) -> subprocess.Popen[str]:
-    """Dagster, in a process of its own, as a run worker is."""
-    (folder / "dagster").mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "dagster", *arguments],
-        cwd=folder,
-        env={**os.environ, **env, "DAGSTER_HOME": str(folder / "dagster")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def configure(folder: Path, sync: Sync) -> None:
     (folder / "sync_configs").mkdir()
     (folder / "sync_configs" / "items.yaml").write_text(yaml.safe_dump(sync.document()))
@@ -158,7 +144,7 @@ def test_a_terminated_run_ends_its_job_as_cancelled_and_keeps_what_came(
 ) -> None:
     slow = Slow(api, reply)
     configure(tmp_path, slow.source.sync(unique_key="id", retries=3, timeout=600))
-    process = run(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
+    process = dagster_process(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
     assert slow.asked.wait(60)
     row = syncs.by_name(db, "items")
     assert row is not None
@@ -182,7 +168,7 @@ def test_a_terminated_run_of_many_connections_cancels_those_in_flight_and_frees_
     for number in range(30):
         connections.add(db, None, "crm", f"c{number}")
     configure(tmp_path, sync)
-    process = run(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
+    process = dagster_process(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
     until(lambda: len(api.requests) == 16, 60, "eight connections wait for their second pages")
     assert terminate(process) < 10
     assert [job.status for job in jobs.list_jobs(db, row.id)] == ["cancelled"] * 8
@@ -214,7 +200,9 @@ def test_a_terminated_asset_of_ones_own_is_cancelled_wherever_it_waits(
     db: Database, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "own_defs.py").write_text(OWN)
-    process = run(["asset", "materialize", "--select", "endless", "-f", "own_defs.py"], tmp_path, settings_env)
+    process = dagster_process(
+        ["asset", "materialize", "--select", "endless", "-f", "own_defs.py"], tmp_path, settings_env
+    )
     until((tmp_path / "asked").exists, 60)
     assert terminate(process) < 10
     (found,) = jobs.list_jobs(db)

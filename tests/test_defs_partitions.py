@@ -219,14 +219,15 @@ def test_while_a_run_takes_its_time_to_start_and_drains_over_three_ticks_no_othe
 ) -> None:
     add(db, "ann", "bob", "cyd")
     assert isinstance(tick(project, sync), dg.RunRequest)
-    run_id = project.instance.create_run_for_job(
-        dg.job(name=names.job_name(sync))(lambda: None),
-        status=dg.DagsterRunStatus.NOT_STARTED,
-        tags=names.run_tag([sync]),
-    ).run_id
-    for event in (None, "PIPELINE_STARTING", "PIPELINE_START"):
-        # Dagster calls it started before it has opened the store.
+    run_id = asked_for(project, sync)
+    for status, event in (
+        (dg.DagsterRunStatus.NOT_STARTED, None),
+        (dg.DagsterRunStatus.QUEUED, "PIPELINE_ENQUEUED"),
+        (dg.DagsterRunStatus.STARTING, "PIPELINE_STARTING"),
+        (dg.DagsterRunStatus.STARTED, "PIPELINE_START"),  # as Dagster calls it before it has opened the store
+    ):
         advance(project, run_id, event)
+        assert status_of(project, run_id) == status
         assert tick(project, sync) == f"run {run_id[:8]} is about to start."
         assert look(project) == "nothing waits."
     worker = queue.start_worker(db, row.id, run_id, drains=True)
@@ -237,6 +238,42 @@ def test_while_a_run_takes_its_time_to_start_and_drains_over_three_ticks_no_othe
     queue.end_worker(db, worker)
     advance(project, run_id, "PIPELINE_SUCCESS")
     assert isinstance(tick(project, sync), dg.RunRequest)
+
+
+def test_runs_that_wait_in_dagsters_queue_count_as_asked_for(make: MakeProject, db: Database, sync: Sync) -> None:
+    sync = sync.model_copy(update={"connections_per_run": 1, "max_runs": 3})
+    project = make(sync)
+    add(db, "ann", "bob", "cyd", "dan")
+    run_ids = [asked_for(project, sync) for _ in ticks(project, sync)]
+    assert len(run_ids) == 3
+    for run_id in run_ids:
+        assert "is about to start" in str(tick(project, sync))
+        advance(project, run_id, "PIPELINE_ENQUEUED")
+    assert "is about to start" in str(tick(project, sync))
+    advance(project, run_ids[0], "PIPELINE_CANCELED")
+    assert len(ticks(project, sync)) == 1
+
+
+def asked_for(project: Project, sync: Sync) -> str:
+    """A run as a tick asks for it, which nobody has started; its id."""
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    name = names.job_name(sync)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="nango_dagster.definitions"))
+    run = project.instance.create_run_for_job(
+        dg.job(name=name)(lambda: None),
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags=names.run_tag([sync]),
+        remote_job_origin=RemoteRepositoryOrigin(location, "__repository__").get_job_origin(name),
+    )
+    return run.run_id
+
+
+def status_of(project: Project, run_id: str) -> dg.DagsterRunStatus:
+    run = project.instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
 
 
 def advance(project: Project, run_id: str, event: str | None) -> None:
