@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.queues import Queue
 from typing import Any
@@ -1011,3 +1011,26 @@ def test_whatever_happens_a_schedule_has_one_holder_and_its_fence_only_rises(
         story.end_worker(which)
     story.holds_together()
     assert not story.held
+
+
+# --- a long transaction on SQLite -----------------------------------------------------------------------------------
+
+
+def test_who_could_not_say_that_it_lives_while_a_batch_held_the_write_lock_is_not_taken_for_dead(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An overwrite of a million records on SQLite commits for minutes. On PostgreSQL it is in nobody's way."""
+    row = syncs.register(db, [Sync(name="items", url="https://api.example.com/items")])["items"]
+    writer, waits, dead = (queue.start_worker(db, row.id, name) for name in ("writer", "waits", "dead"))
+    (claim,) = queue.claim(db, writer, limit=1, slot=None, force=True)
+    now = datetime.now(timezone.utc)
+    began = now - timedelta(minutes=5)
+    of = schema.workers
+    for worker, at in ((writer, began), (waits, began), (dead, began - timedelta(minutes=2))):
+        with db.begin() as connection:
+            connection.execute(of.update().where(of.c.id == worker.id).values(heartbeat_at=at))
+    monkeypatch.setattr(Database, "held_since", lambda *_: began)
+    with db.begin() as connection:
+        queue.release(connection, db, claim, succeeded=True)
+    alive = {worker.name for worker in queue.live_workers(db, row.id)}
+    assert alive == (set() if db.is_postgresql else {"run writer", "run waits"})

@@ -45,6 +45,7 @@ MAX_POOL = 8
 _TRIES = 5
 _PAUSE = 5.0  # seconds
 _POSTGRESQL_NOW = type_coerce(func.clock_timestamp(), UtcTime)
+_BEGAN = "nango: began"
 _NETWORK_FILE_SYSTEMS = {
     "nfs",
     "nfs4",
@@ -162,6 +163,7 @@ class Database:
         with _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
+                connection.info[_BEGAN] = datetime.now(timezone.utc)
                 yield connection
 
     @contextlib.contextmanager
@@ -198,6 +200,11 @@ class Database:
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
         raise AssertionError("the last try returns or raises")
+
+    def held_since(self, connection: Connection) -> datetime:
+        """Since when this transaction of `begin` holds what it holds; on SQLite the one write lock."""
+        began: datetime = connection.info[_BEGAN]
+        return began
 
     def now(self, connection: Connection) -> datetime:
         """The database's clock, in UTC; on SQLite, which lives on this machine, the machine's."""
