@@ -90,7 +90,8 @@ class Results:
         if monotonic() - self._told_at > PROGRESS_SECONDS:
             self._told_at = monotonic()
             for tally in self._tallies.values():
-                log.info("%s so far.", tally)
+                if tally.row.sync.partitioned:
+                    log.info("%s so far.", tally)
 
     def finish(self) -> Iterator[tuple[AssetKey, AssetCheckResult]]:
         """Show what failed, sum up, and give each sync's check; whoever reads to the end then calls `complain`."""
