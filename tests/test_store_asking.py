@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,46 @@ def test_a_pause_is_in_force_before_anybody_claims(db: Database, row: SyncRow) -
     slot = status.read(db, [row])[0].slots.latest
     assert queue.claim(db, worker, limit=9, slot=slot, only=[("beta", "base")]) == []
     assert only(db, row, "beta").state == "PAUSED"
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_cancelled_execution_is_not_begun_again_though_its_run_dies(
+    db: Database, row: SyncRow, given_up: bool
+) -> None:
+    worker = queue.start_worker(db, row.id, "run")
+    (claim,) = queue.claim(db, worker, limit=1, slot=None, force=True, only=[("acme", "base")])
+    with db.begin() as connection:
+        queue.begin_execution(connection, db, claim)
+        jobs.start(connection, db, claim, row, "run")
+    with db.begin():
+        assert queue.cancel(db, row.id, "acme") == 1
+    if given_up:
+        queue.give_up(db, worker, claim, "It could not be ended.")
+    queue.end_worker(db, worker)
+    assert (only(db, row).losses, only(db, row).cancelled_at) == (0, None)
+
+
+def test_a_new_variant_is_paused_as_its_base_was_a_moment_before(db: Database, row: SyncRow) -> None:
+    with db.begin():
+        assert queue.set_state(db, row.id, "PAUSED", "acme", "base") == 1
+    assert connections.add_variant(db, row.id, "acme", "second")
+    assert [one.state for one in queue.schedules(db, [row.id]) if one.variant == "second"] == ["PAUSED"]
+
+
+def test_a_connection_that_is_made_anew_is_not_paused_as_the_deleted_one_was(db: Database, row: SyncRow) -> None:
+    with db.begin():
+        assert queue.set_state(db, row.id, "PAUSED", "acme") == 1
+    assert connections.remove(db, "github", "acme")
+    connections.add(db, None, "github", "acme")
+    assert only(db, row).state == "STARTED"
+
+
+def test_what_was_triggered_is_put_off_with_the_rest(db: Database, row: SyncRow) -> None:
+    worker, until = queue.start_worker(db, row.id, "run"), datetime.now(timezone.utc) + timedelta(hours=1)
+    with db.begin():
+        assert queue.trigger(db, row.id, "acme") == 1
+    queue.put_off(db, worker, until, None)
+    assert queue.claim(db, worker, limit=9, slot=None) == []
 
 
 # --- SQLite's file of what waits --------------------------------------------------------------------------------------

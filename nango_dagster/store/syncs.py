@@ -282,8 +282,12 @@ def _written_for(connection: Connection, id: int) -> list[tuple[str, str]]:
 
 
 def lock(connection: Connection, db: Database) -> None:
-    """One writer at a time: what is known here stays true until the transaction ends."""
+    """One writer at a time: what is known here stays true until the transaction ends.
+
+    What was asked of schedules before is done first: it was not asked of those that are made from here on.
+    """
     db.lock(connection, "syncs")
+    queue.take_in(connection, db)
 
 
 def _find(connection: Connection, integration: str, name: str) -> Any:

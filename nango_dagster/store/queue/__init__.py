@@ -25,7 +25,7 @@ released, so that it is not lost with a run that dies. A reset asked for while t
 execution and is answered by the next; both are noted with one and the same time, which is how `release` knows.
 """
 
-from .asking import cancel, set_frequency, set_state, trigger, up_to_date
+from .asking import cancel, set_frequency, set_state, take_in, trigger, up_to_date
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
 from .schedules import (
     count_states,
@@ -93,6 +93,7 @@ __all__ = [
     "set_state",
     "show",
     "start_worker",
+    "take_in",
     "trigger",
     "up_to_date",
     "versions",

@@ -279,6 +279,7 @@ def put_off(
     ours = update(_table).where(_of.id.in_(ids), _of.worker_id == worker.id)
 
     def work(connection: Connection) -> None:
+        take_in(connection, db)
         connection.execute(waiting.values(not_before=until))
         connection.execute(ours.values(**FREED, not_before=until))
 
