@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,8 +13,12 @@ import pytest
 from nango_dagster.config import Sync
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, syncs
+from nango_dagster.store import Database, datasets, pruning, syncs
+from nango_dagster.store.datasets import Dataset
+from nango_dagster.store.listing import Cursor
+from nango_dagster.store.overwrite import Overwrite
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.upsert import Upsert
 from tests.executions import Record, assert_exact, execute, items
 from tests.fake_api import Answer, FakeApi, Received, Reply
 
@@ -87,3 +94,57 @@ def test_a_list_with_a_record_that_was_left_out_is_read_again(
     row = source.registered(db, unique_key="id")
     execute(db, settings, row)
     assert execute(db, settings, row).counts.rejected == 1
+
+
+# --- payloads that are pruned ---------------------------------------------------------------------------------------
+
+
+def prune(db: Database, row: SyncRow) -> None:
+    (dataset,) = of_sync(db, row)
+    assert pruning.prune(db, dataset, Cursor(datetime(2999, 1, 1, tzinfo=timezone.utc), "")).count
+
+
+def of_sync(db: Database, row: SyncRow) -> list[Dataset]:
+    with db.connect() as connection:
+        return datasets.of_sync(connection, row.id)
+
+
+@MODES
+def test_a_prune_between_two_executions_costs_one_whole_list(
+    db: Database, settings: Settings, source: Versioned, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, **fields)
+    execute(db, settings, row)
+    prune(db, row)
+    assert [execute(db, settings, row).stop_reason for _ in range(2)] == ["single_page", "not_modified"]
+    assert_exact(db, row, source.records)
+
+
+@MODES
+@pytest.mark.parametrize("left", [(1, 2, 3), (1, 2)], ids=["nothing changes", "one is deleted"])
+def test_what_is_pruned_while_an_execution_runs_comes_back_with_the_next_one(
+    db: Database,
+    settings: Settings,
+    source: Versioned,
+    fields: dict[str, Any],
+    left: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That one has looked the records up before, and so does not bring them back, though it reads the whole list."""
+    row = source.registered(db, **fields)
+    execute(db, settings, row)
+    source.records, source.version = items(*left), 2
+    with monkeypatch.context() as patched:
+        for writer in (Upsert, Overwrite):
+            patched.setattr(writer, "settle", _then(writer.settle, partial(prune, db, row)))
+        assert execute(db, settings, row).stop_reason == "single_page"
+    assert [execute(db, settings, row).stop_reason for _ in range(2)] == ["single_page", "not_modified"]
+    assert_exact(db, row, source.records)
+
+
+def _then(first: Callable[..., None], second: Callable[[], None]) -> Callable[..., None]:
+    def both(*args: Any, **kwargs: Any) -> None:
+        first(*args, **kwargs)
+        second()
+
+    return both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_what_a_reader_pruned_comes_back_with_the_same_content(fields: dict[str,
     before, rows, dataset = target.raw(), target.mapped(), target.dataset
     prune(target, records(target)[1].cursor)
     assert target.write(items(3, 2, 1)).counts == (0, 0, 0, 3)
-    assert (target.raw(), target.mapped(), target.dataset) == (before, rows, dataset)
+    assert (target.raw(), target.mapped(), replace(target.dataset, etag=None)) == (before, rows, dataset)
     assert prune(target) == Pruned(3, has_more=False)
 
 
@@ -177,7 +178,7 @@ def test_an_execution_asks_for_the_whole_list_after_a_prune(db: Database) -> Non
     """An answer "not modified" would bring nothing back."""
     target = Target(db, unique_key="id")
     target.write(items(1))
-    for restorable, kept in ((False, "etag"), (True, None)):
+    for restorable, kept in ((False, "etag"), (True, datasets.PRUNED)):
         with db.begin() as connection:
             datasets.remember_etag(connection, target.dataset.id, "etag")
         prune(target, restorable=restorable)

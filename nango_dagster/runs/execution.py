@@ -168,6 +168,9 @@ class _Execution:
         if self._pull.wishes.empty_cache or self._claim.empty_cache:
             self._database.transact(self._empty)
             self._dataset = self._find_dataset()
+        if self._dataset.etag == datasets.PRUNED:
+            self._database.transact(self._ask_for_all)
+            self._dataset = replace(self._dataset, etag=None)
         if self._pull.source is None:
             self._access = self._open_access()
         self._table = self._open_table(self._dataset)
@@ -207,6 +210,12 @@ class _Execution:
         assert self._dataset is not None
         tables.forget_dataset(connection, self._database, self._dataset)
         datasets.empty(connection, self._dataset.id)
+
+    def _ask_for_all(self, connection: Connection) -> None:
+        """Before any record is looked up: whatever is pruned from now on may not come back with this execution."""
+        self._guard(connection)
+        assert self._dataset is not None
+        datasets.ask_for_all(connection, self._dataset.id)
 
     def _open_table(self, dataset: Dataset) -> MappedTable | None:
         """The mapped table, its rows made anew where the mapping changed since they were written."""

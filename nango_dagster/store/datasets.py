@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, case, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from . import schema
 from .database import Database
 
+PRUNED = "pruned"
+"""In place of an ETag: payloads are wanted back, so that the API has to send its whole list.
+
+It stays until an execution begins: one that is under way may have looked the records up before they were pruned.
+"""
 _TICK = timedelta(microseconds=1)
 
 
@@ -46,6 +51,8 @@ class Dataset:
 
 
 _table = schema.datasets
+# NULL, but what an execution under way has not brought back is still wanted.
+_NO_ETAG = case((_table.c.etag == PRUNED, PRUNED))
 _read = select(
     _table.c.id,
     _table.c.sync_id,
@@ -147,7 +154,7 @@ def changed(
         .values(
             last_modified_at=moment,
             live_count=of.live_count + (added - deleted),
-            etag=None,
+            etag=_NO_ETAG,
             pending_added=of.pending_added + added,
             pending_updated=of.pending_updated + updated,
             pending_deleted=of.pending_deleted + deleted,
@@ -182,8 +189,14 @@ def restored(connection: Connection, dataset_id: int) -> None:
 
 
 def remember_etag(connection: Connection, dataset_id: int, etag: str | None) -> None:
-    """Note which version of the API's list the records are, where that is known."""
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values(etag=etag))
+    """Note which version of the API's list the records are, where that is known and no payload is wanted back."""
+    not_pruned = or_(_table.c.etag.is_(None), _table.c.etag != PRUNED)
+    connection.execute(update(_table).where(_table.c.id == dataset_id, not_pruned).values(etag=etag))
+
+
+def ask_for_all(connection: Connection, dataset_id: int) -> None:
+    """Note that an execution begins that brings back what was pruned before it."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id, _table.c.etag == PRUNED).values(etag=None))
 
 
 def rename(connection: Connection, dataset: Dataset, integration: str, model: str) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import StoreUnavailable
 from ..words import number_of
-from . import bulk, listing, queue, schema
+from . import bulk, datasets, listing, queue, schema
 from .database import Database
 from .datasets import Dataset
 from .listing import Cursor
@@ -120,7 +120,7 @@ def _prune(
     bulk.prune(connection, database, dataset.id, keys, now, restorable=restorable)
     values: dict[str, Any] = {"pruned_until": str(Cursor(_moment(found[len(keys) - 1][1]), keys[-1]))}
     if restorable:
-        values["etag"] = None  # the API has to send its whole list again, to bring them back
+        values["etag"] = datasets.PRUNED
     connection.execute(update(schema.datasets).where(_of.id == dataset.id).values(values))
     return Pruned(len(keys), has_more=len(found) > most)
 
