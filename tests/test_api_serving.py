@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,12 @@ from dagster import DagsterInstance
 
 from nango_dagster.api import serve, serving
 from nango_dagster.client import Nango
+from nango_dagster.config import Sync
 from nango_dagster.defs import NangoResource, build_definitions
 from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
-from nango_dagster.store import open_database, syncs
-from tests.apis import URL, free_port, served
+from nango_dagster.store import Database, connections, datasets, open_database, syncs
+from tests.apis import URL, free_port, listening, served
 from tests.fake_api import FakeApi
 
 # --- where it listens -----------------------------------------------------------------------------------------------
@@ -140,3 +142,63 @@ def test_a_database_that_is_down_does_not_keep_the_api_from_starting(settings_en
     assert "Requests are answered with 503 until it is back" in log
     assert "s3cret" not in log
     assert "Traceback" not in log
+
+
+# --- a database that somebody else writes to ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_who_reads_records_does_not_wait_for_those_who_wait_to_write(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nango_dagster.store.database.SERVING_SECONDS", 60)
+    _a_sync(db)
+    with listening(settings) as port, ThreadPoolExecutor(60) as pool:
+        assert _read(port) == 200
+        with db.begin():
+            writing = [pool.submit(_import, port, number) for number in range(60)]
+            assert [_read(port) for _ in range(20)] == [200] * 20
+            assert not any(one.done() for one in writing)
+        assert {one.result() for one in writing} == {(201, "")}
+    assert len(connections.list_connections(db)) == 60
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_who_cannot_write_soon_is_told_to_try_again(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nango_dagster.store.database.SERVING_SECONDS", 0.1)
+    _a_sync(db)
+    with listening(settings) as port, ThreadPoolExecutor(60) as pool:
+        assert _read(port) == 200
+        with db.begin():
+            told = set(pool.map(lambda number: _import(port, number), range(60)))
+    assert told == {(503, "the database is being written to for longer than 0.1 seconds; try again.")}
+    assert connections.list_connections(db) == []
+
+
+def _a_sync(db: Database) -> None:
+    syncs.register(db, [Sync(name="items", url="https://api.example.com/items", integration="crm", model="Items")])
+    row = syncs.by_name(db, "items")
+    assert row is not None
+    datasets.find_or_make(db, row.id, "crm", "acme", "base", "Items")
+
+
+def _read(port: int) -> int:
+    headers = {"Provider-Config-Key": "crm", "Connection-Id": "acme"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/records?model=Items", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        status: int = response.status
+        return status
+
+
+def _import(port: int, number: int) -> tuple[int, str]:
+    """The status of a new connection, and what was wrong."""
+    body = json.dumps({"provider_config_key": "crm", "connection_id": f"c{number}"}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/connections", body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, str(json.load(error)["error"]["message"])

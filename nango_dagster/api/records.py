@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 
 from .. import records
 from ..config.source import quoted
@@ -61,7 +61,8 @@ class _Quick(APIRoute):
                 return await careful(request)
             names, filter, cursor, limit = asked
             wanted = _wanted(None, filter, cursor, None)
-            body = await run_in_threadpool(_page, request.app.state.service, names, wanted, limit)
+            service: Service = request.app.state.service
+            body = await to_thread.run_sync(_page, service, names, wanted, limit, limiter=service.readers)
             return Response(body, media_type=JSON)
 
         return handle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from .. import posted
@@ -19,6 +20,7 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
+READERS = 4  # more of them would only wait for each other
 SETTLE_SECONDS = 0.5  # a program posts its syncs one after another
 SAVE_SECONDS = 1.0
 RELOAD_SECONDS = 60.0  # a reload costs 6 to 15 seconds of CPU
@@ -30,6 +32,8 @@ class Service:
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self.settings = settings
         self.store = Store(settings, database)
+        self.readers = CapacityLimiter(READERS)
+        """Threads of their own for who reads records, so that it never waits for who writes."""
         self._save = Joined(self._save_posted, settle=SETTLE_SECONDS, pause=SAVE_SECONDS)
         self._reload = self._reloader(settings.dagster_url) if settings.dagster_url else None
 

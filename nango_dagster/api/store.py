@@ -40,7 +40,7 @@ class Store:
         if monotonic() - at < PATIENCE:
             raise StoreUnavailable(sentence)
         try:
-            return open_database(self._settings)
+            return open_database(self._settings, serving=True)
         except (StoreUnavailable, ConfigError) as error:
             self._failed = (monotonic(), str(error))
             raise StoreUnavailable(str(error)) from None

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import ConfigError, StoreUnavailable
 from ..settings import Settings
@@ -41,8 +42,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 30  # seconds a SQLite writer waits for another
+SERVING_SECONDS = 5
+"""So long whoever answers requests waits for another writer, or for a connection, before it says to come back."""
 MAX_POOL = 8
 _TRIES = 5
+_SERVING_POOL = 40  # connections to SQLite, as many as an API has threads; on PostgreSQL each costs a process
 _PAUSE = 5.0  # seconds
 _POSTGRESQL_NOW = type_coerce(func.clock_timestamp(), UtcTime)
 _BEGAN = "nango: began"
@@ -94,6 +98,8 @@ class Database:
     vault: Callable[[], Vault] = field(default=_no_vault, repr=False, compare=False)
     """Opens the vault for what is kept encrypted, once."""
     announcing: Announcing = Announcing()
+    serving: bool = False
+    """Whether requests wait for it, so that who cannot write soon is told to try again."""
 
     @property
     def dialect(self) -> str:
@@ -180,7 +186,7 @@ class Database:
                     raise
                 raise Busy from None
             finally:
-                driver.execute(f"PRAGMA busy_timeout = {1000 * BUSY_TIMEOUT}")
+                driver.execute(f"PRAGMA busy_timeout = {1000 * self._busy_timeout}")
             with transaction:
                 yield connection
 
@@ -191,6 +197,10 @@ class Database:
                 with self.begin() as connection:
                     return work(connection)
             except (DBAPIError, self.driver_error) as error:
+                if self.serving and _is_locked(error):
+                    raise StoreUnavailable(
+                        f"the database is being written to for longer than {SERVING_SECONDS} seconds; try again."
+                    ) from None
                 if attempt == _TRIES - 1 and _is_locked(error):
                     raise StoreUnavailable(
                         f"the database {self.engine.url.render_as_string()} is locked: another process has held its "
@@ -200,6 +210,10 @@ class Database:
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
         raise AssertionError("the last try returns or raises")
+
+    @property
+    def _busy_timeout(self) -> float:
+        return SERVING_SECONDS if self.serving else BUSY_TIMEOUT
 
     def held_since(self, connection: Connection) -> datetime:
         """Since when this transaction of `begin` holds what it holds; on SQLite the one write lock."""
@@ -238,15 +252,16 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(settings: Settings, *, migrate: bool = True) -> Database:
-    """The store that the settings name, its tables made or brought up to date.
+def open_database(settings: Settings, *, migrate: bool = True, serving: bool = False) -> Database:
+    """The store that the settings name, its tables made or brought up to date; `serving` where requests wait for it.
 
     Raises StoreUnavailable when the database cannot be reached.
     """
     url = make_url(settings.db_url)
     vault = cache(partial(Vault.open, settings))
     announcing = Announcing.from_settings(settings)
-    database = Database(_engine(url, settings.db_schema), settings.db_schema, vault, announcing)
+    engine = _engine(url, settings.db_schema, serving)
+    database = Database(engine, settings.db_schema, vault, announcing, serving)
     if migrate:
         from .upgrade import upgrade
 
@@ -259,17 +274,18 @@ def open_database(settings: Settings, *, migrate: bool = True) -> Database:
     return database
 
 
-def _engine(url: URL, schema: str) -> Engine:
+def _engine(url: URL, schema: str, serving: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url)
-    return _postgresql_engine(url, schema)
+        return _sqlite_engine(url, serving)
+    return _postgresql_engine(url, schema, serving)
 
 
-def _postgresql_engine(url: URL, schema: str) -> Engine:
+def _postgresql_engine(url: URL, schema: str, serving: bool) -> Engine:
     engine = create_engine(
         url,
         pool_size=MAX_POOL,
-        max_overflow=2,
+        max_overflow=MAX_POOL if serving else 2,
+        pool_timeout=SERVING_SECONDS if serving else BUSY_TIMEOUT,
         connect_args={"connect_timeout": 10, "application_name": "nango-dagster"},
     )
     quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
@@ -303,18 +319,20 @@ def _ping_after_a_pause(engine: Engine) -> None:
             raise DisconnectionError from None  # the pool makes a new one
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def _sqlite_engine(url: URL, serving: bool) -> Engine:
     if url.database and url.database != ":memory:":
         _prepare_folder(Path(url.database))
     # Last in, first out: as few connections as possible are in use, for each has a cache of its own. Of statements it
     # keeps few: those with hundreds of parameters take as much memory as their rows.
-    connect_args = {"timeout": BUSY_TIMEOUT, "cached_statements": 30}
-    engine = create_engine(url, pool_use_lifo=True, connect_args=connect_args)
+    patience = SERVING_SECONDS if serving else BUSY_TIMEOUT
+    connect_args = {"timeout": patience, "cached_statements": 30}
+    size = _SERVING_POOL if serving else MAX_POOL
+    engine = create_engine(url, pool_use_lifo=True, pool_size=size, pool_timeout=patience, connect_args=connect_args)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see `begin`
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000}")
+        connection.execute(f"PRAGMA busy_timeout = {1000 * patience}")
         # For a new file. A record of 2 to 4 kB fits no page of the usual 4 kB well: loading takes twice the time.
         connection.execute("PRAGMA page_size = 16384")
         switch_to_wal(connection)
@@ -375,6 +393,8 @@ def _sentences(engine: Engine) -> Iterator[None]:
     """Turn "no connection" into a sentence without the password."""
     try:
         yield
+    except PoolTimeout:
+        raise StoreUnavailable("this process asks more of the database than it answers in time; try again.") from None
     except (OperationalError, engine.dialect.loaded_dbapi.OperationalError) as error:
         if not _is_unreachable(error):
             raise
