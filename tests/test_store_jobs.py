@@ -140,6 +140,24 @@ def test_old_jobs_are_purged_but_the_last_of_each_schedule_stays(db: Database, r
     assert jobs.purge(db, timedelta(days=31)) == 0
 
 
+def test_what_a_sync_that_fails_for_long_goes_on_from_is_not_purged(db: Database, row: SyncRow) -> None:
+    other = registered(db, "other")
+    first, whole = execute(db, row), execute(db, row)
+    cut_before, cut = execute(db, row), execute(db, row)
+    failed = [execute(db, row, "failed") for _ in range(3)]
+    of_other = [execute(db, other), execute(db, other)]
+    old = [first, whole, cut_before, cut, *failed, *of_other]
+    _age(db, old, timedelta(days=40))
+    with db.begin() as connection:
+        cut_short = sa.update(schema.jobs).where(schema.jobs.c.id.in_([cut_before, cut]))
+        connection.execute(cut_short.values(stop_reason="max_total"))
+    before = jobs.last_success(db, row.id, "default", "base")
+    assert before is not None
+    assert jobs.purge(db, timedelta(days=31)) == 5
+    assert [job.id for job in jobs.list_jobs(db)] == [of_other[1], failed[-1], cut, whole]
+    assert jobs.last_success(db, row.id, "default", "base") == before
+
+
 def _age(db: Database, ids: list[int], by: timedelta) -> None:
     with db.begin() as connection:
         of = schema.jobs.c

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, not_, or_, select, update
 
 from . import schema
 from .database import Database
@@ -187,9 +187,13 @@ def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
     """The same as a part of a query: usually the first row of the index that is looked at."""
     of = _table.alias("last_success").c
     same = and_(of.sync_id == sync_id, of.connection_id == connection_id, of.variant == variant)
-    whole = or_(of.stop_reason.is_(None), of.stop_reason.not_in(("max_total", "max_pages")))
-    query = select(of.started_at).where(same, of.status == "succeeded", whole).order_by(of.id.desc()).limit(1)
+    query = select(of.started_at).where(same, of.status == "succeeded", _is_whole(of)).order_by(of.id.desc()).limit(1)
     return query.scalar_subquery()
+
+
+def _is_whole(of: Any) -> Any:
+    """Whether no limit cut the execution short."""
+    return or_(of.stop_reason.is_(None), of.stop_reason.not_in(("max_total", "max_pages")))
 
 
 def newest(named: Any) -> Any:
@@ -199,6 +203,18 @@ def newest(named: Any) -> Any:
     return select(func.max(of.id)).where(same).correlate(named).scalar_subquery()
 
 
+def _next_success() -> Any:
+    """The id of the first later success of a job's schedule that tells as much as the job; NULL for none.
+
+    From one success to the next, so that no job is looked at for many others.
+    """
+    of = _table.alias("next_success").c
+    same = and_(of.sync_id == _of.sync_id, of.connection_id == _of.connection_id, of.variant == _of.variant)
+    as_much = or_(_is_whole(of), not_(_is_whole(_of)))
+    query = select(of.id).where(same, of.id > _of.id, of.status == "succeeded", as_much).order_by(of.id).limit(1)
+    return query.correlate(_table).scalar_subquery()
+
+
 def _read(db: Database, query: Select[Any]) -> list[Job]:
     with db.connect() as connection:
         rows = connection.execute(query).all()
@@ -206,13 +222,16 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
 
 
 def purge(db: Database, older_than: timedelta) -> int:
-    """Delete jobs that ended longer ago than this, but never the last one of a connection; how many.
+    """Delete jobs that ended longer ago than this, but never the last one of a schedule; how many.
 
-    They are looked for before anything is locked, and go some hundred at a time, so that nobody waits for long.
+    Nor its last success, nor the last one that no limit cut short: a sync that fails for long still knows since when,
+    and what it asks for next. They are looked for before anything is locked, and go some hundred at a time, so that
+    nobody waits for long.
     """
+    replaced = or_(_of.status != "succeeded", _next_success().is_not(None))
     count, after = 0, 0
     while True:
-        old = and_(_of.id > after, _of.ended_at < db.clock(older_than), _of.id < newest(_table))
+        old = and_(_of.id > after, _of.ended_at < db.clock(older_than), _of.id < newest(_table), replaced)
         with db.connect() as connection:
             ids = connection.execute(select(_of.id).where(old).order_by(_of.id).limit(_PURGED_AT_ONCE)).scalars().all()
         if not ids:
