@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, datasets, jobs, queue, syncs, tables
+from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, syncs, tables
 from nango_dagster.store.connections import NewConnection
+from nango_dagster.store.queue import locking
 from nango_dagster.store.syncs import SyncRow
 from nango_dagster.vault import Vault
-from tests.executions import PAGING, Source, items
+from tests.apis import calling
+from tests.executions import PAGING, Source, items, until
 from tests.fake_api import FakeApi
 
 SECRET = {"type": "API_KEY", "apiKey": "s3cr3t-value"}
@@ -254,3 +259,60 @@ def test_one_wrong_name_among_many_makes_none(db: Database) -> None:
     with pytest.raises(Refused, match="is no name of connection"):
         connections.add_all(db, None, [NewConnection("github", "acme"), NewConnection("github", " ")])
     assert connections.list_connections(db) == []
+
+
+# --- deleted while an execution writes ------------------------------------------------------------------------------
+
+
+def somebody_waits(db: Database) -> bool:
+    query = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    with db.connect() as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
+@pytest.fixture
+def locked(settings: Settings, db: Database) -> Iterator[SyncRow]:
+    """A sync of acme, with a second variant, whose datasets another session writes for as long as the test lasts."""
+    connections.add(db, None, "github", "acme")
+    sync = Sync(name="issues", url="https://api.example.com/items", integration="github")
+    row = syncs.post(db, sync, named=True)
+    connections.add_variant(db, row.id, "acme", "second")
+    other = open_database(settings)
+    with contextlib.closing(other), other.begin() as connection:
+        for variant in ("base", "second"):
+            queue.lock_dataset(connection, other, row.id, "acme", variant)
+        yield row
+
+
+@pytest.mark.parametrize("settings_env", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
+@pytest.mark.parametrize("what", ["connection", "variant", "sync"])
+def test_who_deletes_what_is_being_written_is_told_to_try_again(
+    what: str, settings: Settings, db: Database, locked: SyncRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock meanwhile that every new sync and connection waits for."""
+    monkeypatch.setattr(locking, "SECONDS", 0.5)
+    path, query = {
+        "connection": ("/connections/acme", "?provider_config_key=github"),
+        "variant": ("/sync/issues/variant/second", ""),
+        "sync": (f"/v1/syncs/{locked.id}", ""),
+    }[what]
+    body = {"provider_config_key": "github", "connection_id": "acme"} if what == "variant" else None
+    with calling(settings, db) as http:
+        answer = http.request("DELETE", f"{path}{query}", json=body)
+    assert answer.status_code == 503, answer.text
+    assert "try again when it has ended" in answer.json()["error"]["message"]
+    assert scheduled(db, locked) == {("acme", "base"): "STARTED", ("acme", "second"): "STARTED"}
+    connections.add(db, None, "github", "beta")
+
+
+@pytest.mark.parametrize("settings_env", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
+def test_who_deletes_waits_for_an_execution_that_ends_soon(settings: Settings, db: Database) -> None:
+    connections.add(db, None, "github", "acme")
+    row, other = register(db, "issues"), open_database(settings)
+    with contextlib.closing(other), ThreadPoolExecutor(1) as pool:
+        with other.begin() as connection:
+            queue.lock_dataset(connection, other, row.id, "acme", "base")
+            removed = pool.submit(connections.remove, db, "github", "acme")
+            until(lambda: somebody_waits(db))
+        assert removed.result(20)
+    assert scheduled(db, row) == {}

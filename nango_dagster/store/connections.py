@@ -348,6 +348,7 @@ def remove(db: Database, integration: str, connection_id: str) -> bool:
     """Delete a connection with all that was stored for it: records, mapped rows, jobs. False when there is none.
 
     A run that is executing one of its syncs finds its lease lost and writes nothing more.
+    Raises StoreUnavailable when an execution keeps what is stored locked.
     """
 
     def work(connection: Connection) -> bool:
@@ -373,16 +374,16 @@ def _forget(
     stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_one(dataset)]
     names = {(row.sync_id, row.connection_id, row.variant) for row in rows}
     names |= {(dataset.sync_id, dataset.connection_id, dataset.variant) for dataset in stored}
-    for sync_id, connection_id, variant in sorted(names):
-        queue.lock_dataset(connection, db, sync_id, connection_id, variant)
+    with queue.deleting(connection, db, names):
         job = schema.jobs.c
-        of_it = (job.sync_id == sync_id, job.connection_id == connection_id, job.variant == variant)
-        connection.execute(sa.delete(schema.jobs).where(*of_it))
-    for dataset in stored:
-        tables.forget_dataset(connection, db, dataset)
-        connection.execute(sa.delete(schema.raw).where(schema.raw.c.dataset_id == dataset.id))
-        connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
-    _delete_schedules(connection, [row.id for row in rows])
+        for sync_id, connection_id, variant in names:
+            of_it = (job.sync_id == sync_id, job.connection_id == connection_id, job.variant == variant)
+            connection.execute(sa.delete(schema.jobs).where(*of_it))
+        for dataset in stored:
+            tables.forget_dataset(connection, db, dataset)
+            connection.execute(sa.delete(schema.raw).where(schema.raw.c.dataset_id == dataset.id))
+            connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
+        _delete_schedules(connection, [row.id for row in rows])
     return len(rows)
 
 
@@ -419,7 +420,8 @@ def add_variant(db: Database, sync_id: int, connection_id: str, variant: str) ->
 def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str) -> bool:
     """Delete a variant with all that was stored for it; False when there is none.
 
-    Raises Refused for the base, which is as old as the connection.
+    Raises Refused for the base, which is as old as the connection, and StoreUnavailable when an execution keeps what
+    is stored locked.
     """
     if variant == BASE:
         raise Refused("the variant base belongs to the connection and goes with it: connections remove.")

@@ -250,32 +250,32 @@ def _row(db: Database, row: Any) -> SyncRow:
 def delete(db: Database, id: int) -> bool:
     """Delete a sync and all that it stored: records, mapped rows, its own table, jobs. False when there is none.
 
-    A run that is executing it finds its lease lost and writes nothing more.
+    A run that is executing it finds its lease lost and writes nothing more. Raises StoreUnavailable when it keeps what
+    is stored locked.
     """
     return db.transact(lambda connection: _delete(connection, db, id))
 
 
 def _delete(connection: Connection, db: Database, id: int) -> bool:
     lock(connection, db)
-    for connection_id, variant in _written_for(connection, id):
-        queue.lock_dataset(connection, db, id, connection_id, variant)
-    tables.forget(connection, db, id)
-    own = schema.datasets.c.sync_id == id
-    connection.execute(
-        sa.delete(schema.raw).where(schema.raw.c.dataset_id.in_(sa.select(schema.datasets.c.id).where(own)))
-    )
-    connection.execute(sa.delete(schema.datasets).where(own))
-    connection.execute(sa.delete(schema.jobs).where(schema.jobs.c.sync_id == id))
-    connection.execute(sa.delete(_schedules).where(_schedules.c.sync_id == id))
-    return connection.execute(sa.delete(_table).where(_of.id == id)).rowcount == 1
+    with queue.deleting(connection, db, _written_for(connection, id)):
+        tables.forget(connection, db, id)
+        own = schema.datasets.c.sync_id == id
+        connection.execute(
+            sa.delete(schema.raw).where(schema.raw.c.dataset_id.in_(sa.select(schema.datasets.c.id).where(own)))
+        )
+        connection.execute(sa.delete(schema.datasets).where(own))
+        connection.execute(sa.delete(schema.jobs).where(schema.jobs.c.sync_id == id))
+        connection.execute(sa.delete(_schedules).where(_schedules.c.sync_id == id))
+        return connection.execute(sa.delete(_table).where(_of.id == id)).rowcount == 1
 
 
-def _written_for(connection: Connection, id: int) -> list[tuple[str, str]]:
-    """The connections and variants that have records, or may get some right now; always in the same order."""
+def _written_for(connection: Connection, id: int) -> set[tuple[int, str, str]]:
+    """The connections and variants of the sync that have records, or may get some right now."""
     query = sa.select(_schedules.c.connection_id, _schedules.c.variant).where(_schedules.c.sync_id == id)
-    scheduled = {(row.connection_id, row.variant) for row in connection.execute(query)}
-    stored = {(dataset.connection_id, dataset.variant) for dataset in datasets.of_sync(connection, id)}
-    return sorted(scheduled | stored)
+    scheduled = {(id, row.connection_id, row.variant) for row in connection.execute(query)}
+    stored = {(id, dataset.connection_id, dataset.variant) for dataset in datasets.of_sync(connection, id)}
+    return scheduled | stored
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

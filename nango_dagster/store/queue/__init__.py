@@ -27,6 +27,7 @@ execution and is answered by the next; both are noted with one and the same time
 
 from .asking import cancel, set_frequency, set_state, take_in, trigger, up_to_date
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
+from .locking import deleting
 from .schedules import (
     count_states,
     held_by,
@@ -74,6 +75,7 @@ __all__ = [
     "claim",
     "count_due",
     "count_states",
+    "deleting",
     "drained",
     "end_worker",
     "give_up",
