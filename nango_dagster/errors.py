@@ -86,7 +86,11 @@ class QuotaSpent(TryLater):
 
 
 class StoreUnavailable(TryLater):
-    """The database cannot be reached."""
+    """The database cannot be reached, or not worked with in time."""
+
+
+class StoreUnreachable(StoreUnavailable):
+    """It cannot be reached. The sentence says where it is looked for, so it is for who runs it alone."""
 
 
 class Incomplete(TryLater):

@@ -300,10 +300,11 @@ def test_a_store_that_is_down_is_said_without_its_password_and_found_when_it_is_
             answer = http.request(method, path, json={"url": URL} if method in ("POST", "PUT") else None)
             status, code, message = refusal(answer)
             assert (status, code) == (503, "store_unavailable")
-            assert "cannot reach the database postgresql+psycopg://nango:***@127.0.0.1:1/nango" in message
+            assert message == "the database cannot be used now; the server's log says why."
         http.app.state.service.store._settings = settings  # type: ignore[attr-defined]
         assert http.get("/v1/syncs").json() == {"syncs": []}
     assert "Requests are answered with 503 until it is back" in caplog.text
+    assert "cannot reach the database postgresql+psycopg://nango:***@127.0.0.1:1/nango" in caplog.text
     assert "s3cret" not in caplog.text
 
 

@@ -368,7 +368,7 @@ def test_each_error_is_the_server_s_sentence(nango: Nango, db: Database) -> None
 
 def test_a_store_that_is_down_is_a_sentence(settings: Settings) -> None:
     with running(replace(settings, db_url="postgresql+psycopg://127.0.0.1:1/nango")) as url:
-        with pytest.raises(StoreUnavailable, match="cannot reach the database"):
+        with pytest.raises(StoreUnavailable, match="the database cannot be used now"):
             Nango(url).syncs()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from ..config.source import quoted
-from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable
+from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable, StoreUnreachable
 
+log = logging.getLogger(__name__)
+
+# In words that anybody may read: where the database is, and what it says, stand in the log.
+UNREACHABLE = "the database cannot be used now; the server's log says why."
 # The first line whose class fits.
 TABLE: tuple[tuple[type[NangoError], int, str], ...] = (
     (ConfigError, 400, "invalid_body"),
@@ -97,6 +102,9 @@ def handle(app: FastAPI) -> None:
 
 
 def _known(error: NangoError) -> HttpError:
+    if isinstance(error, StoreUnreachable):
+        log.warning("%s", error)
+        error = StoreUnavailable(UNREACHABLE)
     for kind, status, code in TABLE:
         if isinstance(error, kind):
             problems = error.problems if isinstance(error, ConfigError) else ()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from ..errors import StoreUnavailable
 from ..store import is_current
-from .errors import Envelope, HttpError
+from .errors import UNREACHABLE, Envelope, HttpError
 from .guard import frames
 from .store import Store
 
@@ -53,7 +53,7 @@ class Readiness:
         answer.set_result(self._trouble())
 
     def _trouble(self) -> str | None:
-        """In words that anybody may read: where the database is, and what it says, stand in the log."""
+        """In words that anybody may read."""
         try:
             if is_current(self._store.database):
                 return None
@@ -62,7 +62,7 @@ class Readiness:
             log.warning("not ready: %s", down)
         except Exception as error:
             log.error("not ready: %s", "".join(frames(error)))
-        return "the database cannot be used now; the server's log says why."
+        return UNREACHABLE
 
 
 @router.get("/health", summary="Whether the API runs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
-from ..errors import ConfigError, StoreUnavailable
+from ..errors import ConfigError, StoreUnavailable, StoreUnreachable
 from ..settings import Settings
 from ..store import Database, open_database
 
@@ -20,7 +20,7 @@ class Store:
         self._given = database
         self._opened: Database | None = None
         self._lock = threading.Lock()
-        self._failed: tuple[float, str] = (float("-inf"), "")
+        self._failed: tuple[float, StoreUnavailable] = (float("-inf"), StoreUnavailable(""))
 
     @property
     def database(self) -> Database:
@@ -36,14 +36,15 @@ class Store:
             return self._opened
 
     def _open(self) -> Database:
-        at, sentence = self._failed
+        at, failure = self._failed
         if monotonic() - at < PATIENCE:
-            raise StoreUnavailable(sentence)
+            raise _again(failure)
         try:
             return open_database(self._settings, serving=True)
         except (StoreUnavailable, ConfigError) as error:
-            self._failed = (monotonic(), str(error))
-            raise StoreUnavailable(str(error)) from None
+            failure = _again(error)
+            self._failed = (monotonic(), failure)
+            raise failure from None
 
     def close(self) -> None:
         """Close what was opened here."""
@@ -51,3 +52,8 @@ class Store:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+
+
+def _again(error: Exception) -> StoreUnavailable:
+    """The same once more, without the stack of the first."""
+    return (StoreUnreachable if isinstance(error, StoreUnreachable) else StoreUnavailable)(str(error))

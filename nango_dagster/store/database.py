@@ -32,7 +32,7 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ..errors import ConfigError, StoreUnavailable
+from ..errors import ConfigError, StoreUnavailable, StoreUnreachable
 from ..settings import Settings
 from ..vault import Vault
 from .types import UtcTime
@@ -367,7 +367,7 @@ def _prepare_folder(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreUnavailable(f"cannot create the folder {file.parent} of the SQLite database: {error}.") from None
+        raise StoreUnreachable(f"cannot create the folder {file.parent} of the SQLite database: {error}.") from None
     kind = _file_system_of(file.parent)
     if kind in _NETWORK_FILE_SYSTEMS:
         log.warning(
@@ -400,7 +400,7 @@ def _sentences(engine: Engine) -> Iterator[None]:
             raise
         url = engine.url.render_as_string(hide_password=True)
         reason = str(_cause(error)).strip().splitlines()[0].rstrip(".")
-        raise StoreUnavailable(f"cannot reach the database {url}: {reason}.") from None
+        raise StoreUnreachable(f"cannot reach the database {url}: {reason}.") from None
 
 
 def _is_unreachable(error: Exception) -> bool:
