@@ -158,12 +158,28 @@ def _nothing_there(response_path: str | None, inside: Fields, text: bytes) -> st
     if text[:1] == b"[":
         have = f"a list of {len(inside):,} there"
     elif inside:
-        have = ", ".join(f'"{name}"' for name in list(inside)[:20])
+        have = _listed(inside)
     else:
         have = "an empty object there" if text[:1] == b"{" else "no object there"
     if response_path is None:
         return f'no records: response_path is not set and there is no "results"; the response has {have}.'
     return f'nothing at response_path "{response_path}"; the response has {have}.'
+
+
+def fields_of(record: bytes) -> str:
+    """The names of a record's fields, for a sentence.
+
+    >>> fields_of(b'{"id": 7, "name": "x"}'), fields_of(b"7")
+    ('"id", "name"', 'no fields')
+    """
+    try:
+        return (_listed(_inside(record)) if record[:1] == b"{" else "") or "no fields"
+    except _Malformed:
+        return "no fields"
+
+
+def _listed(inside: Fields) -> str:
+    return ", ".join(f'"{name}"' for name in list(inside)[:20])
 
 
 def _no_json(body: bytes) -> str:

@@ -414,6 +414,8 @@ def test_a_key_that_moves_to_another_place_fails_or_rejects_but_deletes_nothing(
     source.records = [{"attributes": record} for record in NEW]
     outcome = execute(db, settings, row)
     if row.sync.mode == "upsert":
+        said = 'items: no record of 12 could be stored: unique_key "id" is missing; the first record has "attributes".'
+        assert (outcome.status, outcome.error) == ("failed", said)
         assert (outcome.counts.rejected, outcome.counts.deleted) == (12, 0)
         assert_exact(db, row, OLD)
     else:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..config import Sync
-from ..errors import Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
+from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..fetch import Fetch, Page, first_request
 from ..http import Limiter, redact, secrets_of
 from ..settings import Settings
@@ -185,7 +185,7 @@ class _Execution:
             self._writer.tally.unchanged = self._dataset.live_count
         else:
             self._writer.settle(complete=error is None and self._is_complete())
-        return error
+        return error or self._is_keyless()
 
     def _find_dataset(self) -> Dataset:
         """The sync's records for this connection and variant; those under a model's old name become the new one's."""
@@ -324,6 +324,15 @@ class _Execution:
         return Incomplete(
             f"{self._sync.display_name}: the list was not read to its end ({self._stop_reason()}), and without a "
             "unique_key only a whole list can replace the rows there are; they were kept."
+        )
+
+    def _is_keyless(self) -> Exception | None:
+        """What is wrong with a unique_key that no record has; nothing was deleted for it, as no key is known."""
+        tally, fetch = self._writer and self._writer.tally, self._fetch
+        if tally is None or fetch is None or not 0 < tally.keyless == fetch.records:
+            return None
+        return ApiError(
+            f"{self._sync.display_name}: no record of {fetch.records:,} could be stored: {tally.keyless_reason}."
         )
 
     # --- the end ---------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ class Tally:
     rejected: int = 0
     repeated: int = 0
     unreadable: int = 0  # of the rejected: those whose key nobody knows
+    keyless: int = 0  # of the unreadable: those that came, but without a key
+    keyless_reason: str = ""  # why, with what the first of them has instead
     reasons: list[str] = field(default_factory=list)
     sample: list[Any] = field(default_factory=list)
 

@@ -110,6 +110,7 @@ class Upsert:
             if isinstance(key, RecordRejected):
                 self.tally.unreadable += 1
                 self.tally.reject(str(position), str(key))
+                self._count_keyless(key, text)
             else:
                 if key in batch:
                     self.tally.repeated += 1
@@ -123,6 +124,11 @@ class Upsert:
             self._wait()
         for piece in bulk.in_pieces(list(batch), BATCH_RECORDS):
             self._save({key: batch[key] for key in piece}, all_new=self._is_new and not repeated)
+
+    def _count_keyless(self, reason: RecordRejected, text: bytes) -> None:
+        if not self.tally.keyless:
+            self.tally.keyless_reason = f"{reason}; the first record has {records.fields_of(text)}"
+        self.tally.keyless += 1
 
     def _save(self, batch: dict[str, bytes], *, all_new: bool) -> None:
         """Look a batch up while the one before it is compared and mapped, and the one before that committed."""
