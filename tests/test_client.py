@@ -23,6 +23,7 @@ from nango_dagster.api import create_app
 from nango_dagster.client import Nango, NotFound, TooManyRequests
 from nango_dagster.client.answers import NamedSync
 from nango_dagster.config import Sync
+from nango_dagster.config.fields import TrackDeletes
 from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError, NangoError, Refused, StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
@@ -74,9 +75,27 @@ def test_the_examples_of_the_page_are_true(acme: Nango, monkeypatch: pytest.Monk
     for block in blocks("python"):
         if block.page.name == "python.md":
             exec(compile(block.text.replace("http://localhost:3003", acme.host), str(block), "exec"), known)
-    assert known["stored"] == {1: "Fix login", 2: "Add search", 3: "Update docs"}
+    assert known["stored"] == {"1": "Fix login", "2": "Add search", "3": "Update docs"}
     signature = hmac.new(b"s3cret", b"{}", hashlib.sha256).hexdigest()
     assert known["receive"](b"{}", {"X-Nango-Hmac-Sha256": signature})
+
+
+def test_a_reader_as_on_the_page_meets_records_without_a_payload(
+    acme: Nango, db: Database, settings: Settings, api: FakeApi
+) -> None:
+    (follow,) = (block.text for block in blocks("python") if "records.pages()" in block.text)
+    known: dict[str, Any] = {"nango": acme}
+    exec(follow, known)
+    api.route("/issues", {"results": [{"id": 1, "title": "Fix login"}, {"id": 2, "title": "Search"}]})
+    row = syncs.by_name(db, "issues", "github")
+    assert row is not None
+    row = syncs.register(db, [row.sync.model_copy(update={"track_deletes": TrackDeletes()})])["issues"]
+    acme.trigger_sync("github", ["issues"], "acme")
+    drained(db, settings, row)
+    last = list(acme.records("github", "acme", "GithubIssue"))[-1]
+    acme.prune_records("github", "acme", "GithubIssue", until_cursor=last["_nango_metadata"]["cursor"])
+    exec("records = " + follow.partition("records = ")[2], known)  # goes on after what it has seen
+    assert known["stored"] == {"1": "Fix login", "2": "Add search"}
 
 
 def test_the_examples_of_each_method_are_true(acme: Nango) -> None:

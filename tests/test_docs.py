@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import nango_dagster
+from nango_dagster.settings import Settings
 from tests.conftest import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,6 +81,18 @@ def test_what_a_python_example_imports_from_us_exists(block: Block) -> None:
             module = importlib.import_module(str(node.module))
             for alias in node.names:
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+@pytest.mark.parametrize("block", [one for one in blocks("python") if "Definitions.merge(" in one.text], ids=str)
+def test_a_module_of_definitions_is_loaded_by_dagster(block: Block, tmp_path: Path, settings: Settings) -> None:
+    from dagster._core.workspace.autodiscovery import loadable_targets_from_python_file
+
+    (tmp_path / "sync_configs").mkdir()
+    (tmp_path / "my_definitions.py").write_text(block.text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        (target,) = loadable_targets_from_python_file(str(tmp_path / "my_definitions.py"), str(tmp_path))
+    assert target.attribute == "defs"
 
 
 def _modules() -> list[str]:
