@@ -121,6 +121,12 @@ def test_records_are_read_over_all_pages_with_the_same_options(acme: Nango) -> N
     assert list(acme.records("github", "acme", "GithubIssue", variant="us")) == []
 
 
+def test_of_no_ids_there_are_no_records(acme: Nango) -> None:
+    assert acme.list_records("github", "acme", "GithubIssue", ids=[]) == {"records": [], "next_cursor": None}
+    assert list(acme.records("github", "acme", "GithubIssue", ids=set())) == []
+    assert [one["id"] for one in acme.records("github", "acme", "GithubIssue", ids={2})] == [2]
+
+
 def test_a_reader_that_stops_goes_on_where_it_was(acme: Nango) -> None:
     records = acme.records("github", "acme", "GithubIssue", limit=2)
     assert next(iter(records))["id"] == 1
@@ -213,6 +219,35 @@ def test_what_may_have_been_done_already_is_not_done_again(ask: Callable[[Nango]
     assert len(api.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("/connections/acme", lambda nango: nango.delete_connection("github", "acme")),
+        ("/sync/issues/variant/eu", lambda nango: nango.delete_sync_variant("github", "acme", "issues", "eu")),
+        ("/v1/syncs/5", lambda nango: nango.delete_sync(5)),
+    ],
+)
+def test_what_is_gone_when_deleting_is_tried_again_was_deleted_before(
+    path: str, ask: Callable[[Nango], Any], api: FakeApi
+) -> None:
+    gone: Any = (404, {}, {"error": {"code": "not_found", "message": "it is not there."}})
+    api.script(path, HANG_UP, gone)
+    ask(Nango(api.url))
+    assert [request.method for request in api.requests] == ["DELETE"] * 2
+    api.script(path, gone)
+    with pytest.raises(NotFound, match="it is not there"):
+        ask(Nango(api.url))
+    api.script(path, HANG_UP, (401, {}, {"error": {"code": "unknown_account", "message": "no."}}))
+    with pytest.raises(AuthenticationFailed):
+        ask(Nango(api.url))
+
+
+def test_what_is_gone_is_not_found_where_nothing_is_deleted(api: FakeApi) -> None:
+    api.script("/v1/syncs/5", HANG_UP, (404, {}, {"error": {"code": "not_found", "message": "it is not there."}}))
+    with pytest.raises(NotFound):
+        Nango(api.url).get_sync(5)
+
+
 def test_an_import_without_a_name_makes_one_connection_also_over_a_broken_connection(api: FakeApi) -> None:
     api.script("/connections", HANG_UP, {"connection_id": "x"})
     Nango(api.url).import_connection("github")
@@ -292,6 +327,42 @@ def test_connections_are_found_and_shown(acme: Nango) -> None:
     assert acme.get_connection("crm", "beta")["webhook_url_override"] is None
     acme.set_metadata("crm", ["beta", "gamma"], {"team": "c"})
     assert [acme.get_metadata("crm", name) for name in ("beta", "gamma")] == [{"team": "c"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("credentials", "token", "raw"),
+    [
+        ({"type": "OAUTH2", "access_token": "t1"}, "t1", {"access_token": "t1"}),
+        (
+            {
+                "type": "OAUTH1",
+                "oauth_token": "t1",
+                "oauth_token_secret": "s1",
+                "consumer_key": "k",
+                "consumer_secret": "c",
+            },
+            {"oauth_token": "t1", "oauth_token_secret": "s1"},
+            {"oauth_token": "t1", "oauth_token_secret": "s1"},
+        ),
+        ({"type": "API_KEY", "apiKey": "k1"}, {"type": "API_KEY", "apiKey": "k1"}, {}),
+        (None, {}, {}),
+    ],
+    ids=["OAUTH2", "OAUTH1", "API_KEY", "none"],
+)
+def test_the_token_of_a_connection_is_what_its_requests_need(
+    credentials: dict[str, Any] | None, token: Any, raw: dict[str, Any], settings: Settings, db: Database
+) -> None:
+    with running(replace(settings, encryption_keys=("a2tr" * 10 + "a2s=",)), db) as url:
+        nango = Nango(url)
+        nango.import_connection("github", "acme", credentials=credentials)
+        assert nango.get_token("github", "acme", force_refresh=True) == token
+        assert nango.get_raw_token_response("github", "acme") == raw
+
+
+def test_the_syncs_of_each_integration_are_given_in_both_forms(acme: Nango) -> None:
+    ((name, found),) = [(one["providerConfigKey"], one["syncs"]) for one in acme.get_scripts_config()]
+    assert (name, [sync["returns"] for sync in found]) == ("github", [["GithubIssue"]])
+    assert acme.get_scripts_config("openai") == {"data": []}
 
 
 # --- webhooks -------------------------------------------------------------------------------------------------------

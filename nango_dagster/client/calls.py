@@ -56,12 +56,14 @@ def answer(host: str, secret_key: str | None, call: Call) -> Any:
     """What the API answers, decoded; None for an empty body. Raises a NangoError with the server's own sentence."""
     key = {"Authorization": f"Bearer {secret_key}"} if secret_key else {}
     url = host.rstrip("/") + call.path
-    response = _response(
-        Request(call.method, url, {**key, **call.headers}, call.params, _checked(call.body)), call.once
-    )
-    if response.status >= 300:
-        raise _error(response)
-    return _part(response, call) if response.content or call.part else None
+    request = Request(call.method, url, {**key, **call.headers}, call.params, _checked(call.body))
+    response, again = _response(request, call.once)
+    if response.status < 300:
+        return _part(response, call) if response.content or call.part else None
+    error = _error(response)
+    if again and call.method == "DELETE" and isinstance(error, NotFound):
+        return None  # the first one was carried out, and only its answer was lost
+    raise error
 
 
 def _part(response: Response, call: Call) -> Any:
@@ -72,8 +74,8 @@ def _part(response: Response, call: Call) -> Any:
     raise _stranger(response)
 
 
-def _response(request: Request, once: bool) -> Response:
-    """The answer; a refusal for too many requests only when waiting has not helped."""
+def _response(request: Request, once: bool) -> tuple[Response, bool]:
+    """The answer, a refusal for too many requests only when waiting has not helped; and whether one was lost before."""
     policy = Policy(name="Nango", retries=0 if once else TRIES - 1, backoff=0.5)
     with ServiceClient(policy) as client:
         for tries in range(1, TRIES + 1):
@@ -82,7 +84,7 @@ def _response(request: Request, once: bool) -> Response:
             if response.status != 429 or tries == TRIES or wait is None or wait > LONGEST_WAIT:
                 break
             time.sleep(wait)
-    return response
+        return response, client.retries > 0
 
 
 def _checked(body: Any) -> Any:

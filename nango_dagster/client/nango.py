@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from ..errors import ConfigError
@@ -71,6 +71,7 @@ class Nango:
         """One page of the records of a connection and model, in the order they changed.
 
         `filter` is `added`, `updated`, `deleted` or several with commas. `modified_after` is UTC unless it says else.
+        With `ids`, only the records of these are given; of none, no records.
 
         >>> page = nango.list_records("github", "acme", "GithubIssue", limit=2)
         >>> [record["id"] for record in page["records"]]
@@ -79,6 +80,8 @@ class Nango:
         >>> [record["id"] for record in page["records"]], page["next_cursor"]
         ([3], None)
         """
+        if ids is not None and not ids:
+            return {"records": [], "next_cursor": None}  # without the parameter the API would give all
         wanted = {
             "model": model,
             "variant": variant,
@@ -270,6 +273,15 @@ class Nango:
         found: Integration = self._send("GET", f"/integrations/{_quoted(unique_key)}", part="data")
         return found
 
+    def get_scripts_config(self, format: Literal["nango", "openai"] = "nango") -> Any:
+        """Which syncs each integration has, and how they are set; for `openai` actions, of which there are none.
+
+        >>> [[sync["name"] for sync in one["syncs"]] for one in nango.get_scripts_config()]
+        [['issues']]
+        """
+        kind = list if format == "nango" else dict
+        return self._send("GET", "/scripts/config", params=_params({"format": format}), kind=kind)
+
     def list_connections(
         self,
         *,
@@ -312,6 +324,41 @@ class Nango:
         params = _params({"provider_config_key": provider_config_key, **asked})
         found: Connection = self._send("GET", _connection_path(connection_id), params=params)
         return found
+
+    def get_token(
+        self,
+        provider_config_key: str,
+        connection_id: str,
+        *,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+    ) -> str | Json:
+        """A connection's OAuth 2 access token, refreshed as `get_connection` does it.
+
+        For OAuth 1 it is `oauth_token` and `oauth_token_secret`, and for other types all credentials.
+        """
+        found = self.get_connection(
+            provider_config_key, connection_id, force_refresh=force_refresh, refresh_token=refresh_token
+        )["credentials"]
+        if found.get("type") == "OAUTH2":
+            token: str = found["access_token"]
+            return token
+        if found.get("type") == "OAUTH1":
+            return {name: found[name] for name in ("oauth_token", "oauth_token_secret")}
+        return found
+
+    def get_raw_token_response(
+        self,
+        provider_config_key: str,
+        connection_id: str,
+        *,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+    ) -> Json:
+        """All that is known of a connection's OAuth token; of other types nothing."""
+        asked = {"force_refresh": force_refresh, "refresh_token": refresh_token}
+        raw: Json = self.get_connection(provider_config_key, connection_id, **asked)["credentials"].get("raw") or {}
+        return raw
 
     def import_connection(
         self,
