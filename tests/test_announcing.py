@@ -21,7 +21,7 @@ from nango_dagster.store.outbox import Delivery, Result
 from nango_dagster.store.syncs import SyncRow
 from tests.crash_worker import Workers
 from tests.crashing import MODES, UPSERT, bury
-from tests.executions import Source, assert_exact, execute, items, last_job, until
+from tests.executions import Source, assert_exact, drained, execute, items, last_job, until
 from tests.fake_api import Answer, FakeApi
 
 LEASE = timedelta(minutes=1)
@@ -213,6 +213,22 @@ def _execute_for(db: Database, settings: Settings, row: SyncRow, name: str) -> N
 
     with runs.claimed(db, settings, row, connection_id=name) as pull:
         assert pull.save().status == "succeeded"
+
+
+def test_what_is_deleted_is_announced_no_more(db: Database, settings: Settings, source: Source) -> None:
+    rows = [source.registered(db, name=name, model=name.title(), unique_key="id") for name in ("gone", "kept")]
+    for row in rows:
+        connections.add_variant(db, row.id, "default", "eu")
+        drained(db, settings, row)
+
+    def told() -> set[tuple[str, str]]:
+        return {(one.sync_name, one.variant) for one in waiting(db)}
+
+    assert told() == {(name, variant) for name in ("gone", "kept") for variant in ("base", "eu")}
+    connections.remove_variant(db, rows[1].id, "default", "eu")
+    assert told() == {("gone", "base"), ("gone", "eu"), ("kept", "base")}
+    syncs.delete(db, rows[0].id)
+    assert told() == {("kept", "base")}
 
 
 def test_the_third_refusal_of_its_credentials_is_announced_once(db: Database) -> None:

@@ -433,6 +433,9 @@ def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str)
         def is_one(dataset: datasets.Dataset) -> bool:
             return (dataset.connection_id, dataset.variant) == (connection_id, variant)
 
-        return _forget(connection, db, [sync_id], scheduled, is_one) > 0
+        count = _forget(connection, db, [sync_id], scheduled, is_one)
+        told = schema.webhooks.c
+        syncs.forget_notifications(connection, sync_id, told.connection_id == connection_id, told.variant == variant)
+        return count > 0
 
     return db.transact(work)

@@ -267,7 +267,15 @@ def _delete(connection: Connection, db: Database, id: int) -> bool:
         connection.execute(sa.delete(schema.datasets).where(own))
         connection.execute(sa.delete(schema.jobs).where(schema.jobs.c.sync_id == id))
         connection.execute(sa.delete(_schedules).where(_schedules.c.sync_id == id))
+        forget_notifications(connection, id)
         return connection.execute(sa.delete(_table).where(_of.id == id)).rowcount == 1
+
+
+def forget_notifications(connection: Connection, id: int, *those: sa.ColumnElement[bool]) -> None:
+    """Take out what was to be told of a sync, or those of it."""
+    told = schema.webhooks.c
+    named = sa.select(_of.integration, _of.name).where(_of.id == id)
+    connection.execute(sa.delete(schema.webhooks).where(sa.tuple_(told.integration, told.sync_name).in_(named), *those))
 
 
 def _written_for(connection: Connection, id: int) -> set[tuple[int, str, str]]:
