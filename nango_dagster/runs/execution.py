@@ -328,7 +328,7 @@ class _Execution:
 
     def _is_keyless(self) -> Exception | None:
         """What is wrong with a unique_key that no record has; nothing was deleted for it, as no key is known."""
-        tally, fetch = self._writer and self._writer.tally, self._fetch
+        tally, fetch = self._writer.tally if self._writer else None, self._fetch
         if tally is None or fetch is None or not 0 < tally.keyless == fetch.records:
             return None
         return ApiError(
