@@ -128,6 +128,10 @@ def test_what_is_wrong_is_said_for_each_field(http: TestClient) -> None:
         "conection_id": '"conection_id" is no field of this body; wanted provider_config_key, connection_id, syncs.',
         "syncs[0]": "syncs[0] is a number, but should be a sync's name, or an object of name and variant.",
     }
+    error = http.post("/sync/start", json={**GITHUB, "syncs": 5}).json()["error"]
+    assert error["message"].endswith("syncs is a number, but should be a list.")
+    for what, there in (("pause", 'There is no sync "isues"; did'), ("trigger", 'There is no sync "isues" to run; did')):
+        assert there in http.post(f"/sync/{what}", json={**GITHUB, "syncs": ["isues"]}).json()["error"]["message"]
     unknown = http.post("/sync/start", json={**GITHUB, "connection_id": "gone", "syncs": []}).json()["error"]
     assert unknown["payload"] == {"connectionId": "gone", "providerConfigKey": "github"}
     assert (

@@ -46,8 +46,9 @@ def api_with_door(api: FakeApi) -> FakeApi:
 
 @pytest.mark.usefixtures("connection", "api_with_door")
 def test_the_account_that_is_named_is_read(cli: Cli) -> None:
-    found = cli.good("dry-run", "items", "--connection", "acme", "--json").json
-    assert found["records"] == items(1, 2, team="core")
+    for named in (("--connection", "acme"), ()):  # the only one need not be named
+        found = cli.good("dry-run", "items", *named, "--json").json
+        assert found["records"] == items(1, 2, team="core")
 
 
 @pytest.mark.usefixtures("api_with_door")
@@ -58,10 +59,11 @@ def test_where_there_is_no_connection_it_says_how_to_make_one(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("connection", "api_with_door")
-def test_without_a_name_it_is_asked_for(cli: Cli) -> None:
+def test_which_of_several_is_asked_for(cli: Cli) -> None:
+    cli.good("connections", "add", "--integration", "github", "--connection", "bolt")
     said = cli("dry-run", "items")
     assert said.status == 1
-    assert "items reads every connection of github; say which one with --connection ID." in said.stderr
+    assert "items runs for 2 connections, acme, bolt; say which with --connection ID." in said.stderr
 
 
 @pytest.mark.usefixtures("connection", "api_with_door")

@@ -75,9 +75,14 @@ def test_dead_ones_are_tried_again_all_or_some(cli: Cli, db: Database) -> None:
     put(db, "waits", attempts=3)
     some = [str(ids(db)[name]) for name in ("a", "waits")]
     said = cli.good("webhooks", "redeliver", *some).stdout
-    assert said == "1 of 2 were dead and are tried again; the others wait, or have arrived.\n"
+    assert said == "1 of 2 were dead and are tried again; the others wait.\n"
     assert outbox.depth(db) == {"pending": 2, "dead": 3}
     assert cli.good("webhooks", "redeliver", str(ids(db)["b"])).stdout == "1 webhook will be tried again.\n"
+    gone = cli("webhooks", "redeliver", str(ids(db)["c"]), "999", "998")
+    assert (gone.status, gone.stderr) == (
+        1,
+        "no webhook has the id 998, 999; it has arrived, or there never was one. Nothing was done.\n",
+    )
     assert cli.good("webhooks", "redeliver", "--all", "--json").json == {"redelivered": 2}
     with db.connect() as connection:
         of = schema.webhooks.c

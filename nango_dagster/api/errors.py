@@ -148,6 +148,8 @@ async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
 
 def _parameter(details: dict[str, Any]) -> Problem:
     name = str(details["loc"][-1])
+    if details["type"] == "missing":
+        return Problem(f"{name} is missing.", field=name)
     wanted = details["msg"].partition(",")[0].removeprefix("Input should be ")
     found = quoted(details["input"]) if isinstance(details["input"], str) else "no value"
     return Problem(f"{name} is {found}; wanted {wanted}.", field=name)

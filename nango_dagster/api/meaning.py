@@ -124,7 +124,8 @@ def meant(
     names = {(one.row.name, one.variant) for one in found}
     missing = [one for one in wanted if (one.name, one.variant) not in names]
     if (missing and (connection_id is not None or not found)) or not (found or connection_id):
-        raise HttpError(400, "no_syncs_found", f"No syncs found given the inputs. {_hint(missing, able)}".strip())
+        hint = _hint(missing, able, to_run)
+        raise HttpError(400, "no_syncs_found", f"No syncs found given the inputs. {hint}".strip())
     return found
 
 
@@ -139,11 +140,12 @@ def _found(
         yield from (Meant(row, connection_id, one) for one in variants or [None] if one in there or (not one and there))
 
 
-def _hint(missing: Sequence[Named], rows: Sequence[SyncRow]) -> str:
+def _hint(missing: Sequence[Named], rows: Sequence[SyncRow], to_run: bool) -> str:
     """What there is instead of the first that is missing."""
     if not missing:
         return ""
     one = missing[0]
     if any(row.name == one.name for row in rows):
         return f"{one.name} does not run there as variant {quoted(one.variant)}."
-    return f"There is no sync {quoted(one.name)} to run; {instead_of(one.name, [row.name for row in rows])}"
+    there = f"There is no sync {quoted(one.name)}{' to run' if to_run else ''}"
+    return f"{there}; {instead_of(one.name, [row.name for row in rows])}"

@@ -25,6 +25,14 @@ Wanted = TypeVar("Wanted", bound=Strict)
 
 _ONCE = ("Connection-Id", "Provider-Config-Key")
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+_WANTED = {
+    "list_type": "be a list",
+    "dict_type": "be an object",
+    "model_type": "be an object",
+    "string_type": "be text",
+    "bool_type": "be true or false",
+    "int_type": "be a whole number",
+}
 
 
 def body_of(model: type[Wanted]) -> Callable[[dict[str, Any]], Wanted]:
@@ -53,9 +61,16 @@ def _problem(details: ErrorDetails, model: type[Strict]) -> Problem:
         return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name)
     if details["type"] == "missing":
         return Problem(f"{name} is missing.", field=name)
-    kind = _KINDS.get(type(details["input"]), "a number")
-    wanted = details["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    return Problem(f"{name} is {kind}, but should {wanted}.", field=name)
+    wanted = _WANTED.get(details["type"]) or details["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    return Problem(f"{name} is {_found(details)}, but should {wanted}.", field=name)
+
+
+def _found(details: ErrorDetails) -> str:
+    """What stands there: its kind, and the value only where it should have been one of a few words."""
+    value = details["input"]
+    if details["type"] == "literal_error" and isinstance(value, str):
+        return quoted(value)
+    return _KINDS.get(type(value), "a number")
 
 
 def _is_branch(step: int | str) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..auth import Access
     from ..fetch import Fetch, Page
+    from ..store import Database
 
 SHOWN = 3  # records
 STOPS = {
@@ -100,21 +101,23 @@ def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator
             raise Refused(f"{sync.name} names no integration, so it has no connections; leave --connection out.")
         yield open_access(sync, session.settings, sync.connection_key)
         return
-    if connection_id is None:
-        _refuse_all(session, sync)
     with session.database() as database:
-        yield of_connection(database, session.settings, sync, connection_id)
+        account = connection_id or _only_one(database, sync)
+        yield of_connection(database, session.settings, sync, account)
 
 
-def _refuse_all(session: Session, sync: Sync) -> NoReturn:
-    """Say what to do instead of reading every connection."""
+def _only_one(database: Database, sync: Sync) -> str:
+    """The connection to read where there is no other. Raises ConfigError or Refused with what to do instead."""
     from ..runs.steering import none_yet
     from ..store import connections
 
-    with session.database() as database:
-        if not connections.list_connections(database, sync.integration):
-            raise ConfigError(f"{sync.name} runs for no connection: {none_yet(sync.integration_key)}")
-    raise Refused(f"{sync.name} reads every connection of {sync.integration}; say which one with --connection ID.")
+    names = [row.connection_id for row in connections.list_connections(database, sync.integration)]
+    if not names:
+        raise ConfigError(f"{sync.name} runs for no connection: {none_yet(sync.integration_key)}")
+    if len(names) > 1:
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+        raise Refused(f"{sync.name} runs for {len(names):,} connections, {some}; say which with --connection ID.")
+    return names[0]
 
 
 def _read(sync: Sync, fetch: Fetch) -> Found:

@@ -108,9 +108,12 @@ def redeliver(session: Session, ids: tuple[int, ...], all_: bool) -> None:
     if all_ is bool(ids):
         raise Refused("wanted either ids of `webhooks list --dead` or --all. Nothing was done.")
     with session.database() as database:
+        if missing := sorted(set(ids) - outbox.known(database, ids)):
+            said = f"no webhook has the id {', '.join(map(str, missing))}; it has arrived, or there never was one."
+            raise Refused(f"{said} Nothing was done.")
         count = outbox.redeliver(database, None if all_ else ids)
     if ids and count < len(set(ids)):
-        said = f"{count:,} of {len(set(ids)):,} were dead and are tried again; the others wait, or have arrived."
+        said = f"{count:,} of {len(set(ids)):,} were dead and are tried again; the others wait."
     else:
         said = f"{number_of(count, 'webhook')} will be tried again." if count else "no webhook is dead"
     session.answer({"redelivered": count}, said)

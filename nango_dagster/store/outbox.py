@@ -220,6 +220,12 @@ def redeliver(db: Database, ids: Collection[int] | None = None) -> int:
     return db.transact(lambda connection: connection.execute(again).rowcount)
 
 
+def known(db: Database, ids: Collection[int]) -> set[int]:
+    """Those of these ids that a notification has which waits or is dead; one that has arrived is gone."""
+    with db.ask() as connection:
+        return set(connection.execute(select(_of.id).where(_of.id.in_(ids))).scalars())
+
+
 def depth(db: Database) -> dict[State, int]:
     """How many notifications wait, and how many are dead."""
     query = select(_of.state, func.count()).group_by(_of.state)
