@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
@@ -252,3 +255,88 @@ def test_each_request_is_done_once_whichever_file_is_lost(sqlite: Database) -> N
     queue.set_state(sqlite, row.id, "STARTED")
     queue.trigger(sqlite, row.id, "nobody")
     assert only(sqlite, row).state == "STARTED"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[tuple[Database, SyncRow]]:
+    """The SQLite database in a folder, with a sync of acme; nobody has it open afterwards."""
+    database = open_database(Settings(home=folder, db_url=f"sqlite:///{folder / 'nango.db'}"))
+    with contextlib.closing(database):
+        connections.add(database, None, "github", "acme")
+        yield database, syncs.register(database, [Sync(name="issues", url=URL, integration="github")])["issues"]
+
+
+def remove_database(folder: Path) -> None:
+    """As people do, who do not know of the file beside it."""
+    for name in ("nango.db", "nango.db-wal", "nango.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_nobody_has_asked_anything_of_a_new_database_in_the_place_of_another(folder: Path, done: bool) -> None:
+    with opened(folder) as (db, row):
+        with db.begin():
+            assert queue.set_state(db, row.id, "PAUSED") == 1
+        if done:
+            queue.trigger(db, row.id, "nobody")
+    remove_database(folder)
+    with opened(folder) as (db, new):
+        assert (new.id, only(db, new).state) == (row.id, "STARTED")
+        with db.begin():
+            assert queue.set_state(db, row.id, "PAUSED") == 1
+        assert only(db, new).state == "PAUSED"
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_backup_is_as_it_was_whatever_was_asked_and_done_since(folder: Path, tmp_path: Path, seen: bool) -> None:
+    with opened(folder) as (db, row):
+        with contextlib.closing(sqlite3.connect(folder / "nango.db")) as file:
+            file.execute("VACUUM INTO ?", (str(tmp_path / "backup"),))
+        with db.begin():
+            assert queue.trigger(db, row.id, reset=True, empty_cache=True) == 1
+            assert queue.set_state(db, row.id, "PAUSED") == 1
+        queue.trigger(db, row.id, "nobody")
+        if seen:
+            assert only(db, row).state == "PAUSED"
+        else:
+            queue.end_worker(db, queue.start_worker(db, row.id, None))
+    remove_database(folder)
+    shutil.copy(tmp_path / "backup", folder / "nango.db")
+    with opened(folder) as (db, row):
+        for _ in range(2):
+            assert (only(db, row).state, only(db, row).reset, only(db, row).empty_cache) == ("STARTED", False, False)
+            queue.trigger(db, row.id, "nobody")
+
+
+def test_what_waits_is_in_a_backup_of_both_files(folder: Path, tmp_path: Path) -> None:
+    with opened(folder) as (db, row):
+        with db.begin():
+            assert queue.set_state(db, row.id, "PAUSED") == 1
+        shutil.copytree(folder, tmp_path / "backup")
+        queue.trigger(db, row.id, "nobody")
+        assert queue.set_state(db, row.id, "STARTED") == 1
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    with opened(folder) as (db, row):
+        assert only(db, row).state == "PAUSED"
+
+
+def test_what_waits_for_others_costs_a_look_at_one_of_them_nothing(sqlite: Database) -> None:
+    """Each execution looks every two seconds whether it was cancelled."""
+    mine, other = fresh(sqlite), fresh(sqlite)
+    (claim,) = queue.claim(sqlite, queue.start_worker(sqlite, mine.id, None), limit=1, slot=None, force=True)
+    said: list[str] = []
+    with sqlite.begin():
+        queue.cancel(sqlite, other.id)
+        queue.cancel(sqlite, mine.id, "beta")
+        event.listen(sqlite.engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+        assert not queue.is_cancelled(sqlite, claim)
+        assert not [one for one in said if "TEMP" in one]
+        queue.cancel(sqlite, mine.id)
+        assert queue.is_cancelled(sqlite, claim)

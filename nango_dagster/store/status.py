@@ -151,7 +151,7 @@ def read(
     """
     by_id = {row.id: row for row in rows}
     query = _query(sorted(by_id), connection_id, variant)
-    with up_to_date(db) as connection:
+    with up_to_date(db, by_id, connection_id, variant) as connection:
         now = db.now(connection)
         found = connection.execute(query).all()
     slots = {id: Slots.of(row.sync, now) for id, row in by_id.items()}

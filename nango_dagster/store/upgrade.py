@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import ConfigError
 from .database import Database
 
-HEAD = "0006"
+HEAD = "0007"
 VERSION_TABLE = "_nango_migrations"
 
 

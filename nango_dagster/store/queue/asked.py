@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -31,6 +32,17 @@ class Asked:
     @property
     def _named(self) -> list[ColumnElement[bool]]:
         return named(self.sync_id, self.connection_id, self.variant)
+
+    def concerns(self, sync_ids: Collection[int] | None, connection_id: str | None, variant: str | None) -> bool:
+        """Whether it is asked of some of these syncs' schedules, of that connection and variant where they are named.
+
+        >>> acme = Asked("pause", 1, "acme")
+        >>> acme.concerns([1], "beta", None), acme.concerns(None, None, "base")
+        (False, True)
+        """
+        names = ((self.connection_id, connection_id), (self.variant, variant))
+        is_of = sync_ids is None or self.sync_id in sync_ids
+        return is_of and all(None in pair or pair[0] == pair[1] for pair in names)
 
     def do(self, connection: Connection, at: datetime) -> int:
         """Do it, as of the moment it was asked; of how many schedules it was asked, or how many it concerns."""

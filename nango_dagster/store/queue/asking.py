@@ -4,7 +4,9 @@ On PostgreSQL it is an update of rows that no batch locks. SQLite has one writer
 of an overwrite may take a minute. What cannot be written within a moment waits there in a small file beside the
 database. Whoever writes next to the schedules does it first (`take_in`), that very overwrite before it commits, too;
 and whoever reads them meanwhile sees them as they will be (`up_to_date`). Each request is done once and in order: the
-database's `user_version`, which is part of the transaction, says up to which one.
+database's `user_version`, which is part of the transaction, says up to which one. Its `application_id`, a number that
+no other database has, says whose requests these are: a new database in an old one's place has nothing to do with them.
+What is done is removed by whoever looks next, so that a backup that is put back does not do it again.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import atexit
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
@@ -27,17 +29,18 @@ from .asked import Asked
 from .values import State
 
 PATIENCE = 0.01  # seconds that somebody who asks waits for SQLite's write lock
-_STAYS = timedelta(hours=1)  # what is done stays for readers that began before
 
 _FILE = """
-CREATE TABLE IF NOT EXISTS asked (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, request TEXT NOT NULL)
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, database INTEGER NOT NULL, at TEXT NOT NULL, request TEXT NOT NULL
+)
 """
 # Never a number twice, and none that is done already, should one of the two files be lost and made anew.
 _PUT = """
-INSERT INTO asked (id, at, request)
-SELECT max(:done, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'asked'), 0)) + 1, :at, :request
+INSERT INTO requests (id, database, at, request)
+SELECT max(:done, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'requests'), 0)) + 1, :database, :at, :request
 """
-_SHADOW = "CREATE TEMP TABLE _nango_schedules AS SELECT * FROM main._nango_schedules"
+_TOOK_IN = "nango: took in"
 
 
 def set_state(
@@ -100,59 +103,92 @@ def _ask(db: Database, asked: Asked) -> int:
 def _ask_later(db: Database, asked: Asked, at: datetime) -> int:
     """Put it beside the database; of how many it will have been asked."""
     with db.connect() as connection:
-        done = _done(connection)
+        database, done = _known(connection)
         # What else waits changes no count.
-        connection.exec_driver_sql(f"{_SHADOW} WHERE sync_id = {asked.sync_id:d}")
+        _shadow(connection, [asked.sync_id], asked.connection_id, asked.variant)
         count = asked.do(connection, at)
     _kept_open(_path(db))
+    request = json.dumps(asdict(asked))
     with contextlib.closing(_open(_path(db))) as file:
-        file.execute("BEGIN IMMEDIATE")
-        file.execute(_PUT, {"done": done, "at": at.isoformat(), "request": json.dumps(asdict(asked))})
-        file.execute("DELETE FROM asked WHERE id <= ? AND at < ?", (done, (at - _STAYS).isoformat()))
-        file.execute("COMMIT")
+        file.execute(_PUT, {"database": database, "done": done, "at": at.isoformat(), "request": request})
     return count
 
 
 def take_in(connection: Connection, db: Database) -> None:
     """Do what waits beside the database, in a transaction that writes."""
-    for id_, at, asked in _waiting(connection, db):
+    took_in_before = connection.info.get(_TOOK_IN) is connection.get_transaction()
+    waiting = _waiting(connection, db, committed=not took_in_before)
+    for id_, at, asked in waiting:
         asked.do(connection, at)
         connection.exec_driver_sql(f"PRAGMA user_version = {id_}")
+    if waiting:
+        connection.info[_TOOK_IN] = connection.get_transaction()
 
 
 @contextlib.contextmanager
-def up_to_date(db: Database) -> Iterator[Connection]:
-    """A connection for a question or two, as `Database.ask`; schedules look as if what waits had been done."""
+def up_to_date(
+    db: Database,
+    sync_ids: Collection[int] | None = None,
+    connection_id: str | None = None,
+    variant: str | None = None,
+) -> Iterator[Connection]:
+    """A connection for a question or two, as `Database.ask`; schedules look as if what waits had been done.
+
+    The question is about those of these syncs, or of all, and of one connection and variant where they are named.
+    """
     with db.ask() as connection:
-        if waiting := _waiting(connection, db):
-            _shade(connection, waiting)
+        waiting = _waiting(connection, db, committed=True)
+        if concerned := [one for one in waiting if one[2].concerns(sync_ids, connection_id, variant)]:
+            _shadow(connection, sync_ids, connection_id, variant)
+            for _, at, asked in concerned:
+                asked.do(connection, at)
         yield connection
 
 
 _Waiting = list[tuple[int, datetime, Asked]]
 
 
-def _waiting(connection: Connection, db: Database) -> _Waiting:
-    """What waits, as this transaction sees it: the number, the moment, the request."""
+def _waiting(connection: Connection, db: Database, *, committed: bool) -> _Waiting:
+    """What waits, as this transaction sees it: the number, the moment, the request.
+
+    The rest is removed, if what the transaction sees of it is `committed`. The file is read before the database: what
+    somebody removes in between, the database has done.
+    """
     if db.is_postgresql or not _path(db).exists():
         return []
-    done = _done(connection)
     with contextlib.closing(_open(_path(db))) as file:
-        found = file.execute("SELECT id, at, request FROM asked WHERE id > ? ORDER BY id", (done,)).fetchall()
-    return [(id_, datetime.fromisoformat(at), Asked(**json.loads(request))) for id_, at, request in found]
+        found = file.execute("SELECT id, database, at, request FROM requests ORDER BY id").fetchall()
+        if not found:
+            return []
+        database, done = _known(connection)
+        waiting = [row for row in found if row[0] > done and row[1] == database]
+        if committed and len(waiting) < len(found):
+            file.execute("DELETE FROM requests WHERE id <= ? OR database <> ?", (done, database))
+    return [(id_, datetime.fromisoformat(at), Asked(**json.loads(request))) for id_, _, at, request in waiting]
 
 
-def _done(connection: Connection) -> int:
-    """The number of what was done last."""
-    found: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    return found
+def _known(connection: Connection) -> tuple[int, int]:
+    """The database's own number, and that of what was done last."""
+    database: int = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    done: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    return database, done
 
 
-def _shade(connection: Connection, waiting: _Waiting) -> None:
-    """Put a temporary copy in front of the table, and do what waits there; it goes with the transaction."""
-    connection.exec_driver_sql(_SHADOW)
-    for _, at, asked in waiting:
-        asked.do(connection, at)
+def _shadow(
+    connection: Connection, sync_ids: Collection[int] | None, connection_id: str | None, variant: str | None
+) -> None:
+    """Put a temporary copy in front of the table, with the rows that are asked about; it goes with the transaction."""
+    those, values = ["true"], []
+    if sync_ids is not None:
+        those.append(f"sync_id IN ({', '.join(map(str, sync_ids))})")
+    for column, name in (("connection_id", connection_id), ("variant", variant)):
+        if name is not None:
+            those.append(f"{column} = ?")
+            values.append(name)
+    copied = f"SELECT * FROM main._nango_schedules WHERE {' AND '.join(those)}"
+    connection.exec_driver_sql(f"CREATE TEMP TABLE _nango_schedules AS {copied}", tuple(values))
+    for number, columns in enumerate(("id", "sync_id, connection_id, variant")):
+        connection.exec_driver_sql(f"CREATE INDEX temp._nango_shadow_{number} ON _nango_schedules ({columns})")
 
 
 def _path(db: Database) -> Path:

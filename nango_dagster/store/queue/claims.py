@@ -181,7 +181,7 @@ def works() -> ColumnElement[bool]:
 def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
     """How many of a sync's schedules are due and held by nobody."""
     query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), is_due(db, slot))
-    with up_to_date(db) as connection:
+    with up_to_date(db, [sync_id]) as connection:
         return connection.execute(query).scalar_one()
 
 
@@ -289,5 +289,5 @@ def put_off(
 def is_cancelled(db: Database, claim: Claim) -> bool:
     """Whether somebody asked this execution to stop."""
     mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
-    with up_to_date(db) as connection:
+    with up_to_date(db, [claim.sync_id], claim.connection_id, claim.variant) as connection:
         return connection.execute(_IS_CANCELLED, mine).scalar() is not None

@@ -99,7 +99,7 @@ def versions(db: Database) -> dict[int, tuple[int, int]]:
 def count_states(db: Database, sync_id: int) -> dict[State, int]:
     """How many schedules of a sync are started and how many paused."""
     query = select(_of.state, func.count()).where(_of.sync_id == sync_id).group_by(_of.state)
-    with up_to_date(db) as connection:
+    with up_to_date(db, [sync_id]) as connection:
         return {row.state: row[1] for row in connection.execute(query)}
 
 
@@ -114,5 +114,5 @@ def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Sch
     query = select(*_COLUMNS).outerjoin(schema.workers, schema.workers.c.id == _of.worker_id).order_by(_of.id)
     if sync_ids is not None:
         query = query.where(_of.sync_id.in_(sync_ids))
-    with up_to_date(db) as connection:
+    with up_to_date(db, sync_ids) as connection:
         return [Schedule(**row._mapping) for row in connection.execute(query)]
