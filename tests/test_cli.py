@@ -16,7 +16,8 @@ from nango_dagster.cli import main
 from nango_dagster.cli.reference import reference
 from nango_dagster.config import from_body, read_file, schema_text
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, queue, syncs
+from nango_dagster.store import Database, datasets, pruning, queue, syncs
+from nango_dagster.store.listing import Cursor
 from tests.commands import Cli, write_sync
 from tests.conftest import ROOT
 from tests.executions import PAGING, Source, execute, items, stored
@@ -540,8 +541,15 @@ def test_tables_rebuild_maps_the_stored_records_as_the_config_says_now(filled: C
         "sync": "items",
         "table": "things",
         "rows": 10,
+        "pruned": 0,
         "misfits": {},
     }
+    with db.connect() as connection:
+        (dataset,) = datasets.of_sync(connection, row.id)
+    pruning.prune(db, dataset, Cursor(datetime(2999, 1, 1, tzinfo=timezone.utc), ""))
+    said = filled.good("tables", "rebuild", "items")
+    assert said.stdout == "items: mapped 0 records into things; the rows of 10 pruned records stay as they were.\n"
+    assert filled.good("tables").stdout.startswith("things: 10 rows, filled by items\n")
 
 
 def test_tables_rebuild_keeps_out_of_an_execution(filled: Cli, db: Database) -> None:

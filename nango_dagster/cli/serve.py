@@ -48,8 +48,8 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
     """Start the Dagster UI, its daemon and the API.
 
     The daemon runs the schedules. The definitions are those that workspace.yaml in this folder names, else every
-    sync of the config folder. Ctrl-C ends all of it; when one of them dies, the others are ended and the status is
-    its own.
+    sync of the config folder. Ctrl-C or SIGTERM ends all of it, within half a minute; a shell that starts it with & has
+    it ignore Ctrl-C, so use SIGTERM there. When one of them dies, the others are ended and the status is its own.
 
     With --json: ui, api (their URLs), once both answer; the logs go to stderr.
     """

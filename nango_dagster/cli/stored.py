@@ -61,10 +61,11 @@ def _table_for_people(table: TableInfo) -> list[Any]:
 def rebuild(session: Session, name: str) -> None:
     """Map a sync's stored records again.
 
-    As its config says now. Nothing is requested: the rows are made anew from _nango_raw. The next execution does
-    the same where the mapping has changed or the table is gone, so this is for doing it at once.
+    As its config says now. Nothing is requested: the rows are made anew from _nango_raw, and those of records whose
+    payload was pruned stay as they are. The next execution does the same where the mapping has changed or the table
+    is gone, so this is for doing it at once.
 
-    With --json: sync, table, rows, misfits (column: values that did not fit).
+    With --json: sync, table, rows, pruned (records whose rows stay), misfits (column: values that did not fit).
     """
     from ..runs import claimed
 
@@ -77,7 +78,9 @@ def rebuild(session: Session, name: str) -> None:
             claimed(database, session.settings, row) as pull,
         ):
             document = {"sync": name, **_rebuild(pull)}
-    session.answer(document, f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}.")
+    said = f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}"
+    pruned = number_of(document["pruned"], "pruned record")
+    session.answer(document, f"{said}; the rows of {pruned} stay as they were." if document["pruned"] else f"{said}.")
 
 
 tables.add_command(rebuild)
@@ -121,7 +124,8 @@ def _rebuild(pull: Pull) -> dict[str, Any]:
         found = datasets.of_sync(connection, row.id)
     mine = [dataset for dataset in found if (dataset.sync_id, dataset.connection_id, dataset.variant) == names]
     count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
-    return {"table": table.name, "rows": count, "misfits": dict(table.misfits)}
+    pruned = tables.count_pruned(database, [dataset.id for dataset in mine])
+    return {"table": table.name, "rows": count, "pruned": pruned, "misfits": dict(table.misfits)}
 
 
 @command("remove", example="remove pokemon --with-data")

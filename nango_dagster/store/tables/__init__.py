@@ -3,7 +3,7 @@
 from .names import SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
 from .opening import open_table, put_aside
 from .reading import data_frame, exists, rows
-from .rebuilding import forget, forget_dataset, rebuild, rename_rows
+from .rebuilding import count_pruned, forget, forget_dataset, rebuild, rename_rows
 from .table import MappedTable, Prepared
 from .there import registered
 
@@ -12,6 +12,7 @@ __all__ = [
     "MappedTable",
     "Prepared",
     "Transform",
+    "count_pruned",
     "data_frame",
     "exists",
     "forget",

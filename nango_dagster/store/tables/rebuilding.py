@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from .. import bulk, datasets, schema
 from ..database import Database
@@ -45,6 +45,14 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
         count, after = count + len(prepared.keys), last
     database.transact(lambda connection: _end_rebuild(connection, table, dataset, guard, after))
     return count
+
+
+def count_pruned(database: Database, datasets_: Collection[int]) -> int:
+    """How many records of these datasets have no payload to map; their rows stay as they are."""
+    of = schema.raw.c
+    query = select(func.count()).where(of.dataset_id.in_(datasets_), of.pruned_at.is_not(None))
+    with database.ask() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard) -> bool:
