@@ -155,6 +155,7 @@ def test_a_connection_that_is_not_there_is_said(http: TestClient, db: Database) 
     changed(db)
     missing = http.get("/records", params={"model": "Items"})
     assert (missing.status_code, missing.json()["error"]["code"]) == (400, "invalid_headers")
+    assert missing.json()["error"]["message"] == "Connection-Id is missing. Provider-Config-Key is missing."
     unknown = http.get("/records", params={"model": "Items"}, headers={**HEADERS, "Connection-Id": "acme"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_connection")
 

@@ -421,6 +421,7 @@ def test_a_sync_is_steered_by_its_id(http: TestClient, db: Database) -> None:
     [
         ({"sync_id": 7, "action": "pause"}, 404, "not_found"),
         ({"sync_id": 1, "action": "stop"}, 400, "invalid_body"),
+        ({"sync_id": 1, "action": "a\x00" * 99}, 400, "invalid_body"),
         ({"sync_id": "1", "action": "pause"}, 400, "invalid_body"),
         ({"action": "pause"}, 400, "invalid_body"),
         ({"sync_id": 1, "action": "pause", "now": True}, 400, "invalid_body"),
