@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from ..config.source import quoted
-from ..errors import NangoError
+from ..errors import NangoError, StoreUnavailable
 from ..partition_keys import BASE
 from ..runs import connecting
 from ..runs.steering import check_may_run
@@ -193,6 +193,8 @@ def create_variant(
         )
     try:
         connecting.add_variant(nango.database, row, body.connection_id, variant)
+    except StoreUnavailable:
+        raise
     except NangoError as error:
         raise HttpError(400, "failed_sync_variant_creation", str(error)) from None
     (made,) = status.read(nango.database, [row], body.connection_id, variant)
