@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nango_dagster import webhooks
-from nango_dagster.runs.delivering import AHEAD, Courier, Delivered
+from nango_dagster.runs.delivering import THREADS, Courier, Delivered
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
@@ -242,7 +242,7 @@ def test_a_receiver_that_fails_again_and_again_is_left_alone_and_others_are_not(
     api.route("/second", {})
     api.route("/hook", (503, {}, b""))
     both = replace(told, webhook_url_secondary=api.url + "/second")
-    names = [f"c{number}" for number in range(4 * AHEAD)]
+    names = [f"c{number}" for number in range(4 * THREADS)]
     put(db, *names)
     put(db, *names, target="secondary")
     deliver(db, both)
@@ -250,10 +250,33 @@ def test_a_receiver_that_fails_again_and_again_is_left_alone_and_others_are_not(
     assert deliver(db, both).failed == 0
     asked = Counter(request.path for request in api.requests)
     assert asked["/second"] == len(names)
-    assert CIRCUIT_FAILURES <= asked["/hook"] <= AHEAD
+    assert CIRCUIT_FAILURES <= asked["/hook"] <= THREADS // 2
     pass_time(db)
     api.route("/hook", {})
     assert deliver(db, both).arrived == len(names)
+
+
+def test_a_receiver_that_was_left_alone_is_tried_by_one_alone_until_it_takes_one(
+    db: Database, told: Settings, api: FakeApi
+) -> None:
+    api.route("/hook", (503, {}, b""))
+    names = [f"c{number}" for number in range(2 * THREADS)]
+    put(db, *names)
+    deliver(db, told, patience=0.2)
+    for _ in range(3):
+        pass_time(db)
+        before = len(api.requests)
+        couriers = [Courier(db, told) for _ in range(3)]
+        threads = [threading.Thread(target=courier.deliver, kwargs={"patience": 0.5}) for courier in couriers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(courier.finish(10) for courier in couriers)
+        assert len(api.requests) == before + 1
+    pass_time(db)
+    api.route("/hook", {})
+    assert deliver(db, told).arrived == len(names)
 
 
 # --- how long it takes ----------------------------------------------------------------------------------------------
@@ -288,17 +311,41 @@ def test_a_slow_receiver_ends_the_tick_soon_and_what_is_in_flight_is_recorded_la
     assert (listed(db), len(api.requests)) == ([], 5)
 
 
+def test_slow_receivers_do_not_hold_up_a_fast_one(
+    db: Database, told: Settings, api: FakeApi, slow: Callable[[], None]
+) -> None:
+    for circuit in ("one", "two", "three"):
+        put(db, *(f"{circuit}{number}" for number in range(THREADS)), circuit=circuit)
+    with FakeApi() as fast:
+        fast.route("/hook", {})
+        courier = Courier(db, replace(told, webhook_url_secondary=fast.url + "/hook"))
+        expected: set[str] = set()
+        for batch in ("before", "after"):
+            names = [f"{batch}{number}" for number in range(100)]
+            expected.update(f"d-{name}" for name in names)
+            put(db, *names, target="secondary")
+            until(lambda: courier.deliver(patience=0.5) and set(delivery_ids(fast.requests)) == expected)
+        half = THREADS // 2
+        assert len(api.requests) == half + half // 2 + half // 4
+        slow()
+        assert courier.finish(10)
+        courier.deliver()
+        assert courier.finish(10)
+    assert listed(db) == []
+
+
 def test_no_more_is_claimed_than_can_be_sent_before_the_lease_ends(
     db: Database, told: Settings, api: FakeApi, slow: Callable[[], None]
 ) -> None:
-    put(db, *(f"c{number}" for number in range(3 * AHEAD)))
+    half = THREADS // 2
+    put(db, *(f"c{number}" for number in range(3 * half)))
     courier = Courier(db, told)
     for _ in range(3):
-        assert courier.deliver(patience=0.2).on_their_way == AHEAD
+        assert courier.deliver(patience=0.2).on_their_way == half
     slow()
     assert courier.finish(10)
-    assert len(api.requests) == AHEAD
-    assert courier.deliver().arrived == 2 * AHEAD
+    assert len(api.requests) == half
+    assert courier.deliver().arrived == 2 * half
     assert courier.finish(10) and max(Counter(delivery_ids(api.requests)).values()) == 1
 
 

@@ -1,7 +1,8 @@
 """What waits in the outbox goes to its receivers: claimed some at a time, sent side by side, and recorded together.
 
-Each is delivered at least once: who dies between the POST and its record leaves a lease behind that ends, and then it
-goes out again under the same id.
+Whatever is claimed goes out at once, each in a thread; no receiver has more than half of those, so that a slow one does
+not hold up the others. Each is delivered at least once: who dies between the POST and its record leaves a lease behind
+that ends, and then it goes out again under the same id.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,15 +30,15 @@ from .connecting import type_of
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 16
-AHEAD: Final = 2 * THREADS
-"""So many are claimed at most and not yet done: the last of them begins long before its lease ends."""
+THREADS: Final = 64
+"""So many are claimed and not yet done at most; half of them for one receiver."""
 BATCH: Final = 8
 LEASE: Final = timedelta(seconds=60)
 SECONDS: Final = 10.0
 PATIENCE: Final = 2.0
 _IDLE_SECONDS: Final = 1.0  # so long a thread waits for more to do
 _LOOK_SECONDS: Final = 0.05
+_QUICK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class Courier:
         self._news = threading.Condition(lock)  # something is done
         self._waiting: deque[_Errand] = deque()
         self._results: list[Result] = []
-        self._unfinished = 0  # claimed, and without a result
+        self._busy: Counter[str] = Counter()  # how many are claimed and without a result, by circuit; never altered
         self._threads = 0
+        self._looked = 0.0  # when it has last looked for all receivers
         self._attended = False
         self._keeper: threading.Thread | None = None
 
@@ -126,9 +128,11 @@ class Courier:
 
     def _go_on(self) -> bool:
         """Claim more where there is room for it; whether anything is left to wait for."""
-        room = AHEAD - self._unfinished
+        busy, now = self._busy, time.monotonic()
+        quick = now - self._looked < _QUICK_SECONDS
+        self._looked = self._looked if quick else now
         try:
-            claimed = outbox.claim(self.database, room, LEASE) if room >= BATCH else []
+            claimed = outbox.claim(self.database, THREADS - busy.total(), LEASE, busy, quick=quick)
         except Busy:
             return self._is_any_left
         self._begin(claimed)
@@ -136,7 +140,11 @@ class Courier:
 
     def _await_news(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: len(self._results) >= BATCH or not self._unfinished, _LOOK_SECONDS)
+            self._news.wait_for(self._is_time_to_record, _LOOK_SECONDS)
+
+    def _is_time_to_record(self) -> bool:
+        """Whether many are done, or all those of a circuit, which more may be waiting for."""
+        return len(self._results) >= BATCH or any(one.delivery.circuit not in self._busy for one in self._results)
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +169,10 @@ class Courier:
                 return
             self._keeper = threading.Thread(target=self._see_to_the_rest, name="nango-webhooks", daemon=True)
             self._keeper.start()
+
+    @property
+    def _unfinished(self) -> int:
+        return self._busy.total()
 
     @property
     def _is_any_left(self) -> bool:
@@ -193,7 +205,7 @@ class Courier:
         errands = self._errands(claimed)
         with self._more:
             self._waiting.extend(errands)
-            self._unfinished += len(errands)
+            self._busy = self._busy + Counter(one.circuit for one in claimed)
             missing = min(THREADS, self._unfinished) - self._threads
             self._threads += max(0, missing)
             self._more.notify(len(errands))
@@ -226,8 +238,8 @@ class Courier:
                 result = Result(errand.delivery, f"it could not be sent: {type(error).__name__}.")
             with self._news:
                 self._results.append(result)
-                self._unfinished -= 1
-                if len(self._results) >= BATCH or not self._unfinished:
+                self._busy = self._busy - Counter((errand.delivery.circuit,))
+                if self._is_time_to_record():
                     self._news.notify_all()
         for sender in senders.values():
             sender.close()

@@ -2,19 +2,20 @@
 
 A notification is a row for each URL that it goes to; announcing.py writes it. Who delivers it holds a lease; when he
 dies, it is delivered again, under the same id. One that fails is tried again over more than a day, then it is dead and
-waits for somebody who asks for it. A receiver that fails again and again is left alone for a while: all that goes
-there shares a *circuit*, which opens.
+waits for somebody who asks for it. All that goes to one receiver shares a *circuit*. One that fails again and again is
+left alone for a while: its circuit opens, and then one notification tries it alone.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import Connection, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -51,6 +52,8 @@ class Delivery:
     kind: Kind
     target: Target
     """Which URL of the settings; a connection's own takes the place of the primary."""
+    circuit: str
+    """What is the same for all that goes to one receiver."""
     integration: str
     connection_id: str
     variant: str
@@ -97,34 +100,72 @@ _DELIVERY = [_of[name] for name in Delivery.__dataclass_fields__]
 # --- delivering -----------------------------------------------------------------------------------------------------
 
 
-def claim(db: Database, limit: int, lease: timedelta) -> list[Delivery]:
+def claim(
+    db: Database, free: int, lease: timedelta, busy: Mapping[str, int] | None = None, *, quick: bool = False
+) -> list[Delivery]:
     """Up to so many notifications that are due, the longest due first; nobody else gets them while the lease lasts.
+
+    So that no receiver takes the place of others, one more goes to a circuit only while more are free than it has:
+    half of all at most, half of the rest for the second, and so on. `busy` says how many each has already. A circuit
+    that was open is tried by one alone. A `quick` claim does not look for others behind a circuit that gets all it may
+    have: that reads whatever else is due there.
 
     On SQLite it waits only for so long for who writes. Raises Busy after that.
     """
-    circuit = _circuits.c
-    closed = select(circuit.circuit).where(circuit.open_until > db.clock())
-    free = or_(_of.leased_until.is_(None), _of.leased_until < db.clock())
-    due = (
-        select(_of.id)
-        .where(_of.state == "pending", _of.next_try_at <= db.clock(), free, _of.circuit.not_in(closed))
-        .order_by(_of.next_try_at, _of.id)
-        .limit(limit)
-    )
-
-    def work(connection: Connection) -> list[Delivery]:
-        ids = connection.execute(due.with_for_update(skip_locked=True)).scalars().all()
-        if not ids:
+    has = Counter(busy)
+    with db.ask() as connection:  # a look costs less than a transaction, and mostly there is nothing
+        if free < 1 or connection.execute(_due(db, 1, _full(has, free))).first() is None:
             return []
+    return _transact(db, lambda connection: _claim(connection, db, free, lease, has.copy(), quick), PATIENCE)
+
+
+def _full(has: Mapping[str, int], free: int) -> set[str]:
+    return {circuit for circuit, number in has.items() if number >= free}
+
+
+def _due(db: Database, limit: int, left_out: Collection[str]) -> Select[Any]:
+    """What is due, without these circuits and those that are open, and whether its circuit was open."""
+    open_ = select(_circuits.c.circuit).where(_circuits.c.open_until > db.clock())
+    failing = select(_circuits.c.circuit).where(_circuits.c.failures >= CIRCUIT_FAILURES)
+    free = or_(_of.leased_until.is_(None), _of.leased_until < db.clock())
+    due = select(_of.id, _of.circuit, _of.circuit.in_(failing).label("was_open"))
+    due = due.where(_of.state == "pending", _of.next_try_at <= db.clock(), free, _of.circuit.not_in(open_))
+    if left_out:
+        due = due.where(_of.circuit.not_in(left_out))
+    return due.order_by(_of.next_try_at, _of.id).limit(limit)
+
+
+def _claim(
+    connection: Connection, db: Database, free: int, lease: timedelta, has: Counter[str], quick: bool
+) -> list[Delivery]:
+    """Take what is due in its order; a circuit that has its share is left out of the next look."""
+    found: list[Delivery] = []
+    full = _full(has, free)
+    while free:
+        rows = connection.execute(_due(db, free, full).with_for_update(skip_locked=True)).all()
+        alone = {row.circuit for row in rows if row.was_open}
+        full |= alone - _try_alone(connection, db, {circuit for circuit in alone if not has[circuit]}, lease)
+        ids: list[int] = []
+        for row in rows:
+            if row.circuit not in full:
+                ids.append(row.id)
+                has[row.circuit] += 1
+                full |= _full(has, free - len(ids)) | ({row.circuit} & alone)
         taken = update(_table).where(_of.id.in_(ids))
         taken = taken.values(leased_until=db.clock(-lease), attempts=_of.attempts + 1)
-        found = [Delivery(*row) for row in connection.execute(taken.returning(*_DELIVERY))]
-        return sorted(found, key=lambda one: one.id)
+        found += [Delivery(*row) for row in connection.execute(taken.returning(*_DELIVERY))]
+        free = free - len(ids) if len(rows) == free and not (quick and ids) else 0
+    return sorted(found, key=lambda one: one.id)
 
-    with db.ask() as connection:  # a look costs less than a transaction, and mostly there is nothing
-        if connection.execute(due).first() is None:
-            return []
-    return _transact(db, work, PATIENCE)
+
+def _try_alone(connection: Connection, db: Database, circuits: Collection[str], lease: timedelta) -> set[str]:
+    """Those of these circuits that nobody else tries; for everybody else they are open until the lease ends."""
+    if not circuits:
+        return set()
+    closed = select(_circuits.c.circuit).where(_circuits.c.circuit.in_(circuits), _circuits.c.open_until <= db.clock())
+    mine = update(_circuits).where(_circuits.c.circuit.in_(closed.with_for_update(skip_locked=True)))
+    mine = mine.values(open_until=db.clock(-lease))
+    return set(connection.execute(mine.returning(_circuits.c.circuit)).scalars())
 
 
 def record(db: Database, results: Sequence[Result], *, patience: float | None = None) -> None:
