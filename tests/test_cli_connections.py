@@ -108,7 +108,7 @@ def test_a_connection_that_is_there_is_changed_only_when_that_is_said(cli: Cli, 
         (["--metadata", '{"token": "***"}'], None, "--metadata has ***, which stands for a secret"),
         (["--config", "7"], None, "--config is a number; wanted a JSON object"),
         (["--credentials", "none.json"], None, "cannot read none.json: No such file or directory."),
-        (["--credentials", "-"], f"{{{SECRET}", "--credentials is no JSON: "),
+        (["--credentials", "-"], f"{{{SECRET}", "standard input is no JSON: "),
         (["--credentials", "-"], f'["{SECRET}"]', "wanted a JSON object"),
         (["--credentials", "-"], f'{{"type": "BASIC", "password": "{SECRET}"}}', "of type BASIC lack username"),
         (["--credentials", "-"], f'{{"type": "KEY", "x": "{SECRET}"}}', "have the type 'KEY'; wanted one of API_KEY"),
@@ -124,6 +124,8 @@ def test_what_is_no_json_of_the_right_kind_is_a_sentence(
 def test_a_file_that_is_no_text_is_a_sentence(cli: Cli) -> None:
     Path("bad.json").write_bytes(b"\xff\xfe{")
     refused(cli("connections", "add", *ACME, "--credentials", "bad.json"), "bad.json is not UTF-8 text")
+    Path("bad.json").write_text(f"{{{SECRET}")
+    refused(cli("connections", "add", *ACME, "--credentials", "bad.json"), "bad.json is no JSON: ")
 
 
 def test_a_name_that_is_none_is_a_sentence(cli: Cli) -> None:
@@ -142,7 +144,7 @@ def test_without_a_key_sqlite_gets_one_and_postgresql_gets_no_credentials(cli: C
 
 def test_who_runs_for_an_integration_without_syncs_is_told(cli: Cli) -> None:
     said = cli.good("connections", "add", "--integration", "githb", "--connection", "acme")
-    assert said.stdout.endswith("No sync with integration: githb starts by itself yet.\n")
+    assert said.stdout.endswith("No sync with integration: githb starts by itself yet; did you mean github?\n")
 
 
 # --- import -----------------------------------------------------------------------------------------------------------
@@ -352,7 +354,8 @@ def test_a_variant_is_made_listed_and_removed(cli: Cli, db: Database) -> None:
     refused(again, 'issues has the variant "eu" for acme already.')
     (one,) = cli.good("variants", "list", "issues", "--json").json
     assert one == {"connection_id": "acme", "variant": "eu", "state": "SUCCESS", "records": 0}
-    assert "acme" in cli.good("variants", "list", "issues", "--connection", "acme").stdout
+    (line,) = [line for line in cli.good("variants", "list", "issues").stdout.splitlines() if "acme" in line]
+    assert line.split() == ["acme", "eu", "new", "0"]  # it has not run yet
     declined = cli("variants", "remove", "issues", "--connection", "acme", "--variant", "eu", answer="n\n")
     assert declined.status == 1 and "Nothing was done." in declined.stderr
     gone = cli.good("variants", "remove", "issues", "--connection", "acme", "--variant", "eu", "--yes", "--json").json

@@ -255,8 +255,8 @@ def test_a_run_of_a_failing_connection_ends_with_its_sentence(cli: Cli, db: Data
     [
         ((), (), "integration crm has no connections yet; add one with: nango-dagster connections add"),
         (("ann", "bob"), (), "items runs for 2 connections; say which with --connection"),
-        (("ann", "bob"), ("--connection", "anne"), "crm has no connection anne; did you mean ann?"),
-        (("ann",), ("--variant", "eu"), "ann has no variant eu of items; there are base."),
+        (("ann", "bob"), ("--connection", "anne"), 'crm has no connection "anne"; did you mean ann?'),
+        (("ann",), ("--variant", "eu"), 'ann has no variant "eu" of items; there are base.'),
     ],
 )
 def test_a_connection_that_is_not_there_is_said(

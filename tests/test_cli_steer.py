@@ -228,6 +228,8 @@ def test_a_connection_gets_a_frequency_of_its_own_and_gives_it_back(cli: Cli, db
     assert (answer["changed"], answer["frequency"]) == (1, None)
     coming = datetime.fromisoformat(answer["next_run_at"])
     assert coming == row_of(db).sync.next_slot(datetime.now(timezone.utc))
+    said = cli.good("frequency", "issues", "--connection", "bolt", "5")
+    assert said.stdout.startswith("issues for bolt in 2 variants has a frequency of its own, every 5 minutes.\n")
     said = cli.good("frequency", "issues", "--connection", "bolt", "--variant", "eu", "every day")
     assert said.stdout.endswith(f"It is due, and begins {SOON}\n")
 

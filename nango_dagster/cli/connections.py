@@ -13,6 +13,7 @@ from ..http import public_json
 from ..words import number_of
 from .command import Session, ask, command, grid, group
 from .instance import refresh_partitions
+from .status import state_word
 from .steer import find_sync, register
 from .words import iso
 
@@ -77,7 +78,7 @@ def add(
     one = NewConnection(
         integration,
         connection_id,
-        None if credentials is None else connecting.credentials_of(_text(credentials), "--credentials"),
+        None if credentials is None else connecting.credentials_of(_text(credentials), _named(credentials)),
         None if metadata is None else connecting.json_object(metadata, "--metadata"),
         None if config is None else connecting.json_object(config, "--config"),
     )
@@ -101,7 +102,7 @@ def import_(session: Session, file: str) -> None:
     """
     from ..runs import connecting
 
-    several = connecting.many_wanted(_text(file), "standard input" if file == "-" else file)
+    several = connecting.many_wanted(_text(file), _named(file))
     with session.database() as database:
         register(session, database)
         done = connecting.add_all(database, session.settings, several)
@@ -132,7 +133,7 @@ def list_(session: Session, integration: str | None) -> None:
 
 def _state(row: ConnectionRow) -> str:
     if row.needs_reauthorisation:
-        return f"refused {row.auth_failures} times"
+        return f"refused {number_of(row.auth_failures, 'time')}"
     return "there" if row.has_credentials else "none"
 
 
@@ -192,7 +193,7 @@ def _kind(row: ConnectionRow, held: dict[str, Any] | None) -> str:
     if "unreadable" in held:
         return f"unreadable: {held['unreadable']}"
     fields = ", ".join(held["fields"])
-    refused = f"; refused {row.auth_failures} times in a row" if row.auth_failures else ""
+    refused = f"; refused {number_of(row.auth_failures, 'time')} in a row" if row.auth_failures else ""
     waits = ", so its syncs wait for others" if row.needs_reauthorisation else ""
     return f"{held['type'] or 'of no kind'} with {fields or 'no fields'}{refused}{waits}"
 
@@ -323,7 +324,7 @@ def list_variants(session: Session, name: str, integration: str | None, connecti
         row = find_sync(session, database, name, integration)
         found = steering.select(database, row, connection_id).found
     others = [one for one in found if one.variant != BASE]
-    rows = [(one.connection_id, one.variant, one.state.lower(), one.live_count) for one in others]
+    rows = [(one.connection_id, one.variant, state_word(one), one.live_count) for one in others]
     names = ("connection_id", "variant", "state", "records")
     table = grid(["connection", "variant", "state", "records"], rows, right=["records"])
     session.answer(
@@ -343,7 +344,11 @@ def _text(file: str) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{'standard input' if file == '-' else file} is not UTF-8 text; save it as UTF-8.") from None
+        raise ConfigError(f"{_named(file)} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def _tell(session: Session, done: Done) -> None:

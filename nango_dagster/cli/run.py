@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import Sync
+from ..config.source import quoted
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE, key_of
 from ..words import instead_of
@@ -109,10 +110,11 @@ def _partition(
         raise Refused(f"{said}, or run all of them with: nango-dagster trigger {sync.name}")
     wanted = (connection or names[0], variant or BASE)
     if wanted[0] not in names:
-        raise Refused(f"{sync.integration_key} has no connection {wanted[0]}; {instead_of(wanted[0], names)}")
+        raise Refused(f"{sync.integration_key} has no connection {quoted(wanted[0])}; {instead_of(wanted[0], names)}")
     if wanted not in pairs:
         variants = [pair[1] for pair in pairs if pair[0] == wanted[0]]
-        raise Refused(f"{wanted[0]} has no variant {wanted[1]} of {sync.name}; {instead_of(wanted[1], variants)}")
+        said = f"{wanted[0]} has no variant {quoted(wanted[1])} of {sync.name}"
+        raise Refused(f"{said}; {instead_of(wanted[1], variants)}")
     return key_of(*wanted)
 
 

@@ -266,7 +266,8 @@ def _numbers(states: Sequence[State], now: datetime) -> Any:
 
 def _hint(state: State) -> str:
     numbers, name = state.summary, state.sync.name
-    refused = f", {numbers.needs_reauthorisation:,} need other credentials" if numbers.needs_reauthorisation else ""
+    count = numbers.needs_reauthorisation
+    refused = f", {count:,} {'needs' if count == 1 else 'need'} other credentials" if count else ""
     return f"{name}: {numbers.failed:,} of {numbers.total:,} failed{refused}; see nango-dagster status {name}"
 
 
@@ -330,7 +331,7 @@ def _connections(shown: Sequence[Status], now: datetime, *, named: bool) -> Any:
         (
             *([] if named else [one.row.name]),
             one.connection_id if one.variant == BASE else f"{one.connection_id}, {one.variant}",
-            _word(one),
+            state_word(one),
             *_result(one.job, counts, now),
             one.live_count,
             _next(one, now),
@@ -342,7 +343,8 @@ def _connections(shown: Sequence[Status], now: datetime, *, named: bool) -> Any:
     return grid(headings, rows, right=[*counts, "records"])
 
 
-def _word(status: Status) -> str:
+def state_word(status: Status) -> str:
+    """How a connection's sync is doing, for people; one that has never run is new."""
     word = {"SUCCESS": "ok" if status.job else "new", "ERROR": "failed"}.get(status.state, status.state.lower())
     refused = ", needs other credentials" if status.needs_reauthorisation else ""
     lost = f", {number_of(status.losses, 'run')} lost" if status.losses else ""

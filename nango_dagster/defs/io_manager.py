@@ -18,6 +18,7 @@ from ..partition_keys import BASE, names_of
 from ..runs import Outcome, Progress, Pull
 from ..store import syncs, tables
 from ..store.syncs import SyncRow
+from ..words import number_of
 from . import logs, metadata, names, own
 from .interrupts import Interrupts
 from .resource import NangoResource
@@ -190,7 +191,7 @@ def tell(name: str, outcome: Outcome) -> None:
     for warning in outcome.warnings:
         log.warning("%s: %s", name, warning)
     counts = outcome.counts
-    pulled = f"{counts.fetched:,} records on {counts.pages:,} pages"
+    pulled = f"{number_of(counts.fetched, 'record')} on {number_of(counts.pages, 'page')}"
     pulled += f" ({outcome.stop_reason})" if outcome.stop_reason else ""
     done = ", ".join(f"{getattr(counts, what):,} {what}" for what in _DONE)
     log.info("%s: %s in %.1f s: %s; %s.", name, outcome.status, outcome.seconds, pulled, done)

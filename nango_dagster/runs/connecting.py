@@ -177,7 +177,7 @@ def add(db: Database, settings: Settings, one: NewConnection, *, replace: bool =
         return Done(f"Changed {one.connection_id} of {one.integration}.", "", names)
     running = _running(db, one.integration)
     document = {**names, "syncs": running}
-    return Done(f"Added {one.connection_id} to {one.integration}.", _what_runs(one.integration, running), document)
+    return Done(f"Added {one.connection_id} to {one.integration}.", _what_runs(db, one.integration, running), document)
 
 
 def add_all(db: Database, settings: Settings, several: Sequence[NewConnection]) -> Done:
@@ -189,7 +189,7 @@ def add_all(db: Database, settings: Settings, several: Sequence[NewConnection]) 
     changed = len(several) - new
     document = {"created": new, "changed": changed, "integrations": integrations}
     said = f"Added {number_of(new, 'connection')}" + (f" and changed {changed:,}" if changed else "") + "."
-    following = " ".join(_what_runs(name, _running(db, name)) for name in integrations[:5]) if new else ""
+    following = " ".join(_what_runs(db, name, _running(db, name)) for name in integrations[:5]) if new else ""
     return Done(said, following, document)
 
 
@@ -231,9 +231,11 @@ def of_integration(db: Database, integration: str) -> list[SyncRow]:
     return [row for row in syncs.of_integration(db, integration) if row.sync.partitioned]
 
 
-def _what_runs(integration: str, running: Sequence[str]) -> str:
+def _what_runs(db: Database, integration: str, running: Sequence[str]) -> str:
     if not running:
-        return f"No sync with integration: {integration} starts by itself yet."
+        named = {row.integration for row in syncs.all(db) if row.sync.partitioned}
+        hint = f"; {instead_of(integration, named)}" if named and integration not in named else "."
+        return f"No sync with integration: {integration} starts by itself yet{hint}"
     more = f" and {len(running) - 5} more syncs" if len(running) > 5 else ""
     verb = "run" if len(running) > 1 else "runs"
     return f"{', '.join(running[:5])}{more} {verb} for each new one {SOON}."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from ..config.frequency import minutes
 from ..config.source import quoted
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE
@@ -187,7 +189,7 @@ def frequency(who: Selection, every: str | None) -> Done:
     runs = (
         f"follows its sync again, {frequency_of(who.row.sync)}"
         if every is None
-        else f"has a frequency of its own, {every}"
+        else f"has a frequency of its own, {status.every(timedelta(minutes=minutes(every)))}"
     )
     following = "It has no next run." if coming is None else f"Its next run is at {coming:%Y-%m-%d %H:%M} UTC."
     if any(one.is_due for one in now):

@@ -187,9 +187,17 @@ def frequency_of(sync: Sync) -> str:
     >>> frequency_of(Sync(url="https://api.example.com/items", frequency="every 2 hours"))
     'every 2 hours'
     """
-    interval = sync.interval
-    if interval is None:
+    if sync.interval is None:
         return f"{sync.cron} {sync.timezone or ''}".strip()
+    return every(sync.interval)
+
+
+def every(interval: timedelta) -> str:
+    """An interval in the words of configs.
+
+    >>> every(timedelta(minutes=5)), every(timedelta(hours=1))
+    ('every 5 minutes', 'every hour')
+    """
     for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if interval % length == timedelta(0):
             count = interval // length
