@@ -292,7 +292,7 @@ def test_a_process_stopped_inside_a_transaction_does_not_hold_others_up_for_ever
     before = everything(db, row)
     sleeper.send(signal.SIGCONT)
     result = workers.end(sleeper)
-    assert result.killed_by is None and result.status in ("lost", "StoreUnavailable"), result
+    assert result.killed_by is None and result.status in ("lost", "StoreUnreachable"), result
     assert everything(db, row) == before
     assert_nothing_runs(db)
 
@@ -452,7 +452,7 @@ def test_a_database_that_dies_before_any_statement_is_a_sentence_and_the_next_ru
             if result.status == "succeeded":  # what was left to say was not worth an answer
                 assert result.statements <= at, told
                 continue
-            assert result.status == "StoreUnavailable", told
+            assert result.status == "StoreUnreachable", told
             assert (result.error or "").startswith("cannot reach the database postgresql+psycopg://"), told
             assert len((result.error or "").splitlines()) == 1 and "s3cr3t" not in told
             assert_recovers(db, settings, row, history, f"unlucky-{at}")

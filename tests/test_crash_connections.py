@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 
@@ -203,8 +204,11 @@ def test_two_dagster_runs_of_one_sync_at_the_same_time_never_work_on_the_same_co
     (tmp_path / "sync_configs" / "contacts.json").write_text(json.dumps(row.sync.document()))
     execute = ["job", "execute", "-m", "nango_dagster.definitions", "-j", names.job_name(row.sync)]
     as_scheduled = ["--tags", json.dumps({"dagster/schedule_name": names.schedule_name(row.sync)})]
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        assert instance.get_runs() == []  # its tables are there: two that make them at once get in each other's way
     runs = [dagster_process([*execute, *as_scheduled], tmp_path, settings_env) for _ in range(2)]
-    until(lambda: len(crm.held) == 16, 120, "both are at work")
+    until(lambda: len(crm.held) == 16 or any(run.poll() for run in runs), 120, "both are at work")
     crm.open.set()
     for run in runs:
         said, _ = run.communicate(timeout=120)
