@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import os
 import sqlite3
 import tempfile
 import warnings
@@ -142,3 +144,18 @@ def postgresql(url: str | None) -> Iterator[Postgresql]:
         yield Postgresql(server.get_uri())
     finally:
         server.cleanup()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which of the databases are measured, for `chosen`."""
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
+    parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="a PostgreSQL server of your own")
+
+
+def chosen(wanted: argparse.Namespace) -> Iterator[Database]:
+    """The databases that were asked for, one after the other; a server of ours is gone when the next one comes."""
+    if wanted.database != "sqlite":
+        with postgresql(wanted.pg_url) as server:
+            yield server
+    if wanted.database != "postgresql":
+        yield Sqlite()

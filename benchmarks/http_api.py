@@ -12,32 +12,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from .api import Api
 from .measure import BenchmarkFailed
 
 _START_SECONDS = 60
 _ROOT = Path(__file__).parent.parent
 
 
-@dataclass(frozen=True)
-class HttpApi:
-    """A running one."""
-
-    url: str
-    process: psutil.Process
-
-    def cpu_seconds(self) -> float:
-        """What it has used until now."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
-
-
 @contextlib.contextmanager
-def serving(env: Mapping[str, str]) -> Iterator[HttpApi]:
+def serving(env: Mapping[str, str]) -> Iterator[Api]:
     """`nango-dagster api` on the store that this environment names; gone afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -50,7 +37,7 @@ def serving(env: Mapping[str, str]) -> Iterator[HttpApi]:
             stdout=log,
             stderr=log,
         )
-        api = HttpApi(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+        api = Api(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
         try:
             _wait_for(api, process)
             yield api
@@ -59,7 +46,7 @@ def serving(env: Mapping[str, str]) -> Iterator[HttpApi]:
             process.wait(30)
 
 
-def _wait_for(api: HttpApi, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(api: Api, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:

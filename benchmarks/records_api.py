@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -98,22 +97,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--records", type=int, default=1_000_000, help="in the dataset, of 1.4 KB")
     parser.add_argument("--calls", type=int, default=300, help="of each case, of which the medians are shown")
     parser.add_argument("--flight", type=int, default=50, help="requests at a time")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
-    parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="a PostgreSQL server of your own")
+    databases.add_options(parser)
     wanted = parser.parse_args(argv)
-    for name in [wanted.database] if wanted.database else ["postgresql", "sqlite"]:
-        with contextlib.ExitStack() as servers:
-            server: databases.Database = databases.Sqlite()
-            if name == "postgresql":
-                server = servers.enter_context(databases.postgresql(wanted.pg_url))
-            print(f"\n{server.about}; {wanted.records:,} records, pages of {PAGE}", flush=True)
-            print(
-                f"{'page':20} {'records':>7} {'ours ms':>8} {'route':>6} {'query':>6} {'ratio':>6} "
-                f"{'many/s':>7} {'route/s':>8} {'asking/s':>8} {'ratio':>6}",
-                flush=True,
-            )
-            for figures in _measure(server, wanted):
-                print(_line(figures), flush=True)
+    for server in databases.chosen(wanted):
+        print(f"\n{server.about}; {wanted.records:,} records, pages of {PAGE}", flush=True)
+        print(
+            f"{'page':20} {'records':>7} {'ours ms':>8} {'route':>6} {'query':>6} {'ratio':>6} "
+            f"{'many/s':>7} {'route/s':>8} {'asking/s':>8} {'ratio':>6}",
+            flush=True,
+        )
+        for figures in _measure(server, wanted):
+            print(_line(figures), flush=True)
 
 
 def _line(one: Figures) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -28,7 +27,8 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, schema, syncs
 
 from . import databases
-from .http_api import HttpApi, serving
+from .api import Api
+from .http_api import serving
 from .measure import BenchmarkFailed
 
 INTEGRATION = "bench"
@@ -52,25 +52,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.status_api", description=main.__doc__)
     parser.add_argument("--sizes", default="1x10000,10x1000,10x10000", help="syncs x connections, with commas")
     parser.add_argument("--calls", type=int, default=5, help="of which the medians are shown")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
-    parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="a PostgreSQL server of your own")
+    databases.add_options(parser)
     wanted = parser.parse_args(argv)
-    for name in [wanted.database] if wanted.database else ["postgresql", "sqlite"]:
-        with contextlib.ExitStack() as servers:
-            server: databases.Database = databases.Sqlite()
-            if name == "postgresql":
-                server = servers.enter_context(databases.postgresql(wanted.pg_url))
-            print(f"\n{server.about}", flush=True)
-            print(f"{'syncs x connections':24} {'API CPU s':>9} {'server':>7} {'seconds':>8} {'MB':>6}")
-            for size in wanted.sizes.split(","):
-                count, accounts = map(int, size.split("x"))
-                found = _measure(server, count, accounts, wanted.calls)
-                of_server = "-" if found.server is None else f"{found.server:.2f}"
-                print(
-                    f"{f'{count:,} x {accounts:,}':24} {found.cpu:>9.2f} {of_server:>7} {found.seconds:>8.2f} "
-                    f"{found.megabytes:>6.1f}",
-                    flush=True,
-                )
+    for server in databases.chosen(wanted):
+        print(f"\n{server.about}", flush=True)
+        print(f"{'syncs x connections':24} {'API CPU s':>9} {'server':>7} {'seconds':>8} {'MB':>6}")
+        for size in wanted.sizes.split(","):
+            count, accounts = map(int, size.split("x"))
+            found = _measure(server, count, accounts, wanted.calls)
+            of_server = "-" if found.server is None else f"{found.server:.2f}"
+            print(
+                f"{f'{count:,} x {accounts:,}':24} {found.cpu:>9.2f} {of_server:>7} {found.seconds:>8.2f} "
+                f"{found.megabytes:>6.1f}",
+                flush=True,
+            )
 
 
 def _measure(server: databases.Database, count: int, accounts: int, calls: int) -> Figures:
@@ -86,7 +81,7 @@ def _measure(server: databases.Database, count: int, accounts: int, calls: int) 
             return _median([_call(api, server, count * accounts) for _ in range(calls)])
 
 
-def _call(api: HttpApi, server: databases.Database, rows: int) -> Figures:
+def _call(api: Api, server: databases.Database, rows: int) -> Figures:
     url = f"{api.url}/sync/status?provider_config_key={INTEGRATION}&syncs=*"
     cpu, of_server, began = api.cpu_seconds(), server.cpu_seconds(), time.perf_counter()
     with urllib.request.urlopen(url, timeout=300) as answer:

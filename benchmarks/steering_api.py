@@ -28,7 +28,8 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import connections, open_database, overwrite, syncs
 
 from . import databases
-from .http_api import HttpApi, serving
+from .api import Api
+from .http_api import serving
 from .measure import BenchmarkFailed
 
 INTEGRATION, SYNC, BUSY, IDLE = "bench", "items", "busy", "idle"
@@ -63,20 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steering_api", description=main.__doc__)
     parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
-    parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="a PostgreSQL server of your own")
+    databases.add_options(parser)
     parser.add_argument("--overwrite", type=int, help=argparse.SUPPRESS)  # be the process that writes
     wanted = parser.parse_args(argv)
     if wanted.overwrite:
         _overwrite(wanted.overwrite)
         return
-    for name in [wanted.database] if wanted.database else ["postgresql", "sqlite"]:
-        with contextlib.ExitStack() as servers:
-            server: databases.Database = databases.Sqlite()
-            if name == "postgresql":
-                server = servers.enter_context(databases.postgresql(wanted.pg_url))
-            print(f"\n{server.about}", flush=True)
-            _measure(server, wanted.records)
+    for server in databases.chosen(wanted):
+        print(f"\n{server.about}", flush=True)
+        _measure(server, wanted.records)
 
 
 def _measure(server: databases.Database, records: int) -> None:
@@ -95,7 +91,7 @@ def _measure(server: databases.Database, records: int) -> None:
                 _tell(title, *_while_it_writes(api, env, records))
 
 
-def _while_it_writes(api: HttpApi, env: dict[str, str], records: int) -> tuple[float, float, list[Called]]:
+def _while_it_writes(api: Api, env: dict[str, str], records: int) -> tuple[float, float, list[Called]]:
     """When the closing transaction of an overwrite began and ended, and what was called meanwhile."""
     command = [sys.executable, "-m", "benchmarks.steering_api", "--overwrite", str(records)]
     called: list[Called] = []
@@ -109,7 +105,7 @@ def _while_it_writes(api: HttpApi, env: dict[str, str], records: int) -> tuple[f
     return told["began"], told["ended"], called
 
 
-def _steer(api: HttpApi) -> Iterator[Called]:
+def _steer(api: Api) -> Iterator[Called]:
     for path, method, body in CALLS:
         began = time.time()
         request = urllib.request.Request(

@@ -56,16 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.webhooks", description=main.__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="notifications that wait")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are shown")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
-    parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="a PostgreSQL server of your own")
+    databases.add_options(parser)
     wanted = parser.parse_args(argv)
     print(f"{'':36} {'a second':>9} {'x limit':>8} {'CPU s':>7} {'server':>7}", flush=True)
-    for name in [wanted.database] if wanted.database else ["sqlite", "postgresql"]:
-        with contextlib.ExitStack() as servers:
-            server: databases.Database = databases.Sqlite()
-            if name == "postgresql":
-                server = servers.enter_context(databases.postgresql(wanted.pg_url))
-            rounds = [_round(server, wanted.count) for _ in range(wanted.rounds)]
+    for server in databases.chosen(wanted):
+        rounds = [_round(server, wanted.count) for _ in range(wanted.rounds)]
         limit = _median([one[0] for one in rounds])
         _show("limit: threads that only POST", limit, limit)
         _show(server.about, _median([one[1] for one in rounds]), limit)
