@@ -179,7 +179,7 @@ def _overwrite(count: int) -> None:
         times["began"] = time.time()
         finish(self, connection)
 
-    overwrite.Overwrite.finish = timed  # type: ignore[method-assign]
+    overwrite.Overwrite.finish = timed  # type: ignore[method-assign]  # to know when its transaction is open
     with runs.claimed(database, settings, row, connection_id=BUSY, source=lambda _: _Records(count)) as pull:
         outcome = pull.save()
         times["ended"] = time.time()

@@ -132,6 +132,15 @@ def making_projects(settings: Settings, **always: Any) -> Iterator[MakeProject]:
         )
 
 
+def repository_origin() -> Any:
+    """Where Dagster believes that our definitions come from; a webserver would make it, by these private names."""
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="nango_dagster.definitions"))
+    return RemoteRepositoryOrigin(location, "__repository__")
+
+
 def dagster_process(arguments: list[str], folder: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     """Dagster, in a process of its own, as a run worker is."""
     (folder / "dagster").mkdir(exist_ok=True)

@@ -9,13 +9,13 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import time
 from typing import Any
 
 import psutil
@@ -32,6 +32,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.jobs import Counts
 from tests.apis import URL, Served, calling, listening, served
+from tests.executions import until
 
 DOWN = "postgresql+psycopg://nango:s3cret@127.0.0.1:1/nango"
 
@@ -40,15 +41,6 @@ DOWN = "postgresql+psycopg://nango:s3cret@127.0.0.1:1/nango"
 def http(settings: Settings, db: Database) -> Iterator[TestClient]:
     with calling(settings, db) as client:
         yield client
-
-
-def eventually(fact: Callable[[], Any], seconds: float = 30) -> Any:
-    """What a question answers as soon as it answers with something."""
-    deadline = monotonic() + seconds
-    while not (found := fact()):
-        assert monotonic() < deadline, f"not so after {seconds} seconds"
-        sleep(0.05)
-    return found
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------
@@ -451,8 +443,8 @@ def test_a_worker_that_dies_is_replaced_and_one_whose_parent_died_ends(env: dict
         before = workers_of(api)
         assert len(before) == 2
         before[0].kill()
-        eventually(lambda: len([one for one in workers_of(api) if one.pid != before[0].pid]) == 2)
-        eventually(lambda: all(asked(api)[0] == 200 for _ in range(5)))
+        until(lambda: len([one for one in workers_of(api) if one.pid != before[0].pid]) == 2)
+        until(lambda: all(asked(api)[0] == 200 for _ in range(5)))
         orphans = workers_of(api)
         api.process.kill()
         psutil.wait_procs(orphans, timeout=30)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,16 +21,10 @@ from nango_dagster.api.reload import JOB, Reloader
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
 from tests.apis import URL, calling, free_port
+from tests.executions import until
 from tests.fake_api import FakeApi, Received
 
 LOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {"__typename": "RepositoryLocation"}}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = monotonic() + seconds
-    while not condition():
-        assert monotonic() < deadline, "it did not happen"
-        sleep(0.01)
 
 
 class FakeDagster:
@@ -203,7 +197,7 @@ def test_what_is_asked_for_together_is_done_once() -> None:
     joined = Joined(work, settle=0.05, pause=0)
     for _ in range(20):
         joined.ask()
-    wait_until(lambda: work.begun == 1)
+    until(lambda: work.begun == 1)
     joined.close()
     assert work.begun == 1
 
@@ -213,11 +207,11 @@ def test_what_is_asked_for_meanwhile_is_done_afterwards_and_never_at_the_same_ti
     joined = Joined(work, settle=0, pause=0)
     work.go_on.clear()
     joined.ask()
-    wait_until(lambda: work.begun == 1)
+    until(lambda: work.begun == 1)
     for _ in range(5):
         joined.ask()
     work.go_on.set()
-    wait_until(lambda: work.begun == 2)
+    until(lambda: work.begun == 2)
     joined.close()
     assert (work.begun, work.most_at_once) == (2, 1)
 
@@ -226,10 +220,10 @@ def test_there_is_a_pause_between_two() -> None:
     work = Work()
     joined = Joined(work, settle=0, pause=0.3)
     joined.ask()
-    wait_until(lambda: work.begun == 1)
+    until(lambda: work.begun == 1)
     began = monotonic()
     joined.ask()
-    wait_until(lambda: work.begun == 2)
+    until(lambda: work.begun == 2)
     assert monotonic() - began > 0.2
     joined.close()
 
@@ -238,7 +232,7 @@ def test_what_could_not_be_done_is_tried_again(caplog: pytest.LogCaptureFixture)
     work = Work(False, RuntimeError("s3cret"), True)
     joined = Joined(work, settle=0, pause=0.01)
     joined.ask()
-    wait_until(lambda: work.begun == 3)
+    until(lambda: work.begun == 3)
     joined.close()
     assert work.begun == 3
     assert "in the background: builtins.RuntimeError" in caplog.text
@@ -250,7 +244,7 @@ def test_it_can_be_asked_again_after_a_rest() -> None:
     joined = Joined(work, settle=0, pause=0)
     for done in (1, 2, 3):
         joined.ask()
-        wait_until(lambda done=done: work.begun == done and joined._thread is None)  # type: ignore[misc]
+        until(lambda done=done: work.begun == done and joined._thread is None)  # type: ignore[misc]
     joined.close()
 
 
@@ -276,12 +270,12 @@ def test_each_change_reloads_dagster_and_no_request_waits_for_it(
     dagster.go_on.clear()
     with calling(settings, db, dagster_url=dagster.url) as http:
         assert http.post("/v1/syncs", json={"url": URL}).status_code == 200
-        wait_until(lambda: len(dagster.reloaded) == 1)
+        until(lambda: len(dagster.reloaded) == 1)
         assert http.put("/v1/syncs/1", json={"url": URL, "unique_key": "id"}).status_code == 200
         assert http.delete("/v1/syncs/1").status_code == 200
         assert len(dagster.reloaded) == 1
         dagster.go_on.set()
-        wait_until(lambda: len(dagster.reloaded) == 2)
+        until(lambda: len(dagster.reloaded) == 2)
 
 
 def test_what_changes_nothing_reloads_nothing(
@@ -305,7 +299,7 @@ def test_the_api_stops_at_once_while_dagster_loads(
     dagster.go_on.clear()
     with calling(settings, db, dagster_url=dagster.url) as http:
         http.post("/v1/syncs", json={"url": URL})
-        wait_until(lambda: len(dagster.reloaded) == 1)
+        until(lambda: len(dagster.reloaded) == 1)
         began = monotonic()
     assert monotonic() - began < 3
 
@@ -345,7 +339,7 @@ def test_a_real_dagster_loads_our_location_again(tmp_path: Path) -> None:
         text=True,
     )
     try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/server_info", webserver), 120)
+        until(lambda: _answers(f"http://127.0.0.1:{port}/server_info", webserver), 120)
         loads = len((tmp_path / "loads").read_text())
         assert reloader(f"http://127.0.0.1:{port}", tmp_path)()
         assert len((tmp_path / "loads").read_text()) > loads

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 import traceback
@@ -24,9 +23,9 @@ from nango_dagster.fetch import Fetch
 from nango_dagster.runs.access import vault_of
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
-from tests.conftest import ROOT
 from tests.executions import PAGING, Source, assert_exact, items
 from tests.fake_api import FakeApi, Received, Reply
+from tests.npm import installed
 from tests.pizzly_server import LATER, PizzlyServer
 
 KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
@@ -79,16 +78,7 @@ class Guarded(Source):
 @pytest.fixture(scope="session")
 def npm_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with Pizzly's own client, installed by npm."""
-    if shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not installed; .ci/run installs them")
-    folder = tmp_path_factory.mktemp("npm") / "pizzly_node"
-    shutil.copytree(ROOT / "tests" / "pizzly_node", folder, ignore=shutil.ignore_patterns("node_modules"))
-    ran = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    if ran.returncode:
-        pytest.skip(f"npm cannot install @nangohq/pizzly-node: {ran.stderr[-300:]}")
-    return folder
+    return installed("pizzly_node", "@nangohq/pizzly-node", tmp_path_factory)
 
 
 def said_by_npm(folder: Path, server: PizzlyServer, key: str, connection_id: str, secret: str = "") -> Any:

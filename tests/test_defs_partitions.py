@@ -18,7 +18,17 @@ from nango_dagster.store import Database, connections, jobs, queue, schema, sync
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import Source, items
 from tests.fake_api import FakeApi, Received, Reply
-from tests.materializing import MakeProject, Project, kinds, look, making_projects, sentence, tick, ticks
+from tests.materializing import (
+    MakeProject,
+    Project,
+    kinds,
+    look,
+    making_projects,
+    repository_origin,
+    sentence,
+    tick,
+    ticks,
+)
 
 CRM = "crm"
 
@@ -256,16 +266,12 @@ def test_runs_that_wait_in_dagsters_queue_count_as_asked_for(make: MakeProject, 
 
 def asked_for(project: Project, sync: Sync) -> str:
     """A run as a tick asks for it, which nobody has started; its id."""
-    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
-    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
     name = names.job_name(sync)
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="nango_dagster.definitions"))
     run = project.instance.create_run_for_job(
         dg.job(name=name)(lambda: None),
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags=names.run_tag([sync]),
-        remote_job_origin=RemoteRepositoryOrigin(location, "__repository__").get_job_origin(name),
+        remote_job_origin=repository_origin().get_job_origin(name),
     )
     return run.run_id
 
@@ -277,7 +283,7 @@ def status_of(project: Project, run_id: str) -> dg.DagsterRunStatus:
 
 
 def advance(project: Project, run_id: str, event: str | None) -> None:
-    """Let Dagster hear of the next step in a run's life."""
+    """Let Dagster hear of the next step in a run's life, as its daemon and its run worker do, by its own names."""
     from dagster._core.events import DagsterEvent, DagsterEventType
 
     run = project.instance.get_run_by_id(run_id)

@@ -18,7 +18,7 @@ from nango_dagster.store import Database, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import Source, assert_nothing_runs, items, until
 from tests.fake_api import FakeApi
-from tests.materializing import MakeProject, Project, kinds, look, making_projects, sentence, tick
+from tests.materializing import MakeProject, Project, kinds, look, making_projects, repository_origin, sentence, tick
 
 
 @pytest.fixture
@@ -177,12 +177,9 @@ def test_a_trigger_runs_a_sync_whose_schedule_is_stopped_but_nothing_else_does(
 def stop_schedule(project: Project, name: str) -> None:
     """Stop it as the UI does, which needs a webserver; so with Dagster's own values, by hand."""
     from dagster._core.definitions.run_request import InstigatorType
-    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
     from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
-    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="nango_dagster.definitions"))
-    origin = RemoteRepositoryOrigin(location, "__repository__").get_instigator_origin(name)
+    origin = repository_origin().get_instigator_origin(name)
     data = ScheduleInstigatorData("0 * * * *")
     state = InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.STOPPED, data)
     project.instance.add_instigator_state(state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,10 +19,10 @@ from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, queue, syncs
 from tests.apis import Served, served
-from tests.conftest import ROOT
 from tests.executions import Source, items
 from tests.fake_api import FakeApi
 from tests.materializing import Project, making_projects
+from tests.npm import installed
 
 KEY = "0b1f2a3c-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 CREDENTIALS = {"type": "API_KEY", "apiKey": "s3cret"}
@@ -32,16 +31,7 @@ CREDENTIALS = {"type": "API_KEY", "apiKey": "s3cret"}
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with Nango's own client, installed by npm."""
-    if shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not installed; .ci/run installs them")
-    folder = tmp_path_factory.mktemp("npm") / "nango_node"
-    shutil.copytree(ROOT / "tests" / "nango_node", folder, ignore=shutil.ignore_patterns("node_modules"))
-    ran = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    if ran.returncode:
-        pytest.skip(f"npm cannot install @nangohq/node: {ran.stderr[-300:]}")
-    return folder
+    return installed("nango_node", "@nangohq/node", tmp_path_factory)
 
 
 ISSUES = {"integration": "github", "model": "GithubIssue", "unique_key": "id", "track_deletes": True}

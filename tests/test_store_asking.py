@@ -21,7 +21,7 @@ from sqlalchemy import event
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, status, syncs
-from nango_dagster.store.queue import Claim, Schedule
+from nango_dagster.store.queue import Claim, Schedule, State
 from nango_dagster.store.syncs import SyncRow
 from tests.apis import URL, calling
 
@@ -243,9 +243,10 @@ def test_what_has_to_wait_comes_out_as_what_is_done_at_once(sqlite: Database, as
 def test_each_request_is_done_once_whichever_file_is_lost(sqlite: Database) -> None:
     row = fresh(sqlite)
     file = Path(f"{sqlite.engine.url.database}-asked")
-    for number, state in enumerate(["PAUSED", "STARTED", "PAUSED"]):
+    states: list[State] = ["PAUSED", "STARTED", "PAUSED"]
+    for number, state in enumerate(states):
         with sqlite.begin():
-            assert queue.set_state(sqlite, row.id, state) == 1  # type: ignore[arg-type]
+            assert queue.set_state(sqlite, row.id, state) == 1
         queue.trigger(sqlite, row.id, "nobody")
         assert only(sqlite, row).state == state
         if number == 1:

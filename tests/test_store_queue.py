@@ -26,6 +26,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Connection, Database, jobs, open_database, queue, schema, syncs
 from nango_dagster.store.queue import Claim, Schedule, Worker
 from nango_dagster.store.syncs import SyncRow
+from tests.executions import until
 
 SPAWN = multiprocessing.get_context("spawn")
 MINUTE = timedelta(minutes=1)
@@ -117,13 +118,6 @@ def lose(db: Database, row: SyncRow, name: str = "c1") -> None:
 
 def names_of(lost: Sequence[queue.Lost]) -> list[str]:
     return [one.connection_id for one in lost]
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 def side_by_side(*works: Callable[[], None]) -> None:
@@ -339,7 +333,7 @@ def test_who_waited_for_the_lock_sees_what_happened_meanwhile(pg_db: Database) -
     with db.begin() as reaper:
         queue.lock_dataset(reaper, db, row.id, "c1", "base")
         thread.start()
-        wait_until(lambda: _waits_for_a_lock(db))
+        until(lambda: _waits_for_a_lock(db))
         reaper.execute(sa.update(schema.schedules).values(worker_id=None))
     thread.join()
     assert outcome == ["lost"]
@@ -657,9 +651,9 @@ def test_a_heartbeat_keeps_a_worker_alive(db: Database) -> None:
     worker = work(db, row)
     with queue.heartbeat(db, worker, lambda: pytest.fail("it is alive"), interval=0.01):
         fall_silent(db, worker)
-        wait_until(lambda: queue.live_workers(db, row.id) == [worker])
+        until(lambda: queue.live_workers(db, row.id) == [worker])
         first = heard_from(db, worker)
-        wait_until(lambda: heard_from(db, worker) != first)
+        until(lambda: heard_from(db, worker) != first)
     last = heard_from(db, worker)
     assert heard_from(db, worker) == last
 
@@ -682,10 +676,10 @@ def test_a_heartbeat_survives_a_database_that_does_not_answer(db: Database, capl
     with db.begin() as connection:
         connection.execute(sa.text(rename.format("_nango_workers", "away")))
     with queue.heartbeat(db, worker, lambda: pytest.fail("it is alive"), interval=0.01):
-        wait_until(lambda: "run run1: no heartbeat: " in caplog.text)
+        until(lambda: "run run1: no heartbeat: " in caplog.text)
         with db.begin() as connection:
             connection.execute(sa.text(rename.format("away", "_nango_workers")))
-        wait_until(lambda: heard_from(db, worker) != first)
+        until(lambda: heard_from(db, worker) != first)
 
 
 def test_a_worker_is_called_by_its_run_or_its_process() -> None:

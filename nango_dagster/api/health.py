@@ -60,7 +60,7 @@ class Readiness:
             return "the database does not have the tables of this release."
         except StoreUnavailable as down:
             log.warning("not ready: %s", down)
-        except Exception as error:
+        except Exception as error:  # whatever it is: who asks is told "not ready", and no more
             log.error("not ready: %s", "".join(frames(error)))
         return UNREACHABLE
 

@@ -67,7 +67,7 @@ class Metrics:
         """All numbers in the form that is accepted, and its media type."""
         registry = CollectorRegistry()
         if os.environ.get(SHARED):
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of the library, which has no type there
         else:
             registry.register(_Own(self._registry))
         registry.register(self._store)
@@ -115,7 +115,7 @@ class StoreMetrics(Collector):
         except StoreUnavailable as down:
             log.warning("the metrics lack the syncs: %s", down)
             found = []
-        except Exception as error:
+        except Exception as error:  # a mistake of ours: what the process itself counts is still told
             log.error("the metrics lack the syncs: %s", "".join(frames(error)))
             found = []
         up.add_metric([], float(bool(found)))

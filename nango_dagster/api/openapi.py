@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ..config import sync_schema
 from .auth import Door
@@ -85,7 +85,7 @@ def _schemas() -> dict[str, Any]:
 
 def _bodies() -> dict[str, Any]:
     """The schemas of the bodies that routes read strictly."""
-    models = [(model, "validation") for model in Strict.__subclasses__()]
-    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    models: list[tuple[type[Strict], JsonSchemaMode]] = [(model, "validation") for model in Strict.__subclasses__()]
+    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")
     found: dict[str, Any] = schema["$defs"]
     return found

@@ -42,7 +42,7 @@ class Reference:
                 return self._text
         except StoreUnavailable as down:
             log.warning("the reference lacks the models: %s", down)
-        except Exception as error:
+        except Exception as error:  # a mistake of ours: the routes can be described without the models
             log.error("the reference lacks the models: %s", "".join(frames(error)))
         return _json(routes)
 

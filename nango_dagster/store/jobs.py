@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, and_, delete, func, insert, not_, or_, select, update
@@ -237,4 +238,8 @@ def purge(db: Database, older_than: timedelta) -> int:
         if not ids:
             return count
         after = ids[-1]
-        count += db.transact(lambda c, ids=ids: c.execute(delete(_table).where(_of.id.in_(ids))).rowcount)  # type: ignore[misc]
+        count += db.transact(partial(_delete, ids=ids))
+
+
+def _delete(connection: Connection, ids: Sequence[int]) -> int:
+    return connection.execute(delete(_table).where(_of.id.in_(ids))).rowcount
