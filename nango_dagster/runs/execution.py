@@ -147,12 +147,17 @@ class _Execution:
 
     def _guard_or_stop(self, connection: Connection) -> None:
         """The same where an execution can stop between two transactions though it fetches nothing."""
-        if self._is_stopped():
+        if self._guard(connection) or self._is_run_stopped():
             raise Cancelled
-        self._guard(connection)
+
+    def _is_run_stopped(self) -> bool:
+        return self._pull.stopping.is_set() or self._pull.cancelled()
 
     def _is_stopped(self) -> bool:
-        """Whether the run is to stop, or somebody asked this execution to; the store is asked now and then."""
+        """Whether the run is to stop, or somebody asked this execution to; the store is asked now and then.
+
+        Not from within a transaction: who holds a connection and waits for a second one may wait for others who do.
+        """
         if not self._cancelled and time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + CANCEL_SECONDS
             try:
@@ -160,7 +165,7 @@ class _Execution:
             except Exception as error:
                 # It is asked from the thread that fetches; whoever writes next finds out what is wrong.
                 log.debug("%s: is it cancelled? %s", self._sync.display_name, error)
-        return self._cancelled or self._pull.stopping.is_set() or self._pull.cancelled()
+        return self._cancelled or self._is_run_stopped()
 
     def _do(self) -> Exception | None:
         """Map what has to be mapped anew, pull, write; the error that ended the pull early, if one did."""
