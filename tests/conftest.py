@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nango_dagster.store import Database
     from tests.crash_worker import Workers
     from tests.fake_api import FakeApi
+    from tests.one_connection import Watch
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -58,6 +59,23 @@ def _same_environment() -> Iterator[None]:
 def _own_directory(_same_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `.env`, `.nango` or `sync_configs` in the checkout is not seen by a test."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _pools() -> Watch:
+    from tests.one_connection import Watch
+
+    watch = Watch()
+    watch.start()
+    return watch
+
+
+@pytest.fixture(autouse=True)
+def _one_connection(_pools: Watch) -> Iterator[None]:
+    """No thread asks for a second connection to the store while it holds one."""
+    yield
+    nested, _pools.nested[:] = list(_pools.nested), []
+    assert not nested, f"asked for a second connection: {sorted(set(nested))}"
 
 
 @contextmanager

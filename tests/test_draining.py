@@ -53,6 +53,15 @@ def statuses(found: dict[str, Done]) -> Counter[str]:
     return Counter(done.outcome.status if done.outcome else repr(done.error) for done in found.values())
 
 
+def test_more_executions_than_database_connections_do_not_wait_for_each_other(
+    db: Database, settings: Settings, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks at every turn whether it is cancelled, and none with one connection in its hand."""
+    monkeypatch.setattr("nango_dagster.runs.execution.CANCEL_SECONDS", 0)
+    row = registered(db, source, [f"c{number}" for number in range(50)], concurrency=50)
+    assert statuses(drain(db, settings, row)) == {"succeeded": 50}
+
+
 def test_every_connection_is_executed_once(db: Database, settings: Settings, source: Source) -> None:
     row = registered(db, source, [f"c{number}" for number in range(250)])
     found = drain(db, settings, row)
