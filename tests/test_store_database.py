@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -232,6 +233,31 @@ def test_readers_go_on_while_somebody_writes(db: Database) -> None:
 
 
 # --- the clock and locks --------------------------------------------------------------------------------------------
+
+
+def test_many_threads_that_wait_to_write_keep_no_reader_out(tmp_path: Path) -> None:
+    """On SQLite, which has one writer, they wait without a connection, and none of them fails."""
+    db = open_database(Settings.from_env({"NANGO_HOME": str(tmp_path)}, dotenv=None))
+    everybody = 60  # more than there are connections
+    waiting = threading.Semaphore(0)
+
+    def write(number: int) -> None:
+        waiting.release()
+        db.transact(lambda connection: connection.execute(sa.text("INSERT INTO things VALUES (:n)"), {"n": number}))
+
+    with ThreadPoolExecutor(everybody) as pool:
+        with db.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE things (n INTEGER)"))
+            written = [pool.submit(write, number) for number in range(everybody)]
+            for _ in range(everybody):
+                waiting.acquire()
+            with ThreadPoolExecutor(1) as reader:
+                assert "_nango_raw" in reader.submit(table_names, db).result(5)
+        for one in written:
+            one.result()
+    with db.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM things")).scalar_one() == everybody
+    db.close()
 
 
 def test_the_clock_is_the_same_in_python_and_in_statements(db: Database) -> None:

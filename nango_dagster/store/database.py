@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ class Database:
     announcing: Announcing = Announcing()
     serving: bool = False
     """Whether requests wait for it, so that who cannot write soon is told to try again."""
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Whose turn it is to write to SQLite, among the threads of this process."""
 
     @property
     def dialect(self) -> str:
@@ -165,17 +168,37 @@ class Database:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction to write with, committed at the end; on SQLite it holds the write lock from the start."""
-        with _sentences(self.engine), self.engine.connect() as connection:
+        """A transaction to write with, committed at the end; on SQLite it holds the write lock from the start.
+
+        Raises Busy on SQLite when this process is writing for too long.
+        """
+        with self._my_turn(self._busy_timeout), _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 connection.info[_BEGAN] = datetime.now(timezone.utc)
                 yield connection
 
     @contextlib.contextmanager
+    def _my_turn(self, patience: float) -> Iterator[None]:
+        """Wait for this process's other writers on SQLite, with no connection in hand.
+
+        SQLite's own lock is asked for again and again, ever more seldom: it would stay free while many wait for it,
+        each with a connection that readers need.
+        """
+        if self.is_postgresql:
+            yield
+            return
+        if not self._turn.acquire(timeout=patience):
+            raise Busy("this process is writing.")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
     def begin_soon(self, patience: float) -> Iterator[Connection]:
         """The same on SQLite, for who waits at most so many seconds for the write lock. Raises Busy after that."""
-        with _sentences(self.engine), self.engine.connect() as connection:
+        with self._my_turn(patience), _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             driver: Any = connection.connection.driver_connection
             driver.execute(f"PRAGMA busy_timeout = {1000 * patience:.0f}")
@@ -196,7 +219,7 @@ class Database:
             try:
                 with self.begin() as connection:
                     return work(connection)
-            except (DBAPIError, self.driver_error) as error:
+            except (DBAPIError, self.driver_error, Busy) as error:
                 if self.serving and _is_locked(error):
                     raise StoreUnavailable(
                         f"the database is being written to for longer than {SERVING_SECONDS} seconds; try again."
@@ -419,8 +442,8 @@ def _may_be_repeated(error: Exception) -> bool:
 
 
 def _is_locked(error: Exception) -> bool:
-    """Whether SQLite has waited in vain for another writer."""
-    return "database is locked" in str(_cause(error))
+    """Whether SQLite, or we before it, have waited in vain for another writer."""
+    return isinstance(error, Busy) or "database is locked" in str(_cause(error))
 
 
 def _cause(error: Exception) -> BaseException:

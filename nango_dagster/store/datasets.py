@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, case, delete, or_, select, update
+from sqlalchemy import Connection, Row, case, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -78,11 +79,12 @@ def find_or_make(
     wanted = [_table.c[column] == value for column, value in names.items()]
     with database.ask() as connection:
         row = connection.execute(_read.where(*wanted)).one_or_none()
-    if row is None:
-        with database.begin() as connection:
-            connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
-            row = connection.execute(_read.where(*wanted)).one()
-    return Dataset(*row)
+
+    def make(connection: Connection) -> Row[Any]:
+        connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
+        return connection.execute(_read.where(*wanted)).one()
+
+    return Dataset(*(row or database.transact(make)))
 
 
 def find(database: Database, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:

@@ -38,7 +38,7 @@ def open_table(
     with database.ask() as connection:
         there, known = columns_there(connection, table.name), registered(connection, table.name)
     if there is None or known is None or not _agree(there, known):
-        there, known = _make(database, table)
+        there, known = database.transact(lambda connection: _make(connection, database, table))
     elif used := _take(table, known):
         table = used
     if not table.layout.columns:
@@ -96,24 +96,23 @@ def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:
     return {*there} >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
 
 
-def _make(database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
+def _make(connection: Connection, database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
     """Make the table, or make it whole again after somebody dropped it or a column of it; its columns."""
-    with database.begin() as connection:
-        hold(connection, database, table.name)
-        known = registered(connection, table.name)
-        there = columns_there(connection, table.name)
-        _refuse_foreign(connection, table, there, known)
-        if known is None:
-            now = database.now(connection)
-            connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
-        if there is None:
-            bulk.driver(connection).execute(create_statement(database, table.name))
-        gone = [column for column in known or [] if there is None or column.name not in there]
-        kept = [column for column in known or [] if column not in gone]
-        if gone or there is None:
-            forget_columns(connection, table.name, gone)
-            ask_for_rebuild(connection, table.name)
-        return there or list(SYSTEM_COLUMNS), kept
+    hold(connection, database, table.name)
+    known = registered(connection, table.name)
+    there = columns_there(connection, table.name)
+    _refuse_foreign(connection, table, there, known)
+    if known is None:
+        now = database.now(connection)
+        connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
+    if there is None:
+        bulk.driver(connection).execute(create_statement(database, table.name))
+    gone = [column for column in known or [] if there is None or column.name not in there]
+    kept = [column for column in known or [] if column not in gone]
+    if gone or there is None:
+        forget_columns(connection, table.name, gone)
+        ask_for_rebuild(connection, table.name)
+    return there or list(SYSTEM_COLUMNS), kept
 
 
 def _refuse_foreign(

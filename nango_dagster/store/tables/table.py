@@ -172,14 +172,7 @@ class MappedTable:
             return self._is_full
         self.before_change()
         try:
-            with self.database.begin() as connection:
-                if self.database.is_postgresql:
-                    connection.execute(text("SET LOCAL lock_timeout = '3s'"))
-                hold(connection, self.database, self.name)
-                self.layout.add(added_since(connection, self.name, self.layout))
-                self.layout.reserve(columns_there(connection, self.name) or ())
-                new = self.layout.new_columns(flat)
-                self._add_columns(connection, new)
+            new = self.database.transact(lambda connection: self._add_needed(connection, flat))
             self.layout.add(new)
             self.new_columns.extend(new)
             return True
@@ -190,6 +183,16 @@ class MappedTable:
             self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
             log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
             return self._is_full
+
+    def _add_needed(self, connection: Connection, flat: mapping.Flat) -> Sequence[mapping.Column]:
+        if self.database.is_postgresql:
+            connection.execute(text("SET LOCAL lock_timeout = '3s'"))
+        hold(connection, self.database, self.name)
+        self.layout.add(added_since(connection, self.name, self.layout))
+        self.layout.reserve(columns_there(connection, self.name) or ())
+        new = self.layout.new_columns(flat)
+        self._add_columns(connection, new)
+        return new
 
     def _add_columns(self, connection: Connection, new: Sequence[mapping.Column]) -> None:
         if taken := self.layout.clash(new):
