@@ -198,7 +198,21 @@ def test_a_second_run_is_told_who_is_at_it_and_since_when(db: Database, settings
     assert str(info.value).startswith("items: default is being synced by run 0f6e3c1a since ")
     assert str(info.value).endswith("; nothing was done.")
     assert len(jobs.list_jobs(db, row.id)) == 1
-    assert_nothing_runs(db)
+
+
+def test_of_a_run_that_may_have_died_it_is_said_when_that_is_certain(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    row = source.registered(db, unique_key="id")
+    worker = queue.start_worker(db, row.id, "killed")
+    queue.claim(db, worker, limit=1, slot=None, force=True)
+    with db.begin() as connection:
+        connection.execute(sa.update(schema.workers).values(heartbeat_at=db.clock(timedelta(seconds=60))))
+    with pytest.raises(Refused) as info:
+        execute(db, settings, row)
+    said = r"nothing was done\. It was last heard from \d\d seconds ago: 90 seconds, and it is taken for dead\.$"
+    assert re.search(said, str(info.value))
+    queue.end_worker(db, worker)
 
 
 def test_a_claim_that_is_never_begun_leaves_no_job_and_is_free_again(

@@ -6,11 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from ..errors import Refused
 from ..settings import Settings
 from ..store import Database, queue
-from ..store.queue import Claim, Holder, Worker
+from ..store.queue import HEARTBEAT_SECONDS, LEASE_SECONDS, Claim, Holder, Worker
 from ..store.syncs import SyncRow
 from .execution import Pull
 from .values import BASE, Due, Source, Wishes
@@ -83,5 +84,9 @@ def held_sentence(row: SyncRow, connection_id: str, variant: str, holder: Holder
     name = connection_id if variant == BASE else f"{connection_id}|{variant}"
     if holder is None:
         return f"{row.sync.display_name}: {name} is being synced by another run; nothing was done."
-    since = holder.since.astimezone().strftime("%H:%M")
-    return f"{row.sync.display_name}: {name} is being synced by {holder.worker.name} since {since}; nothing was done."
+    who, since = holder.worker.name, holder.since.astimezone().strftime("%H:%M")
+    sentence = f"{row.sync.display_name}: {name} is being synced by {who} since {since}; nothing was done."
+    if holder.silence < 2 * timedelta(seconds=HEARTBEAT_SECONDS):
+        return sentence
+    silence = f"{holder.silence.total_seconds():.0f} seconds"
+    return f"{sentence} It was last heard from {silence} ago: {LEASE_SECONDS} seconds, and it is taken for dead."

@@ -35,13 +35,13 @@ _COLUMNS = [schema.workers.c.run_id if name == "run_id" else _of[name] for name 
 def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Holder | None:
     """Who executes this schedule, if anybody does."""
     query = (
-        select(*WORKER_COLUMNS, _of.claimed_at)
+        select(*WORKER_COLUMNS, _of.claimed_at, schema.workers.c.heartbeat_at)
         .join(_table, _of.worker_id == schema.workers.c.id)
         .where(*named(sync_id, connection_id, variant))
     )
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
-    return Holder(worker_of(row), row.claimed_at) if row else None
+        return Holder(worker_of(row), row.claimed_at, db.now(connection) - row.heartbeat_at) if row else None
 
 
 def runs_at_work(db: Database) -> set[str]:

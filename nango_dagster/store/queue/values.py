@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, and_, case, false, null, or_
@@ -71,10 +71,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who executes a schedule, and since when."""
+    """Who executes a schedule, since when, and for how long nothing was heard of it."""
 
     worker: Worker
     since: datetime
+    silence: timedelta
 
 
 @dataclass(frozen=True)
