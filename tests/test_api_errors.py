@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Iterator
@@ -74,11 +75,33 @@ def test_without_the_right_key_nothing_is_answered(
     headers: dict[str, Any], code: str, settings: Settings, db: Database
 ) -> None:
     with calling(settings, db, secret_keys=("old-key", "new-key")) as http:
-        for method, path in (("GET", "/v1/syncs"), ("POST", "/v1/syncs/"), ("GET", "/docs"), ("GET", "/nowhere")):
+        for method, path in (("GET", "/v1/syncs"), ("POST", "/v1/syncs/"), ("GET", "/nowhere")):
             answer = http.request(method, path, headers=headers, content=b"{" if method == "POST" else b"")
             assert refusal(answer)[:2] == (401, code)
             assert answer.headers["WWW-Authenticate"] == "Bearer"
             assert "new-key" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/openapi.json"])
+def test_a_browser_asks_for_the_key_as_a_password_and_shows_the_reference(
+    path: str, settings: Settings, db: Database
+) -> None:
+    with calling(settings, db, client="203.0.113.7", secret_keys=("old-key", "new:kéy")) as http:
+        asked = http.get(path)
+        assert refusal(asked)[:2] == (401, "missing_auth_header")
+        assert asked.headers["WWW-Authenticate"].startswith('Basic realm="')
+        assert http.get(path, auth=("anybody", "new:kéy")).status_code == 200
+        assert http.get(path, auth=("", "old-key")).status_code == 200
+        for wrong in ("Basic", "Basic !", "Basic bmV3", http_basic("old-key", ""), http_basic("", "old-key2")):
+            refused = http.get(path, headers=with_key(wrong))
+            assert refused.status_code == 401 and refused.headers["WWW-Authenticate"].startswith("Basic ")
+        # Nowhere else: a script of the page could use what the browser sends by itself.
+        refused = http.get("/v1/syncs", auth=("", "old-key"))
+        assert refusal(refused)[:2] == (401, "malformed_auth_header")
+
+
+def http_basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def test_a_probe_needs_no_key_and_no_database(settings: Settings) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,7 +19,9 @@ from .errors import HttpError
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """What machines ask every few seconds."""
 _OPEN_TO_ALL = frozenset({"/health", "/ready"})
-_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_FOR_PEOPLE = frozenset({"/docs", "/openapi.json"})
+"""What a browser shows, which asks for a password and has no way to send a key as `Bearer`. Nothing else takes one: a
+script of the page could use it."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +41,37 @@ class Door:
         if request.scope["path"] in self.open_to_all:
             return 0
         if self.keys:
-            return self._key(request)
+            return self._key(request, in_browser=request.scope["path"] in _FOR_PEOPLE)
         _check_is_here(request)
         return 0
 
-    def _key(self, request: HTTPConnection) -> int:
-        headers = request.headers.getlist("authorization")
-        if not headers:
-            raise _unauthorized("missing_auth_header", "the Authorization header is missing; wanted: Bearer KEY.")
-        if len(headers) > 1:
-            raise _unauthorized("malformed_auth_header", "there are several Authorization headers; wanted one.")
-        found = re.fullmatch(r"bearer +(\S+) *", headers[0], re.IGNORECASE)
-        if found is None:
-            raise _unauthorized("malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
-        # Takes as long for a wrong key as for a right one, whichever of the keys it is.
-        fits = [hmac.compare_digest(known.encode(), found[1].encode()) for known in self.keys]
-        if not any(fits):
-            raise _unauthorized("unknown_account", "the key is not one of those in NANGO_SECRET_KEY.")
+    def _key(self, request: HTTPConnection, *, in_browser: bool) -> int:
+        challenge = 'Basic realm="NANGO_SECRET_KEY as the password", charset="UTF-8"' if in_browser else "Bearer"
+        try:
+            key = _given(request.headers.getlist("authorization"), in_browser=in_browser)
+            # Takes as long for a wrong key as for a right one, whichever of the keys it is.
+            fits = [hmac.compare_digest(known.encode(), key) for known in self.keys]
+            if not any(fits):
+                raise HttpError(401, "unknown_account", "the key is not one of those in NANGO_SECRET_KEY.")
+        except HttpError as refused:
+            refused.headers["WWW-Authenticate"] = challenge
+            raise
         return fits.index(True)
+
+
+def _given(headers: Sequence[str], *, in_browser: bool) -> bytes:
+    """The key in the one Authorization header. Raises HttpError where there is none."""
+    if not headers:
+        raise HttpError(401, "missing_auth_header", "the Authorization header is missing; wanted: Bearer KEY.")
+    if len(headers) > 1:
+        raise HttpError(401, "malformed_auth_header", "there are several Authorization headers; wanted one.")
+    found = re.fullmatch(r"(bearer|basic) +(\S+) *", headers[0], re.IGNORECASE)
+    if found is not None and found[1].lower() == "bearer":
+        return found[2].encode()
+    if found is not None and in_browser:
+        with contextlib.suppress(ValueError):  # what is no Base64
+            return base64.b64decode(found[2]).partition(b":")[2]
+    raise HttpError(401, "malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
 
 
 def is_loopback(host: str) -> bool:
@@ -91,10 +109,6 @@ def _host(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _unauthorized(code: str, message: str) -> HttpError:
-    return HttpError(401, code, message, headers=_CHALLENGE)
 
 
 def _forbidden(reason: str) -> HttpError:
