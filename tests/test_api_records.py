@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,9 +126,8 @@ def test_a_record_that_is_no_object_has_its_value_in_a_field(http: TestClient, d
         {"filter": "gone"},
         {"filter": ""},
         {"cursor": "nonsense"},
-        {"cursor": b"2024-01-01T00:00:00Z||a\0b".hex()},
-        {"cursor": b"2024-01-01||7".hex()},
-        {"cursor": b"2024-01-01T00:00:00Z||\xff".hex()},
+        {"cursor": base64.b64encode(b"2024-01-01T00:00:00Z||a\0b").decode()},
+        {"cursor": base64.b64encode(b"2024-01-01||7").decode()},
         {"cursor": "é"},
         {"modified_after": "yesterday"},
         {"modified_after": "5"},

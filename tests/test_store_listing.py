@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import multiprocessing
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, bulk, datasets, listing, open_database, written
-from nango_dagster.store.listing import Cursor, Names, Wanted
+from nango_dagster.store import Database, bulk, datasets, listing, open_database
+from nango_dagster.store.listing import Cursor, Wanted
 from tests.writing import Target
 
 CONNECTIONS = ("a", "b", "c", "d", "e", "f")
@@ -39,52 +38,41 @@ def write(env: Mapping[str, Any], writer: int) -> None:
     db.close()
 
 
-class Seen(NamedTuple):
-    """A record as a reader got it, and the place right behind it."""
-
-    at: Cursor
-    record: dict[str, Any]
-
-
-def follow(target: Target, seen: list[Seen]) -> bool:
-    """Read one more page behind the last record that was seen, as the API does; whether there was any."""
-    of = target.dataset
-    names = Names(of.integration, of.connection_id, of.variant, of.model)
-    page = written.page_of(target.db, names, Wanted(after=seen[-1].at if seen else None), PAGE)
-    assert page is not None
-    for text in page.records:
-        record = json.loads(text)
-        seen.append(Seen(Cursor.read(record.pop("_nango_metadata")["cursor"]), record))
-    return bool(page.records)
+def follow(db: Database, dataset_id: int, seen: list[listing.Record]) -> bool:
+    """Read one more page behind the last record that was seen; whether there was any."""
+    after = Cursor.read(str(seen[-1].cursor)) if seen else None
+    found = listing.page(db, dataset_id, Wanted(after=after), PAGE).records
+    seen.extend(found)
+    return bool(found)
 
 
 def test_a_reader_of_many_connections_sees_every_change_while_processes_write(settings: Settings, db: Database) -> None:
     targets = [Target(db, connection=name, unique_key="id", auto_mapping=False) for name in CONNECTIONS]
-    seen: list[tuple[Target, list[Seen]]] = [(target, []) for target in targets]
+    seen: dict[int, list[listing.Record]] = {target.dataset.id: [] for target in targets}
     where = {"home": settings.home, "db_url": settings.db_url, "db_schema": settings.db_schema}
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=write, args=(where, number)) for number in range(WRITERS)]
     for process in writers:
         process.start()
     at_work, during = True, 0
-    while at_work or any([follow(target, records) for target, records in seen]):
+    while at_work or any([follow(db, dataset_id, records) for dataset_id, records in seen.items()]):
         at_work = any(process.is_alive() for process in writers)
-        during += at_work and any([follow(target, records) for target, records in seen])
+        during += at_work and any([follow(db, dataset_id, records) for dataset_id, records in seen.items()])
     for process in writers:
         process.join()
         assert process.exitcode == 0
     assert during > ROUNDS
-    for target, records in seen:
-        assert_has_seen_all(records, target)
-        assert len(records) > len(target.raw())  # some came again
+    for target in targets:
+        assert_has_seen_all(seen[target.dataset.id], target)
+        assert len(seen[target.dataset.id]) > len(target.raw())  # some came again
 
 
-def assert_has_seen_all(seen: list[Seen], target: Target) -> None:
+def assert_has_seen_all(records: list[listing.Record], target: Target) -> None:
     """What a reader has seen is in order, and the last that he saw of each record is what is stored."""
-    order = [(one.at.moment, one.at.external_id) for one in seen]
+    order = [(one.last_modified_at, one.external_id) for one in records]
     assert order == sorted(set(order))
-    stored = {key: (row.last_modified_at, json.loads(row.text or "")) for key, row in target.raw().items()}
-    assert {one.at.external_id: (one.at.moment, one.record) for one in seen} == stored
+    stored = {key: (row.last_modified_at, row.text) for key, row in target.raw().items()}
+    assert {one.external_id: (one.last_modified_at, one.text) for one in records} == stored
 
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1), timedelta(seconds=1)])
@@ -93,16 +81,16 @@ def test_a_clock_that_does_not_follow_the_dataset_loses_changes_and_is_found_out
 ) -> None:
     """The proof that the check above can fail: a writer takes its time before the lock instead of under it."""
     target = Target(db, unique_key="id", auto_mapping=False)
-    seen: list[Seen] = []
+    seen: list[listing.Record] = []
     target.write([{"id": n} for n in range(5)])
-    while follow(target, seen):
+    while follow(db, target.dataset.id, seen):
         pass
     assert_has_seen_all(seen, target)
     last = target.dataset.last_modified_at
     assert last is not None
     monkeypatch.setattr(datasets, "last_and_next_moment", lambda *_: (last, last - late))
     target.write([{"id": 1, "changed": True}])
-    while follow(target, seen):
+    while follow(db, target.dataset.id, seen):
         pass
     with pytest.raises(AssertionError):
         assert_has_seen_all(seen, target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from .. import records
 from ..config.source import quoted
 from ..errors import ConfigError, Problem
 from ..partition_keys import BASE
-from ..store import datasets, listing, pruning, syncs, written
+from ..store import datasets, listing, pruning, syncs
 from ..store.datasets import Dataset
 from ..store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
 from .bodies import Body
@@ -37,7 +38,7 @@ MOST_IDS = 100
 _MOST_OF_NAME = 255
 _MOST_OF_CURSOR = 2000  # characters; an id has up to 1,024 bytes
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
-_ANSWER = b'{"records":[%b],"next_cursor":%b}'
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PARAMETERS = ("model", "variant", "modified_after", "delta", "filter", "cursor", "limit", "ids")
 
 router = APIRouter(tags=["records"], responses=ERRORS)
@@ -225,15 +226,13 @@ router.add_api_route(
 
 def _page(nango: Service, names: Names, wanted: Wanted, limit: int) -> bytes:
     """The answer with a page. Raises HttpError for an unknown connection."""
+    found = None
     if "\0" not in names.integration + names.connection_id:
-        page = written.page_of(nango.database, names, wanted, limit)
-        if page is not None and page.records:
-            next_ = b'"%b"' % page.next if page.next else b"null"
-            return _ANSWER % (b",".join(page.records), next_)
-        if page is None and (found := listing.page_of(nango.database, names, wanted, limit)):
-            return _body(*found)
-    _dataset(nango, names.integration, names.connection_id, names.variant, names.model)
-    return _ANSWER % (b"", b"null")
+        found = listing.page_of(nango.database, names, wanted, limit)
+    if found is None:
+        _dataset(nango, names.integration, names.connection_id, names.variant, names.model)
+        return _body(Page([], None), own_id=False)
+    return _body(*found)
 
 
 def _wanted(modified_after: str | None, filter: str | None, cursor: str | None, ids: list[str] | None) -> Wanted:
@@ -300,9 +299,9 @@ def _body(page: Page, own_id: bool) -> bytes:
         if record[1:5] != times:
             times = record[1:5]
             metadata, moment = _said(record)
-        cursor = (moment + record.external_id.encode()).hex().encode()
+        cursor = b2a_base64(moment + record.external_id.encode(), newline=False).translate(_URL_SAFE)
         texts.append(_text(record, b'%b"%b"}' % (metadata, cursor), own_id))
-    return _ANSWER % (b",".join(texts), _json(str(page.next) if page.next else None))
+    return b'{"records":[%b],"next_cursor":%b}' % (b",".join(texts), _json(str(page.next) if page.next else None))
 
 
 def _text(record: Record, metadata: bytes, own_id: bool) -> bytes:

@@ -8,7 +8,8 @@ at its cursor and merges what they hold.
 
 from __future__ import annotations
 
-import contextlib
+import base64
+import binascii
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,7 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 MOST_BYTES = 20_000_000  # of a page's texts, unless its first record alone has more
 _BETWEEN = 30  # the record separator of ASCII
 _MOST_STORED = 5_000_000  # as PostgreSQL compresses them; what it sends is in memory at once
-Those = tuple[str, "tuple[Action, ...]", int, bool]
-"""Which rows: how their dataset is named, of which kinds, how many, and whether by their ids."""
+_Those = tuple[str, "tuple[Action, ...]", int, bool]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ORDER = "ORDER BY last_modified_at, external_id"
 _TIMES = "first_seen_at, last_modified_at, deleted_at, pruned_at"
@@ -51,8 +51,8 @@ class Cursor:
     external_id: str
 
     def __str__(self) -> str:
-        # Nothing in it has a meaning in a URL, and both databases can write it down themselves.
-        return f"{self.time}||{self.external_id}".encode().hex()
+        # No "+" and no "/": people put cursors into URLs as they are.
+        return base64.urlsafe_b64encode(f"{self.time}||{self.external_id}".encode()).decode()
 
     @property
     def time(self) -> str:
@@ -63,12 +63,13 @@ class Cursor:
     def read(cls, text: str) -> Cursor:
         """The place that a cursor's text stands for. Raises ConfigError when it is no cursor."""
         try:
-            moment, bars, external_id = bytes.fromhex(text).decode().partition("||")
+            decoded = base64.b64decode(text.encode().replace(b"-", b"+").replace(b"_", b"/"), validate=True).decode()
+            moment, bars, external_id = decoded.partition("||")
             at = datetime.fromisoformat(moment.replace("Z", "+00:00"))
             if not bars or "\0" in external_id or at.tzinfo is None:
                 raise ValueError
             return cls(in_utc(at), external_id)
-        except ValueError:
+        except (binascii.Error, ValueError):
             sentence = f"the cursor {quoted(text)} is none of ours; wanted next_cursor of an answer, or a record's."
             raise ConfigError.of(Problem(sentence, field="cursor")) from None
 
@@ -174,21 +175,14 @@ def _ask(
     limit: int,
     most_bytes: int,
 ) -> tuple[Page, bool]:
-    those, values = asked(database, how, whose, wanted, limit)
-    rows = (_rows_postgresql if database.is_postgresql else _rows_sqlite)(connection, those, values)
-    found = _page(rows.of, rows.cut, limit, most_bytes)
-    return found, rows.own_id
-
-
-def asked(
-    database: Database, how: str, whose: Mapping[str, Any], wanted: Wanted, limit: int
-) -> tuple[Those, dict[str, Any]]:
-    """The rows of a page and the one behind it, as the queries here name them, and their parameters."""
     values = {**whose, **after(database, wanted.begin)}
     if wanted.ids is not None:
         ids = list(dict.fromkeys(wanted.ids))
         values["ids"] = ids if database.is_postgresql else json.dumps(ids)
-    return (how, tuple(wanted.actions), limit + 1, wanted.ids is not None), values
+    those = how, tuple(wanted.actions), limit + 1, wanted.ids is not None
+    rows = (_rows_postgresql if database.is_postgresql else _rows_sqlite)(connection, those, values)
+    found = _page(rows.of, rows.cut, limit, most_bytes)
+    return found, rows.own_id
 
 
 class _Rows(NamedTuple):
@@ -214,20 +208,13 @@ def _page(rows: Iterable[Record], cut: bool, limit: int, most_bytes: int) -> Pag
 # --- PostgreSQL: its driver takes all rows at once, so the server leaves out what is too much -------------------------
 
 
-def _rows_postgresql(connection: Any, those: Those, values: Mapping[str, Any]) -> _Rows:
+def _rows_postgresql(connection: Any, those: _Those, values: Mapping[str, Any]) -> _Rows:
     rows = connection.cursor(binary=True).execute(_query_postgresql(*those), values).fetchall()
     return _Rows([Record._make(row[:6]) for row in rows], bool(rows) and rows[-1][6], bool(rows) and bool(rows[0][7]))
 
 
 @cache
-def _query_postgresql(*asked: Any) -> str:
-    rows, own_id = query_postgresql(*asked)
-    return f"SELECT external_id, {_TIMES}, data::text, has_more, {own_id} FROM {rows} {_ORDER}"
-
-
-@cache
-def query_postgresql(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> tuple[str, str]:
-    """The rows as a part of a query, and whether their ids are their own; `has_more` says that others follow."""
+def _query_postgresql(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> str:
     whose, key = _whose(how, "%({})s")
     if by_id:
         one = f"SELECT {_COLUMNS} FROM _nango_raw WHERE dataset_id = {whose} AND external_id = wanted.key LIMIT 1"
@@ -240,30 +227,27 @@ def query_postgresql(how: str, actions: tuple[Action, ...], limit: int, by_id: b
     stored = "coalesce(pg_column_size(data), 0)"  # of the compressed text, without reading it
     sums = f"sum({stored}) OVER those AS up_to, lead(external_id) OVER those IS NOT NULL AS has_more"
     summed = f"SELECT *, {sums} FROM ({those}) AS those WINDOW those AS ({_ORDER} ROWS UNBOUNDED PRECEDING)"
-    return f"({summed}) AS summed WHERE up_to - {stored} < {_MOST_STORED}", f"{key} = 'id'"
+    return (
+        f"SELECT external_id, {_TIMES}, data::text, has_more, {key} = 'id' FROM ({summed}) AS summed "
+        f"WHERE up_to - {stored} < {_MOST_STORED} {_ORDER}"
+    )
 
 
 # --- SQLite: Python's lock changes hands for each row, and has to be waited for; so all rows come in one --------------
 
 
-def _rows_sqlite(connection: sqlite3.Connection, those: Those, values: Mapping[str, Any]) -> _Rows:
-    rows, own_id = query_sqlite(*those)
-    with contextlib.suppress(sqlite3.DataError), bounded(connection):  # where it is too long for one row
-        return _joined(connection, rows, own_id, values)
+def _rows_sqlite(connection: sqlite3.Connection, those: _Those, values: Mapping[str, Any]) -> _Rows:
+    rows, own_id = _query_sqlite(*those)
+    if hasattr(connection, "setlimit"):  # from Python 3.11 on
+        before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MOST_BYTES)
+        try:
+            return _joined(connection, rows, own_id, values)
+        except sqlite3.DataError:
+            pass  # it is too long for one row
+        finally:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
     found = connection.execute(f"SELECT {own_id}", values).fetchone()
     return _Rows(_one_by_one(connection.execute(rows, values)), cut=False, own_id=bool(found[0]))
-
-
-@contextlib.contextmanager
-def bounded(connection: sqlite3.Connection) -> Iterator[None]:
-    """Have a row that is longer than two pages raise sqlite3.DataError."""
-    if not hasattr(connection, "setlimit"):  # from Python 3.11 on
-        raise sqlite3.DataError
-    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MOST_BYTES)
-    try:
-        yield
-    finally:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
 
 
 def _joined(connection: sqlite3.Connection, rows: str, own_id: str, values: Mapping[str, Any]) -> _Rows:
@@ -289,8 +273,7 @@ def _one_by_one(rows: Iterable[Any]) -> Iterator[Record]:
 
 
 @cache
-def query_sqlite(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> tuple[str, str]:
-    """The query of the rows, and whether their ids are their own."""
+def _query_sqlite(how: str, actions: tuple[Action, ...], limit: int, by_id: bool) -> tuple[str, str]:
     whose, key = _whose(how, ":{}")
     if not by_id:
         return in_order(_COLUMNS, actions, limit, postgresql=False, whose=whose), f"{key} = 'id'"
