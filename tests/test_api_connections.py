@@ -48,6 +48,16 @@ def shown(http: TestClient, connection_id: str = "acme", **query: str) -> dict[s
     return found
 
 
+def test_a_slash_at_the_end_of_an_id_leads_to_no_other_connection(http: TestClient) -> None:
+    for name in ("b", "b/", "b//"):
+        made(http, name)
+    assert shown(http, "b%2F")["connection_id"] == "b/"
+    assert shown(http, "b%2F/")["connection_id"] == "b/"
+    assert shown(http, "b/")["connection_id"] == "b"
+    assert http.delete("/connections/b%2F%2F", params={"provider_config_key": "github"}).status_code == 200
+    assert [one["connection_id"] for one in http.get("/connections").json()["connections"]] == ["b", "b/"]
+
+
 def test_an_imported_connection_runs_at_once_and_is_shown_whole(http: TestClient, db: Database) -> None:
     given: dict[str, Any] = {"metadata": {"region": "eu"}, "connection_config": {"subdomain": "acme"}}
     answer = made(http, credentials=BY_KEY, **given)

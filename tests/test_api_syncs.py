@@ -311,6 +311,11 @@ def test_a_config_can_be_shown_changed_and_put_back(http: TestClient, db: Databa
         {"url": "https://evil.example/items"},
         {"url": "https://***@evil.example/items?api_key=***&page=2"},
         {"url": "http://***@api.example.com/items?api_key=***&page=2"},
+        {"url": "https://evil.example#@api.example.com/items?api_key=***"},
+        {"url": "https://evil.example?@api.example.com/items&api_key=***"},
+        {"url": "https://evil.example\\@api.example.com/items?api_key=***"},
+        {"url": "https://***@api.example.com:8443/items?api_key=***"},
+        {"url": "https://***@${metadata.host}/items?api_key=***"},
         {"allowed_origins": ["https://evil.example"]},
     ],
 )

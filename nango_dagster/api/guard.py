@@ -46,7 +46,9 @@ class Guard:
         method = scope["method"]
         # `/v1/syncs/` is `/v1/syncs`: clients send both, and not all of them follow a redirect of a POST.
         # HEAD is GET to the routes; the server leaves the body out.
-        path = scope["path"].rstrip("/") or "/"
+        # A `%2F` at the end is not that slash: it belongs to a connection's id.
+        raw = scope.get("raw_path") or scope["path"].encode()
+        path = scope["path"][: len(scope["path"]) - len(raw) + len(raw.rstrip(b"/"))] or "/"
         scope = {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
         sending = _Sending(send)
         began = monotonic()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
 from ..config import Sync
+from ..config.fields import PLACEHOLDER
 from ..config.source import Place, dotted
 from ..errors import ConfigError, Problem
-from ..http import Request, looks_secret, public_config, public_url, secrets_of
+from ..http import Request, looks_secret, origin, public_config, public_url, secrets_of
 from ..http.redaction import STARS
 
 _PARTS = ("headers", "query_params", "body")
@@ -81,10 +83,14 @@ def _child(value: Any, step: str | int) -> Any:
 
 
 def _leads_to(document: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Which servers get to see a sync's credentials."""
-    scheme, _, rest = str(document.get("url", "")).partition("://")
-    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
-    return scheme.lower(), host.lower(), document.get("allowed_origins") or []
+    """Which servers get to see a sync's credentials: as it is written, and as who connects understands it."""
+    url = str(document.get("url", ""))
+    written = re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0].rpartition("@")[2]
+    try:
+        there = origin(PLACEHOLDER.sub("1", url))
+    except ConfigError:
+        there = ""
+    return there, written.lower(), document.get("allowed_origins") or []
 
 
 def _problem(place: Place) -> Problem:

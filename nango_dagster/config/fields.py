@@ -66,7 +66,8 @@ def _url(text: str) -> str:
         good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         good = False
-    if not good or re.search(r"[\s\x00-\x1f]", text):
+    # Some readers of URLs take a backslash for a slash, so that two may disagree on the host.
+    if not good or re.search(r"[\s\x00-\x1f]", text) or "\\" in text.partition("?")[0]:
         raise ValueError("a URL such as https://api.example.com/items")
     return text
 
