@@ -207,7 +207,7 @@ def list_records(
     Keep `next_cursor`, or the cursor of the last record, and go on from there: no change is skipped. A record that
     changes while it is being read comes again.
     """
-    wanted = _wanted(delta or modified_after, filter, cursor, ids)
+    wanted = _wanted(modified_after if delta is None else delta, filter, cursor, ids)
     return Response(
         _page(nango, Names(provider_config_key, connection_id, variant, model), wanted, limit), media_type=JSON
     )
