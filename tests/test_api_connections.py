@@ -195,6 +195,26 @@ def test_metadata_is_for_all_that_are_named_or_for_none(http: TestClient) -> Non
     assert shown(http)["metadata"] == {"region": "eu"}
 
 
+@pytest.mark.parametrize(
+    ("field", "number", "place"),
+    [
+        ("metadata", '{"x": 1e999}', "metadata.x"),
+        ("metadata", '{"x": [{"y": -1E400}]}', "metadata.x[0].y"),
+        ("connection_config", '{"x": 1e999}', "connection_config.x"),
+    ],
+)
+def test_a_number_that_no_database_stores_is_said(
+    field: str, number: str, place: str, http: TestClient, db: Database
+) -> None:
+    made(http, metadata={"x": 1})
+    path = "/connections/metadata" if field == "metadata" else "/connections"
+    body = f'{{"provider_config_key": "github", "connection_id": "acme", "{field}": {number}}}'
+    answer = http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert refusal(answer) == (400, "invalid_body")
+    assert answer.json()["error"]["message"] == f"{place} is a number too large to be stored."
+    assert (shown(http)["metadata"], shown(http)["connection_config"]) == ({"x": 1}, {})
+
+
 def test_a_deleted_connection_is_gone(http: TestClient, db: Database) -> None:
     made(http)
     path = "/connections/acme"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -87,28 +88,36 @@ def _no_number(name: str) -> Any:
 
 def _check(value: dict[str, Any]) -> None:
     """Refuse what no database stores and what nobody writes by hand."""
-    for place, text in _texts(value):
-        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    for place, one in _plain_values(value):
+        said = _unstorable(one)
+        if said is not None:
             name = dotted(place)
-            said = f"{name} holds a character that cannot be stored: NUL, or half of a surrogate pair."
-            raise ConfigError.of(Problem(said, field=name))
+            raise ConfigError.of(Problem(f"{name} {said}", field=name))
 
 
-def _texts(value: Any) -> Iterator[tuple[Place, str]]:
-    """Every text in a JSON value, keys included, and where it stands."""
+def _unstorable(one: Any) -> str | None:
+    if isinstance(one, float) and math.isinf(one):  # what 1e999 becomes
+        return "is a number too large to be stored."
+    if isinstance(one, str) and ("\0" in one or any("\ud800" <= char <= "\udfff" for char in one)):
+        return "holds a character that cannot be stored: NUL, or half of a surrogate pair."
+    return None
+
+
+def _plain_values(value: Any) -> Iterator[tuple[Place, Any]]:
+    """Everything in a JSON value that is no object and no list, keys included, and where it stands."""
     waiting: list[tuple[Place, Any]] = [((), value)]
     while waiting:
         place, one = waiting.pop()
         if len(place) > MOST_LEVELS:
             name = str(place[0])
             raise ConfigError.of(Problem(f"{quoted(name)} is nested deeper than {MOST_LEVELS} levels.", field=name))
-        if isinstance(one, str):
-            yield place, one
-        elif isinstance(one, dict):
+        if isinstance(one, dict):
             yield from (((*place, key), key) for key in one)
             waiting.extend(((*place, key), item) for key, item in one.items())
         elif isinstance(one, list):
             waiting.extend(((*place, at), item) for at, item in enumerate(one))
+        else:
+            yield place, one
 
 
 def _too_large() -> HttpError:
