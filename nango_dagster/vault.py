@@ -55,7 +55,7 @@ class Vault:
         from cryptography.fernet import InvalidToken
 
         try:
-            found: dict[str, Any] = json.loads(self._fernet.decrypt(text.encode()))
+            found: dict[str, Any] = json.loads(self._fernet.decrypt(str(text).encode()))
         except InvalidToken:
             raise ConfigError(
                 "the stored credentials were encrypted with another key; add it to NANGO_ENCRYPTION_KEY, after the "

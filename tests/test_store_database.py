@@ -235,6 +235,25 @@ def test_readers_go_on_while_somebody_writes(db: Database) -> None:
 # --- the clock and locks --------------------------------------------------------------------------------------------
 
 
+def test_who_fails_in_the_middle_of_an_answer_leaves_no_old_answer_behind(db: Database, settings: Settings) -> None:
+    db.transact(lambda connection: connection.execute(sa.text("CREATE TABLE things (n INTEGER)")))
+    db.transact(lambda connection: connection.execute(sa.text("INSERT INTO things VALUES (1), (2), (3)")))
+    unfinished = []  # as an error keeps it that is logged later
+    for open_ in (db.connect, db.begin):
+        with pytest.raises(ValueError), open_() as connection:
+            unfinished.append(connection.execute(sa.text("SELECT n FROM things")))
+            assert unfinished[-1].fetchone() is not None
+            raise ValueError
+    other = open_database(settings)
+    other.transact(lambda connection: connection.execute(sa.text("UPDATE things SET n = 7")))
+    other.close()
+    for _ in range(3):
+        with db.connect() as connection:
+            assert set(connection.execute(sa.text("SELECT n FROM things")).scalars()) == {7}
+        db.transact(lambda connection: connection.execute(sa.text("UPDATE things SET n = 7")))
+    db.transact(lambda connection: connection.execute(sa.text("DROP TABLE things")))
+
+
 def test_many_threads_that_wait_to_write_keep_no_reader_out(tmp_path: Path) -> None:
     """On SQLite, which has one writer, they wait without a connection, and none of them fails."""
     db = open_database(Settings.from_env({"NANGO_HOME": str(tmp_path)}, dotenv=None))

@@ -17,6 +17,7 @@ from ..settings import Settings
 from ..store import Database, connections, status, syncs
 from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow, NewConnection
+from ..store.sealing import SEALED
 from ..store.syncs import SyncRow
 from ..vault import Vault
 from ..words import instead_of, number_of
@@ -93,11 +94,16 @@ def _name(document: Mapping[str, Any], field: str) -> str:
 
 
 def checked_object(value: Any, what: str) -> dict[str, Any]:
-    """A JSON object that somebody gave. Raises ConfigError when it is none, or has stars where a secret was."""
+    """A JSON object that somebody gave.
+
+    Raises ConfigError when it is none, has stars where a secret was, or a name that the store needs for itself.
+    """
     if not isinstance(value, dict):
         raise ConfigError(f'{what} is {_kind(value)}; wanted a JSON object such as {{"region": "eu"}}.')
     if _has_stars(value):
         raise ConfigError(f"{what} has {STARS}, which stands for a secret that was not shown; give the value itself.")
+    if SEALED in value:
+        raise ConfigError(f"{what} has {SEALED}, the name under which secrets are kept; choose another.")
     return value
 
 

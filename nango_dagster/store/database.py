@@ -133,8 +133,21 @@ class Database:
 
         Raises StoreUnavailable when the database cannot be reached.
         """
-        with _sentences(self.engine), self.engine.connect() as connection:
+        with _sentences(self.engine), self.engine.connect() as connection, self._cleared(connection):
             yield connection
+
+    @contextlib.contextmanager
+    def _cleared(self, connection: Connection) -> Iterator[None]:
+        """Keep a connection that somebody left in the middle of an answer out of the pool.
+
+        SQLite would show the next one what the database was like then, and let him write nothing.
+        """
+        try:
+            yield
+        except BaseException:
+            if not self.is_postgresql:
+                connection.invalidate()
+            raise
 
     @contextlib.contextmanager
     def ask(self) -> Iterator[Connection]:
@@ -174,7 +187,7 @@ class Database:
         """
         with self._my_turn(self._busy_timeout), _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-            with connection.begin():
+            with self._cleared(connection), connection.begin():
                 connection.info[_BEGAN] = datetime.now(timezone.utc)
                 yield connection
 
@@ -210,7 +223,7 @@ class Database:
                 raise Busy from None
             finally:
                 driver.execute(f"PRAGMA busy_timeout = {1000 * self._busy_timeout}")
-            with transaction:
+            with self._cleared(connection), transaction:
                 yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
