@@ -135,6 +135,8 @@ def test_a_connection_without_a_name_gets_one(http: TestClient) -> None:
         {**GITHUB, "connection_id": "acme", "credentials": {"type": "MAGIC", "apiKey": "s3cret"}},
         {**GITHUB, "connection_id": "acme", "credentials": "s3cret"},
         {**GITHUB, "connection_id": "acme", "metadata": {"token": "***"}},
+        {**GITHUB, "connection_id": "acme", "metadata": {"$sealed": 5}},
+        {**GITHUB, "connection_id": "acme", "connection_config": {"$sealed": "x"}},
     ],
 )
 def test_a_connection_that_cannot_be_is_refused(body: dict[str, Any], http: TestClient, db: Database) -> None:
@@ -187,6 +189,8 @@ def test_metadata_is_replaced_or_merged_for_several(http: TestClient, db: Databa
 
 def test_metadata_is_for_all_that_are_named_or_for_none(http: TestClient) -> None:
     made(http, metadata={"region": "eu"})
+    taken = http.post("/connections/metadata", json={**GITHUB, "connection_id": "acme", "metadata": {"$sealed": 5}})
+    assert refusal(taken) == (400, "invalid_body")
     body = {**GITHUB, "connection_id": ["acme", "gone"], "metadata": {"team": "a"}}
     for answer in (http.post("/connections/metadata", json=body), http.patch("/connections/metadata", json=body)):
         assert refusal(answer) == (404, "unknown_connection")
@@ -223,6 +227,16 @@ def test_a_deleted_connection_is_gone(http: TestClient, db: Database) -> None:
     assert queue.schedules(db) == []
     assert refusal(http.delete(path, params=GITHUB)) == (400, "unknown_connection")
     assert refusal(http.get(path, params=GITHUB)) == (404, "not_found")
+
+
+def test_an_integration_that_is_not_there_is_told_from_a_connection_that_is_not(http: TestClient) -> None:
+    made(http)
+    for path in ("/connections/acme", "/connection/acme"):
+        unknown = {"provider_config_key": "gitlab"}
+        for answer in (http.get(path, params=unknown), http.patch(path, params=unknown, json={})):
+            assert refusal(answer) == (400, "unknown_provider_config")
+            assert answer.json()["error"]["message"].startswith('there is no integration "gitlab"; ')
+    assert refusal(http.get("/connections/gone", params=GITHUB)) == (404, "not_found")
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

@@ -210,6 +210,7 @@ def test_a_connection_may_have_a_frequency_of_its_own(http: TestClient, db: Data
         ({"sync_name": "gone"}, (400, "unknown_sync")),
         ({"sync_variant": "gone"}, (400, "unknown_sync")),
         ({"connection_id": "gone"}, (400, "unknown_connection")),
+        ({"provider_config_key": "gitlab"}, (400, "unknown_connection")),
     ],
 )
 def test_what_is_no_frequency_is_refused(
@@ -324,9 +325,9 @@ def test_a_variant_is_made_and_deleted(http: TestClient, db: Database) -> None:
         ),
         (
             "people/variant/us",
-            {"provider_config_key": "x", "connection_id": "acme"},
-            (400, "unknown_provider_config"),
-            None,
+            {"provider_config_key": "gitlab", "connection_id": "acme"},
+            (400, "unknown_connection"),
+            (400, "unknown_connection"),
         ),
         ("people/variant/us", GITHUB, (400, "invalid_body"), (400, "invalid_body")),
         ("people/variant/a b", ACME, (400, "invalid_uri_params"), (400, "invalid_uri_params")),

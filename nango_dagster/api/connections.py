@@ -19,7 +19,7 @@ from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow
 from .addresses import check_credential_urls, check_webhook_url
 from .errors import HttpError
-from .meaning import Key, unknown_connection
+from .meaning import Key, rows_of, unknown_connection
 from .openapi import ERRORS
 from .service import Nango, Service
 from .status import iso
@@ -182,7 +182,7 @@ def get_connection(
     """A connection with its credentials, whose token is refreshed where that is due."""
     row = connections.get(nango.database, integration, id)
     if row is None:
-        raise HttpError(404, "not_found", str(unknown_connection(integration, id)))
+        raise _not_found(nango.database, integration, id)
     held = _held(nango, row, fresh=force_refresh)
     return _whole(row, {} if held is None else dict(_needed(held, refresh_token=refresh_token)))
 
@@ -360,10 +360,16 @@ def patch_connection(
 ) -> Success:
     """Give a connection a URL of its own for its notifications, or take it back."""
     if connections.get(nango.database, integration, id) is None:
-        raise HttpError(404, "not_found", str(unknown_connection(integration, id)))
+        raise _not_found(nango.database, integration, id)
     changes = body.model_dump(exclude_unset=True)
     _added(nango, NewConnection(provider_config_key=integration, connection_id=id, **changes), None)
     return Success(success=True)
+
+
+def _not_found(db: Database, integration: str, id: str) -> HttpError:
+    """The answer to a path whose connection is not there. Raises HttpError where there is no such integration."""
+    rows_of(db, integration)
+    return HttpError(404, "not_found", str(unknown_connection(integration, id)))
 
 
 def _named(db: Database, body: NewMetadata) -> Sequence[str]:

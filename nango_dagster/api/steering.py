@@ -12,11 +12,11 @@ from ..errors import NangoError, StoreUnavailable
 from ..partition_keys import BASE
 from ..runs import connecting
 from ..runs.steering import check_may_run
-from ..store import queue, status
+from ..store import queue, status, syncs
 from ..store.syncs import SyncRow
 from ..words import instead_of
 from .errors import HttpError
-from .meaning import Key, Syncs, account_of, header_text, meant, rows_of
+from .meaning import Key, Syncs, account_of, header_text, meant
 from .openapi import ERRORS
 from .service import Nango, Service
 from .strict import Strict, body_of, described, only
@@ -161,13 +161,19 @@ def update_connection_frequency(nango: Nango, body: Annotated[Frequency, Depends
 
 def _sync(nango: Service, integration: str, connection_id: str, name: str) -> SyncRow:
     """The sync of this name for a connection; HttpError says which of them there is not."""
-    rows = rows_of(nango.database, integration)
-    account_of(nango.database, rows, integration, connection_id)
+    rows = _rows(nango, integration, connection_id)
     for row in rows:
         if row.name == name:
             return row
     sentence = f"{integration} has no sync {quoted(name)}; {instead_of(name, [row.name for row in rows])}"
     raise HttpError(400, "unknown_sync", sentence)
+
+
+def _rows(nango: Service, integration: str, connection_id: str) -> list[SyncRow]:
+    """The syncs of a connection's integration. Raises HttpError where there is no such connection."""
+    rows = syncs.of_integration(nango.database, integration)
+    account_of(nango.database, rows, integration, connection_id)
+    return rows
 
 
 # --- variants -------------------------------------------------------------------------------------------------------
@@ -210,8 +216,7 @@ def delete_variant(
     """Delete a variant with all records of it. Answers with an empty body."""
     if variant.lower() == BASE:
         raise HttpError(400, "invalid_variant", f'Cannot delete protected variant "{variant}".')
-    rows = rows_of(nango.database, body.provider_config_key)
-    account_of(nango.database, rows, body.provider_config_key, body.connection_id)
+    rows = _rows(nango, body.provider_config_key, body.connection_id)
     row = next((row for row in rows if row.name == name), None)
     if row is None or not status.read(nango.database, [row], body.connection_id, variant):
         sentence = f"{body.connection_id} has no variant {quoted(variant)} of a sync {quoted(name)}."
