@@ -259,6 +259,11 @@ def test_a_route_that_is_not_there_is_not_found(path: str, http: TestClient) -> 
         ("PATCH", "/v1/syncs/", "GET, POST, PUT"),
         ("POST", "/v1/syncs/1", "DELETE, GET, PUT"),
         ("POST", "/health", "GET"),
+        ("POST", "/docs", "GET"),
+        ("POST", "/openapi.json", "GET"),
+        ("PUT", "/connection", "GET, POST"),
+        ("PUT", "/connections/a/b", "DELETE, GET, PATCH"),
+        ("OPTIONS", "/records", "GET"),
     ],
 )
 def test_a_method_that_is_not_there_is_said(method: str, path: str, allowed: str, http: TestClient) -> None:

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
+from starlette.routing import Match
 
 from ..config.source import quoted
 from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable, StoreUnreachable
@@ -27,6 +27,7 @@ TABLE: tuple[tuple[type[NangoError], int, str], ...] = (
     (StoreUnavailable, 503, "store_unavailable"),
 )
 _INVALID = {"path": "invalid_uri_params", "header": "invalid_headers"}
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -132,9 +133,12 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> list[str]:
     """What may be done with a path; each method is a route of its own, and the router names only one of them."""
-    paths = request.app.openapi()["paths"]
-    found = (paths[path] for path in paths if compile_path(path)[0].match(request.url.path))
-    return sorted(method.upper() for methods in found for method in methods)
+    return [method for method in _METHODS if _is_routed(request, method)]
+
+
+def _is_routed(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
