@@ -201,6 +201,23 @@ def test_a_connection_may_have_a_frequency_of_its_own(http: TestClient, db: Data
     assert not [one for one in schedules(db).values() if one.frequency]
 
 
+def test_a_frequency_is_kept_without_the_blanks_around_it(http: TestClient, db: Database) -> None:
+    body = {**ACME, "sync_name": "people", "frequency": " every hour\n"}
+    assert http.put("/sync/update-connection-frequency", json=body).json() == {"frequency": "every hour"}
+    assert [one["frequency"] for one in status(http, "people", connection_id="acme")] == ["every hour"]
+    assert schedules(db)["people acme base"].frequency == "every hour"
+
+
+@pytest.mark.parametrize("bare", ["15", " 15 ", "1.5", " "])
+def test_a_frequency_over_the_api_names_its_unit(bare: str, http: TestClient, db: Database) -> None:
+    body = {**ACME, "sync_name": "people", "frequency": bare}
+    answer = http.put("/sync/update-connection-frequency", json=body)
+    assert refusal(answer) == (400, "invalid_body")
+    said = 'frequency is text, but should name a unit, as "every 15 minutes" does.'
+    assert answer.json()["error"]["message"] == said
+    assert schedules(db)["people acme base"].frequency is None
+
+
 @pytest.mark.parametrize(
     ("change", "refused"),
     [

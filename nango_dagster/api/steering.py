@@ -57,6 +57,13 @@ class Trigger(Strict):
     )
 
 
+def _with_unit(text: str) -> str:
+    """A frequency without blanks around it. Not a bare number: Nango has no unit that it could be of."""
+    if not any(map(str.isalpha, text)):
+        raise ValueError('name a unit, as "every 15 minutes" does')
+    return text.strip()
+
+
 class Frequency(Strict):
     """Another frequency for a connection."""
 
@@ -64,7 +71,9 @@ class Frequency(Strict):
     connection_id: Key
     sync_name: Key
     sync_variant: Key = BASE
-    frequency: Key | None = Field(examples=["every 30 minutes"], description="null for that of the sync again.")
+    frequency: Annotated[Key, AfterValidator(_with_unit)] | None = Field(
+        examples=["every 30 minutes"], description="null for that of the sync again."
+    )
 
 
 class Active(BaseModel):
