@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -287,6 +289,39 @@ def test_executions_of_one_process_draw_on_one_budget(db: Database) -> None:
     with limiter_of(db, limited, "acme") as one, limiter_of(db, limited, "zenith") as other:
         assert one is not None and other is not None
         assert [one.take(), other.take(), one.take()] == pytest.approx([0, 12, 24], abs=1)
+
+
+def test_an_execution_begins_while_another_waits_to_give_back_what_it_did_not_use(db: Database) -> None:
+    """It draws on the same budget, and takes when that is done; those of other APIs do not wait at all."""
+    shop, bank = sync(integration="shop", daily_quota=10), sync(integration="bank", daily_quota=10)
+    took, leaves, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def end() -> None:
+        with limiter_of(db, shop, "acme") as limiter:
+            assert limiter is not None
+            for _ in range(4):  # the database gives more than that at once, a part of which is left over
+                limiter.take()
+            took.set()
+            leaves.wait(10)
+
+    def begin() -> None:
+        with limiter_of(db, shop, "zenith") as same, limiter_of(db, bank, "acme"):
+            begun.set()
+            assert same is not None
+            for _ in range(10 - 4):
+                same.take()
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = pool.submit(end)
+        took.wait(10)
+        with db.begin() as connection:
+            db.lock(connection, "budget", "shop")
+            leaves.set()
+            time.sleep(0.2)  # until it waits to write
+            begins = pool.submit(begin)
+            assert begun.wait(2)
+        assert (ends.result(10), begins.result(10)) == (None, None)
+    assert spent_until(db, shop, "acme") is not None
 
 
 def test_an_execution_ends_where_the_quota_does_and_keeps_its_pages(

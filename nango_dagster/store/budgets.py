@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -66,16 +67,19 @@ class Budget:
         """Say that they are done; what they took and did not use is given back after the last one."""
         with self._lock:
             self._users -= 1
-            if self._users:
-                return
-            for part in (self._rate, self._quota):
-                if part is not None:
-                    part.give_back(db)
+        if self._is_used():
+            return
+        for part in (self._rate, self._quota):
+            if part is not None:
+                part.give_back(db, self._is_used)
+
+    def _is_used(self) -> bool:
+        return self._users > 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody uses it and nothing is lost with it."""
-        return not self._users and (self._rate is None or self._rate.pace.ends_at < monotonic())
+        return not self._is_used() and (self._rate is None or self._rate.pace.ends_at < monotonic())
 
 
 # --- a number of requests in a time ---------------------------------------------------------------------------------
@@ -169,10 +173,10 @@ class Rate:
         connection.execute(_row(self._key).values(holder=self.pace.holder, free_at=ends))
         return begin, size
 
-    def give_back(self, db: Database) -> None:
-        """Let others have what is left of the block, where that is long: nobody here waits for a turn any more."""
-        with self._lock:
-            if self.pace.ends_at > monotonic() + BLOCK_SECONDS:
+    def give_back(self, db: Database, is_used: Callable[[], bool]) -> None:
+        """Let others have what is left of the block, where that is long and nobody here waits for a turn any more."""
+        with self._lock:  # who begins to use it from here on takes when this has ended
+            if not is_used() and self.pace.ends_at > monotonic() + BLOCK_SECONDS:
                 db.transact(lambda connection: self._shorten(connection, db))
                 self.pace = Pace(self.pace.interval)
 
@@ -232,9 +236,11 @@ class Quota:
         connection.execute(_row(self._key).values(day=_day(now), spent=spent + granted))
         return granted, now
 
-    def give_back(self, db: Database) -> None:
-        """Return what was taken and not used."""
-        with self._lock:
+    def give_back(self, db: Database, is_used: Callable[[], bool]) -> None:
+        """Return what was taken and not used, where nobody here needs it any more."""
+        with self._lock:  # as above
+            if is_used():
+                return
             if self._left and monotonic() < self._ends_at:
                 db.transact(lambda connection: self._return(connection, db))
             self._left = 0
