@@ -9,13 +9,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from nango_dagster import runs
+from nango_dagster.auth import OVER_HTTP
 from nango_dagster.config import Sync
+from nango_dagster.errors import StoreUnavailable
+from nango_dagster.runs.access import reach_of, vault_of
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, syncs
+from nango_dagster.store import Database, connections, open_database, syncs
+from nango_dagster.store.syncs import SyncRow
 from tests.apis import URL, calling
 from tests.fake_api import FakeApi
 
 KEY = {"Authorization": "Bearer key"}
+ENCRYPTION_KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 PRIVATE = [
     "http://127.0.0.1/items",
     "http://10.1.2.3:8080/items",
@@ -33,7 +38,6 @@ PRIVATE = [
     "http://api.localhost/items",
     "http://100.64.0.1/items",
     "http://127.0.0.1?x=https://api.example.com",
-    "http://127.0.0.1\\@api.example.com/items",
 ]
 LINK_LOCAL = [
     "http://169.254.169.254/latest/meta-data",
@@ -112,12 +116,84 @@ def test_without_a_key_whoever_posts_sits_at_this_machine(settings: Settings, db
         assert [post(http, url=url)[0] for url in LINK_LOCAL] == [400] * len(LINK_LOCAL)
 
 
+# --- processes without the API's key ----------------------------------------------------------------------------
+
+
+def posted(db: Database, url: str) -> SyncRow:
+    return syncs.post(db, Sync(name="orders", url=url, unique_key="id", retries=0), named=True)
+
+
+def test_a_run_that_has_no_key_refuses_what_the_api_with_a_key_would(
+    guarded: Settings, settings: Settings, db: Database, api: FakeApi
+) -> None:
+    api.route("/items", [{"id": 1}])
+    row = posted(db, f"{api.url}/items")
+    with calling(guarded, db):
+        pass
+    status, error = ended(db, settings, row)
+    assert (status, api.requests) == ("failed", [])
+    assert "127.0.0.1 is a private address" in error
+
+
+def test_a_token_url_over_http_leads_a_run_without_a_key_to_no_private_address(
+    guarded: Settings, settings: Settings, db: Database, api: FakeApi
+) -> None:
+    here = replace(settings, encryption_keys=(ENCRYPTION_KEY,))
+    held = {"type": "OAUTH2_CC", "token_url": f"{api.url}/token", "client_id": "app", "client_secret": "s3cret"}
+    connections.add(db, vault_of(here), "crm", "acme", credentials={**held, OVER_HTTP: True})
+    with calling(guarded, db):
+        pass
+    status, error = executed(db, here, f"{api.url}/items")
+    assert (status, api.requests) == ("failed", [])
+    assert "127.0.0.1 is a private address" in error
+
+
+def test_what_the_api_allows_every_process_may(
+    guarded: Settings, settings: Settings, db: Database, api: FakeApi
+) -> None:
+    api.route("/items", [{"id": 1}])
+    row = posted(db, f"{api.url}/items")
+    with calling(guarded, db, allow_private_hosts=True):
+        assert ended(db, settings, row) == ("succeeded", "")
+        assert ended(db, guarded, row) == ("succeeded", "")
+    with calling(guarded, db):
+        assert ended(db, settings, row)[0] == "failed"
+
+
+def test_an_api_without_a_key_does_not_take_back_what_one_with_a_key_has_said(
+    guarded: Settings, settings: Settings, db: Database
+) -> None:
+    with calling(guarded, db), calling(settings, db) as http:
+        assert post(http, url="http://10.0.0.1")[0] == 400
+    with calling(settings, db, allow_private_hosts=True) as http:
+        assert post(http, url="http://10.0.0.1")[0] == 200
+    assert reach_of(db, settings) == "public"
+
+
+def test_the_rule_is_told_before_the_first_request_also_where_the_database_was_down_at_the_start(
+    guarded: Settings, settings: Settings
+) -> None:
+    with calling(guarded, db_url="postgresql+psycopg://127.0.0.1:1/nango") as http:
+        assert post(http)[0] == 503
+        store = http.app.state.service.store  # type: ignore[attr-defined]
+        store._settings, store._failed = guarded, (float("-inf"), StoreUnavailable(""))
+        assert post(http)[0] == 200
+    database = open_database(settings)
+    assert reach_of(database, settings) == "public"
+    database.close()
+
+
 # --- a host that a file leaves to its connections ---------------------------------------------------------------------
 
 
 def executed(db: Database, settings: Settings, url: str, connection_id: str = "acme") -> tuple[str, str]:
     """How an execution of a file's sync ended, and its error."""
     row = syncs.register(db, [Sync(name="items", url=url, integration="crm", unique_key="id", retries=0)])["items"]
+    return ended(db, settings, row, connection_id)
+
+
+def ended(db: Database, settings: Settings, row: SyncRow, connection_id: str | None = None) -> tuple[str, str]:
+    """How an execution of a sync ended, and its error."""
     with runs.claimed(db, settings, row, connection_id=connection_id) as pull:
         outcome = pull.save()
     return outcome.status, outcome.error or ""

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from nango_dagster import webhooks
+from nango_dagster.http import Reach
 from nango_dagster.runs.delivering import THREADS, Courier, Delivered
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, outbox
+from nango_dagster.store import Database, connections, outbox, reach
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from nango_dagster.store.database import Announcing
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
@@ -116,6 +117,17 @@ def test_a_connections_own_url_that_came_over_http_leads_to_no_private_address(
     done = deliver(db, replace(told, **changes), patience=0.5)
     assert (done.arrived, done.failed, len(api.requests)) == ((1, 0, 1) if arrives else (0, 1, 0))
     assert arrives or "127.0.0.1 is a private address" in (listed(db)[0].last_error or "")
+
+
+@pytest.mark.parametrize(("said", "arrives"), [("public", False), ("private", True)])
+def test_a_process_without_the_apis_key_delivers_over_http_where_the_api_would(
+    db: Database, told: Settings, api: FakeApi, said: Reach, arrives: bool
+) -> None:
+    api.route("/own", {})
+    connections.add(db, None, "github", "acme", config={OVERRIDE: api.url + "/own", OVERRIDE_OVER_HTTP: True})
+    reach.keep(db, said)
+    put(db)
+    assert deliver(db, told, patience=0.5).arrived == len(api.requests) == arrives
 
 
 def test_where_a_url_is_set_no_more_it_waits_and_says_so(db: Database, settings: Settings) -> None:

@@ -45,7 +45,7 @@ class Service:
     @property
     def reach(self) -> Reach:
         """Where posted URLs may lead."""
-        return reach_of(self.settings)
+        return reach_of(self.database, self.settings)
 
     def changed(self) -> None:
         """Have it known elsewhere that the posted syncs have changed; returns at once."""

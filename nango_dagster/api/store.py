@@ -6,6 +6,7 @@ import threading
 from time import monotonic
 
 from ..errors import ConfigError, StoreUnavailable, StoreUnreachable
+from ..runs.access import keep_reach
 from ..settings import Settings
 from ..store import Database, open_database
 
@@ -18,29 +19,33 @@ class Store:
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._given = database
-        self._opened: Database | None = None
+        self._ready: Database | None = None
         self._lock = threading.Lock()
         self._failed: tuple[float, StoreUnavailable] = (float("-inf"), StoreUnavailable(""))
 
     @property
     def database(self) -> Database:
-        """The store, its tables up to date.
+        """The store, its tables up to date, and its other processes told of this API's rule for URLs.
 
         Raises StoreUnavailable when the database cannot be reached, or is a newer release's.
         """
-        if self._given is not None:
-            return self._given
         with self._lock:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+            if self._ready is None:
+                self._ready = self._open()
+            return self._ready
 
     def _open(self) -> Database:
         at, failure = self._failed
         if monotonic() - at < PATIENCE:
             raise _again(failure)
         try:
-            return open_database(self._settings, serving=True)
+            database = self._given or open_database(self._settings, serving=True)
+            try:
+                keep_reach(database, self._settings)
+            except BaseException:
+                self._let_go_of(database)
+                raise
+            return database
         except (StoreUnavailable, ConfigError) as error:
             failure = _again(error)
             self._failed = (monotonic(), failure)
@@ -49,9 +54,13 @@ class Store:
     def close(self) -> None:
         """Close what was opened here."""
         with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+            if self._ready is not None:
+                self._let_go_of(self._ready)
+                self._ready = None
+
+    def _let_go_of(self, database: Database) -> None:
+        if database is not self._given:
+            database.close()
 
 
 def _again(error: Exception) -> StoreUnavailable:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..auth import Access
     from ..fetch import Fetch, Page
+    from ..http import Reach
     from ..store import Database
 
 SHOWN = 3  # records
@@ -63,12 +64,11 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
     """
     from ..fetch import Fetch
-    from ..runs.access import reach_of_sync
 
     sync = session.sync(name)
     with _access(session, sync, connection) as access:
-        reach = reach_of_sync(sync, session.settings, posted=False)
-        fetch = Fetch(sync, access=access, max_pages=min(pages, sync.max_pages or pages), reach=reach)
+        most = min(pages, sync.max_pages or pages)
+        fetch = Fetch(sync, access=access, max_pages=most, reach=_reach(session, sync))
         found = _read(sync, fetch)
     columns = _columns(sync, found.records)
     keys = _keys(sync, found.keys)
@@ -89,6 +89,16 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     session.answer(document, *_for_people(found, columns, keys, fetch))
     if found.error is not None:
         fail(found.error)
+
+
+def _reach(session: Session, sync: Sync) -> Reach:
+    """Where its requests may lead; the database says so of a host that the file leaves to a connection."""
+    from ..runs.access import has_own_host, reach_of
+
+    if has_own_host(sync):
+        return "anywhere"
+    with session.database() as database:
+        return reach_of(database, session.settings)
 
 
 @contextlib.contextmanager

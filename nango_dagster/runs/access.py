@@ -15,7 +15,7 @@ from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..http import Reach
 from ..partition_keys import BASE
 from ..settings import Settings
-from ..store import Database, connections, jobs
+from ..store import Database, connections, jobs, reach
 from ..store.queue import Claim
 from ..store.syncs import SyncRow
 from ..templates import env_variables, host_variables
@@ -165,32 +165,52 @@ def _kept_source(
     `name` begins its errors.
     """
     kind = given.get("type")
-    reach = reach_of(settings) if given.get(OVER_HTTP) else "anywhere"
+    where = reach_of(database, settings) if given.get(OVER_HTTP) else "anywhere"
     if kind in ("OAUTH2", "OAUTH2_CC"):
         keeper = _keeper(database, vault_of(settings), *named)
-        return OAuth2(given, keeper, name=name, reach=reach, cancelled=cancelled)
+        return OAuth2(given, keeper, name=name, reach=where, cancelled=cancelled)
     key = str(given.get("provider_config_key") or named[0])
     there = str(given.get("connection_id") or named[1])
     if kind == "PIZZLY":
         return _pizzly(name, settings, key, there, given, cancelled)
     if kind == "NANGO":
-        return NangoServer(given, key, there, name=name, reach=reach, cancelled=cancelled)
+        return NangoServer(given, key, there, name=name, reach=where, cancelled=cancelled)
     return Stored(given)
 
 
-def reach_of(settings: Settings) -> Reach:
-    """Where URLs may lead that arrived over HTTP: without a key, whoever sends them sits at this machine anyway."""
+def keep_reach(database: Database, settings: Settings) -> None:
+    """Have every process of the database follow the rule of an API that has a key, and so others' URLs.
+
+    One without a key leaves the rule as it is: it may be a developer's, beside an API that has one.
+    """
+    if settings.secret_keys:
+        reach.keep(database, _own_reach(settings))
+
+
+def reach_of(database: Database, settings: Settings) -> Reach:
+    """Where URLs may lead that arrived over HTTP, most often at another process than this one.
+
+    Where no API ever had a key, whoever sends them sits at this machine.
+    """
+    return "private" if settings.allow_private_hosts else reach.kept(database) or _own_reach(settings)
+
+
+def _own_reach(settings: Settings) -> Reach:
     return "private" if settings.allow_private_hosts or not settings.secret_keys else "public"
 
 
-def reach_of_sync(sync: Sync, settings: Settings, *, posted: bool) -> Reach:
-    """Where a sync's requests may lead.
+def reach_of_sync(database: Database, settings: Settings, sync: Sync, *, posted: bool) -> Reach:
+    """Where a sync's requests may lead; that of a posted one may be a stranger's."""
+    return "anywhere" if has_own_host(sync) and not posted else reach_of(database, settings)
 
-    The host in a config file is the operator's own. That of a posted sync may be a stranger's, and so may one that a
-    file leaves to its connections: their metadata and credentials, and their names, come over HTTP.
+
+def has_own_host(sync: Sync) -> bool:
+    """Whether the host in a config file is the operator's own.
+
+    One that a file leaves to its connections may be a stranger's: their metadata and credentials, and their names,
+    come over HTTP.
     """
-    own = all(name.startswith("env.") or name == "last_sync_date" for name in host_variables(sync.url))
-    return "anywhere" if own and not posted else reach_of(settings)
+    return all(name.startswith("env.") or name == "last_sync_date" for name in host_variables(sync.url))
 
 
 def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> Source | None:

@@ -215,12 +215,14 @@ class Courier:
     def _errands(self, claimed: Sequence[Delivery]) -> list[_Errand]:
         names = {(one.integration, one.connection_id) for one in claimed}
         own = announcing.own_urls(self.database, names) if names else {}
-        return [self._errand(one, own) for one in claimed]
+        is_asked = any(override.over_http for override in own.values())
+        over_http = reach_of(self.database, self.settings) if is_asked else "public"
+        return [self._errand(one, own, over_http) for one in claimed]
 
-    def _errand(self, delivery: Delivery, own: Mapping[tuple[str, str], OwnUrl]) -> _Errand:
+    def _errand(self, delivery: Delivery, own: Mapping[tuple[str, str], OwnUrl], over_http: Reach) -> _Errand:
         override = own.get((delivery.integration, delivery.connection_id))
         if override is not None and delivery.target == "primary":
-            reach = reach_of(self.settings) if override.over_http else "anywhere"
+            reach = over_http if override.over_http else "anywhere"
             return _Errand(delivery, override.url, reach, "the connection's webhook_url_override cannot be decrypted.")
         if delivery.target == "primary":
             return _Errand(delivery, self.settings.webhook_url, why_not="NANGO_WEBHOOK_URL is not set any more.")

@@ -263,7 +263,7 @@ class _Execution:
             self._sync,
             access=self._access,
             cancelled=self._is_stopped,
-            reach=reach_of_sync(self._sync, self._pull.settings, posted=self._row.origin == "http"),
+            reach=reach_of_sync(self._database, self._pull.settings, self._sync, posted=self._row.origin == "http"),
             etag=etag if asked == self._sync.fingerprint() else None,
             limiter=limiter,
         )

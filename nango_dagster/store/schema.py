@@ -288,3 +288,10 @@ webhook_circuits = Table(
     Column("failures", Integer, nullable=False),  # in a row
     Column("open_until", UtcTime),
 )
+
+settings = Table(  # what the processes of this database have to agree on, whatever their own environments say
+    "_nango_settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

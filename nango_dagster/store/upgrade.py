@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import ConfigError
 from .database import Database
 
-HEAD = "0007"
+HEAD = "0008"
 VERSION_TABLE = "_nango_migrations"
 
 
