@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, open_database, schema, tables
 from nango_dagster.store.tables import rebuilding
-from nango_dagster.store.upsert import BATCH_RECORDS
+from nango_dagster.store.upsert import BATCH_RECORDS, Upsert
 from tests.conftest import fresh_schema
 from tests.writing import Target
 
@@ -125,6 +127,29 @@ def changes(db: Database) -> int:
     with db.connect() as connection:
         found: int = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
         return found
+
+
+def test_what_the_next_execution_goes_on_with_keeps_nothing_else_of_the_last_one(target: Target) -> None:
+    """Its writer knows thousands of keys, and its access the connection's secrets."""
+    table = target.open_table()
+    writer = Upsert(target.db, target.sync, target.dataset, table, target.guard)
+    assert table is not None
+    tables.put_aside(table)
+    writer.close()
+    gone = [weakref.ref(writer), weakref.ref(table)]
+    del writer, table
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
+
+
+def test_a_store_that_was_closed_takes_no_memory(db: Database, settings: Settings) -> None:
+    database = open_database(settings)
+    Target(database, **KEYED).write([{"id": 1}])
+    database.close()
+    gone = weakref.ref(database.engine)
+    del database
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_column_that_somebody_added_is_left_alone(target: Target) -> None:

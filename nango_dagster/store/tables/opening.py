@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from .. import bulk, schema
 from ..database import Database
 from .names import SYSTEM_COLUMNS, Transform, plan_of, table_name
-from .table import NOTHING, MappedTable, create_statement
+from .table import NOTHING, Learnt, MappedTable, create_statement
 from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered
 
 
@@ -68,7 +68,7 @@ def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | 
 
 # What executions have learnt of a table's records is of use to the next: a thousand connections send the same shape.
 _MOST_IDLE = 32
-_idle: WeakKeyDictionary[Engine, dict[int, list[tuple[str, MappedTable]]]] = WeakKeyDictionary()
+_idle: WeakKeyDictionary[Engine, dict[int, list[tuple[str, Learnt]]]] = WeakKeyDictionary()
 _idle_lock = threading.Lock()
 
 
@@ -80,16 +80,16 @@ def put_aside(table: MappedTable) -> None:
     with _idle_lock:
         idle = _idle.setdefault(table.database.engine, {}).setdefault(table.sync_id, [])
         idle[:] = [one for one in idle if one[0] == version][-_MOST_IDLE:]
-        idle.append((version, table))
+        idle.append((version, table.learnt))
 
 
 def _take(fresh: MappedTable, known: Sequence[mapping.Column]) -> MappedTable | None:
     """One that was put aside, if the table and its mapping are still what they were."""
     with _idle_lock:
         idle = _idle.get(fresh.database.engine, {}).get(fresh.sync_id, [])
-        version, used = idle.pop() if idle else ("", fresh)
-    still = version == fresh.version and {*used.layout.columns} == {*known}
-    return fresh.going_on(used) if still else None
+        version, learnt = idle.pop() if idle else ("", fresh.learnt)
+    still = version == fresh.version and {*learnt.layout.columns} == {*known}
+    return fresh.going_on(learnt) if still else None
 
 
 def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:

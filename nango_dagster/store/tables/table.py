@@ -65,6 +65,15 @@ class Prepared:
         return [key for key, _ in self.rows] + [key for key, _ in self.shaped]
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What one execution has found out about the records of a table, for the next one to go on with."""
+
+    layout: mapping.Layout
+    shortcut: Shortcut | None
+    shortcut_state: object
+
+
 @dataclass
 class MappedTable:
     """One sync's view of its mapped table."""
@@ -86,10 +95,14 @@ class MappedTable:
     _shortcut_state: object = None
     _shortcuts_made: int = 0
 
-    def going_on(self, before: MappedTable) -> MappedTable:
+    @property
+    def learnt(self) -> Learnt:
+        """What is of use to the next execution, and nothing that this one holds besides."""
+        return Learnt(self.layout, self._shortcut, self._shortcut_state)
+
+    def going_on(self, before: Learnt) -> MappedTable:
         """The same table with what was learnt of its records before."""
-        layout, shortcut, state = before.layout, before._shortcut, before._shortcut_state
-        return replace(self, layout=layout, _shortcut=shortcut, _shortcut_state=state)
+        return replace(self, layout=before.layout, _shortcut=before.shortcut, _shortcut_state=before.shortcut_state)
 
     @property
     def version(self) -> str:
