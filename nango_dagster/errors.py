@@ -32,6 +32,8 @@ class Problem:
     field: str | None = None
     found: object = None
     wanted: str | None = None
+    code: str | None = None
+    """What Nango's API calls it, such as `invalid_type`."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.file and self.line else self.file

@@ -200,6 +200,23 @@ def test_metadata_is_for_all_that_are_named_or_for_none(http: TestClient) -> Non
 
 
 @pytest.mark.parametrize(
+    ("connection_id", "path", "message"),
+    [
+        ([], ["connection_id"], "connection_id is a list, but should have at least 1 item."),
+        ("", ["connection_id"], "connection_id is text, but should have at least 1 character."),
+        (7, ["connection_id"], "connection_id is a number, but should be text or a list of texts."),
+        (["acme", 7], ["connection_id", "1"], "connection_id[1] is a number, but should be text."),
+    ],
+)
+def test_what_names_no_connections_is_said_once(
+    connection_id: Any, path: list[str], message: str, http: TestClient
+) -> None:
+    body = {**GITHUB, "connection_id": connection_id, "metadata": {}}
+    error = http.post("/connections/metadata", json=body).json()["error"]
+    assert [(one["path"], one["message"]) for one in error["errors"]] == [(path, message)]
+
+
+@pytest.mark.parametrize(
     ("field", "number", "place"),
     [
         ("metadata", '{"x": 1e999}', "metadata.x"),

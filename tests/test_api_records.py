@@ -154,6 +154,25 @@ def test_a_query_that_cannot_be_is_refused(query: dict[str, Any], http: TestClie
     assert error.get("errors") or "the URL holds a NUL character" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("query", "code", "message"),
+    [
+        ({"limit": "x"}, "invalid_type", 'limit is "x", but should be a whole number.'),
+        ({"limit": 0}, "too_small", 'limit is "0", but should be greater than or equal to 1.'),
+        ({"model": "items"}, "invalid_format", 'model is "items", but should match pattern '),
+        ({"ids": ["a"] * 101}, "too_big", "ids is a list, but should have at most 100 items."),
+        ({"colour": "red"}, "unrecognized_keys", 'the query parameter "colour" is not expected here'),
+    ],
+)
+def test_what_is_wrong_with_a_query_has_a_code_and_a_place(
+    query: dict[str, Any], code: str, message: str, http: TestClient
+) -> None:
+    got = http.get("/records", params={"model": "Items", **query}, headers=HEADERS)
+    (one,) = got.json()["error"]["errors"]
+    assert (one["code"], one["path"]) == (code, list(query))
+    assert one["message"].startswith(message)
+
+
 def test_a_connection_that_is_not_there_is_said(http: TestClient, db: Database) -> None:
     changed(db)
     missing = http.get("/records", params={"model": "Items"})

@@ -126,7 +126,7 @@ def test_what_is_wrong_is_said_for_each_field(http: TestClient) -> None:
     assert {".".join(one["path"]): one["message"] for one in error["errors"]} == {
         "provider_config_key": "provider_config_key is missing.",
         "conection_id": '"conection_id" is no field of this body; wanted provider_config_key, connection_id, syncs.',
-        "syncs[0]": "syncs[0] is a number, but should be a sync's name, or an object of name and variant.",
+        "syncs.0": "syncs[0] is a number, but should be a sync's name, or an object of name and variant.",
     }
     error = http.post("/sync/start", json={**GITHUB, "syncs": 5}).json()["error"]
     assert error["message"].endswith("syncs is a number, but should be a list.")
@@ -137,6 +137,49 @@ def test_what_is_wrong_is_said_for_each_field(http: TestClient) -> None:
     assert (
         http.post("/sync/start?wait=1", json={**GITHUB, "syncs": []}).json()["error"]["code"] == "invalid_query_params"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "path", "message"),
+    [
+        ({"syncs": None}, "invalid_type", ["syncs"], "syncs is null, but should be a list."),
+        (
+            {"opts": {"reset": 1}},
+            "invalid_type",
+            ["opts", "reset"],
+            "opts.reset is a number, but should be true or false.",
+        ),
+        ({"opts": {"Reset": 1}}, "unrecognized_keys", ["opts", "Reset"], '"opts.Reset" is no field of this body.'),
+        ({"sync_mode": "x"}, "invalid_value", ["sync_mode"], "sync_mode is \"x\", but should be 'incremental', "),
+        (
+            {"connection_id": ""},
+            "too_small",
+            ["connection_id"],
+            "connection_id is text, but should have at least 1 char",
+        ),
+        ({"syncs": ["a"] * 257}, "too_big", ["syncs"], "syncs is a list, but should have at most 256 items."),
+        (
+            {"syncs": ["a", {"name": 5, "variant": "b"}]},
+            "invalid_type",
+            ["syncs", "1", "name"],
+            "syncs[1].name is a number, but should be text.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_body_has_a_code_and_a_place(
+    change: dict[str, Any], code: str, path: list[str], message: str, http: TestClient
+) -> None:
+    error = http.post("/sync/trigger", json={**ACME, "syncs": [], **change}).json()["error"]
+    (one,) = error["errors"]
+    assert (error["code"], one["code"], one["path"]) == ("invalid_body", code, path)
+    assert one["message"].startswith(message)
+
+
+@pytest.mark.parametrize("name", ["Foo", "str", "a[b]", "(one)"])
+def test_a_field_that_is_not_known_is_named_whatever_it_is_called(name: str, http: TestClient) -> None:
+    (one,) = http.post("/sync/pause", json={**ACME, "syncs": [], name: 1}).json()["error"]["errors"]
+    assert one["code"] == "unrecognized_keys"
+    assert one["message"].startswith(f'"{name}" is no field of this body; wanted provider_config_key, ')
 
 
 def test_a_sync_that_may_not_run_is_not_found(http: TestClient, db: Database) -> None:
@@ -364,6 +407,14 @@ def test_a_variant_that_cannot_be_is_refused(
     if delete is not None:
         assert refusal(http.request("DELETE", f"/sync/{path}", json=body)) == delete
     assert schedules(db) == before
+
+
+def test_a_sync_without_connections_gets_no_variant(http: TestClient, db: Database) -> None:
+    before = set(schedules(db))
+    answer = http.post("/sync/rates/variant/eu", json={"provider_config_key": "default", "connection_id": "default"})
+    assert refusal(answer) == (400, "failed_sync_variant_creation")
+    assert "rates has no connections, for it names no integration; so it has no variants either." in answer.text
+    assert set(schedules(db)) == before
 
 
 def test_a_connection_has_a_hundred_variants_at_most(http: TestClient, db: Database) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from ..auth import OVER_HTTP, Credentials, check_credentials
 from ..errors import ApiError, AuthenticationFailed, ConfigError, Refused
@@ -102,11 +102,21 @@ class ChangedConnection(Strict):
     )
 
 
+def _one_or_several(value: Any) -> str | None:
+    return "(one)" if isinstance(value, str) else "(several)" if isinstance(value, list) else None
+
+
+Ids = Annotated[
+    Annotated[Key, Tag("(one)")] | Annotated[list[Key], Field(min_length=1, max_length=1000), Tag("(several)")],
+    Discriminator(_one_or_several, custom_error_type="ids_type", custom_error_message="be text or a list of texts"),
+]
+
+
 class NewMetadata(Strict):
     """Metadata for one or several connections."""
 
     provider_config_key: Key
-    connection_id: Key | Annotated[list[Key], Field(min_length=1, max_length=1000)]
+    connection_id: Ids
     metadata: dict[str, Any]
 
 

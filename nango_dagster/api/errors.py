@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,8 @@ from starlette.routing import Match
 
 from ..config.source import quoted
 from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable, StoreUnreachable
+from . import wrong
+from .wrong import KINDS
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +117,8 @@ def _known(error: NangoError) -> HttpError:
 
 
 def _detail(problem: Problem) -> Detail:
-    return Detail(code="invalid_field", message=str(problem), path=problem.field.split(".") if problem.field else [])
+    path = re.sub(r"\[(\d+)\]", r".\1", problem.field).split(".") if problem.field else []
+    return Detail(code=problem.code or "invalid_field", message=str(problem), path=path)
 
 
 async def _on_ours(request: Request, error: Exception) -> JSONResponse:
@@ -150,10 +154,7 @@ async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
     return answer(HttpError(400, code, " ".join(problem.sentence for problem in problems), problems))
 
 
-def _parameter(details: dict[str, Any]) -> Problem:
-    name = str(details["loc"][-1])
-    if details["type"] == "missing":
-        return Problem(f"{name} is missing.", field=name)
-    wanted = details["msg"].partition(",")[0].removeprefix("Input should be ")
-    found = quoted(details["input"]) if isinstance(details["input"], str) else "no value"
-    return Problem(f"{name} is {found}; wanted {wanted}.", field=name)
+def _parameter(details: Mapping[str, Any]) -> Problem:
+    value = details["input"]
+    found = quoted(value) if isinstance(value, str) else KINDS.get(type(value), "no value")
+    return wrong.problem(details, str(details["loc"][-1]), found)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..config.source import dotted, quoted
+from ..config.source import Place, dotted, quoted
 from ..errors import ConfigError, Problem
+from . import wrong
 from .bodies import Body, raw_body
 from .errors import HttpError
+from .wrong import KINDS
 
 
 class Strict(BaseModel):
@@ -24,15 +26,6 @@ class Strict(BaseModel):
 Wanted = TypeVar("Wanted", bound=Strict)
 
 _ONCE = ("Connection-Id", "Provider-Config-Key")
-_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-_WANTED = {
-    "list_type": "be a list",
-    "dict_type": "be an object",
-    "model_type": "be an object",
-    "string_type": "be text",
-    "bool_type": "be true or false",
-    "int_type": "be a whole number",
-}
 
 
 def body_of(model: type[Wanted]) -> Callable[[dict[str, Any]], Wanted]:
@@ -54,15 +47,16 @@ def described(model: type[Strict]) -> dict[str, Any]:
 
 
 def _problem(details: ErrorDetails, model: type[Strict]) -> Problem:
-    place = tuple(step for step in details["loc"] if not _is_branch(step))
-    name = dotted(place)
     if details["type"] == "extra_forbidden":
-        wanted = f"; wanted {', '.join(model.model_fields)}" if len(place) == 1 else ""
-        return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name)
-    if details["type"] == "missing":
-        return Problem(f"{name} is missing.", field=name)
-    wanted = _WANTED.get(details["type"]) or details["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    return Problem(f"{name} is {_found(details)}, but should {wanted}.", field=name)
+        return _no_field(details, model)
+    return wrong.problem(details, dotted(_fields(details["loc"])), _found(details))
+
+
+def _no_field(details: ErrorDetails, model: type[Strict]) -> Problem:
+    *outer, last = details["loc"]
+    name = dotted((*_fields(outer), last))
+    wanted = "" if outer else f"; wanted {', '.join(model.model_fields)}"
+    return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name, code=wrong.code(details))
 
 
 def _found(details: ErrorDetails) -> str:
@@ -70,12 +64,12 @@ def _found(details: ErrorDetails) -> str:
     value = details["input"]
     if details["type"] == "literal_error" and isinstance(value, str):
         return quoted(value)
-    return _KINDS.get(type(value), "a number")
+    return KINDS.get(type(value), "a number")
 
 
-def _is_branch(step: int | str) -> bool:
-    """Whether a step is how pydantic names a branch of a union, such as `str` or `list[str]`, rather than a field."""
-    return isinstance(step, str) and (step in ("str", "dict") or "[" in step or step[:1].isupper())
+def _fields(place: Iterable[int | str]) -> Place:
+    """A place without the tags of a union, which are written in parentheses."""
+    return tuple(step for step in place if not str(step).startswith("("))
 
 
 def only(*names: str, also: str = "", often: str = "") -> Any:
@@ -92,9 +86,8 @@ def only(*names: str, also: str = "", often: str = "") -> Any:
             known = name in names or (also and name.startswith(also))
             if not known or (given.count(name) > 1 and name != often):
                 wanted = f"each of {', '.join(names)} at most once" if names else "none"
-                problem = Problem(
-                    f"the query parameter {quoted(name)} is not expected here; wanted {wanted}.", field=name
-                )
+                said = f"the query parameter {quoted(name)} is not expected here; wanted {wanted}."
+                problem = Problem(said, field=name, code=None if known else "unrecognized_keys")
                 raise HttpError(400, "invalid_query_params", problem.sentence, [problem])
         for name in _ONCE:
             if len(request.headers.getlist(name)) > 1:
