@@ -417,6 +417,14 @@ def test_a_sync_without_connections_gets_no_variant(http: TestClient, db: Databa
     assert set(schedules(db)) == before
 
 
+def test_a_sync_without_connections_gets_no_variant(http: TestClient, db: Database) -> None:
+    before = set(schedules(db))
+    answer = http.post("/sync/rates/variant/eu", json={"provider_config_key": "default", "connection_id": "default"})
+    assert refusal(answer) == (400, "failed_sync_variant_creation")
+    assert "rates has no connections, for it names no integration; so it has no variants either." in answer.text
+    assert set(schedules(db)) == before
+
+
 def test_a_connection_has_a_hundred_variants_at_most(http: TestClient, db: Database) -> None:
     sync_id = schedules(db)["people acme base"].sync_id
     for number in range(99):

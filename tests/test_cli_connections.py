@@ -384,6 +384,8 @@ def test_variants_that_cannot_be_are_sentences(cli: Cli, db: Database) -> None:
         cli(*add, "issues", "--connection", "acne", *eu), 'does not run for a connection "acne"; did you mean acme?'
     )
     refused(cli(*add, "single", "--connection", "acme", *eu), "single has no connections, for it names no integration")
+    refused(cli(*add, "single", "--connection", "default", *eu), "so it has no variants either.")
+    assert cli.good("variants", "list", "single", "--json").json == []
     refused(cli(*add, "issues", "--connection", "acme", "--variant", ""), "is no name of variant")
     refused(cli(*remove, "issues", "--connection", "acme", *eu, "--yes"), 'issues has no variant "eu" for acme')
     refused(cli(*remove, "issues", "--connection", "acme", "--variant", "base", "--yes"), "goes with it")

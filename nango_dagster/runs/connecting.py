@@ -317,7 +317,12 @@ def set_metadata(
 
 
 def add_variant(db: Database, row: SyncRow, connection_id: str, variant: str) -> Done:
-    """Give a connection one more variant of a sync. Raises Refused when it has it, ConfigError when it has no sync."""
+    """Give a connection one more variant of a sync.
+
+    Raises Refused when it has it, or the sync no connections, and ConfigError when the sync does not run for it.
+    """
+    if not row.sync.partitioned:
+        raise Refused(f"{row.name} has no connections, for it names no integration; so it has no variants either.")
     check_runs_for(db, row, connection_id)
     if not connections.add_variant(db, row.id, connection_id, variant):
         raise Refused(f"{row.name} has the variant {quoted(variant)} for {connection_id} already.")
