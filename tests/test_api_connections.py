@@ -165,12 +165,21 @@ def test_connections_are_listed_without_their_secrets(http: TestClient, db: Data
     assert names(search="BE") == ["github beta"]
     assert names(limit=2) == ["github acme", "github beta"]
     assert names(limit=2, page=1) == ["gitlab acme"]
+    assert names(limit=2000) == names()
+    assert names(page=1) == []
     assert names(endUserId="u1") == names(**{"tags[team]": "a"}) == []
     first = http.get("/connections").json()["connections"][0]
     assert first["errors"] == [{"type": "auth", "log_id": ""}]
     assert first["metadata"] == {"region": "eu", "api_token": "***"}
     assert "credentials" not in first
-    for query in ({"conectionId": "acme"}, {"limit": 0}, {"page": "x"}):
+    for query in (
+        {"conectionId": "acme"},
+        {"limit": 0},
+        {"limit": 2001},
+        {"limit": "1_0"},
+        {"page": "x"},
+        {"page": "0_0"},
+    ):
         assert refusal(http.get("/connections", params=query)) == (400, "invalid_query_params")
 
 

@@ -141,6 +141,7 @@ def test_a_record_that_is_no_object_has_its_value_in_a_field(http: TestClient, d
         {"model": ""},
         {"model": "Items\n"},
         {"limit": "٣"},
+        {"limit": "1_0"},
         {"limit": ["5", "6"]},
         {"variant": "a b"},
         {"modifed_after": "2024-01-01"},

@@ -224,6 +224,15 @@ def test_the_integration_may_be_a_header(http: TestClient, db: Database) -> None
     assert refusal(http.post("/sync/trigger", json=both)) == (400, "invalid_body")
 
 
+def test_only_a_trigger_takes_more_than_the_name_and_variant_of_a_sync(http: TestClient, db: Database) -> None:
+    body = {**ACME, "syncs": [{"name": "issues", "variant": "eu", "id": "sync_1"}]}
+    for path in ("start", "pause", "cancel"):
+        assert refusal(http.post(f"/sync/{path}", json=body)) == (400, "invalid_body")
+    assert triggered(db) == set()
+    assert http.post("/sync/trigger", json=body).status_code == 200
+    assert triggered(db) == {"issues acme eu"}
+
+
 def test_what_is_executed_can_be_cancelled(http: TestClient, db: Database) -> None:
     execute(db, "issues", "acme", end=False)
     assert http.post("/sync/cancel", json={**ACME, "syncs": ["issues"]}).status_code == 200
@@ -407,14 +416,6 @@ def test_a_variant_that_cannot_be_is_refused(
     if delete is not None:
         assert refusal(http.request("DELETE", f"/sync/{path}", json=body)) == delete
     assert schedules(db) == before
-
-
-def test_a_sync_without_connections_gets_no_variant(http: TestClient, db: Database) -> None:
-    before = set(schedules(db))
-    answer = http.post("/sync/rates/variant/eu", json={"provider_config_key": "default", "connection_id": "default"})
-    assert refusal(answer) == (400, "failed_sync_variant_creation")
-    assert "rates has no connections, for it names no integration; so it has no variants either." in answer.text
-    assert set(schedules(db)) == before
 
 
 def test_a_sync_without_connections_gets_no_variant(http: TestClient, db: Database) -> None:

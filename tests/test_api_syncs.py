@@ -388,7 +388,7 @@ def test_a_sync_that_is_not_there_is_not_found(id: str, http: TestClient) -> Non
         assert refusal(answer) == (404, "not_found", f"there is no sync {id}; GET /v1/syncs lists those there are.")
 
 
-@pytest.mark.parametrize("id", ["x", "0", "-1", "1.5", str(2**63), "9" * 5000, "%0a", "٣x"])
+@pytest.mark.parametrize("id", ["x", "0", "-1", "1.5", str(2**63), "9" * 5000, "%0a", "٣x", "1_0"])
 def test_what_is_no_id_is_said(id: str, http: TestClient) -> None:
     for answer in (http.get(f"/v1/syncs/{id}"), http.put(f"/v1/syncs/{id}", json={"url": URL})):
         status, code, message = refusal(answer)

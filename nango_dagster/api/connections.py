@@ -23,9 +23,10 @@ from .meaning import Key, rows_of, unknown_connection
 from .openapi import ERRORS
 from .service import Nango, Service
 from .status import iso
-from .strict import Strict, body_of, described, only
+from .strict import Digits, Strict, body_of, described, only
 
 MOST_LISTED = 10_000
+MOST_A_PAGE = 2_000
 Id = Annotated[str, Path(alias="id", min_length=1, max_length=255)]
 Integration = Annotated[str, Query(alias="provider_config_key", min_length=1, max_length=255)]
 
@@ -139,8 +140,10 @@ def list_connections(
     connection_id: Annotated[str | None, Query(alias="connectionId", description="Only of this name.")] = None,
     search: Annotated[str | None, Query(description="Only with this text in the name.")] = None,
     integrations: Annotated[str | None, Query(alias="integrationId", description="Only of these, by commas.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
-    page: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    limit: Annotated[
+        int | None, Query(ge=1, le=MOST_A_PAGE, description=f"Where it is not given, {MOST_LISTED:,}."), Digits
+    ] = None,
+    page: Annotated[int, Query(ge=0, le=2**31), Digits] = 0,
     end_user: Annotated[str | None, Query(alias="endUserId", description="There are none, so nothing fits.")] = None,
     organization: Annotated[str | None, Query(alias="endUserOrganizationId", description="The same.")] = None,
 ) -> ConnectionList:
@@ -159,7 +162,8 @@ def list_connections(
         and connection_id in (None, row.connection_id)
         and (search is None or search.lower() in row.connection_id.lower())
     ]
-    return ConnectionList(connections=[_listed(row) for row in rows[page * limit : (page + 1) * limit]])
+    size = limit or MOST_LISTED
+    return ConnectionList(connections=[_listed(row) for row in rows[page * size : (page + 1) * size]])
 
 
 def _listed(row: ConnectionRow) -> ListedConnection:

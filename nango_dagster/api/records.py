@@ -30,7 +30,7 @@ from .meaning import account_of, header_text
 from .openapi import ERRORS
 from .service import Nango, Service
 from .status import iso
-from .strict import Strict, body_of, described, only
+from .strict import Digits, Strict, body_of, described, only
 
 JSON = "application/json"
 MOST_RECORDS = 500
@@ -199,7 +199,7 @@ def list_records(
         str | None, Query(description="`added`, `updated` and `deleted`, separated by commas: those with any of them.")
     ] = None,
     cursor: Annotated[str | None, Query(min_length=1, max_length=_MOST_OF_CURSOR)] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_RECORDS)] = 100,
+    limit: Annotated[int, Query(ge=1, le=MOST_RECORDS), Digits] = 100,
     ids: Annotated[list[str] | None, Query(max_length=MOST_IDS)] = None,
 ) -> Response:
     """Records of a connection and model, in the order they changed.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from ..config.source import quoted
 from ..errors import NangoError, StoreUnavailable
@@ -16,7 +16,7 @@ from ..store import queue, status, syncs
 from ..store.syncs import SyncRow
 from ..words import instead_of
 from .errors import HttpError
-from .meaning import Key, Syncs, account_of, header_text, meant
+from .meaning import Key, Named, Syncs, account_of, header_text, meant
 from .openapi import ERRORS
 from .service import Nango, Service
 from .strict import Strict, body_of, described, only
@@ -44,12 +44,21 @@ class Whom(Strict):
     syncs: Syncs
 
 
+def _no_more_than_named(value: Any) -> Any:
+    """As Nango has it, a trigger's objects of name and variant may hold more; start and pause are strict."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {key: one[key] for key in one if key in Named.model_fields} if isinstance(one, dict) else one for one in value
+    ]
+
+
 class Trigger(Strict):
     """Which syncs shall run now, and how."""
 
     provider_config_key: Key | None = Field(None, description="The integration; may be a header instead.")
     connection_id: Key | None = Field(None, description="Without it, all connections are meant.")
-    syncs: Syncs
+    syncs: Annotated[Syncs, BeforeValidator(_no_more_than_named)]
     opts: Opts | None = None
     full_resync: bool | None = Field(None, description="The older name of `opts.reset`.")
     sync_mode: Literal["incremental", "full_refresh", "full_refresh_and_clear_cache"] | None = Field(

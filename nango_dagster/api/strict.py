@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..config.source import Place, dotted, quoted
 from ..errors import ConfigError, Problem
@@ -26,6 +26,16 @@ class Strict(BaseModel):
 Wanted = TypeVar("Wanted", bound=Strict)
 
 _ONCE = ("Connection-Id", "Provider-Config-Key")
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, str) and "_" in value:
+        raise PydanticCustomError("int_parsing", "Input should be a valid integer")
+    return value
+
+
+Digits = BeforeValidator(_digits)
+"""On a whole number in a path or query: Python, and so pydantic, reads `1_0` as 10."""
 
 
 def body_of(model: type[Wanted]) -> Callable[[dict[str, Any]], Wanted]:

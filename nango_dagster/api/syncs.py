@@ -25,13 +25,13 @@ from .openapi import ERRORS, SYNC_BODY
 from .secrets import unstarred
 from .service import Nango, Service
 from .shown import Kept, ShownSync, SyncList, listed, shown
-from .strict import Strict, body_of, described, only
+from .strict import Digits, Strict, body_of, described, only
 
 log = logging.getLogger(__name__)
 
 
 router = APIRouter(prefix="/v1/syncs", tags=["syncs"], responses=ERRORS)
-SyncId = Annotated[int, Path(alias="id", ge=1, le=2**63 - 1)]
+SyncId = Annotated[int, Path(alias="id", ge=1, le=2**63 - 1), Digits]
 
 
 @router.post("", summary="Add a sync", dependencies=[only()], openapi_extra=SYNC_BODY)
