@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import hashlib
 import hmac
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError, Na
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
 from tests.apis import URL, free_port
+from tests.conftest import ROOT
 from tests.executions import Source, drained
 from tests.fake_api import HANG_UP, Answer, FakeApi
 from tests.test_docs import blocks
@@ -181,6 +183,32 @@ def test_an_error_has_the_code_and_status_of_the_answer(acme: Nango) -> None:
             ask(acme)
         assert (caught.value.status, caught.value.code) == (status, code)
         assert (type(caught.value), str(caught.value)[-1:]) == (kind, ".") or "did you mean" in str(caught.value)
+
+
+def documented() -> Iterator[tuple[int, str, str]]:
+    """Status, code and class of each error that docs/api.md lists."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    for statuses, codes, kind in re.findall(r"^\| ([45][\d, ]+) \| (`[^|]+) \| `(\w+)` \|", text, re.MULTILINE):
+        for status in statuses.split(", "):
+            yield from ((int(status), code, kind) for code in re.findall(r"`(\w+)`", codes))
+
+
+def test_an_error_is_of_the_class_that_the_docs_name(api: FakeApi) -> None:
+    for status, code, kind in documented():
+        api.script("/sync/trigger", (status, {}, {"error": {"code": code, "message": "no."}}))
+        with pytest.raises(NangoError) as caught:
+            Nango(api.url).trigger_sync("github")
+        assert (type(caught.value).__name__, caught.value.code) == (kind, code)
+
+
+def test_the_docs_list_each_error_of_the_api() -> None:
+    raised = {
+        (int(status), code)
+        for module in (ROOT / "nango_dagster" / "api").glob("*.py")
+        for status, code in re.findall(r'HttpError\(\s*(\d+),\s*"(\w+)"', module.read_text())
+    }
+    assert len(raised) > 20
+    assert raised <= {(status, code) for status, code, _ in documented()}
 
 
 def test_each_thing_that_is_wrong_is_a_problem(acme: Nango) -> None:
