@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.defs import dispatch, names
+from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
@@ -324,6 +326,36 @@ def test_a_dispatch_run_sees_what_is_triggered_while_it_runs(
     several[0].broken[1] = slow
     assert project.run(names.DISPATCH_JOB).success
     assert [len(jobs.list_jobs(db, row.id)) for row in rows.values()] == [2, 1, 2]
+
+
+def test_what_is_executed_goes_on_while_the_database_does_not_say_what_else_is_due(
+    make: MakeProject, db: Database, several: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make(*of(several))
+    for sync in project.syncs:
+        project.sync(sync)
+    rows = syncs.register(db, project.syncs)
+    queue.trigger(db, rows["items0"].id)
+    looked: list[float] = []
+
+    def waiting(*args: Any) -> Any:
+        looked.append(time.monotonic())
+        if len(looked) in (2, 3):
+            raise StoreUnavailable("there is no connection free.")
+        return ask(*args)
+
+    ask = queue.waiting
+    monkeypatch.setattr(queue, "waiting", waiting)
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0)
+
+    def slow(request: Any) -> Any:
+        until(lambda: len(looked) > 3)
+        return several[0].page(1)
+
+    several[0].broken[1] = slow
+    assert project.run(names.DISPATCH_JOB).success
+    last = jobs.list_jobs(db, rows["items0"].id)[0]
+    assert (last.status, len(jobs.list_jobs(db, rows["items0"].id))) == ("succeeded", 2)
 
 
 def test_no_second_dispatch_run_is_asked_for_while_one_is_about_to_start(project: Project) -> None:

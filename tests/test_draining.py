@@ -53,6 +53,24 @@ def statuses(found: dict[str, Done]) -> Counter[str]:
     return Counter(done.outcome.status if done.outcome else repr(done.error) for done in found.values())
 
 
+def test_an_execution_that_ends_its_thread_is_a_failure_of_that_connection_alone(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    row = registered(db, source, ["ann", "bob", "eve"])
+
+    def save(pull: Pull) -> Outcome:
+        if pull.claim.connection_id == "bob":
+            raise SystemExit(3)
+        return pull.save()
+
+    found: dict[str, Done] = {}
+    with runs.Drain(db, settings, run_id="r", save=save) as work:
+        work.add(row, lambda: SLOT)
+        while not work.is_over:
+            found.update({done.connection_id: done for done in work.next(0.2)})
+    assert statuses(found) == {"succeeded": 2, "NangoError('ended by SystemExit.')": 1}
+
+
 def test_more_executions_than_database_connections_do_not_wait_for_each_other(
     db: Database, settings: Settings, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,8 @@ from nango_dagster.http import (
     redact,
     redirected,
 )
-from nango_dagster.http.wire import refuse
+from nango_dagster.http.wire import Watch, refuse
+from tests.executions import until
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html, redirect
 
 QUICK = Policy(name="issues", backoff=0.001, timeout=5)
@@ -989,3 +990,16 @@ def test_a_budget_that_comes_from_elsewhere_is_asked(api: FakeApi) -> None:
 def test_gzipped_helper_is_what_it_says(api: FakeApi) -> None:
     api.route("/items", gzipped([1]))
     assert send(Request("GET", api.url + "/items")).content == b"[1]"
+
+
+def test_the_time_that_we_take_ourselves_is_no_silence_of_the_server() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"answer")
+        began = monotonic()
+        watch = Watch("anywhere", 0.05, lambda: until(lambda: monotonic() > began + 0.2), began + 0.1)
+        buffer = bytearray(6)
+        assert watch.recv_into(ours, memoryview(buffer)) == 6
+        assert buffer == b"answer"
+        with pytest.raises(TimeoutError):
+            watch.recv_into(ours, memoryview(buffer))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, syncs, tables
+from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, schema, syncs, tables
 from nango_dagster.store.connections import NewConnection
 from nango_dagster.store.queue import locking
 from nango_dagster.store.syncs import SyncRow
@@ -128,6 +131,31 @@ def test_one_refreshes_a_token_at_a_time(db: Database, vault: Vault) -> None:
     assert connections.end_refresh(db, vault, "github", "acme", "one", {"apiKey": "fresh"})
     assert connections.credentials(db, vault, "github", "acme") == {"apiKey": "fresh"}
     assert connections.begin_refresh(db, "github", "acme", "two", 60)
+
+
+def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, settings: Settings, vault: Vault) -> None:
+    """Not from when it was asked for: with a refresh token that is good once, two at a time lose the connection."""
+    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    other = open_database(settings)
+    with ThreadPoolExecutor(1) as pool:
+        with other.begin() as connection:
+            connection.execute(sa.update(schema.connections).values(updated_at=other.clock()))
+            asking = threading.Event()
+
+            def take() -> bool:
+                asking.set()
+                return connections.begin_refresh(db, "github", "acme", "one", 60)
+
+            taken = pool.submit(take)
+            assert asking.wait(20)
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + 0.3)
+            released = datetime.now(timezone.utc)
+        assert taken.result(20)
+    with db.connect() as connection:
+        lasts = connection.execute(sa.select(schema.connections.c.refresh_until)).scalar_one()
+    assert lasts >= released + timedelta(seconds=60)
+    other.close()
 
 
 def test_who_dies_while_refreshing_holds_nobody_up(db: Database, vault: Vault) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -252,6 +253,45 @@ def test_who_fails_in_the_middle_of_an_answer_leaves_no_old_answer_behind(db: Da
             assert set(connection.execute(sa.text("SELECT n FROM things")).scalars()) == {7}
         db.transact(lambda connection: connection.execute(sa.text("UPDATE things SET n = 7")))
     db.transact(lambda connection: connection.execute(sa.text("DROP TABLE things")))
+
+
+def test_who_waits_for_a_lock_keeps_no_reader_out_and_gets_it_in_the_end(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More wait than there are connections; whoever holds the lock, as one that deletes a sync, takes his time."""
+    monkeypatch.setattr("nango_dagster.store.database._LOCK_SECONDS", 0.2)
+    holder = open_database(settings)
+    everybody = 30
+    waiting = threading.Semaphore(0)
+
+    def write(number: int) -> int:
+        waiting.release()
+
+        def work(connection: Connection) -> int:
+            db.lock(connection, "sync", 1)
+            return number
+
+        return db.transact(work)
+
+    with ThreadPoolExecutor(everybody) as pool, ThreadPoolExecutor(1) as reader:
+        with holder.begin() as connection:
+            holder.lock(connection, "sync", 1)
+            written = [pool.submit(write, number) for number in range(everybody)]
+            for _ in range(everybody):
+                waiting.acquire()
+            assert "_nango_raw" in reader.submit(table_names, db).result(20)
+        assert [one.result(60) for one in written] == list(range(everybody))
+    holder.close()
+
+
+def test_what_is_apart_needs_none_of_the_connections_that_others_have(db: Database) -> None:
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(db.connect())
+        begun = ThreadPoolExecutor(1)
+        said = begun.submit(db.apart.transact, lambda connection: connection.execute(sa.text("SELECT 7")).scalar_one())
+        assert said.result(20) == 7
+        begun.shutdown()
 
 
 def test_many_threads_that_wait_to_write_keep_no_reader_out(tmp_path: Path) -> None:

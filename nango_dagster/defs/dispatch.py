@@ -38,6 +38,7 @@ from ..store.queue import LEASE_SECONDS
 from ..store.syncs import SyncRow
 from . import checks, logs, names
 from .interrupts import Interrupts
+from .io_manager import log
 from .partitions import Keeper
 from .resource import NangoResource
 from .results import LOOK_SECONDS, Results
@@ -249,6 +250,17 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
     return nango_dispatch
 
 
+def _looked(waiting: Callable[[], list[Waiting]], drain: runs.Drain) -> list[Waiting]:
+    """What waits; while something is being executed, a database that does not answer is only asked again later."""
+    try:
+        return waiting()
+    except StoreUnavailable as error:
+        if not drain.at_work:
+            raise
+        log.warning("What else is due is not known: %s", error)
+        return []
+
+
 def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[Waiting]]) -> None:
     """Drain the syncs that wait and those that come to, until nothing waits any more."""
     begun: dict[int, datetime] = {}  # and since when it had waited
@@ -257,7 +269,7 @@ def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[W
         if not drain.at_work or time.monotonic() - looked_at >= LOOK_SECONDS:
             looked_at = time.monotonic()
             at_work = {row.id for row in drain.at_work}
-            found = [] if drain.is_stopped() else waiting()
+            found = [] if drain.is_stopped() else _looked(waiting, drain)
             # What was begun here already, and still waits as it did, waits for something else.
             new = [one for one in found if one.row.id not in begun or one.since > begun[one.row.id]]
             for one in [one for one in new if one.row.id not in at_work][: AT_ONCE - len(at_work)]:

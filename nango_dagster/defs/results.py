@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from time import monotonic
 
 from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
 
-from ..errors import LeaseLost, NangoError, QuotaSpent, Refused
+from ..errors import LeaseLost, NangoError, QuotaSpent, Refused, StoreUnavailable
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
+from ..store.queue import Shown
 from ..store.syncs import SyncRow
 from . import checks, internals, metadata, names
 from .io_manager import failure, log, tell
@@ -86,7 +87,10 @@ class Results:
         if monotonic() - self._told_news_at > LOOK_SECONDS:
             self._told_news_at = monotonic()
             for tally in self._tallies.values():
-                self._tell_news(tally)
+                try:
+                    self._tell_news(tally)
+                except StoreUnavailable as error:  # the others go on; they are told of later
+                    log.warning("Dagster is not told yet of what was stored: %s", error)
         if monotonic() - self._told_at > PROGRESS_SECONDS:
             self._told_at = monotonic()
             for tally in self._tallies.values():
@@ -99,7 +103,7 @@ class Results:
             key = names.asset_key(tally.row.sync)
             for partition in tally.to_show:
                 internals.show_as_failed(self._context, key, partition or None)
-            queue.show(self._nango.database, "FAILED", [id for id in tally.to_show.values() if id])
+            self._note_shown("FAILED", [id for id in tally.to_show.values() if id])
             self._tell_news(tally)
             if tally.row.sync.partitioned:
                 log.info("%s.", tally)
@@ -172,10 +176,17 @@ class Results:
             )
             for number, (done, outcome) in enumerate(news, 1)
         ]
-        internals.materialized(self._context, told)
         shown = [done.claim.schedule_id for done, _ in news if done.claim is not None and sync.partitioned]
-        queue.show(self._nango.database, "MATERIALIZED", shown)
+        internals.materialized(self._context, told)
         news.clear()
+        self._note_shown("MATERIALIZED", shown)
+
+    def _note_shown(self, state: Shown, schedules: Sequence[int]) -> None:
+        """Remember what Dagster shows now; where that fails, it is told once more than needed."""
+        try:
+            queue.show(self._nango.database, state, schedules)
+        except StoreUnavailable as error:
+            log.warning("It is not noted what Dagster shows: %s", error)
 
     def _fail(self, tally: Tally, done: Done, sentence: str) -> None:
         partition = _partition(done)

@@ -86,7 +86,10 @@ class Watch:
         timeout = sock.gettimeout()
         try:
             while True:
+                asked_at = monotonic()
                 self.ask()
+                took = monotonic() - asked_at  # by us: that was no silence of the server's
+                silent_at, self.deadline = silent_at + took, self.deadline + took
                 sock.settimeout(min(SLICE, self._left(silent_at)))
                 with contextlib.suppress(TimeoutError):
                     return sock.recv_into(buffer)

@@ -27,6 +27,7 @@ CHUNK = 100
 """So many schedules are claimed at once; those of one that dies go to the next."""
 BACKLOG = 200
 """So many results wait to be read before the executions pause."""
+_LOOK_SECONDS = 0.1
 _CLAIMING_SECONDS = 5.0  # another run's claim is not told of before it is committed
 
 Names = tuple[str, str]
@@ -247,6 +248,8 @@ class _Lane:
             holder = None
             while holder is None and time.monotonic() < deadline:
                 holder = queue.holder(self._drain.database, self.row.id, connection_id, variant)
+                if holder is None:
+                    time.sleep(_LOOK_SECONDS)
             refused = Refused(held_sentence(self.row, connection_id, variant, holder))
             self._drain.tell(Done(self.row, connection_id, variant, error=refused))
 
@@ -283,7 +286,8 @@ class _Lane:
             outcome = drain.save(pull)
             if isinstance(outcome.cause, QuotaSpent):
                 self._put_off(worker, outcome.cause)
-        except Exception as error:
+        except BaseException as raised:  # also what a transform of one's own may end a thread with
+            error = raised if isinstance(raised, Exception) else NangoError(f"ended by {type(raised).__name__}.")
             self._broken.append((claim, error))
             return Done(self.row, *names, claim, error=error)
         return Done(self.row, *names, claim, outcome)

@@ -96,7 +96,10 @@ class _Execution:
             if self._writer is not None:
                 self._writer.close()
         if outcome.status != "lost":
-            note(self._database, self._row, self._claim, outcome.cause, self._access)
+            try:
+                note(self._database, self._row, self._claim, outcome.cause, self._access)
+            except StoreUnavailable as error:
+                log.warning("%s: whether its credentials work is not noted: %s", self._sync.display_name, error)
         if self._table is not None:
             tables.put_aside(self._table)
         return outcome
@@ -441,7 +444,8 @@ class _Execution:
         table = self._table
         counts, live = self._counts(), self._dataset.live_count if self._dataset is not None else 0
         if self._dataset is not None and status != "lost" and (counts.added or counts.deleted):
-            with self._database.ask() as connection:
+            # What is committed is committed, whether anybody can count it now or not.
+            with contextlib.suppress(StoreUnavailable), self._database.ask() as connection:
                 live = datasets.read(connection, self._dataset.id).live_count
         return Outcome(
             job_id=self._job_id,

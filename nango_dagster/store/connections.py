@@ -320,14 +320,15 @@ def clear_auth_failures(db: Database, integration: str, connection_id: str) -> N
 
 def begin_refresh(db: Database, integration: str, connection_id: str, owner: str, seconds: float) -> bool:
     """Take the right to refresh the connection's token, for so long at most; False while another has it."""
-    now = db.clock()
-    free = sa.or_(_of.refresh_until.is_(None), _of.refresh_until < now)
-    statement = (
-        sa.update(_table)
-        .where(*_named(integration, connection_id), free)
-        .values(refresh_owner=owner, refresh_until=db.clock(-timedelta(seconds=seconds)))
-    )
-    return db.transact(lambda connection: connection.execute(statement).rowcount == 1)
+
+    def work(connection: Connection) -> bool:
+        # Now, not before SQLite's lock was waited for: the right would be over before it is used.
+        free = sa.or_(_of.refresh_until.is_(None), _of.refresh_until < db.clock())
+        take = sa.update(_table).where(*_named(integration, connection_id), free)
+        until = db.clock(-timedelta(seconds=seconds))
+        return connection.execute(take.values(refresh_owner=owner, refresh_until=until)).rowcount == 1
+
+    return db.transact(work)
 
 
 def end_refresh(

@@ -9,10 +9,11 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     Interval,
     create_engine,
     event,
@@ -47,6 +49,10 @@ SERVING_SECONDS = 5
 """So long whoever answers requests waits for another writer, or for a connection, before it says to come back."""
 MAX_POOL = 8
 _TRIES = 5
+_LOCK_SECONDS = 10  # that a connection is kept while it waits for a lock of PostgreSQL; then others get it first
+_POOL_SECONDS = 300  # that an execution waits for others of its process to give a connection back
+_STREAK_SECONDS = 1.0  # of a process's writers, one after the other
+_GAP_SECONDS = 0.1  # the longest pause between two looks of who waits for SQLite's lock
 _SERVING_POOL = 40  # connections to SQLite, as many as an API has threads; on PostgreSQL each costs a process
 _PAUSE = 5.0  # seconds
 _POSTGRESQL_NOW = type_coerce(func.clock_timestamp(), UtcTime)
@@ -65,8 +71,48 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 
+_LOCK_NOT_AVAILABLE = "55P03"
+LOCK = text(
+    "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key), "
+    "set_config('lock_timeout', '0', true)"
+)
+# A server that is gone without a word is noticed within a minute.
+_KEPT_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+
 class Busy(Exception):
     """Somebody else writes."""
+
+
+class _Turn:
+    """Lets one thread in at a time, and every second somebody from another process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def taken(self, patience: float) -> Iterator[None]:
+        """Wait so many seconds for the turn, and have it. Raises Busy after that."""
+        was_free = not self._lock.locked()
+        if not self._lock.acquire(timeout=patience):
+            raise Busy("this process is writing.")
+        try:
+            if was_free:
+                self._since = time.monotonic()
+            elif time.monotonic() - self._since > _STREAK_SECONDS:
+                # Other processes look at SQLite's lock from time to time; between two of ours it is hardly ever free.
+                time.sleep(_GAP_SECONDS)
+                self._since = time.monotonic()
+            yield
+        finally:
+            self._lock.release()
 
 
 def _no_vault() -> Vault:
@@ -101,7 +147,7 @@ class Database:
     announcing: Announcing = Announcing()
     serving: bool = False
     """Whether requests wait for it, so that who cannot write soon is told to try again."""
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _turn: _Turn = field(default_factory=lambda: _Turn(), repr=False, compare=False)
     """Whose turn it is to write to SQLite, among the threads of this process."""
 
     @property
@@ -201,12 +247,8 @@ class Database:
         if self.is_postgresql:
             yield
             return
-        if not self._turn.acquire(timeout=patience):
-            raise Busy("this process is writing.")
-        try:
+        with self._turn.taken(patience):
             yield
-        finally:
-            self._turn.release()
 
     @contextlib.contextmanager
     def begin_soon(self, patience: float) -> Iterator[Connection]:
@@ -228,24 +270,34 @@ class Database:
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns after its transaction was committed; one that was dead-locked is repeated whole."""
-        for attempt in range(_TRIES):
+        late = time.monotonic() + BUSY_TIMEOUT * _TRIES
+        for attempt in count():
             try:
                 with self.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
+                    self._excuse_the_others(connection)
+                    return result
             except (DBAPIError, self.driver_error, Busy) as error:
                 if self.serving and _is_locked(error):
                     raise StoreUnavailable(
                         f"the database is being written to for longer than {SERVING_SECONDS} seconds; try again."
                     ) from None
-                if attempt == _TRIES - 1 and _is_locked(error):
+                if _is_locked(error) and time.monotonic() > late:
                     raise StoreUnavailable(
                         f"the database {self.engine.url.render_as_string()} is locked: another process has held its "
                         f"write lock for {BUSY_TIMEOUT * _TRIES:g} seconds. Has that been stopped?"
                     ) from None
-                if attempt == _TRIES - 1 or not _may_be_repeated(error):
+                if not _is_locked(error) and (attempt == _TRIES - 1 or not _may_be_repeated(error)):
                     raise
-                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-        raise AssertionError("the last try returns or raises")
+                time.sleep(random.uniform(0.05, 0.2) * 2 ** min(attempt, _TRIES))
+        raise AssertionError("each try returns or raises, or is followed by another")
+
+    def _excuse_the_others(self, connection: Connection) -> None:
+        """At the end of a long transaction: on SQLite nobody else could say meanwhile that he was alive."""
+        if not self.is_postgresql:
+            from .queue.workers import excuse  # its rows are written through this module
+
+            excuse(connection, self)
 
     @property
     def _busy_timeout(self) -> float:
@@ -269,13 +321,38 @@ class Database:
             return literal(datetime.now(timezone.utc) - ago, UtcTime)
         return type_coerce(func.clock_timestamp() - literal(ago, Interval), UtcTime) if ago else _POSTGRESQL_NOW
 
-    def lock(self, connection: Connection, *names: str | int) -> None:
+    def lock(self, connection: Connection, *names: str | int, patience: float | None = None) -> None:
         """Wait for the lock of these names, and hold it until the transaction ends.
 
-        SQLite has one lock for all, and `begin` already holds it.
+        SQLite has one lock for all, and `begin` already holds it. Raises Busy after some seconds, so that the
+        transaction begins anew, and its connection is there for others meanwhile; `transact` does that.
         """
         if self.is_postgresql:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self.lock_key(*names)})
+            self.wait_for_lock(connection, LOCK, {"key": self.lock_key(*names)}, patience)
+
+    def wait_for_lock(
+        self, connection: Connection, statement: Executable, values: Mapping[str, Any], patience: float | None = None
+    ) -> None:
+        """Execute a statement of PostgreSQL that waits for a lock, as `LOCK` does. Raises Busy after some seconds."""
+        seconds = (SERVING_SECONDS / 2 if self.serving else _LOCK_SECONDS) if patience is None else patience
+        # 0 would be for ever.
+        milliseconds = f"{max(1, round(1000 * seconds))}ms"
+        try:
+            connection.execute(statement, {**values, "patience": milliseconds})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            raise Busy("somebody else holds the lock.") from None
+
+    @cached_property
+    def apart(self) -> Database:
+        """The same store by a connection of its own, for what must not wait until others give theirs back.
+
+        On SQLite, where to write is to wait for one lock anyway, it is this very one.
+        """
+        if not self.is_postgresql:
+            return self
+        return replace(self, engine=_postgresql_engine(self.engine.url, self.schema, self.serving, size=1))
 
     def lock_key(self, *names: str | int) -> int:
         """The 64-bit number that PostgreSQL knows the lock of these names by; each schema has its own."""
@@ -285,7 +362,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        self.engine.dispose()
+        for database in {id(one): one for one in (self, self.__dict__.get("apart", self))}.values():
+            database.engine.dispose()
 
 
 def open_database(settings: Settings, *, migrate: bool = True, serving: bool = False) -> Database:
@@ -316,13 +394,13 @@ def _engine(url: URL, schema: str, serving: bool) -> Engine:
     return _postgresql_engine(url, schema, serving)
 
 
-def _postgresql_engine(url: URL, schema: str, serving: bool) -> Engine:
+def _postgresql_engine(url: URL, schema: str, serving: bool, size: int | None = None) -> Engine:
     engine = create_engine(
         url,
-        pool_size=MAX_POOL,
-        max_overflow=MAX_POOL if serving else 2,
-        pool_timeout=SERVING_SECONDS if serving else BUSY_TIMEOUT,
-        connect_args={"connect_timeout": 10, "application_name": "nango-dagster"},
+        pool_size=size or MAX_POOL,
+        max_overflow=0 if size else MAX_POOL if serving else 2,
+        pool_timeout=SERVING_SECONDS if serving else _POOL_SECONDS,
+        connect_args={**_KEPT_ALIVE, "application_name": "nango-dagster"},
     )
     quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
 
@@ -362,8 +440,13 @@ def _sqlite_engine(url: URL, serving: bool) -> Engine:
     # keeps few: those with hundreds of parameters take as much memory as their rows.
     patience = SERVING_SECONDS if serving else BUSY_TIMEOUT
     connect_args = {"timeout": patience, "cached_statements": 30}
-    size = _SERVING_POOL if serving else MAX_POOL
-    engine = create_engine(url, pool_use_lifo=True, pool_size=size, pool_timeout=patience, connect_args=connect_args)
+    engine = create_engine(
+        url,
+        pool_use_lifo=True,
+        pool_size=_SERVING_POOL if serving else MAX_POOL,
+        pool_timeout=SERVING_SECONDS if serving else _POOL_SECONDS,
+        connect_args=connect_args,
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

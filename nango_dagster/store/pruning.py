@@ -17,13 +17,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, select, update
 
 from ..errors import StoreUnavailable
 from ..words import number_of
 from . import bulk, datasets, listing, queue, schema
-from .database import Database
+from .database import Busy, Database
 from .datasets import Dataset
 from .listing import Cursor
 
@@ -32,7 +31,6 @@ T = TypeVar("T")
 LOCK_SECONDS = 10  # an execution's batch takes less; only the end of a large overwrite takes longer
 _FIRST, _MOST = 100, 5000  # records of a batch
 _BATCH_SECONDS = 0.3
-_LOCKED = "55P03"
 _of = schema.datasets.c
 
 
@@ -91,20 +89,17 @@ def under_lock(
     """
 
     def locked(connection: Connection) -> T:
-        if database.is_postgresql:
-            connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
-        queue.lock_dataset(connection, database, dataset.sync_id, dataset.connection_id, dataset.variant)
+        names = (dataset.sync_id, dataset.connection_id, dataset.variant)
+        try:
+            queue.lock_dataset(connection, database, *names, patience=lock_seconds)
+        except Busy:
+            raise StoreUnavailable(
+                f"{dataset.model} of {dataset.connection_id} has been locked for {number_of(lock_seconds, 'second')} "
+                "by an execution that replaces its records; ask again when that has ended."
+            ) from None
         return work(connection)
 
-    try:
-        return database.transact(locked)
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCKED:
-            raise
-        raise StoreUnavailable(
-            f"{dataset.model} of {dataset.connection_id} has been locked for {number_of(lock_seconds, 'second')} by an "
-            "execution that replaces its records; ask again when that has ended."
-        ) from None
+    return database.transact(locked)
 
 
 def _prune(

@@ -12,6 +12,7 @@ from .database import Database
 
 HEAD = "0008"
 VERSION_TABLE = "_nango_migrations"
+_PATIENCE = 600  # seconds, for another process that migrates
 
 
 def upgrade(database: Database) -> None:
@@ -28,7 +29,7 @@ def upgrade(database: Database) -> None:
             f"up to {HEAD}. Upgrade nango-dagster here too."
         )
     with database.begin() as connection:
-        database.lock(connection, "migrations")
+        database.lock(connection, "migrations", patience=_PATIENCE)
         if database.is_postgresql and not _schema_exists(connection, database.schema):
             quoted = connection.dialect.identifier_preparer.quote_identifier(database.schema)
             connection.execute(text(f"CREATE SCHEMA {quoted}"))

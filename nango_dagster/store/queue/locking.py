@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from ...errors import StoreUnavailable
-from ..database import Database
+from ..database import Busy, Database
 from .claims import lock_dataset
 
 SECONDS = 5.0  # that it waits for all the datasets together
@@ -35,13 +35,12 @@ def deleting(connection: Connection, db: Database, names: Iterable[tuple[int, st
     deadline = time.monotonic() + SECONDS
     try:
         for sync_id, connection_id, variant in sorted(names):
-            _wait_at_most(connection, deadline - time.monotonic())
-            lock_dataset(connection, db, sync_id, connection_id, variant)
+            lock_dataset(connection, db, sync_id, connection_id, variant, deadline - time.monotonic())
         _wait_at_most(connection, SECONDS)
         yield
         connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCKED:
+    except (Busy, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) != _LOCKED:
             raise
         raise StoreUnavailable(
             "nothing was deleted: an execution is writing what is to be deleted; try again when it has ended."
