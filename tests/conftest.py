@@ -226,8 +226,12 @@ def api() -> Iterator[FakeApi]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Acceptance tests run last, so that a small mistake is seen at once."""
-    items.sort(key=lambda item: item.get_closest_marker("acceptance") is not None)
+    """Acceptance tests run last, so that a small mistake is seen at once; those that one process runs begin first."""
+    items.sort(key=lambda item: (_is(item, "acceptance"), not _is(item, "xdist_group")))
+
+
+def _is(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 @pytest.hookimpl(wrapper=True)

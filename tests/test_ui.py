@@ -13,7 +13,7 @@ from nango_dagster.store.jobs import Job
 from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs
 from tests.executions import until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("ui")]  # they share a Dagster
 
 
 @pytest.fixture(scope="module")
