@@ -128,6 +128,15 @@ def test_without_a_key_no_web_page_gets_in(headers: dict[str, str], said: str, h
     assert said in message
 
 
+def test_with_a_key_no_web_page_may_read_an_answer(settings: Settings, db: Database) -> None:
+    page = {"Origin": "https://app.example"}
+    with calling(settings, db, secret_keys=("key",)) as http:
+        read = http.get("/v1/syncs", headers={**page, **with_key("Bearer key")})
+        asked = http.options("/v1/syncs", headers={**page, "Access-Control-Request-Method": "GET"})
+    assert (read.status_code, asked.status_code) == (200, 401)
+    assert not [name for name in (*read.headers, *asked.headers) if name.startswith("access-control")]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
