@@ -320,6 +320,12 @@ def test_a_variant_is_named_in_any_of_three_ways(api: FakeApi) -> None:
     }
 
 
+def test_an_empty_list_means_all_syncs_except_for_their_status(acme: Nango) -> None:
+    acme.pause_sync("github", [])
+    assert {one["status"] for one in acme.sync_status("github", "*")} == {"PAUSED"}
+    assert acme.sync_status("github", []) == []
+
+
 def test_a_name_never_becomes_another_path(acme: Nango) -> None:
     for name in ("a/b", "a?b=1#c", "a%2Fb", "ü b", "metadata"):
         assert acme.import_connection("github", name)["connection_id"] == name

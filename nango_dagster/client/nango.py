@@ -199,7 +199,7 @@ class Nango:
     def sync_status(
         self, provider_config_key: str, syncs: Names = "*", connection_id: str | None = None
     ) -> list[SyncStatus]:
-        """How syncs are doing, by connection and variant; `*` is all of them.
+        """How syncs are doing, by connection and variant; `*` is all of them, and an empty list none.
 
         >>> (status,) = nango.sync_status("github", ["issues"], "acme")
         >>> status["name"], status["frequency"], status["recordCount"]
