@@ -185,18 +185,29 @@ def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
         return connection.execute(query).scalar_one()
 
 
-def lock_dataset(connection: Connection, db: Database, sync_id: int, connection_id: str, variant: str) -> None:
+def lock_dataset(
+    connection: Connection,
+    db: Database,
+    sync_id: int,
+    connection_id: str,
+    variant: str,
+    patience: float | None = None,
+) -> None:
     """Wait until nobody else writes what this sync stores for the connection and variant, and keep others out.
 
-    Take it before anything else in the transaction, as the package says.
+    Take it before anything else in the transaction, as the package says. Raises Busy after some seconds, or after
+    `patience`, as `Database.lock` does.
     """
     if db.is_postgresql:
         key = db.lock_key(*lock_names(sync_id, connection_id, variant))
-        connection.execute(_LOCK, {"key": key, "stuck": f"{STUCK_SECONDS}s"})
+        db.wait_for_lock(connection, _LOCK, {"key": key, "stuck": f"{STUCK_SECONDS}s"}, patience)
 
 
 # Made once: an execution says these several times, and to build a statement costs as much as to send it.
-_LOCK = text("SELECT pg_advisory_xact_lock(:key), set_config('idle_in_transaction_session_timeout', :stuck, true)")
+_LOCK = text(
+    "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key), "
+    "set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', :stuck, true)"
+)
 _mine = _of.id == bindparam("schedule_id")
 _CHECK = (
     select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at, *WORKER_COLUMNS)

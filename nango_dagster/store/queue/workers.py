@@ -114,7 +114,7 @@ def heartbeat(
     def beats() -> None:
         while not ended.wait(interval):
             try:
-                alive = beat(db, worker)
+                alive = beat(db.apart, worker)
             except Exception as error:
                 # Whatever it was: a thread that ends silently would cost the worker its lease.
                 log.warning("%s: no heartbeat: %s", worker.name, error)
