@@ -23,7 +23,7 @@ from hypothesis import settings as examples
 from nango_dagster.config import Sync
 from nango_dagster.errors import LeaseLost
 from nango_dagster.settings import Settings
-from nango_dagster.store import Connection, Database, jobs, open_database, queue, schema, syncs
+from nango_dagster.store import Connection, Database, connections, jobs, open_database, queue, schema, syncs
 from nango_dagster.store.queue import Claim, Schedule, Worker
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import until
@@ -1007,24 +1007,56 @@ def test_whatever_happens_a_schedule_has_one_holder_and_its_fence_only_rises(
     assert not story.held
 
 
-# --- a long transaction on SQLite -----------------------------------------------------------------------------------
+# --- long transactions on SQLite, which has one writer at a time ------------------------------------------------------
 
 
-def test_who_could_not_say_that_it_lives_while_a_batch_held_the_write_lock_is_not_taken_for_dead(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An overwrite of a million records on SQLite commits for minutes. On PostgreSQL it is in nobody's way."""
-    row = syncs.register(db, [Sync(name="items", url="https://api.example.com/items")])["items"]
-    writer, waits, dead = (queue.start_worker(db, row.id, name) for name in ("writer", "waits", "dead"))
-    (claim,) = queue.claim(db, writer, limit=1, slot=None, force=True)
-    now = datetime.now(timezone.utc)
-    began = now - timedelta(minutes=5)
+def silent_for(db: Database, **seconds: float) -> None:
+    """As if each of these runs had been heard from so many seconds ago for the last time."""
     of = schema.workers
-    for worker, at in ((writer, began), (waits, began), (dead, began - timedelta(minutes=2))):
-        with db.begin() as connection:
-            connection.execute(of.update().where(of.c.id == worker.id).values(heartbeat_at=at))
-    monkeypatch.setattr(Database, "held_since", lambda *_: began)
     with db.begin() as connection:
-        queue.release(connection, db, claim, succeeded=True)
-    alive = {worker.name for worker in queue.live_workers(db, row.id)}
-    assert alive == (set() if db.is_postgresql else {"run writer", "run waits"})
+        for run_id, ago in seconds.items():
+            heard = db.clock(timedelta(seconds=ago))
+            connection.execute(of.update().where(of.c.run_id == run_id).values(heartbeat_at=heard))
+
+
+def silence(db: Database, worker: Worker) -> float:
+    heard = heard_from(db, worker)
+    assert heard is not None
+    return (now(db) - heard).total_seconds()
+
+
+@pytest.fixture
+def five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every transaction holds SQLite's write lock for so long, as an overwrite of a million records does."""
+    monkeypatch.setattr(Database, "held_since", lambda *_: datetime.now(timezone.utc) - timedelta(minutes=5))
+
+
+@pytest.mark.usefixtures("five_minutes")
+@pytest.mark.parametrize("what", ["the end of an execution", "the removal of a sync", "the removal of a connection"])
+def test_who_could_not_say_that_it_lives_while_somebody_held_the_write_lock_is_not_taken_for_dead(
+    db: Database, what: str
+) -> None:
+    """On PostgreSQL a long transaction is in nobody's way."""
+    row, other = sync_with(db, "c1"), sync_with(db, "c1", name="other")
+    connections.add(db, None, "api.example.com", "acme")
+    writer, waits, dead = (work(db, row, run_id) for run_id in ("writer", "waits", "dead"))
+    claim = claim_one(db, writer)
+    silent_for(db, writer=300, waits=310, dead=300 + queue.LEASE_SECONDS + 10)
+    if what == "the end of an execution":
+        db.transact(lambda connection: queue.release(connection, db, claim, succeeded=True))
+    elif what == "the removal of a sync":
+        syncs.delete(db, other.id)
+    else:
+        connections.remove(db, "api.example.com", "acme")
+    assert queue.live_workers(db, row.id) == ([] if db.is_postgresql else [writer, waits])
+    assert silence(db, dead) > queue.LEASE_SECONDS
+
+
+@pytest.mark.usefixtures("five_minutes")
+def test_one_long_transaction_after_another_keeps_no_dead_runs_claims(db: Database) -> None:
+    """What a run was silent for before one of them counts after it, too."""
+    row = sync_with(db, "c1")
+    worker = work(db, row, "dying")
+    silent_for(db, dying=360)
+    db.transact(lambda connection: None)
+    assert silence(db, worker) == pytest.approx(360 if db.is_postgresql else 60, abs=5)

@@ -254,7 +254,6 @@ def release(
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
     take_in(connection, db)  # what was asked while a long transaction held SQLite's write lock
-    workers.excuse(connection, db)
     failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
     connection.execute(
         update(_table)

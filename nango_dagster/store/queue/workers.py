@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, literal, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, not_, or_, select, text, update
 
 from .. import datasets, schema
 from ..announcing import Ended, announce
 from ..database import Database
-from ..types import UtcTime
 from .asking import take_in
 from .values import (
     ASKED_AGAIN,
@@ -91,14 +90,19 @@ def beat_in(connection: Connection, db: Database, worker: Worker) -> bool:
 
 
 def excuse(connection: Connection, db: Database) -> None:
-    """Let the time not count in which this transaction held SQLite's write lock, and nobody could say it was alive."""
+    """Let the time not count in which this transaction held SQLite's write lock, and nobody could say it was alive.
+
+    The silence before it does: one such transaction after the other keeps no dead worker's claims.
+    """
     if db.is_postgresql:
         return
-    began = db.held_since(connection)
-    if db.now(connection) - began < timedelta(seconds=HEARTBEAT_SECONDS):
+    began, now = db.held_since(connection), db.now(connection)
+    if now - began < timedelta(seconds=HEARTBEAT_SECONDS):
         return
-    alive = update(_workers).where(_workers.c.heartbeat_at >= literal(began - _LEASE, UtcTime))
-    connection.execute(alive.values(heartbeat_at=db.clock()))
+    of = _workers.c
+    for id_, heard in connection.execute(select(of.id, of.heartbeat_at).where(of.heartbeat_at >= began - _LEASE)).all():
+        silent = max(began - heard, timedelta(0))
+        connection.execute(update(_workers).where(of.id == id_).values(heartbeat_at=now - silent))
 
 
 @contextlib.contextmanager
