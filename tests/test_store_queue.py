@@ -1060,3 +1060,20 @@ def test_one_long_transaction_after_another_keeps_no_dead_runs_claims(db: Databa
     silent_for(db, dying=360)
     db.transact(lambda connection: None)
     assert silence(db, worker) == pytest.approx(360 if db.is_postgresql else 60, abs=5)
+
+
+@pytest.mark.parametrize(("before", "says_it"), [(80, True), (5, False)])
+def test_an_execution_that_writes_to_sqlite_says_that_its_run_is_alive_where_the_heartbeat_did_not(
+    db: Database, before: float, says_it: bool
+) -> None:
+    """Many that end with some seconds of writing each, one after the other, keep the heartbeat waiting.
+
+    On PostgreSQL it waits for nobody, and the executions of a run would wait for one another at its row.
+    """
+    row = sync_with(db, "c1")
+    worker = work(db, row)
+    claim = claim_one(db, worker)
+    silent_for(db, run1=before)
+    with db.begin() as connection:
+        guard(connection, db, claim)
+    assert silence(db, worker) == pytest.approx(0 if says_it and not db.is_postgresql else before, abs=4)

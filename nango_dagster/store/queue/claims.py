@@ -210,7 +210,8 @@ _LOCK = text(
 )
 _mine = _of.id == bindparam("schedule_id")
 _CHECK = (
-    select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at, *WORKER_COLUMNS)
+    select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at)
+    .add_columns(*WORKER_COLUMNS, schema.workers.c.heartbeat_at)
     .outerjoin(schema.workers, schema.workers.c.id == _of.worker_id)
     .where(_mine)
 )
@@ -227,6 +228,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
     if row is None:
         raise LeaseLost("lease lost: the sync was removed while it was being executed.")
     if (row.holder_id, row.fence) == (claim.worker_id, claim.fence):
+        workers.beat_along(connection, db, worker_of(row), row.heartbeat_at)
         return row.cancelled_at is not None
     if row.worker_id is not None and row.worker_id != claim.worker_id:
         raise LeaseLost(f"lease lost to {worker_of(row).name}.")

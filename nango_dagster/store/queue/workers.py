@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, not_, or_, select, text, update
@@ -87,6 +87,15 @@ def beat_in(connection: Connection, db: Database, worker: Worker) -> bool:
     """The same inside the caller's transaction, which holds the worker's row from here on."""
     alive = update(_workers).where(_workers.c.id == worker.id).values(heartbeat_at=db.clock())
     return connection.execute(alive).rowcount == 1
+
+
+def beat_along(connection: Connection, db: Database, worker: Worker, heard: datetime) -> None:
+    """The same on SQLite in a transaction that writes anyway, where the worker was last heard from a while ago.
+
+    Many of these, one after the other, would keep its heartbeat waiting for the one lock for longer than its lease.
+    """
+    if not db.is_postgresql and db.now(connection) - heard > timedelta(seconds=HEARTBEAT_SECONDS / 2):
+        beat_in(connection, db, worker)
 
 
 def excuse(connection: Connection, db: Database) -> None:
