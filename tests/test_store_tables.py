@@ -136,7 +136,7 @@ def test_what_the_next_execution_goes_on_with_keeps_nothing_else_of_the_last_one
     assert table is not None
     tables.put_aside(table)
     writer.close()
-    gone = [weakref.ref(writer), weakref.ref(table)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(writer), weakref.ref(table)]
     del writer, table
     gc.collect()
     assert [one() for one in gone] == [None, None]
