@@ -94,7 +94,10 @@ def store(settings: Settings, db: Database, api: FakeApi) -> Store:
 @pytest.fixture
 def base(store: Store) -> Iterator[str]:
     with listening(replace(store.settings, secret_keys=("key",), allow_private_hosts=True), store.db) as port:
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        reference(url)  # what an API writes down when it opens the store, its rule for URLs, is no call's doing
+        store.fill()
+        yield url
 
 
 def reference(base: str) -> dict[str, Any]:
