@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nango_dagster import webhooks
+from nango_dagster.client import Nango
 from nango_dagster.http import Reach
 from nango_dagster.runs.delivering import THREADS, Courier, Delivered
 from nango_dagster.settings import Settings
@@ -80,6 +81,19 @@ def test_each_kind_says_what_it_is(db: Database, told: Settings, api: FakeApi) -
     assert (found["a"]["success"], found["a"]["error"]["description"]) == (False, "issues: no.")
     assert (found["a"]["startedAt"], found["a"]["failedAt"] > "2026-01-03") == ("2026-01-02T03:04:05.000Z", True)
     assert [(found[name]["type"], found[name]["authMode"]) for name in "bc"] == [("auth", "NONE"), ("auth", "BASIC")]
+
+
+@pytest.mark.parametrize("keys", ["old", "new,old", "new"])
+def test_a_signing_key_of_its_own_signs_on_while_the_apis_key_changes(
+    db: Database, settings_env: dict[str, str], api: FakeApi, keys: str
+) -> None:
+    api.route("/hook", {})
+    env = {"NANGO_SECRET_KEY": keys, "NANGO_WEBHOOK_SIGNING_KEY": "old", "NANGO_WEBHOOK_URL": f"{api.url}/hook"}
+    put(db)
+    assert deliver(db, Settings.from_env({**settings_env, **env}, dotenv=None)).arrived == 1
+    (request,) = api.requests
+    receiver = Nango(secret_key="new", webhook_signing_key="old")
+    assert receiver.verify_incoming_webhook_request(request.body, dict(request.headers))
 
 
 def test_both_urls_get_it_and_a_connections_own_takes_the_primarys_place(
