@@ -309,7 +309,18 @@ def test_a_wrong_value_is_answered_with_the_values_allowed(fields: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "url", ["", "api.example.com/x", "ftp://x/y", "http://", "https://a b/", "https://h:x/", "https://a\\@b/", 5, "https://[/"]
+    "url",
+    [
+        "",
+        "api.example.com/x",
+        "ftp://x/y",
+        "http://",
+        "https://a b/",
+        "https://h:x/",
+        "https://a\\@b/",
+        5,
+        "https://[/",
+    ],
 )
 def test_a_url_that_cannot_be_asked_is_refused(url: Any) -> None:
     assert problems(url=url)[0].startswith("url cannot be used; wanted a URL")
