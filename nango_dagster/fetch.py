@@ -36,6 +36,8 @@ SAME_AGAIN: Final = 3
 """So often the same page in a row means that the API does not understand how it is asked for the next one."""
 SAME_AGAIN_IF_ALIKE: Final = 1000
 """The same where all records of the page are alike, so that two pages of them can be."""
+EMPTY_AGAIN: Final = 10
+"""So many empty pages in a row are no list that will come to an end."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Stop:
     """Why a pull is over, and whether the whole list was seen.
 
     The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false` and `not_modified`;
-    never complete are `max_total`, `max_pages`, and any end at which the API says that there is more.
+    never complete are `max_total`, `max_pages`, `empty_pages`, and any end at which the API says that there is more.
     """
 
     reason: str
@@ -192,7 +194,7 @@ class Fetch:
             envelope = self._read(request, response)
             total += len(envelope.records)
             answer = Answer(request, response, envelope, number, total)
-            following, stop = self._decide(answer)
+            following, stop = self._decide(answer, guard)
             kept, dropped = self._within_total(answer)
             if dropped:
                 stop = Stop("max_total", complete=False)
@@ -211,19 +213,26 @@ class Fetch:
             assert following is not None
             request = following
 
-    def _decide(self, page: Answer) -> tuple[Request | None, Stop | None]:
-        """The next request, and why it is not sent if it is not."""
+    def _decide(self, page: Answer, guard: _Guard) -> tuple[Request | None, Stop | None]:
+        """The next request, and why it is not sent if it is not.
+
+        An empty page is not yet the end: an API may filter what it has counted, and still say where to go on.
+        """
         more = self._has_more(page)
-        if page.size == 0:
+        following = None if more is False else self._following(page)
+        if page.size == 0 and (following is None or guard.was_sent(following)):
             return None, Stop("empty_page", complete=more is not True)
         if more is False:
             return None, Stop("has_more_false")
+        if guard.is_all_empty(page):
+            return following, Stop("empty_pages", complete=False)
+        return following, self._limit(page, following, more)
+
+    def _following(self, page: Answer) -> Request | None:
         try:
-            following = self._paging.after(page)
+            return self._paging.after(page)
         except (ApiError, ConfigError, RecordRejected) as error:
             sentence = str(error)
-        else:
-            return following, self._limit(page, following, more)
         raise self._error(ApiError, page.request, sentence)
 
     def _limit(self, page: Answer, following: Request | None, more: bool | None) -> Stop | None:
@@ -304,14 +313,23 @@ class _Guard:
         self._been: set[str] = set()
         self._last: list[Record] = []
         self._times = 1
+        self._empty = 0
 
     def before(self, request: Request) -> None:
         """Remember a request that is sent."""
         self._been.add(request.fingerprint())
 
+    def was_sent(self, request: Request) -> bool:
+        return request.fingerprint() in self._been
+
+    def is_all_empty(self, page: Answer) -> bool:
+        """Whether so many pages in a row were empty that this leads nowhere; to be asked once for each page."""
+        self._empty = 0 if page.size else self._empty + 1
+        return self._empty >= EMPTY_AGAIN
+
     def after(self, page: Answer, following: Request) -> NangoError | None:
         """What is wrong when the next request was sent before, or makes no difference to the API."""
-        if following.fingerprint() in self._been:
+        if self.was_sent(following):
             sentence = f"paging repeats: page {page.number} leads back to {following}."
         elif self._is_stuck(page):
             pages = f"pages {page.number - self._times + 1} to {page.number}"

@@ -189,6 +189,8 @@ class PageNumber(Style):
         return _started(request, self.request_path, self.start, 1)
 
     def after(self, page: Answer) -> Request | None:
+        if page.size == 0:
+            return None
         return page.request.with_value(self.request_path, _number(page.request, self.request_path) + 1)
 
 
@@ -207,6 +209,8 @@ class Offset(Style):
         return _started(request, self.request_path, self.start, 0)
 
     def after(self, page: Answer) -> Request | None:
+        if page.size == 0:
+            return None
         return page.request.with_value(self.request_path, _number(page.request, self.request_path) + page.size)
 
 

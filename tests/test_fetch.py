@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import RateLimit, Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError, PagingRepeats
-from nango_dagster.fetch import AHEAD_BYTES, SAME_AGAIN, Fetch, Page, Stop, _Ahead, first_request, policy_of
+from nango_dagster.fetch import (
+    AHEAD_BYTES,
+    EMPTY_AGAIN,
+    SAME_AGAIN,
+    Fetch,
+    Page,
+    Stop,
+    _Ahead,
+    first_request,
+    policy_of,
+)
 from nango_dagster.http import Request, query_text
 from nango_dagster.http.values import joined, split
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html
@@ -169,14 +179,36 @@ def test_cursor_zero_is_followed(api: FakeApi) -> None:
     assert len(read_all(fetch(made(api, **NEXT)))) == 14
 
 
-def test_an_empty_page_ends_the_list_though_it_has_a_cursor(api: FakeApi) -> None:
-    api.script("/items", {"results": ITEMS, "next": "a"}, {"results": [], "next": "b"})
+def test_a_list_goes_on_after_empty_pages_that_have_a_cursor(api: FakeApi) -> None:
+    """Google Calendar documents them; some of them follow each other."""
+    api.route("/items", by_cursor(ITEMS[:3], *[[]] * (EMPTY_AGAIN - 1), ITEMS[3:5], *[[]] * 9, ITEMS[5:], []))
+    pull = fetch(made(api, **NEXT))
+    assert (read_all(pull), pull.stop, len(api.requests)) == (ITEMS, Stop("empty_page"), 22)
+
+
+def test_an_empty_page_that_leads_to_a_page_that_was_sent_ends_the_list(api: FakeApi) -> None:
+    api.script("/items", {"results": ITEMS, "next": "a"}, {"results": [], "next": "a"})
     pull = fetch(made(api, **NEXT))
     assert (read_all(pull), pull.stop, len(api.requests)) == (ITEMS, Stop("empty_page"), 2)
 
 
-def test_an_empty_page_of_a_list_that_has_more_is_no_complete_end(api: FakeApi) -> None:
-    api.route("/items", {"results": [], "next": "a", "more": True})
+def test_many_empty_pages_in_a_row_are_no_complete_end(api: FakeApi) -> None:
+    api.route("/items", by_cursor(ITEMS, *[[]] * EMPTY_AGAIN, ITEMS))
+    pull = fetch(made(api, **NEXT))
+    assert (read_all(pull), pull.stop) == (ITEMS, Stop("empty_pages", complete=False))
+    assert len(api.requests) == EMPTY_AGAIN + 1
+
+
+@pytest.mark.parametrize("counted", [{"paging_page_request_path": "n"}, {"paging_offset_request_path": "n"}])
+def test_an_empty_page_ends_a_counted_list(api: FakeApi, counted: dict[str, Any]) -> None:
+    api.script("/items", ITEMS, [])
+    pull = fetch(made(api, **counted))
+    assert (read_all(pull), pull.stop, len(api.requests)) == (ITEMS, Stop("empty_page"), 2)
+
+
+@pytest.mark.parametrize("end", [{"next": None}, {"next": "a"}])
+def test_an_empty_page_of_a_list_that_has_more_is_no_complete_end(api: FakeApi, end: dict[str, Any]) -> None:
+    api.route("/items", {"results": [], "more": True, **end})
     pull = fetch(made(api, paging_has_more_response_path="more", **NEXT))
     assert (read_all(pull), pull.stop) == ([], Stop("empty_page", complete=False))
 

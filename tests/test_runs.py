@@ -14,7 +14,7 @@ from nango_dagster import runs
 from nango_dagster.errors import ConfigError, Refused, StoreUnavailable
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, jobs, open_database, queue, schema
+from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs
 from tests.executions import (
     Source,
     assert_exact,
@@ -426,7 +426,7 @@ def test_an_empty_page_of_a_list_that_says_it_has_more_deletes_nothing(
     fields = {**fields, "paging_has_more_response_path": "next"}
     row = source.registered(db, **fields)
     execute(db, settings, row)
-    source.broken[2] = {"results": [], "next": 3}
+    source.broken[2] = {"results": [], "next": 2}
     outcome = execute(db, settings, row)
     assert (outcome.complete, outcome.stop_reason, outcome.counts.deleted) == (False, "empty_page", 0)
     assert outcome.status == ("succeeded" if "unique_key" in fields else "failed")
@@ -622,3 +622,65 @@ def test_two_syncs_may_share_a_table(db: Database, settings: Settings, api: Fake
 def test_config_errors_are_no_outcome_of_a_claim(db: Database, settings: Settings, source: Source) -> None:
     with pytest.raises(ConfigError):
         runs.load_function("json:nothing")
+
+
+# --- what must not be lost --------------------------------------------------------------------------------------------
+
+SINCE = {"query_params": {"since": "${last_sync_date}"}}
+
+
+def test_what_was_emptied_is_asked_for_again_until_it_was_read_as_a_whole(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    """Not only what is new since a success before it was emptied."""
+    row = source.registered(db, unique_key="id", **SINCE)
+    assert execute(db, settings, row).status == "succeeded"
+    source.broken[1] = (500, {}, {"error": "down"})
+    assert execute(db, settings, row, wishes=Wishes(empty_cache=True)).status == "failed"
+    del source.broken[1]
+    source.broken[2] = (500, {}, {"error": "down"})
+    assert execute(db, settings, row).status == "failed"
+    del source.broken[2]
+    assert execute(db, settings, row).status == "succeeded"
+    assert_exact(db, row, source.records)
+    assert execute(db, settings, row).status == "succeeded"
+    first_pages = [request.params["since"][:4] for request in source.api.requests if "page" not in request.params]
+    assert first_pages == ["1970", "1970", "1970", "1970", str(datetime.now(timezone.utc).year)]
+
+
+def test_a_sync_that_gets_a_key_and_a_date_at_once_reads_the_whole_list_first(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    assert execute(db, settings, source.registered(db)).status == "succeeded"
+    row = source.registered(db, unique_key="id", **SINCE)
+    assert execute(db, settings, row).status == "succeeded"
+    assert source.api.requests[-1].params["since"].startswith("1970")
+    assert_exact(db, row, source.records)
+
+
+def test_two_syncs_do_not_store_the_same_model(db: Database, settings: Settings, source: Source, api: FakeApi) -> None:
+    row = source.registered(db, model="Item")
+    assert execute(db, settings, row).status == "succeeded"
+    mine = source.sync(name="others", model="Item", url=f"{api.url}/others")
+    api.route("/others", {"results": [{"id": 7}], "next": None})
+    other = syncs.register(db, [row.sync, mine])["others"]
+    refused = execute(db, settings, other)
+    assert refused.status == "failed"
+    assert refused.error == (
+        "others: the model Item of default is stored by the sync items; give one of them another model. If that is "
+        "this sync's old name: nango-dagster remove items, and its records are read again."
+    )
+    assert_exact(db, row, source.records)
+
+
+@pytest.mark.parametrize("fields", [{}, {"unique_key": "id", **SINCE}])
+def test_a_list_of_which_no_record_can_be_stored_is_a_failure_and_deletes_nothing(
+    fields: dict[str, Any], db: Database, settings: Settings, source: Source
+) -> None:
+    row = source.registered(db, **fields)
+    assert execute(db, settings, row).status == "succeeded"
+    source.broken[1] = (200, {}, b'{"results": [{"id": 1, "n": NaN}, {"id": 2, "n": NaN}], "next": null}')
+    failed = execute(db, settings, row)
+    assert failed.status == "failed"
+    assert str(failed.error).startswith("items: no record of 2 could be stored: record 0 of page 1: NaN")
+    assert_exact(db, row, source.records)
