@@ -285,6 +285,36 @@ def test_a_unique_key_that_no_record_has_takes_nothing_away(db: Database) -> Non
     assert target.write(items(1, 2)).counts == (0, 0, 0, 2)
 
 
+@pytest.mark.parametrize("before", [{}, {"unique_key": "name"}], ids=["none", "name"])
+def test_a_list_that_is_empty_when_the_unique_key_changes_takes_nothing_away(
+    db: Database, before: dict[str, Any]
+) -> None:
+    target = Target(db, **before)
+    target.write(items(*range(20)))
+    target.configure(**KEYED)
+    for few in (0, 9):
+        with pytest.raises(Refused, match=rf'has {few} records under "id" to take the place of 2\d; nothing'):
+            target.write(items(*range(few)))
+        assert target.dataset.live_count == 20 + few
+    assert target.write(items(*range(15))).counts == (6, 0, 20, 9)
+    assert set(target.live()) == set(target.values()) == {str(id_) for id_ in range(15)}
+    target.assert_exact()
+
+
+def test_a_unique_key_that_changed_back_before_the_list_was_seen_leaves_no_record_twice(db: Database) -> None:
+    target = Target(db, **KEYED)
+    target.write(items(*range(6)))
+    target.configure(unique_key="name")
+    target.write(items(0, 1, 2), complete=False)
+    target.configure(**KEYED)
+    assert target.write(items(*range(5)), complete=False).counts == (0, 0, 0, 5)
+    assert target.write(items(*range(6))).counts == (0, 0, 3, 6)
+    assert set(target.live()) == set(target.values()) == {str(id_) for id_ in range(6)}
+    target.assert_exact()
+    assert target.write(items(1)).counts == (0, 0, 0, 1)  # from here on what is gone stays, as ever
+    assert target.dataset.live_count == 6
+
+
 def test_a_first_load_that_broke_off_is_no_other_unique_key(db: Database) -> None:
     target = Target(db, **KEYED)
     target.write(items(1, 2), complete=False)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from .. import records
-from ..config import Sync
+from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
 from . import bulk, datasets
 from .bulk import Known, RawRow
@@ -29,7 +29,7 @@ from .tally import SAMPLE, Guard, Tally, refusal
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
 _TRIES = 5
-
+_MIXED = ""  # the key of a dataset that has records under several: any key takes it over
 
 _LookUp = tuple[dict[str, "Known | None"], dict[str, bytes]]
 
@@ -272,8 +272,8 @@ class Upsert:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             updated = len(change.rows) - change.added
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
-            if self._has_other_key and not self._takes_over:
-                datasets.identify(connection, dataset.id, self._sync.unique_key)
+            if self._has_other_key:
+                datasets.identify(connection, dataset.id, _MIXED if self._takes_over else self._sync.unique_key)
             version = moment
         return True, version
 
@@ -300,7 +300,7 @@ class Upsert:
     def settle(self, *, complete: bool) -> None:
         """Commit the rest and find what has vanished from the source.
 
-        Raises Refused when more has vanished than `track_deletes` allows.
+        Raises Refused when more has vanished than `track_deletes` allows, or its defaults for another unique key.
         """
         self.flush()
         self._takes_over = self._takes_over and complete and not self.tally.unreadable
@@ -311,6 +311,8 @@ class Upsert:
                 "nothing was deleted: a record that cannot be read may be one that seems to be gone."
             )
             return
+        if self._takes_over:
+            self._refuse_small_list()
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
             if live == len(self._seen) and not self.tally.rejected:
@@ -319,6 +321,17 @@ class Upsert:
                 self._vanished.add(self._seen.missing(keys))
         if not self._takes_over:
             self._refuse_mass_deletion(live)
+
+    def _refuse_small_list(self) -> None:
+        """Every record vanishes from under its old key, so it is their number that tells whether they are there."""
+        tracking = self._sync.track_deletes or TrackDeletes()
+        live, seen = self._dataset.live_count, len(self._seen)
+        if live >= tracking.min_rows and live - seen > live * tracking.max_fraction:
+            raise Refused(
+                f"{self._sync.display_name}: unique_key changed, and the source has {seen:,} records under "
+                f'"{self._sync.unique_key}" to take the place of {live:,}; nothing was deleted. '
+                "If the others really are gone, run the sync once with --empty-cache."
+            )
 
     def _refuse_mass_deletion(self, live: int) -> None:
         tracking = self._sync.track_deletes
