@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ SAME_AGAIN: Final = 3
 """So often the same page in a row means that the API does not understand how it is asked for the next one."""
 SAME_AGAIN_IF_ALIKE: Final = 1000
 """The same where all records of the page are alike, so that two pages of them can be."""
+LONGEST: Final = 1000  # characters of a sentence about an answer
 EMPTY_AGAIN: Final = 10
 """So many empty pages in a row are no list that will come to an end."""
 
@@ -294,7 +296,8 @@ class Fetch:
         try:
             return read(response.content, self.sync.response_path)
         except NangoError as error:
-            sentence = str(error)
+            # It may quote the API at any length; redacted first, for half a secret is not known as one.
+            sentence = textwrap.shorten(self._client.redact(str(error), request), LONGEST, placeholder=" …")
         if response.content.lstrip()[:1] not in (b"{", b"["):
             begins = self._client.excerpt(request, response)
             sentence += f" It begins {begins}." if begins else ""

@@ -94,6 +94,8 @@ def read(body: bytes, response_path: str | None) -> Envelope:
     try:
         fields = _inside(body) if body[:1] == b"{" else {}
         found = body if response_path is None and body[:1] == b"[" else _descend(body, fields, response_path)
+        if found == b"null" and (instead := _errors_instead(fields)):
+            raise ApiError(instead)
         return _envelope(found, fields)
     except _Malformed as reason:
         raise ApiError(f"the response is no complete JSON: {reason}.") from None
@@ -125,7 +127,7 @@ def _descend(body: bytes, fields: Fields, response_path: str | None) -> bytes:
     for depth, step in enumerate((path,) if path in inside else parse(path)):
         inside = inside if depth == 0 else _inside(here)
         if str(step) not in inside:
-            raise ApiError(_nothing_there(response_path, inside, here))
+            raise ApiError(_errors_instead(fields) or _nothing_there(response_path, inside, here))
         here = bytes(inside[str(step)])
     return here
 
@@ -152,6 +154,22 @@ def _inside(text: bytes) -> Fields:
 
 def _by_index(items: Iterable[msgspec.Raw]) -> Fields:
     return {str(index): item for index, item in enumerate(items)}
+
+
+def _errors_instead(fields: Fields) -> str | None:
+    """What the API says in place of a list, as GraphQL does with the status 200."""
+    text = bytes(fields.get("errors", b""))
+    first = _text_at(text, [0]) if text[:1] == b"[" else None
+    if first is None:
+        return None
+    message = _text_at(first, ["message"]) or first
+    try:
+        said = decode(message)
+    except RecordRejected:
+        said = None
+    said = said if isinstance(said, str) else message.decode(errors="replace")
+    said = "".join(character if character.isprintable() else " " for character in said)
+    return f'the response has errors and no records; the first: "{said}".'
 
 
 def _nothing_there(response_path: str | None, inside: Fields, text: bytes) -> str:

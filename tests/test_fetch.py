@@ -289,6 +289,22 @@ def test_a_fetch_is_read_once(api: FakeApi) -> None:
         list(pull)
 
 
+def test_errors_in_place_of_a_list_are_an_error_without_secrets(api: FakeApi) -> None:
+    """GraphQL sends them with the status 200."""
+    said = f"no access\nwith sekret-1 {'x ' * 900}"
+    api.route("/items", {"errors": [{"message": said}], "data": {"issues": {"nodes": None}}})
+    sync = made(api, response_path="data.issues.nodes", headers={"Authorization": "Bearer sekret-1"})
+    _, error = read_until_error(fetch(sync))
+    assert isinstance(error, ApiError)
+    assert 'the response has errors and no records; the first: "no access with *** x x' in str(error)
+    assert len(str(error)) < 1100
+
+
+def test_errors_beside_a_list_do_not_matter(api: FakeApi) -> None:
+    api.route("/items", {"errors": [{"message": "no"}], "results": ITEMS})
+    assert read_all(fetch(made(api))) == ITEMS
+
+
 # --- lists that lead nowhere ------------------------------------------------------------------------------
 
 

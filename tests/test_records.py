@@ -73,6 +73,17 @@ def test_records_are_at_the_path_else_at_the_root_else_at_results(
         ('{"data": 3}', "data.items", 'nothing at response_path "data.items"; the response has no object there.'),
         ("{}", "data", 'nothing at response_path "data"; the response has an empty object there.'),
         ("[1, 2]", "data", 'nothing at response_path "data"; the response has a list of 2 there.'),
+        (
+            '{"errors": [{"message": "timed out"}, {}], "data": {"issues": {"nodes": null}}}',
+            "data.issues.nodes",
+            'the response has errors and no records; the first: "timed out".',
+        ),
+        (
+            '{"errors": [{"code": 7}], "data": null}',
+            "data.issues.nodes",
+            'the response has errors and no records; the first: "{"code": 7}".',
+        ),
+        ('{"errors": ["no"]}', None, 'the response has errors and no records; the first: "no".'),
         ("", None, "the response is empty; wanted JSON."),
         ("<!doctype html><title>Login</title>", None, "the response is HTML or XML; wanted JSON."),
         ("Too many requests", None, "the response is no JSON object or list."),
