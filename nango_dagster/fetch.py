@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import textwrap
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ from nango_dagster.http import (
     Reach,
     Request,
     Response,
+    looks_secret,
     origin,
     query_pairs,
     secrets_of,
@@ -109,12 +111,13 @@ class Fetch:
         self.stop: Stop | None = None
         self.pages = 0
         self.records = 0
-        self.etag: str | None = None
-        """The ETag of the list, if it is one page; to be given to the next Fetch of the same request."""
+        self.etag_to_keep: str | None = None
+        """The list's ETag, if it is one page, and what was asked: the `etag` of the next Fetch, whatever that asks."""
         self._paging = style(sync)
         self._first = start or self._paging.first(first_request(sync))
         self._next: Request | None = self._first
-        self._if_none_match = etag
+        self._kept_etag = etag
+        self._asked: str | None = None
         self._max_pages = max_pages or sync.max_pages
         self._access = access
         self._home: str | None = None
@@ -159,11 +162,6 @@ class Fetch:
         """What paging would send after the pages read so far, without secrets."""
         return None if self._next is None else self._client.redact(str(self._next), self._next)
 
-    @property
-    def request_fingerprint(self) -> str:
-        """Changes when the first request does; an `etag` belongs to one fingerprint."""
-        return self._first.fingerprint()
-
     def close(self) -> None:
         """Stop fetching; a request on its way is given up within a moment."""
         self._client.close()
@@ -191,6 +189,7 @@ class Fetch:
             guard.before(request)
             response = self._send(request, number)
             if response.status == 304:
+                self.etag_to_keep = self._kept_etag
                 yield Stop("not_modified")
                 return
             envelope = self._read(request, response)
@@ -201,7 +200,7 @@ class Fetch:
             if dropped:
                 stop = Stop("max_total", complete=False)
             elif number == 1 and following is None:
-                self.etag = response.headers.get("ETag")
+                self.etag_to_keep = self._with_asked(response.headers.get("ETag"))
             repetition = guard.after(answer, following) if stop is None and following else None
             page = Page(number, kept, envelope.rejected, len(response.content), following)
             # While this page waits for its reader, its body need not.
@@ -263,10 +262,10 @@ class Fetch:
     # --- one page ------------------------------------------------------------------------------------------
 
     def _send(self, request: Request, number: int) -> Response:
-        if number == 1 and self._if_none_match is not None:
-            request = replace(request, headers={**request.headers, "If-None-Match": self._if_none_match})
         variables = self._variables()
         try:
+            if number == 1:
+                request = self._if_changed(request, variables)
             filled = self._filled(request, variables)
             self._home = self._home or origin(_filled(first_request(self.sync), variables).url)
         except ConfigError as error:
@@ -276,6 +275,18 @@ class Fetch:
                 filled, home=self._home, fresh=lambda: self._filled(request, self._variables(fresh=True))
             )
         raise ConfigError(sentence)
+
+    def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
+        """The first request, with the kept ETag if that was the answer to the same one."""
+        if request.method == "GET" and self._paging.in_body:
+            self._asked = _digest(self.sync, _filled(request, variables))
+            asked, _, etag = (self._kept_etag or "").partition(" ")
+            if etag and asked == self._asked:
+                return replace(request, headers={**request.headers, "If-None-Match": etag})
+        return request
+
+    def _with_asked(self, etag: str | None) -> str | None:
+        return f"{self._asked} {etag}" if etag and self._asked else None
 
     def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
         """What the sync's placeholders stand for at this moment; what of it is secret is told in no error."""
@@ -440,6 +451,13 @@ def _filled(request: Request, variables: Mapping[str, Any]) -> Request:
         tuple(pair for name, value in request.params for pair in query_pairs({name: render(value, variables)})),
         render(request.body, variables),
     ).with_userinfo_in_header()
+
+
+def _digest(sync: Sync, request: Request) -> str:
+    """Changes when the config or the request does, except for credentials in its headers: those change by the hour."""
+    headers = {name: value for name, value in request.headers.items() if not looks_secret(name)}
+    parts = f"{sync.fingerprint()} {replace(request, headers=headers).fingerprint()}"
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
 
 def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:

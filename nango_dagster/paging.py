@@ -43,6 +43,11 @@ class Paging(Protocol):
         """Why a pull is over when there is no next request."""
         ...
 
+    @property
+    def in_body(self) -> bool:
+        """Whether an answer with the same body, which is what an ETag stands for, leads to the same next page."""
+        ...
+
     def first(self, request: Request) -> Request:
         """The request for the first page."""
         ...
@@ -56,6 +61,7 @@ class Style:
     """What most styles share: the first request is the sync's own."""
 
     ends = "no_cursor"
+    in_body = True
 
     def first(self, request: Request) -> Request:
         return request
@@ -111,6 +117,7 @@ class CursorInHeader(Style):
 
     header: str
     request_path: str
+    in_body = False
 
     def after(self, page: Answer) -> Request | None:
         return _with_cursor(page, self.request_path, page.response.headers.get(self.header))
@@ -139,6 +146,7 @@ class UrlInLinkHeader(Style):
 
     rel: str
     ends = "no_next_url"
+    in_body = False
 
     def after(self, page: Answer) -> Request | None:
         return _at_url(page, page.response.links.get(self.rel.lower()), "the Link header")
@@ -153,6 +161,7 @@ class UrlInHeader(Style):
 
     header: str
     ends = "no_next_url"
+    in_body = False
 
     def after(self, page: Answer) -> Request | None:
         return _at_url(page, page.response.headers.get(self.header), f"the header {self.header}")
@@ -228,6 +237,10 @@ class Sized:
     @property
     def ends(self) -> str:
         return self.style.ends
+
+    @property
+    def in_body(self) -> bool:
+        return self.style.in_body
 
     def first(self, request: Request) -> Request:
         return self.style.first(request.with_value(self.request_path, self.limit))

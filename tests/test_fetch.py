@@ -667,11 +667,12 @@ def test_a_list_that_has_not_changed_is_not_sent_again(api: FakeApi) -> None:
 
     api.route("/items", reply)
     first = fetch(made(api))
-    assert (read_all(first), first.etag, first.not_modified) == (ITEMS, '"v1"', False)
-    second = fetch(made(api), etag=first.etag)
+    assert (read_all(first), first.not_modified) == (ITEMS, False)
+    assert first.etag_to_keep is not None and first.etag_to_keep.endswith(' "v1"')
+    second = fetch(made(api), etag=first.etag_to_keep)
     assert (read_all(second), second.stop, second.pages) == ([], Stop("not_modified"), 0)
-    assert second.not_modified and second.request_fingerprint == first.request_fingerprint
-    changed = fetch(made(api), etag='"v0"')
+    assert second.not_modified and second.etag_to_keep == first.etag_to_keep
+    changed = fetch(made(api), etag=first.etag_to_keep.replace("v1", "v0"))
     assert (read_all(changed), changed.not_modified) == (ITEMS, False)
 
 
@@ -680,12 +681,41 @@ def test_a_list_of_several_pages_has_no_etag(api: FakeApi) -> None:
     api.route("/items", lambda request: (200, {"ETag": '"v1"'}, pages(request)))
     pull = fetch(made(api, **NEXT))
     read_all(pull)
-    assert pull.etag is None
+    assert pull.etag_to_keep is None
 
 
-def test_a_fingerprint_changes_with_the_request(api: FakeApi) -> None:
-    prints = {fetch(made(api, query_params={"page": page})).request_fingerprint for page in ("1", "2", "1")}
-    assert len(prints) == 2
+def test_an_etag_is_sent_with_the_same_request_only(api: FakeApi) -> None:
+    """What a connection's metadata fills in changes the request; a new access token does not."""
+    api.route("/items", (200, {"ETag": '"v1"'}, ITEMS))
+
+    def pull(team: str, token: str, etag: str | None, **fields: Any) -> str | None:
+        says = Says(lambda fresh: {"metadata.team": team, "access_token": token})
+        headers = {"Authorization": "Bearer ${access_token}"}
+        fetched = fetch(made(api, "/items?team=${metadata.team}", headers=headers, **fields), access=says, etag=etag)
+        read_all(fetched)
+        return fetched.etag_to_keep
+
+    kept = pull("a", "t-1", None)
+    pull("a", "t-2", kept)
+    pull("b", "t-2", kept)
+    pull("a", "t-2", kept, ignore_fields=["x"])
+    pull("a", "t-2", '"v1"')
+    assert [request.headers.get("If-None-Match") for request in api.requests] == [None, '"v1"', None, None, None]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"paging_header_link_rel": "next"},
+        {"paging_header_url": "X-Next", "paging_limit_request_path": "n", "paging_limit": 9},
+        {"paging_header_cursor": "X-Next", "paging_cursor_request_path": "after"},
+        {"method": "POST"},
+    ],
+)
+def test_no_etag_is_kept_where_the_body_alone_does_not_tell_the_next_page(api: FakeApi, fields: dict[str, Any]) -> None:
+    api.route("/items", (200, {"ETag": '"v1"'}, ITEMS))
+    pull = fetch(made(api, **fields))
+    assert (read_all(pull), pull.etag_to_keep) == (ITEMS, None)
 
 
 # --- properties -------------------------------------------------------------------------------------------

@@ -261,13 +261,12 @@ class _Execution:
     def _open_source(self, limiter: Limiter | None) -> Source:
         if self._pull.source is not None:
             return self._pull.source(self._is_stopped)
-        asked, _, etag = ((self._dataset and self._dataset.etag) or "").partition(" ")
         return Fetch(
             self._sync,
             access=self._access,
             cancelled=self._is_stopped,
             reach=reach_of_sync(self._database, self._pull.settings, self._sync, posted=self._row.origin == "http"),
-            etag=etag if asked == self._sync.fingerprint() else None,
+            etag=self._dataset.etag if self._dataset else None,
             limiter=limiter,
         )
 
@@ -276,13 +275,11 @@ class _Execution:
         return isinstance(self._fetch, Fetch) and self._fetch.not_modified
 
     def _etag_to_keep(self, status: str) -> str | None:
-        """The list's ETag, with the config it was asked by; only a list of one page that was stored as a whole."""
+        """The list's ETag, with what was asked; only of a list of one page that was stored as a whole."""
         fetch, counts = self._fetch, self._counts()
         if status != "succeeded" or not isinstance(fetch, Fetch) or counts.rejected or not self._is_complete():
             return None
-        if fetch.not_modified and self._dataset is not None:
-            return self._dataset.etag
-        return f"{self._sync.fingerprint()} {fetch.etag}" if fetch.etag and fetch.pages == 1 else None
+        return fetch.etag_to_keep
 
     def _copy(self, fetch: Source, writer: Writer) -> Exception | None:
         """Hand every page to the writer; what ended the list early is returned, so that good pages are kept."""
