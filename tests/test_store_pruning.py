@@ -180,7 +180,7 @@ def test_an_execution_asks_for_the_whole_list_after_a_prune(db: Database) -> Non
     target.write(items(1))
     for restorable, kept in ((False, "etag"), (True, datasets.PRUNED)):
         with db.begin() as connection:
-            datasets.remember_etag(connection, target.dataset.id, "etag")
+            datasets.remember_etag(connection, target.dataset.id, "etag", whole=True)
         prune(target, restorable=restorable)
         assert target.dataset.etag == kept
         target.write([{"id": 1, "now": restorable}])

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..config import Sync
-from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
+from ..errors import ApiError, Cancelled, ConfigError, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..fetch import Fetch, Page, first_request
 from ..http import Limiter, redact, secrets_of
 from ..settings import Settings
-from ..store import Connection, Database, datasets, jobs, queue, tables
+from ..store import Connection, Database, datasets, jobs, queue, syncs, tables
 from ..store.announcing import Ended, announce
 from ..store.datasets import Dataset
 from ..store.jobs import Counts
@@ -188,7 +188,7 @@ class _Execution:
             limiter_of(self._database, self._sync, self._claim.connection_id) as limiter,
             contextlib.closing(self._open_source(limiter)) as self._fetch,
         ):
-            error = self._copy(self._fetch, self._writer) or self._is_half()
+            error = self._copy(self._fetch, self._writer) or self._is_half() or self._is_unreadable()
         if self._is_not_modified():
             self._writer.tally.unchanged = self._dataset.live_count
         else:
@@ -204,8 +204,23 @@ class _Execution:
             if (dataset.integration, dataset.model) == (named[0], named[3]):
                 return dataset
         if len(here) == 1:
+            self._refuse_of_others(datasets.find(self._database, *named))
             self._database.transact(lambda connection: self._rename(connection, here[0]))
-        return datasets.find_or_make(self._database, self._row.id, *named)
+        found = datasets.find_or_make(self._database, self._row.id, *named)
+        self._refuse_of_others(found)
+        return found
+
+    def _refuse_of_others(self, found: Dataset | None) -> None:
+        """Two syncs that wrote the same records would delete each other's."""
+        if found is None or found.sync_id == self._row.id:
+            return
+        other = syncs.get(self._database, found.sync_id)
+        name = other.name if other is not None else f"with the id {found.sync_id}"
+        raise ConfigError(
+            f"{self._sync.display_name}: the model {found.model} of {found.integration} is stored by the sync {name}; "
+            f"give one of them another model. If that is this sync's old name: nango-dagster remove {name}, and its "
+            "records are read again."
+        )
 
     def _rename(self, connection: Connection, dataset: Dataset) -> None:
         self._guard(connection)
@@ -249,8 +264,19 @@ class _Execution:
 
     def _open_access(self) -> ConnectionAccess:
         pull, claim = self._pull, self._claim
-        anew = claim.reset or claim.empty_cache or pull.wishes.reset or pull.wishes.empty_cache
+        anew = claim.reset or claim.empty_cache or pull.wishes.reset or pull.wishes.empty_cache or self._needs_all()
         return access_of(self._database, pull.settings, self._row, claim, cancelled=self._is_stopped, anew=anew)
+
+    def _needs_all(self) -> bool:
+        """Whether what has changed since the last success is too little.
+
+        It was emptied and not filled since, or its records go by another key: whatever is not seen under the new one
+        goes at the end.
+        """
+        here = self._dataset
+        if here is None:
+            return False
+        return here.etag == datasets.EMPTIED or (here.live_count > 0 and here.unique_key != self._sync.unique_key)
 
     def _starred(self, text: str) -> str:
         """What foreign code has said, without the secrets that the config and the connection hold."""
@@ -331,6 +357,15 @@ class _Execution:
             "unique_key only a whole list can replace the rows there are; they were kept."
         )
 
+    def _is_unreadable(self) -> Exception | None:
+        """What is wrong with a list of which no record can be stored; nothing is deleted for it."""
+        tally, fetch = self._writer.tally if self._writer else None, self._fetch
+        if tally is None or fetch is None or fetch.records or not tally.unreadable:
+            return None
+        return ApiError(
+            f"{self._sync.display_name}: no record of {tally.unreadable:,} could be stored: {tally.reasons[0]}."
+        )
+
     def _is_keyless(self) -> Exception | None:
         """What is wrong with a unique_key that no record has; nothing was deleted for it, as no key is known."""
         tally, fetch = self._writer.tally if self._writer else None, self._fetch
@@ -363,7 +398,8 @@ class _Execution:
         if self._table is not None and self._table.incomplete and self._dataset is not None:
             datasets.mapped(connection, self._dataset.id, datasets.stale(self._table.name))
         if self._dataset is not None and self._dataset.etag != (etag := self._etag_to_keep(status)):
-            datasets.remember_etag(connection, self._dataset.id, etag)
+            whole = status == "succeeded" and self._is_complete()
+            datasets.remember_etag(connection, self._dataset.id, etag, whole=whole)
         jobs.finish(
             connection,
             self._database,

@@ -18,6 +18,8 @@ PRUNED = "pruned"
 
 It stays until an execution begins: one that is under way may have looked the records up before they were pruned.
 """
+EMPTIED = "emptied"
+"""In place of an ETag: all records were deleted, to be read again. It stays until a whole list was read."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -53,7 +55,7 @@ class Dataset:
 
 _table = schema.datasets
 # NULL, but what an execution under way has not brought back is still wanted.
-_NO_ETAG = case((_table.c.etag == PRUNED, PRUNED))
+_NO_ETAG = case((_table.c.etag.in_((PRUNED, EMPTIED)), _table.c.etag))
 _read = select(
     _table.c.id,
     _table.c.sync_id,
@@ -190,10 +192,14 @@ def restored(connection: Connection, dataset_id: int) -> None:
     connection.execute(update(_table).where(_table.c.id == dataset_id).values(pruned_until=None))
 
 
-def remember_etag(connection: Connection, dataset_id: int, etag: str | None) -> None:
-    """Note which version of the API's list the records are, where that is known and no payload is wanted back."""
-    not_pruned = or_(_table.c.etag.is_(None), _table.c.etag != PRUNED)
-    connection.execute(update(_table).where(_table.c.id == dataset_id, not_pruned).values(etag=etag))
+def remember_etag(connection: Connection, dataset_id: int, etag: str | None, *, whole: bool) -> None:
+    """Note which version of the API's list the records are, where that is known and no payload is wanted back.
+
+    Records that were deleted before are wanted until the list was read as a `whole`.
+    """
+    kept = (PRUNED,) if whole else (PRUNED, EMPTIED)
+    free = or_(_table.c.etag.is_(None), _table.c.etag.not_in(kept))
+    connection.execute(update(_table).where(_table.c.id == dataset_id, free).values(etag=etag))
 
 
 def ask_for_all(connection: Connection, dataset_id: int) -> None:
@@ -214,5 +220,5 @@ def empty(connection: Connection, dataset_id: int) -> None:
     connection.execute(
         update(_table)
         .where(_table.c.id == dataset_id)
-        .values(live_count=0, mapping_version=None, etag=None, pending_added=0, pending_updated=0, pending_deleted=0)
+        .values(live_count=0, mapping_version=None, etag=EMPTIED, pending_added=0, pending_updated=0, pending_deleted=0)
     )

@@ -89,7 +89,7 @@ def _replace(
     _to_rows(connection, database, set_, dataset, after, last)
     if pruned:
         bulk.want_back(connection, database, dataset.id, pruned)
-        datasets.remember_etag(connection, dataset.id, None)
+        datasets.remember_etag(connection, dataset.id, None, whole=False)
 
 
 def _end_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard, after: str) -> None:
