@@ -92,6 +92,20 @@ def test_ignored_fields_tell_no_records_apart(db: Database) -> None:
     assert target.write([{"name": "b", "seen": 2}, {"name": "b", "seen": 3}]).counts == (1, 0, 1, 1)
 
 
+def test_what_is_ignored_no_more_is_stored_also_where_it_changed_before(db: Database) -> None:
+    target = Target(db)
+    target.write([{"id": 1, "seen": 1}, {"id": 2, "seen": 1}])
+    target.configure(ignore_fields=["seen"])
+    assert target.write([{"id": 1, "seen": 1}, {"id": 2, "seen": 1}]).counts == (0, 0, 0, 2)
+    target.write([{"id": 1, "seen": 1}, {"id": 3, "seen": 1}])
+    for seen in (2, 2, 3):
+        assert target.write([{"id": 1, "seen": 1}, {"id": 3, "seen": seen}]).counts == (0, 0, 0, 2)
+    target.configure()
+    assert target.write([{"id": 1, "seen": 1}, {"id": 3, "seen": 3}]).counts == (1, 0, 1, 1)
+    assert sorted(target.live().values()) == ['{"id":1,"seen":1}', '{"id":3,"seen":3}']
+    target.assert_exact()
+
+
 def test_an_empty_complete_answer_empties_the_table(target: Target) -> None:
     target.write(names("a", "b"))
     assert target.write([]).counts == (0, 0, 2, 0)

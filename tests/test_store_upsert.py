@@ -89,6 +89,21 @@ def test_ignored_fields_are_no_change_and_are_stored_with_the_next_one(db: Datab
     target.assert_exact()
 
 
+def test_what_is_ignored_no_more_is_stored_also_where_it_changed_before(db: Database) -> None:
+    target = Target(db, **KEYED)
+    target.write(items(1, 2, 3, seen=1))
+    target.configure(**KEYED, ignore_fields=["seen"])
+    for seen in (2, 3, 3):
+        assert target.write([*items(1, 2, seen=seen), *items(3, seen=1)]).counts == (0, 0, 0, 3)
+    before = versions(target)
+    assert target.write([*items(1, 2, seen=4), *items(3, seen=1)]).counts == (0, 0, 0, 3)
+    assert versions(target) == before
+    target.configure(**KEYED)
+    assert target.write([*items(1, seen=4), *items(2, 3, seen=1)]).counts == (0, 1, 0, 2)
+    assert {key: row["seen"] for key, row in target.values().items()} == {"1": 4, "2": 1, "3": 1}
+    target.assert_exact()
+
+
 def test_a_field_that_is_gone_is_null_and_its_column_stays(target: Target) -> None:
     target.write([{"id": 1, "a": 1, "b": 2}])
     target.write([{"id": 1, "b": 2}])

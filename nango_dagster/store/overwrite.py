@@ -2,7 +2,8 @@
 
 Pages wait in a temporary file of this process. At the end they are matched with the rows there are, first by the
 hash of their bytes, then by that of their content; what is left over on one side is added, on the other it is gone.
-So an unchanged refresh writes nothing, and a failed one leaves every row as it was.
+So an unchanged refresh writes nothing, and a failed one leaves every row as it was. A row's new spelling is remembered,
+but with `ignore_fields` it may say more than that: without them it is to be another record.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class Overwrite:
     def _write_difference(self, connection: Connection) -> None:
         gone = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
         total, added, refreshed = self._sizes()
-        if refreshed:
+        if refreshed and not self._sync.ignore_fields:
             self._refresh(connection)
         self._restore(connection)
         if added or gone:

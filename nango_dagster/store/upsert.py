@@ -2,7 +2,8 @@
 
 Two looks tell what changed. The hash of a record's own bytes is the same: unchanged, nothing is decoded. It differs:
 both texts are decoded and hashed again with sorted keys and without `ignore_fields`; the same: still unchanged. That
-second hash is kept from then on; most records never need one.
+second hash is kept from then on; most records never need one. The hash of the bytes is kept with it, except where the
+stored text may lack what an ignored field says now: without `ignore_fields` such a record is to be another one.
 """
 
 from __future__ import annotations
@@ -222,7 +223,12 @@ class Upsert:
                 continue
             row = RawRow(key, hashes[key], None if before is None else self._content_hash(text), text)
             if before is not None and self._is_same(before, row, texts.get(key)):
-                (change.restored if before.restorable else change.refreshed).append(row)
+                if before.restorable:
+                    change.restored.append(row)
+                elif not self._sync.ignore_fields:
+                    change.refreshed.append(row)
+                elif before.content_hash is None:
+                    change.refreshed.append(row._replace(byte_hash=before.byte_hash))
                 continue
             change.rows.append(row)
             if before is not None:
