@@ -66,6 +66,16 @@ def put(value: Any, path: str, new: Any) -> Any:
     return _put(value, parse(path), new, path)
 
 
+def ways(path: str) -> tuple[tuple[Step, ...], ...]:
+    """What a path may mean, the first that is there: one key, then steps. One that quotes a key means its steps.
+
+    >>> ways("@odata.etag"), ways("id")
+    ((('@odata.etag',), ('@odata', 'etag')), (('id',),))
+    """
+    steps = parse(path)
+    return (steps,) if steps == (path,) or '"' in path or "\\" in path else ((path,), steps)
+
+
 def parse(path: str) -> tuple[Step, ...]:
     r"""The steps of a path: keys, and the indexes that stand in brackets.
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ApiError, RecordRejected
-from .paths import MISSING, Step, parse
+from .paths import MISSING, Step, parse, ways
 
 MAX_KEY_BYTES = 1024
 _LONGEST_INT = 4000  # digits; Python refuses to convert longer texts to int
@@ -367,7 +367,9 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
     True
     """
     for path in ignore_fields:
-        value = _without(value, _steps_of(path))
+        means = _ways_of(path)
+        is_key = isinstance(value, dict) and means[0][0] in value
+        value = _without(value, means[0 if is_key else -1])
     try:
         text = _encode_sorted(value)
     except (ValueError, RecursionError):  # lone surrogates, numbers of thousands of digits
@@ -383,7 +385,7 @@ def content_hash_of(record: bytes, ignore_fields: Sequence[str] = ()) -> bytes:
         return byte_hash(record)
 
 
-_steps_of = lru_cache(parse)  # asked for again with every record
+_ways_of = lru_cache(ways)  # asked for again with every record
 
 
 def _dump_sorted(value: Any) -> bytes:
@@ -420,30 +422,42 @@ def key_reader(unique_key: str) -> KeyReader:
     >>> read_keys([b'{"profile": {"email": "a@b.c"}}', b'{"profile": null}'])
     ['a@b.c', RecordRejected('unique_key "profile.email" is missing')]
     """
-    steps = parse(unique_key)
-    shapes = _key_shapes(steps)
+    means = ways(unique_key)
+    shapes = _key_shapes(means)
+    leaf = _leaf if len(means) == 1 else _whole_or_leaf
+    depth = len(means[-1])
 
     def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
         try:
-            found = [_leaf(shape, len(steps)) for shape in shapes(b"[" + b",".join(records) + b"]")]
+            found = [leaf(shape, depth) for shape in shapes(b"[" + b",".join(records) + b"]")]
         except _NOT_STRICT:
-            found = [_one_key(record, steps) for record in records]
+            found = [_one_key(record, means) for record in records]
         return [_key_text(token, unique_key) for token in found]
 
     return read_keys
 
 
-def _key_shapes(steps: Sequence[Step]) -> Callable[[bytes], list[Any]]:
+def _key_shapes(means: Sequence[Sequence[Step]]) -> Callable[[bytes], list[Any]]:
     """A decoder of a list of records that makes just their keys."""
+    *whole, steps = means
     shape: Any = msgspec.Raw
     default: Any = msgspec.Raw()
     try:
-        for step in reversed(steps):
-            shape = msgspec.defstruct("Key", [("step", shape, default)], rename={"step": str(step)}) | None
-            default = None
+        for step in reversed(steps[1:]):
+            shape, default = _shape(step=(step, shape, default)), None
+        fields = {"step": (steps[0], shape, default)}
+        if whole:
+            fields["whole"] = (whole[0][0], msgspec.Raw, msgspec.Raw())
+        shape = _shape(**fields)
     except ValueError:  # msgspec takes no name with a quote or a backslash in it
         return _refuse
     return msgspec.json.Decoder(list[shape]).decode
+
+
+def _shape(**fields: tuple[Step, Any, Any]) -> Any:
+    """A type of objects with these fields, or null; each has its name in JSON, its type and its default."""
+    own = [(name, shape, default) for name, (_, shape, default) in fields.items()]
+    return msgspec.defstruct("Key", own, rename={name: str(step) for name, (step, _, _) in fields.items()}) | None
 
 
 def _refuse(records: bytes) -> list[Any]:
@@ -458,10 +472,16 @@ def _leaf(shape: Any, depth: int) -> bytes:
     return bytes(shape)
 
 
-def _one_key(record: bytes, steps: Sequence[Step]) -> bytes:
+def _whole_or_leaf(shape: Any, depth: int) -> bytes:
+    return (shape is not None and bytes(shape.whole)) or _leaf(shape, depth)
+
+
+def _one_key(record: bytes, means: Sequence[Sequence[Step]]) -> bytes:
     """The key's JSON text, also where the path indexes a list or the record is no object."""
     try:
-        return _text_at(record, steps) or b""
+        inside = _inside(record)
+        first, *rest = means[0 if str(means[0][0]) in inside else -1]
+        return (str(first) in inside and _text_at(bytes(inside[str(first)]), rest)) or b""
     except _Malformed:
         return b""
 

@@ -465,6 +465,9 @@ def test_durations_and_sizes_may_be_text() -> None:
     assert (read.timeout, read.max_duration, read.max_page_bytes) == (60, 7200, 1_500_000)
     assert read.rate_limit is not None
     assert read.rate_limit.per == 1
+    assert [sync(timeout=text).timeout for text in ("500ms", "1500 msecs", "1.5 Milliseconds")] == [0.5, 1.5, 0.0015]
+    assert sync(rate_limit={"requests": 1, "per": "100 ms"}).document()["rate_limit"]["per"] == 0.1
+    assert problems(timeout="5ss")[0].startswith('timeout is "5ss"; wanted a number')
     assert sync(max_page_bytes="1 MiB").max_page_bytes == 1_048_576
 
 
@@ -475,6 +478,8 @@ def test_durations_and_sizes_may_be_text() -> None:
         ("5m", 5),
         ("every 5minutes", 5),
         ("every 60s", 1),
+        ("60000 ms", 1),
+        ("90 mins", 90),
         ("120 seconds", 2),
         ("every 12 hrs", 720),
         ("every 31 days", 44_640),
@@ -516,6 +521,10 @@ def test_a_frequency_as_people_write_it(text: Any, found: int) -> None:
         "every 400 days",
         "",
         "5 5m",
+        "5ms",
+        "500 ms",
+        "5hs",
+        "5 ds",
     ],
 )
 def test_a_frequency_that_is_none(text: Any) -> None:

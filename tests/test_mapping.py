@@ -33,7 +33,7 @@ from nango_dagster.mapping import (
     path_steps,
     path_text,
 )
-from nango_dagster.paths import parse
+from nango_dagster.paths import ways
 from nango_dagster.records import decode
 from tests.strategies import json_values
 
@@ -43,7 +43,7 @@ NULL = "\\N"
 def layout(*, postgresql: bool = False, fold: bool = False, **plan: Any) -> Layout:
     """A layout of an empty table; the plan's columns are given as {name: (path, type)}."""
     columns = plan.pop("columns", {})
-    declared = tuple(Declared(name, parse(path), Type(type_)) for name, (path, type_) in columns.items())
+    declared = tuple(Declared(name, ways(path), Type(type_)) for name, (path, type_) in columns.items())
     return Layout(
         TO_POSTGRESQL if postgresql else TO_SQLITE,
         Plan(declared, **plan),
@@ -397,6 +397,17 @@ def test_declared_columns_are_there_from_the_start() -> None:
 def test_two_columns_may_read_one_place() -> None:
     table = layout(columns={"a": ("x", "string"), "b": ("x", "string"), "first": ("l.0", "number")}, extra="evolve")
     assert batch(table, {"x": "v", "l": [1, 2], "y": 3})[0] == [{"a": "v", "b": "v", "first": 1, "l_1": 2, "y": 3}]
+
+
+@pytest.mark.parametrize("path", ["@odata.etag", "fields.total", "l[0]"])
+@pytest.mark.parametrize("extra", ["evolve", "ignore", "fail"])
+def test_a_key_that_is_the_whole_path_of_a_declared_column_wins(path: str, extra: str) -> None:
+    table = layout(columns={"found": (path, "string")}, extra=extra)
+    nested = {"@odata": {"etag": "nested"}, "fields": {"total": "nested"}, "l": ["nested"]}
+    assert table.undeclared(table.flatten([{path: "whole"}])) == []
+    rows, misfits = batch(table, {path: "whole"}, {path: None}, {})
+    assert (rows, misfits) == ([{"found": "whole"}, {}, {}], {})
+    assert [row.get("found") for row in batch(table, nested, {**nested, path: "whole"})[0]] == ["nested", "whole"]
 
 
 def test_a_declared_object_is_kept_as_its_json_text() -> None:

@@ -413,6 +413,27 @@ def test_a_record_has_the_same_key_alone_and_among_others(values: Sequence[Any])
     assert [str(key) for key in key_reader("id")([*page, b"[]"])][: len(page)] == [str(key) for key in together]
 
 
+@pytest.mark.parametrize(
+    ("record", "unique_key", "key"),
+    [
+        ('{"@odata.id": "x"}', "@odata.id", "x"),
+        ('{"a.b.c": 1, "a": {"b": {"c": 2}}}', "a.b.c", "1"),
+        ('{"a.b.c": 1, "a": 5}', "a.b.c", "1"),
+        ('{"a": {"b": {"c": 2}}}', "a.b.c", "2"),
+        ('{"a": {"b.c": 2}}', "a.b.c", 'unique_key "a.b.c" is missing'),
+        ('{"a.b": null, "a": {"b": 2}}', "a.b", 'unique_key "a.b" is null'),
+        ('{"ids[0]": 1, "ids": [2]}', "ids[0]", "1"),
+        ('{"ids": [2]}', "ids[0]", "2"),
+        ('{"a.b": 1, "a": {"b": 2}}', '["a.b"]', "1"),
+        ("null", "a.b", 'unique_key "a.b" is missing'),
+    ],
+)
+def test_a_key_that_is_the_whole_unique_key_wins(record: str, unique_key: str, key: str) -> None:
+    assert key_of(record, unique_key) == key
+    together = key_reader(unique_key)([record.encode(), b"[]"])  # a list makes it read them one by one
+    assert str(together[0]) == key
+
+
 # --- hashes --------------------------------------------------------------------------------------------------------
 
 
@@ -465,6 +486,9 @@ def test_another_value_is_another_content(one: str, other: str) -> None:
         ('{"a": [1, 2]}', '{"a": [1, 3]}', "a[1]"),
         ('{"a": {"0": 1}}', '{"a": {"0": 2}}', "a[0]"),
         ('[{"n": 1, "seen": 5}]', '[{"n": 1, "seen": 6}]', "seen"),
+        ('{"@odata.etag": 5, "id": 1}', '{"@odata.etag": 6, "id": 1}', "@odata.etag"),
+        ('{"a.b": 5, "a": {"b": 1}}', '{"a.b": 6, "a": {"b": 1}}', "a.b"),
+        ('{"a[0]": 5}', '{"a[0]": 6}', "a[0]"),
     ],
 )
 def test_an_ignored_field_is_no_content_wherever_it_stands(one: str, other: str, ignored: str) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from nango_dagster.errors import ConfigError, Problem
 
 _UNITS = {
+    "ms": 0.001,
+    "msec": 0.001,
+    "millisecond": 0.001,
     "s": 1,
     "sec": 1,
     "second": 1,
@@ -22,7 +25,7 @@ _UNITS = {
 _UNITS |= {"d": 86_400, "day": 86_400, "w": 604_800, "week": 604_800, "month": 30 * 86_400}
 _PHRASE = re.compile(
     r"(?:every\s+)?(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?|half|quarter)?\s*"
-    r"(?P<unit>sec|second|min|minute|hr|hour|day|week|month|[smhdw])s?",
+    r"(?:(?P<word>msec|millisecond|sec|second|min|minute|hr|hour|day|week|month)s?|(?P<letters>ms|[smhdw]))",
     re.IGNORECASE,
 )
 _LONGEST = 366 * 86_400
@@ -49,8 +52,8 @@ def minutes(value: Any) -> int:
 def seconds(value: Any) -> float:
     """A duration in seconds, from a number of seconds or from text.
 
-    >>> seconds(1.5), seconds("2 minutes"), seconds("hour")
-    (1.5, 120.0, 3600.0)
+    >>> seconds(1.5), seconds("2 minutes"), seconds("hour"), seconds("500ms")
+    (1.5, 120.0, 3600.0, 0.5)
     """
     found = _phrase_or_number(value, 1) if isinstance(value, str) else _number(value)
     if not 0 < found <= _LONGEST:
@@ -66,7 +69,7 @@ def _phrase_or_number(text: str, scale: int) -> float:
     if match is None:
         return math.nan
     count = (match["count"] or "1").lower()
-    unit = match["unit"].lower()
+    unit = (match["word"] or match["letters"]).lower()
     number = {"half": 0.5, "quarter": 0.25}.get(count) or float(count)
     return round(number * _UNITS[unit], 6)  # 1.1 hours are 3960 seconds, not 3960.0000000000005
 

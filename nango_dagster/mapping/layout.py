@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from ..errors import RecordRejected
@@ -76,7 +77,7 @@ class Layout:
         self._by_hand = Place(())
         for declared in self.plan.declared:
             self._by_hand.inside[declared.path] = Place((declared.path,))
-            for place in self._places.meant(declared.steps):
+            for place in chain.from_iterable(map(self._places.meant, declared.ways)):
                 place.skipped = not self._is_constant(place.steps)
 
     # what is known
@@ -140,7 +141,8 @@ class Layout:
     def _declared_items(self, record: Any, flat: Flat) -> Iterator[tuple[str, Any]]:
         """The values that the config names, by their column's path; an object or a list is its JSON text."""
         for declared in self.plan.declared:
-            value = follow(record, declared.steps)
+            first = declared.ways[0]
+            value = follow(record, first if first[0] in record else declared.steps)
             if value is MISSING:
                 continue
             try:

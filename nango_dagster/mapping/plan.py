@@ -31,8 +31,13 @@ class Declared:
     """One entry of `mapping.columns`: the column's name, where its values stand, and its type."""
 
     name: str
-    steps: Steps
+    ways: tuple[Steps, ...]  # as `paths.ways` has them
     type: Type
+
+    @property
+    def steps(self) -> Steps:
+        """Where the values stand, unless a key is called like the whole path."""
+        return self.ways[-1]
 
     @property
     def path(self) -> str:

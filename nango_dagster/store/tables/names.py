@@ -31,7 +31,7 @@ def plan_of(sync: Sync) -> mapping.Plan:
     """What the sync's config says about its table."""
     return mapping.Plan(
         declared=tuple(
-            mapping.Declared(name, paths.parse(column.path), mapping.Type(column.type))
+            mapping.Declared(name, paths.ways(column.path), mapping.Type(column.type))
             for name, column in (sync.mapping.columns if sync.mapping else {}).items()
         ),
         extra=sync.mapping.extra if sync.mapping else "evolve",
