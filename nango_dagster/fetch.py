@@ -62,11 +62,15 @@ class Stop:
     """Why a pull is over, and whether the whole list was seen.
 
     The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false` and `not_modified`;
-    never complete are `max_total`, `max_pages`, `empty_pages`, and any end at which the API says that there is more.
+    never complete are `max_total`, `max_pages`, `empty_pages`, and `more_left`, where the API says that there is more
+    and not how to get it.
     """
 
     reason: str
     complete: bool = True
+
+
+_MORE_LEFT = Stop("more_left", complete=False)
 
 
 class Access(Protocol):
@@ -222,7 +226,7 @@ class Fetch:
         more = self._has_more(page)
         following = None if more is False else self._following(page)
         if page.size == 0 and (following is None or guard.was_sent(following)):
-            return None, Stop("empty_page", complete=more is not True)
+            return None, Stop("empty_page") if more is not True else _MORE_LEFT
         if more is False:
             return None, Stop("has_more_false")
         if guard.is_all_empty(page):
@@ -238,7 +242,7 @@ class Fetch:
 
     def _limit(self, page: Answer, following: Request | None, more: bool | None) -> Stop | None:
         if following is None:
-            return Stop(self._paging.ends, complete=more is not True)
+            return Stop(self._paging.ends) if more is not True else _MORE_LEFT
         if self.sync.max_total is not None and page.total >= self.sync.max_total:
             return Stop("max_total", complete=False)
         if self._max_pages is not None and page.number >= self._max_pages:

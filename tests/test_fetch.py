@@ -210,13 +210,13 @@ def test_an_empty_page_ends_a_counted_list(api: FakeApi, counted: dict[str, Any]
 def test_an_empty_page_of_a_list_that_has_more_is_no_complete_end(api: FakeApi, end: dict[str, Any]) -> None:
     api.route("/items", {"results": [], "more": True, **end})
     pull = fetch(made(api, paging_has_more_response_path="more", **NEXT))
-    assert (read_all(pull), pull.stop) == ([], Stop("empty_page", complete=False))
+    assert (read_all(pull), pull.stop) == ([], Stop("more_left", complete=False))
 
 
 def test_more_without_a_cursor_is_no_complete_end(api: FakeApi) -> None:
     api.route("/items", {"results": ITEMS, "more": True})
     pull = fetch(made(api, paging_has_more_response_path="more", **NEXT))
-    assert (read_all(pull), pull.stop) == (ITEMS, Stop("no_cursor", complete=False))
+    assert (read_all(pull), pull.stop) == (ITEMS, Stop("more_left", complete=False))
 
 
 def test_has_more_false_ends_the_list_though_there_is_a_cursor(api: FakeApi) -> None:

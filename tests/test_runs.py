@@ -428,7 +428,7 @@ def test_an_empty_page_of_a_list_that_says_it_has_more_deletes_nothing(
     execute(db, settings, row)
     source.broken[2] = {"results": [], "next": 2}
     outcome = execute(db, settings, row)
-    assert (outcome.complete, outcome.stop_reason, outcome.counts.deleted) == (False, "empty_page", 0)
+    assert (outcome.complete, outcome.stop_reason, outcome.counts.deleted) == (False, "more_left", 0)
     assert outcome.status == ("succeeded" if "unique_key" in fields else "failed")
     assert_exact(db, row, source.records)
 
@@ -656,6 +656,16 @@ def test_a_sync_that_gets_a_key_and_a_date_at_once_reads_the_whole_list_first(
     assert execute(db, settings, row).status == "succeeded"
     assert source.api.requests[-1].params["since"].startswith("1970")
     assert_exact(db, row, source.records)
+
+
+def test_what_an_api_keeps_back_is_asked_for_again(db: Database, settings: Settings, source: Source) -> None:
+    """It says that there is more, but not how to get it: the date of that success is not the one to go on from."""
+    row = source.registered(db, unique_key="id", paging_has_more_response_path="more", **SINCE)
+    source.broken[1] = {"results": source.records[:2], "more": True}
+    first = execute(db, settings, row)
+    assert (first.status, first.complete, first.stop_reason) == ("succeeded", False, "more_left")
+    assert execute(db, settings, row).status == "succeeded"
+    assert [request.params["since"][:4] for request in source.api.requests] == ["1970", "1970"]
 
 
 def test_two_syncs_do_not_store_the_same_model(db: Database, settings: Settings, source: Source, api: FakeApi) -> None:

@@ -32,6 +32,7 @@ STOPS = {
     "no_next_url": "the answer has no URL of a next page",
     "empty_page": "the last page was empty",
     "empty_pages": "ten pages in a row were empty, though each said where to go on",
+    "more_left": "the API says that there is more, but not how to get it",
     "has_more_false": "the API says that there is no more",
     "max_total": "max_total was reached",
     "max_pages": "that were all the pages that were asked for",

@@ -225,10 +225,12 @@ def _summary(sync: Sync, job: Job) -> str:
 
     The end of the list is told only where it was not the end.
     """
+    from ..store.jobs import CUT_SHORT
+
     changes = ", ".join(f"{getattr(job, what):,} {what}" for what in ("added", "updated", "deleted", "unchanged"))
     rejected = f", {job.rejected:,} rejected" if job.rejected else ""
     took = f" in {(job.ended_at - job.started_at).total_seconds():.1f} s" if job.ended_at else ""
-    limit = f", ended by {job.stop_reason}" if job.stop_reason in ("max_total", "max_pages") else ""
+    limit = f", ended by {job.stop_reason}" if job.stop_reason in CUT_SHORT else ""
     return f"{sync.name}: {changes}{rejected}; {number_of(job.pages, 'page')}{took}{limit}. Run {job.run_id}"
 
 

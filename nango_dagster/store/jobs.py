@@ -175,6 +175,10 @@ def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, J
     return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
 
 
+CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left")
+"""Ends of a list (`fetch.Stop`) behind which there may be more."""
+
+
 def last_success(db: Database, sync_id: int, connection_id: str, variant: str) -> datetime | None:
     """When the last execution of this schedule that succeeded, and was not cut short by a limit, began."""
     with db.connect() as connection:
@@ -193,8 +197,8 @@ def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
 
 
 def _is_whole(of: Any) -> Any:
-    """Whether no limit cut the execution short."""
-    return or_(of.stop_reason.is_(None), of.stop_reason.not_in(("max_total", "max_pages")))
+    """Whether the execution has seen the whole list, as far as the API told."""
+    return or_(of.stop_reason.is_(None), of.stop_reason.not_in(CUT_SHORT))
 
 
 def newest(named: Any) -> Any:
