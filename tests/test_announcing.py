@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import signal
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -57,9 +59,17 @@ def take(db: Database) -> list[Delivery]:
     return found
 
 
-def opened(settings_env: dict[str, str], **env: str) -> Database:
-    """The same database as somebody with other settings sees it."""
-    return open_database(Settings.from_env({**settings_env, **env}, dotenv=None))
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Database]]:
+    """A function that opens the same database as somebody with other settings sees it."""
+    with ExitStack() as stack:
+
+        def open_(settings_env: dict[str, str], **env: str) -> Database:
+            database = open_database(Settings.from_env({**settings_env, **env}, dotenv=None))
+            stack.callback(database.close)
+            return database
+
+        yield open_
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -113,7 +123,7 @@ def test_an_execution_that_fails_on_page_three_announces_what_it_saved_and_that_
 
 
 def test_one_that_changed_nothing_is_announced_where_always_is_wanted(
-    settings_env: dict[str, str], settings: Settings, source: Source
+    settings_env: dict[str, str], settings: Settings, source: Source, opened: Callable[..., Database]
 ) -> None:
     db = opened(settings_env, NANGO_WEBHOOK_ON="always")
     row = source.registered(db, unique_key="id")
@@ -129,7 +139,7 @@ def test_one_that_changed_nothing_is_announced_where_always_is_wanted(
 
 
 def test_without_a_url_nothing_waits_and_with_the_first_one_nothing_is_lost(
-    settings_env: dict[str, str], settings: Settings, source: Source
+    settings_env: dict[str, str], settings: Settings, source: Source, opened: Callable[..., Database]
 ) -> None:
     silent = opened({name: value for name, value in settings_env.items() if name not in URL})
     row = source.registered(silent, unique_key="id")
@@ -179,7 +189,7 @@ def test_failures_of_a_whole_day_are_one_notification(db: Database, settings: Se
 
 
 def test_both_urls_get_it_and_a_connections_own_takes_their_place(
-    settings_env: dict[str, str], settings: Settings, source: Source
+    settings_env: dict[str, str], settings: Settings, source: Source, opened: Callable[..., Database]
 ) -> None:
     db = opened(settings_env, NANGO_WEBHOOK_URL_SECONDARY="https://other.example.com/hook")
     row = source.registered(db, integration="crm", unique_key="id", query_params={"who": "${connection_id}"})
@@ -199,7 +209,9 @@ def test_both_urls_get_it_and_a_connections_own_takes_their_place(
     assert [one.connection_id for one in waiting(db)] == ["own"]
 
 
-def test_a_connections_own_url_is_enough(settings_env: dict[str, str], settings: Settings, source: Source) -> None:
+def test_a_connections_own_url_is_enough(
+    settings_env: dict[str, str], settings: Settings, source: Source, opened: Callable[..., Database]
+) -> None:
     db = opened({name: value for name, value in settings_env.items() if name not in URL})
     row = source.registered(db, integration="crm", unique_key="id", query_params={"who": "${connection_id}"})
     connections.add(db, None, "crm", "own", config={"webhook_url_override": "https://acme.example.com/hook"})

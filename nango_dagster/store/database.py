@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -149,6 +149,7 @@ class Database:
     """Whether requests wait for it, so that who cannot write soon is told to try again."""
     _turn: _Turn = field(default_factory=lambda: _Turn(), repr=False, compare=False)
     """Whose turn it is to write to SQLite, among the threads of this process."""
+    _apart: dict[str, Engine] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def dialect(self) -> str:
@@ -344,7 +345,7 @@ class Database:
                 raise
             raise Busy("somebody else holds the lock.") from None
 
-    @cached_property
+    @property
     def apart(self) -> Database:
         """The same store by a connection of its own, for what must not wait until others give theirs back.
 
@@ -352,7 +353,9 @@ class Database:
         """
         if not self.is_postgresql:
             return self
-        return replace(self, engine=_postgresql_engine(self.engine.url, self.schema, self.serving, size=1))
+        if "engine" not in self._apart:
+            self._apart.setdefault("engine", _postgresql_engine(self.engine.url, self.schema, self.serving, size=1))
+        return replace(self, engine=self._apart["engine"])
 
     def lock_key(self, *names: str | int) -> int:
         """The 64-bit number that PostgreSQL knows the lock of these names by; each schema has its own."""
@@ -362,8 +365,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        for database in {id(one): one for one in (self, self.__dict__.get("apart", self))}.values():
-            database.engine.dispose()
+        for engine in (self.engine, *self._apart.values()):
+            engine.dispose()
 
 
 def open_database(settings: Settings, *, migrate: bool = True, serving: bool = False) -> Database:
