@@ -50,12 +50,24 @@ def render_text(text: str, variables: Mapping[str, Any]) -> str:
 def render_url(url: str, variables: Mapping[str, Any]) -> str:
     """A URL with its placeholders replaced; a value cannot leave its place in the path or the query.
 
-    A placeholder that begins the URL is a base URL and stays as it is.
+    A placeholder that begins the URL is a base URL and stays as it is. Raises ConfigError where values make a segment
+    of the path that leads out of it, which no encoding keeps from doing so.
 
     >>> render_url("${env.API}/users/${user}", {"env.API": "http://localhost:80/v1", "user": "a/b"})
     'http://localhost:80/v1/users/a%2Fb'
     """
-    return _replace(url, variables, _quoted)
+    filled = _replace(url, variables, _quoted)
+    if _steps(filled) > _steps(PLACEHOLDER.sub("x", url)):
+        named = ", ".join(f"${{{name}}}" for name in placeholders(url))
+        raise ConfigError(
+            f"the values of {named} make . or .. a part of the URL's path, which leads to another address."
+        )
+    return filled
+
+
+def _steps(url: str) -> int:
+    """How many segments of a URL's path are `.` or `..`."""
+    return sum(part in (".", "..") for part in re.split(r"[?#]", url, maxsplit=1)[0].split("/"))
 
 
 def host_variables(url: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nango_dagster.errors import ConfigError
@@ -51,10 +51,32 @@ def test_a_base_url_stays_as_it_is() -> None:
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_a_value_cannot_leave_its_place_in_a_url(value: str) -> None:
+    assume(value not in (".", ".."))
     url = urlsplit(render_url("https://a.example/users/${v}/posts?q=${v}&p=1", {"v": value}))
     assert url.netloc == "a.example"
     assert [unquote(part) for part in url.path.split("/")] == ["", "users", value, "posts"]
     assert parse_qs(url.query, keep_blank_values=True) == {"q": [value], "p": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("url", "values"),
+    [
+        ("https://a.example/users/${v}/posts", {"v": ".."}),
+        ("https://a.example/users/${v}", {"v": "."}),
+        ("https://a.example/users/.${v}?q=${v}", {"v": "."}),
+        ("${env.API}/users/${v}${v}/posts", {"env.API": "https://a.example", "v": "."}),
+    ],
+)
+def test_a_value_that_leads_out_of_the_path_is_refused(url: str, values: dict[str, str]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"make \. or \.\. a part of the URL's path, which leads to another address\."
+    ):
+        render_url(url, values)
+
+
+def test_dots_that_lead_nowhere_are_values_like_others() -> None:
+    assert render_url("https://a.example/../x/${v}?q=${v}", {"v": "..."}) == "https://a.example/../x/...?q=..."
+    assert render_url("https://a.example/x?q=${v}", {"v": ".."}) == "https://a.example/x?q=.."
 
 
 @given(st.text(st.characters(codec="utf-8")))
