@@ -148,7 +148,7 @@ def _execute(
             instance.add_dynamic_partitions(names.partitions_name(names.asset_key(sync)), [partition])
         listening = on_progress.set(report)
         try:
-            with _sigterm_is_ctrl_c():
+            with _sigterm_is_ctrl_c(), contextlib.closing((definitions.resources or {})[names.RESOURCE]):
                 result = job.execute_in_process(
                     instance=instance,
                     tags=dict(tags),
