@@ -24,7 +24,7 @@ PACKAGE = ROOT / "nango_dagster"
 # From the top; a name stands for a module, or for a folder with all that is in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("settings", "paths", "partition_keys", "words"),
+    ("settings", "paths", "partition_keys", "sentences"),
     ("config", "http", "vault", "dagster_yaml"),
     ("records",),
     ("paging", "mapping", "templates"),

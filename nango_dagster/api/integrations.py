@@ -8,9 +8,9 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from ..config.source import quoted
+from ..sentences import suggestion
 from ..store import integrations
 from ..store.integrations import Integration
-from ..words import instead_of
 from .errors import HttpError
 from .openapi import ERRORS
 from .service import Nango
@@ -60,7 +60,7 @@ def get_integration(
     found = [] if "\0" in key else integrations.list_integrations(nango.database, key)
     if not found:
         known = [one.name for one in integrations.list_integrations(nango.database)]
-        raise HttpError(404, "not_found", f"there is no integration {quoted(key)}; {instead_of(key, known)}")
+        raise HttpError(404, "not_found", f"there is no integration {quoted(key)}; {suggestion(key, known)}")
     return OneIntegration(data=_shown(found[0]))
 
 

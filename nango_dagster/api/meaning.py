@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 
 from ..config.source import quoted
 from ..partition_keys import BASE
+from ..sentences import suggestion
 from ..store import Database, connections, queue, syncs
 from ..store.syncs import SyncRow
-from ..words import instead_of
 from .errors import HttpError
 from .strict import Strict
 
@@ -71,7 +71,7 @@ def rows_of(db: Database, integration: str) -> list[SyncRow]:
     rows = syncs.of_integration(db, integration)
     if not rows and not connections.list_connections(db, integration):
         known = sorted({row.integration for row in syncs.all(db)})
-        sentence = f"there is no integration {quoted(integration)}; {instead_of(integration, known)}"
+        sentence = f"there is no integration {quoted(integration)}; {suggestion(integration, known)}"
         raise HttpError(400, "unknown_provider_config", sentence)
     return rows
 
@@ -148,4 +148,4 @@ def _hint(missing: Sequence[Named], rows: Sequence[SyncRow], to_run: bool) -> st
     if any(row.name == one.name for row in rows):
         return f"{one.name} does not run there as variant {quoted(one.variant)}."
     there = f"There is no sync {quoted(one.name)}{' to run' if to_run else ''}"
-    return f"{there}; {instead_of(one.name, [row.name for row in rows])}"
+    return f"{there}; {suggestion(one.name, [row.name for row in rows])}"

@@ -12,9 +12,9 @@ from ..errors import NangoError, StoreUnavailable
 from ..partition_keys import BASE
 from ..runs import connecting
 from ..runs.steering import check_may_run
+from ..sentences import suggestion
 from ..store import queue, status, syncs
 from ..store.syncs import SyncRow
-from ..words import instead_of
 from .errors import HttpError
 from .meaning import Key, Named, Syncs, account_of, header_text, meant
 from .openapi import ERRORS
@@ -183,7 +183,7 @@ def _sync(nango: Service, integration: str, connection_id: str, name: str) -> Sy
     for row in rows:
         if row.name == name:
             return row
-    sentence = f"{integration} has no sync {quoted(name)}; {instead_of(name, [row.name for row in rows])}"
+    sentence = f"{integration} has no sync {quoted(name)}; {suggestion(name, [row.name for row in rows])}"
     raise HttpError(400, "unknown_sync", sentence)
 
 

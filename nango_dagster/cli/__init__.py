@@ -18,8 +18,8 @@ from .run import run
 from .serve import api, dev
 from .status import status
 from .steer import cancel, frequency, pause, start, trigger
-from .stored import remove, tables
 from .syncs import list_syncs
+from .tables import remove, tables
 from .webhooks import webhooks
 
 __all__ = ["main"]

@@ -22,7 +22,7 @@ from ..config import Configs, Sync, read_dir
 from ..errors import ConfigError, NangoError, Problem, RecordRejected, Refused
 from ..records import encode
 from ..settings import Settings
-from .words import no_such_sync
+from .formatting import no_such_sync
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

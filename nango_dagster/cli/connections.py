@@ -10,12 +10,12 @@ import click
 
 from ..errors import ConfigError, Refused
 from ..http import public_json
-from ..words import number_of
+from ..sentences import number_of
 from .command import Session, ask, command, grid, group
+from .formatting import iso
 from .instance import refresh_partitions
 from .status import state_word
 from .steer import find_sync, register
-from .words import iso
 
 if TYPE_CHECKING:
     from ..runs.steering import Done

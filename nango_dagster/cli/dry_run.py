@@ -15,7 +15,7 @@ from ..errors import ConfigError, NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
 from .command import Session, as_json, command, fail, grid
-from .words import number_of
+from .formatting import number_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

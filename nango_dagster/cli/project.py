@@ -12,7 +12,7 @@ import click
 from ..config import Configs, schema_text
 from ..errors import ConfigError, NangoError, Problem
 from .command import Failed, Session, as_json, command, printable
-from .words import number_of
+from .formatting import number_of
 
 FILES = {
     "sync_configs/pokemon.yaml": "pokemon.yaml",

@@ -11,8 +11,8 @@ from ..config.source import quoted
 from ..errors import ConfigError, RecordRejected, Refused
 from ..records import decode
 from .command import Session, command, grid
+from .formatting import clock, iso, number_of
 from .steer import find_sync
-from .words import clock, iso, number_of
 
 if TYPE_CHECKING:
     from ..store import Database

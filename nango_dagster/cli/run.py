@@ -15,11 +15,11 @@ from ..config import Sync
 from ..config.source import quoted
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE, key_of
-from ..words import instead_of
+from ..sentences import suggestion
 from .command import Session, command, fail
+from .formatting import number_of
 from .instance import open_instance
 from .status import job_document
-from .words import number_of
 
 if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult
@@ -110,11 +110,11 @@ def _partition(
         raise Refused(f"{said}, or run all of them with: nango-dagster trigger {sync.name}")
     wanted = (connection or names[0], variant or BASE)
     if wanted[0] not in names:
-        raise Refused(f"{sync.integration_key} has no connection {quoted(wanted[0])}; {instead_of(wanted[0], names)}")
+        raise Refused(f"{sync.integration_key} has no connection {quoted(wanted[0])}; {suggestion(wanted[0], names)}")
     if wanted not in pairs:
         variants = [pair[1] for pair in pairs if pair[0] == wanted[0]]
         said = f"{wanted[0]} has no variant {quoted(wanted[1])} of {sync.name}"
-        raise Refused(f"{said}; {instead_of(wanted[1], variants)}")
+        raise Refused(f"{said}; {suggestion(wanted[1], variants)}")
     return key_of(*wanted)
 
 

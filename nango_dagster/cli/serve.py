@@ -12,9 +12,9 @@ import click
 
 from ..dagster_yaml import dagster_home
 from ..errors import ConfigError, NangoError
-from .children import Child, run_together
 from .command import Session, command
 from .ports import answers, check_free
+from .processes import Child, run_together
 
 if TYPE_CHECKING:
     from ..settings import Settings

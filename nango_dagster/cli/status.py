@@ -15,8 +15,8 @@ from ..config import Sync
 from ..errors import ConfigError
 from ..partition_keys import BASE
 from .command import Session, command, grid
+from .formatting import clock, iso, no_such_sync, number_of
 from .syncs import Known, known
-from .words import clock, iso, no_such_sync, number_of
 
 if TYPE_CHECKING:
     from ..store import Database

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Refused
-from ..words import number_of
+from ..sentences import number_of
 from .command import Session, command, grid, group
-from .words import clock, iso
+from .formatting import clock, iso
 
 if TYPE_CHECKING:
     from ..store.outbox import Delivery, Listed

@@ -16,9 +16,9 @@ from ..errors import ConfigError, NangoError
 from ..fetch import Fetch
 from ..partition_keys import BASE, names_of
 from ..runs import Outcome, Progress, Pull
+from ..sentences import number_of
 from ..store import syncs, tables
 from ..store.syncs import SyncRow
-from ..words import number_of
 from . import logs, metadata, names, own
 from .interrupts import Interrupts
 from .resource import NangoResource

@@ -7,9 +7,9 @@ from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationConte
 
 from ..errors import StoreUnavailable
 from ..runs.delivering import Courier, Delivered
+from ..sentences import number_of
 from ..settings import Settings
 from ..store import outbox
-from ..words import number_of
 from . import names
 from .resource import NangoResource
 

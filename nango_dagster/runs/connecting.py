@@ -13,6 +13,7 @@ from ..errors import ConfigError, Problem, Refused
 from ..http import is_url, public_json
 from ..http.redaction import STARS
 from ..partition_keys import BASE
+from ..sentences import number_of, suggestion
 from ..settings import Settings
 from ..store import Database, connections, status, syncs
 from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
@@ -20,7 +21,6 @@ from ..store.connections import ConnectionRow, NewConnection
 from ..store.sealing import SEALED
 from ..store.syncs import SyncRow
 from ..vault import Vault
-from ..words import instead_of, number_of
 from .access import vault_of
 from .steering import SOON, Done, check_runs_for, none_yet
 
@@ -75,7 +75,7 @@ def wanted(document: Any) -> NewConnection:
         raise ConfigError(f"a connection is {_kind(document)}; wanted a JSON object with {' and '.join(FIELDS[:2])}.")
     for name in document:
         if name not in FIELDS:
-            raise ConfigError(f"{quoted(str(name))} is no field of a connection; {instead_of(str(name), FIELDS)}")
+            raise ConfigError(f"{quoted(str(name))} is no field of a connection; {suggestion(str(name), FIELDS)}")
     integration, connection_id = (_name(document, field) for field in FIELDS[:2])
     held = document.get("credentials")
     metadata, config = (
@@ -240,7 +240,7 @@ def of_integration(db: Database, integration: str) -> list[SyncRow]:
 def _what_runs(db: Database, integration: str, running: Sequence[str]) -> str:
     if not running:
         named = {row.integration for row in syncs.all(db) if row.sync.partitioned}
-        hint = f"; {instead_of(integration, named)}" if named and integration not in named else "."
+        hint = f"; {suggestion(integration, named)}" if named and integration not in named else "."
         return f"No sync with integration: {integration} starts by itself yet{hint}"
     more = f" and {len(running) - 5} more syncs" if len(running) > 5 else ""
     verb = "run" if len(running) > 1 else "runs"
@@ -260,11 +260,11 @@ def _unknown(db: Database, integration: str, connection_id: str) -> ConfigError:
     names = [row.connection_id for row in rows if row.integration == integration]
     if names:
         return ConfigError(
-            f"{integration} has no connection {quoted(connection_id)}; {instead_of(connection_id, names)}"
+            f"{integration} has no connection {quoted(connection_id)}; {suggestion(connection_id, names)}"
         )
     others = {row.integration for row in rows}
     if others:
-        return ConfigError(f"no connection is of integration {quoted(integration)}; {instead_of(integration, others)}")
+        return ConfigError(f"no connection is of integration {quoted(integration)}; {suggestion(integration, others)}")
     return ConfigError(none_yet(integration))
 
 
@@ -339,7 +339,7 @@ def remove_variant(db: Database, row: SyncRow, connection_id: str, variant: str)
         check_runs_for(db, row, connection_id)
         others = [one.variant for one in there if one.variant != BASE]
         said = f"{row.name} has no variant {quoted(variant)} for {connection_id}"
-        raise ConfigError(f"{said}; {instead_of(variant, others)}")
+        raise ConfigError(f"{said}; {suggestion(variant, others)}")
     records = sum(one.live_count for one in there if one.variant == variant)
     names = {"sync": row.name, "connection_id": connection_id, "variant": variant}
     said = f"Deleted the variant {variant} of {row.name} for {connection_id} with its {number_of(records, 'record')}."

@@ -11,10 +11,10 @@ from ..config.frequency import minutes
 from ..config.source import quoted
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE
+from ..sentences import number_of, suggestion
 from ..store import Database, queue, status
 from ..store.status import Status, frequency_of
 from ..store.syncs import SyncRow
-from ..words import instead_of, number_of
 from .execution import CANCEL_SECONDS
 
 SOON = "within seconds where `nango-dagster dev` or a Dagster daemon is up"
@@ -83,7 +83,7 @@ def sync_of(rows: Iterable[SyncRow], name: str, integration: str | None = None) 
         raise ConfigError(f"several integrations have a sync {name}: {integrations}; name the integration, too.")
     if not found:
         where = "" if integration is None else f" of integration {quoted(integration)}"
-        raise ConfigError(f"there is no sync {quoted(name)}{where}; {instead_of(name, [row.name for row in known])}")
+        raise ConfigError(f"there is no sync {quoted(name)}{where}; {suggestion(name, [row.name for row in known])}")
     return found[0]
 
 
@@ -99,7 +99,7 @@ def select(db: Database, row: SyncRow, connection_id: str | None = None, variant
 
 
 def _others(variant: str | None, names: Iterable[str]) -> str:
-    return instead_of(str(variant), sorted(set(names)))
+    return suggestion(str(variant), sorted(set(names)))
 
 
 def check_runs_for(db: Database, row: SyncRow, connection_id: str | None) -> None:
@@ -112,7 +112,7 @@ def check_runs_for(db: Database, row: SyncRow, connection_id: str | None) -> Non
     if not names:
         raise ConfigError(f"{row.name} runs for no connection: {none_yet(row.integration)}")
     said = f"{row.name} does not run for a connection {quoted(connection_id)}"
-    raise ConfigError(f"{said}; {instead_of(str(connection_id), names)}")
+    raise ConfigError(f"{said}; {suggestion(str(connection_id), names)}")
 
 
 def none_yet(integration: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, select, update
 
 from ..errors import StoreUnavailable
-from ..words import number_of
+from ..sentences import number_of
 from . import bulk, datasets, listing, queue, schema
 from .database import Busy, Database
 from .datasets import Dataset

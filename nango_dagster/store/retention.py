@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from ..errors import StoreUnavailable
+from ..sentences import number_of
 from ..settings import Settings
-from ..words import number_of
 from . import datasets, jobs, pruning, schema, tables
 from .database import Database
 from .datasets import Dataset

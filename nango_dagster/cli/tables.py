@@ -9,7 +9,7 @@ import click
 
 from ..errors import ConfigError, Refused
 from .command import Session, as_body, ask, command, grid, with_common_options
-from .words import no_such_sync, number_of
+from .formatting import no_such_sync, number_of
 
 if TYPE_CHECKING:
     from ..runs import Pull

@@ -15,10 +15,10 @@ def number_of(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def instead_of(name: str, names: Collection[str]) -> str:
+def suggestion(name: str, names: Collection[str]) -> str:
     """The name that was probably meant, or those there are.
 
-    >>> instead_of("pokmon", ["items", "pokemon"]), instead_of("xyz", ["items", "pokemon"]), instead_of("xyz", [])
+    >>> suggestion("pokmon", ["items", "pokemon"]), suggestion("xyz", ["items", "pokemon"]), suggestion("xyz", [])
     ('did you mean pokemon?', 'there are items, pokemon.', 'there is none.')
     """
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from ..words import instead_of
-from ..words import number_of as number_of
+from ..sentences import number_of as number_of
+from ..sentences import suggestion
 
 
 def no_such_sync(name: str, where: str, names: Collection[str]) -> str:
@@ -15,7 +15,7 @@ def no_such_sync(name: str, where: str, names: Collection[str]) -> str:
     >>> no_such_sync("pokmon", "in sync_configs", ["items", "pokemon"])
     'there is no sync pokmon in sync_configs; did you mean pokemon?'
     """
-    return f"there is no sync {name} {where}; {instead_of(name, names)}"
+    return f"there is no sync {name} {where}; {suggestion(name, names)}"
 
 
 def clock(moment: datetime | None, now: datetime) -> str:
