@@ -81,7 +81,7 @@ def test_a_database_that_is_silent_is_not_ready_soon(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE _nango_migrations SET version_num = '0001'", "DROP TABLE _nango_migrations"]
+    "statement", ["UPDATE _nango_migrations SET version_num = '0000'", "DROP TABLE _nango_migrations"]
 )
 def test_a_database_without_this_releases_tables_is_not_ready(statement: str, settings: Settings, db: Database) -> None:
     with calling(settings, db) as http:

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "nango_dagster"
 
 # From the top; a name stands for a module, or for a folder with all that is in it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "clock"),
     ("settings", "paths", "partition_keys", "sentences"),
     ("config", "http", "vault", "dagster_yaml"),
     ("records",),

@@ -35,6 +35,7 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from .. import clock
 from ..errors import ConfigError, StoreUnavailable, StoreUnreachable
 from ..settings import Settings
 from ..vault import Vault
@@ -105,11 +106,11 @@ class _Turn:
             raise Busy("this process is writing.")
         try:
             if was_free:
-                self._since = time.monotonic()
-            elif time.monotonic() - self._since > _STREAK_SECONDS:
+                self._since = clock.monotonic()
+            elif clock.monotonic() - self._since > _STREAK_SECONDS:
                 # Other processes look at SQLite's lock from time to time; between two of ours it is hardly ever free.
                 time.sleep(_GAP_SECONDS)
-                self._since = time.monotonic()
+                self._since = clock.monotonic()
             yield
         finally:
             self._lock.release()
@@ -235,7 +236,7 @@ class Database:
         with self._my_turn(self._busy_timeout), _sentences(self.engine), self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with self._cleared(connection), connection.begin():
-                connection.info[_BEGAN] = datetime.now(timezone.utc)
+                connection.info[_BEGAN] = clock.now()
                 yield connection
 
     @contextlib.contextmanager
@@ -271,7 +272,7 @@ class Database:
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns after its transaction was committed; one that was dead-locked is repeated whole."""
-        late = time.monotonic() + BUSY_TIMEOUT * _TRIES
+        late = clock.monotonic() + BUSY_TIMEOUT * _TRIES
         for attempt in count():
             try:
                 with self.begin() as connection:
@@ -283,7 +284,7 @@ class Database:
                     raise StoreUnavailable(
                         f"the database is being written to for longer than {SERVING_SECONDS} seconds; try again."
                     ) from None
-                if _is_locked(error) and time.monotonic() > late:
+                if _is_locked(error) and clock.monotonic() > late:
                     raise StoreUnavailable(
                         f"the database {self.engine.url.render_as_string()} is locked: another process has held its "
                         f"write lock for {BUSY_TIMEOUT * _TRIES:g} seconds. Has that been stopped?"
@@ -312,14 +313,15 @@ class Database:
     def now(self, connection: Connection) -> datetime:
         """The database's clock, in UTC; on SQLite, which lives on this machine, the machine's."""
         if not self.is_postgresql:
-            return datetime.now(timezone.utc)
+            return clock.now()
         found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-        return found.astimezone(timezone.utc)
+        return found.astimezone(timezone.utc) + clock.offset()
 
     def clock(self, ago: timedelta = timedelta(0)) -> ColumnElement[datetime]:
         """The same clock inside a statement, or the time this long ago."""
         if not self.is_postgresql:
-            return literal(datetime.now(timezone.utc) - ago, UtcTime)
+            return literal(clock.now() - ago, UtcTime)
+        ago -= clock.offset()
         return type_coerce(func.clock_timestamp() - literal(ago, Interval), UtcTime) if ago else _POSTGRESQL_NOW
 
     def lock(self, connection: Connection, *names: str | int, patience: float | None = None) -> None:
@@ -424,11 +426,11 @@ def _ping_after_a_pause(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkin")
     def came_back(_connection: Any, record: Any) -> None:
-        record.info["at"] = time.monotonic()
+        record.info["at"] = clock.monotonic()
 
     @event.listens_for(engine, "checkout")
     def goes_out(connection: Any, record: Any, _proxy: Any) -> None:
-        if time.monotonic() - record.info.get("at", time.monotonic()) < _PAUSE:
+        if clock.monotonic() - record.info.get("at", clock.monotonic()) < _PAUSE:
             return
         try:
             engine.dialect.do_ping(connection)
@@ -474,13 +476,13 @@ def _sqlite_engine(url: URL, serving: bool) -> Engine:
 
 def switch_to_wal(connection: Any) -> None:
     """WAL lets readers go on while a run writes; the switch itself does not wait for locks, so we do."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = clock.monotonic() + BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return
         except Exception as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
+            if "locked" not in str(error) or clock.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 

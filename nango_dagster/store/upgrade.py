@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import ConfigError
 from .database import Database
 
-HEAD = "0008"
+HEAD = "0001"
 VERSION_TABLE = "_nango_migrations"
 _PATIENCE = 600  # seconds, for another process that migrates
 
