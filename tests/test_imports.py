@@ -28,7 +28,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config", "http", "vault", "dagster_yaml"),
     ("records",),
     ("paging", "mapping", "templates"),
-    ("shortcut",),
     ("auth", "fetch", "store", "webhooks"),
     ("runs", "posted"),
     ("scripts",),

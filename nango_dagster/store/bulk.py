@@ -381,7 +381,7 @@ def live_rows(connection: Connection, database: Database, dataset_id: int, colum
 
 
 def copy(connection: Connection, table: str, columns: str, data: bytes, *, csv: bool) -> None:
-    """Rows in COPY's own text, or as `shortcut.as_csv` writes them, into a table; both names come quoted."""
+    """Rows in COPY's own text, or as `mapping.as_csv` writes them, into a table; both names come quoted."""
     how = r" (FORMAT csv, NULL 'null', ESCAPE E'\\')" if csv else ""
     with driver(connection).cursor().copy(f"COPY {table} ({columns}) FROM STDIN{how}") as sink:
         sink.write(data)

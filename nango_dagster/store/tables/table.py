@@ -18,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 from ... import mapping, records
 from ...config import Sync
 from ...errors import ConfigError, RecordRejected
-from ...shortcut import Shortcut, as_csv, shortcut_of
 from .. import bulk, datasets, schema
 from ..database import Database
 from ..datasets import Dataset
@@ -43,14 +42,14 @@ _SQLITE_TYPES = {
 NOTHING = "\\N"  # NULL in COPY's text
 _LOCKED, _FULL = "55P03", "54011"  # PostgreSQL's codes for a table that somebody holds, or that has 1,600 columns
 _LOCKED_SECONDS = 60.0
-MOST_SHORTCUTS = 50  # of one execution; records that never look alike are not worth it
+MOST_FAST_ROWS = 50  # of one execution; records that never look alike are not worth it
 
 
 @dataclass
 class Prepared:
     """Records ready to be written: keys with their rows, and how many values had to stay out.
 
-    `shaped` are those that a shortcut made, with its columns; `rows` may be shorter than `columns`.
+    `shaped` are those that a fast_rows made, with its columns; `rows` may be shorter than `columns`.
     """
 
     rows: list[tuple[str, list[Any]]]
@@ -70,8 +69,8 @@ class Learnt:
     """What one execution has found out about the records of a table, for the next one to go on with."""
 
     layout: mapping.Layout
-    shortcut: Shortcut | None
-    shortcut_state: object
+    fast_rows: mapping.FastRows | None
+    fast_rows_state: object
 
 
 @dataclass
@@ -91,18 +90,18 @@ class MappedTable:
     starred: Callable[[str], str] = str  # takes the secrets out of what a transform raises
     _may_grow_at: float = 0.0
     _is_full: bool = False
-    _shortcut: Shortcut | None = None
-    _shortcut_state: object = None
-    _shortcuts_made: int = 0
+    _fast_rows: mapping.FastRows | None = None
+    _fast_rows_state: object = None
+    _fast_rows_made: int = 0
 
     @property
     def learnt(self) -> Learnt:
         """What is of use to the next execution, and nothing that this one holds besides."""
-        return Learnt(self.layout, self._shortcut, self._shortcut_state)
+        return Learnt(self.layout, self._fast_rows, self._fast_rows_state)
 
     def going_on(self, before: Learnt) -> MappedTable:
         """The same table with what was learnt of its records before."""
-        return replace(self, layout=before.layout, _shortcut=before.shortcut, _shortcut_state=before.shortcut_state)
+        return replace(self, layout=before.layout, _fast_rows=before.fast_rows, _fast_rows_state=before.fast_rows_state)
 
     @property
     def version(self) -> str:
@@ -122,26 +121,26 @@ class MappedTable:
         A new column is a transaction of its own, so that it holds no lock for long. Raises ConfigError where the
         mapping forbids fields that it does not declare.
         """
-        shortcut = self._current_shortcut()
-        if shortcut is None:
+        fast_rows = self._current_fast_rows()
+        if fast_rows is None:
             return self.prepare_generally(keys, texts)
         # COPY's CSV takes keys without control characters.
-        made = [row if key.isprintable() else None for key, row in zip(keys, shortcut(texts), strict=True)]
+        made = [row if key.isprintable() else None for key, row in zip(keys, fast_rows(texts), strict=True)]
         rest = [at for at, row in enumerate(made) if row is None]
         prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
         prepared.shaped = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
-        prepared.shaped_columns = shortcut.columns
+        prepared.shaped_columns = fast_rows.columns
         return prepared
 
-    def _current_shortcut(self) -> Shortcut | None:
-        """The shortcut for the layout as it is; not for one that keeps changing."""
-        if self.transform is not None or self._shortcuts_made > MOST_SHORTCUTS:
+    def _current_fast_rows(self) -> mapping.FastRows | None:
+        """The fast_rows for the layout as it is; not for one that keeps changing."""
+        if self.transform is not None or self._fast_rows_made > MOST_FAST_ROWS:
             return None
-        if self._shortcut_state != self.layout.state:
-            self._shortcut_state = self.layout.state
-            self._shortcut = shortcut_of(self.layout, csv=self.database.is_postgresql)
-            self._shortcuts_made += 1
-        return self._shortcut
+        if self._fast_rows_state != self.layout.state:
+            self._fast_rows_state = self.layout.state
+            self._fast_rows = mapping.fast_rows_of(self.layout, csv=self.database.is_postgresql)
+            self._fast_rows_made += 1
+        return self._fast_rows
 
     def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
         """The same, record by record and value by value."""
@@ -272,9 +271,9 @@ class MappedTable:
         """PostgreSQL: COPY, the shaped rows as CSV, the others in COPY's own text."""
         names = (dataset.model, dataset.connection_id, dataset.variant)
         if prepared.shaped:
-            head = as_csv([self.sync_id, *names]) + b","
-            tail = b"," + as_csv([moment.isoformat(" "), None]) + b","
-            lines = [head + as_csv([key]) + tail + row + b"\n" for key, row in prepared.shaped]
+            head = mapping.as_csv([self.sync_id, *names]) + b","
+            tail = b"," + mapping.as_csv([moment.isoformat(" "), None]) + b","
+            lines = [head + mapping.as_csv([key]) + tail + row + b"\n" for key, row in prepared.shaped]
             bulk.copy(connection, self.quoted, self._names(prepared.shaped_columns), b"".join(lines), csv=True)
         if prepared.rows:
             width = len(prepared.columns)

@@ -1,8 +1,8 @@
-"""A record that looks like the ones before becomes a row without a Python loop over its values.
+"""Rows of records that have the shape of the records before them, made without a Python loop over their values.
 
-Most records of a list have the same shape. So once a table's layout is known, records are decoded by a type made for
-that layout: each value straight into its column's type, unknown fields and other types refused. What is refused goes
-the general way (mapping.Layout), record by record, and a test holds both ways to the same rows.
+Most records of a list have the same shape. Once a table's layout is known, records are decoded into a msgspec type made
+for that layout: each value straight into the type of its column; unknown fields and other types are refused. A refused
+record is mapped by `Layout`, value by value. A test holds both to the same rows.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .errors import RecordRejected
-from .mapping import MAX_ROW_BYTES, TO_POSTGRESQL, TO_SQLITE, Column, Layout, Misfit, Place, Type
-from .records import decode
+from ..errors import RecordRejected
+from ..records import decode
+from .layout import Layout
+from .places import Place
+from .plan import Column
+from .types import Type
+from .values import TO_POSTGRESQL, TO_SQLITE, Misfit
+from .widths import MAX_ROW_BYTES
 
 MOST_COLUMNS = MAX_ROW_BYTES // 26
 """Up to so many columns, the widest row still fits a page of the database."""
@@ -27,12 +32,12 @@ _MOST_DIGITS = 100
 
 
 @dataclass(frozen=True)
-class Shortcut:
+class FastRows:
     """Makes rows of records for one state of one layout.
 
     >>> layout = Layout(TO_SQLITE)
     >>> layout.add([Column("id", Type.NUMBER, "id"), Column("user_login", Type.STRING, "user.login")])
-    >>> rows = shortcut_of(layout, csv=False)
+    >>> rows = fast_rows_of(layout, csv=False)
     >>> rows([b'{"id": 7, "user": {"login": "ann"}}', b'{"id": "seven"}', b'{"id": 8, "new": 1}'])
     [[7, 'ann'], None, None]
     """
@@ -47,7 +52,7 @@ class Shortcut:
     _csv: bool
 
     def __call__(self, texts: Sequence[bytes]) -> list[Any]:
-        """A row each: a line of CSV for PostgreSQL, values for SQLite, None where the general way must look."""
+        """A row for each record: a line of CSV for PostgreSQL, values for SQLite, None where `Layout` has to map it."""
         return [self._row(value) for value in self._decoded(texts)]
 
     def _decoded(self, texts: Sequence[bytes]) -> list[Any]:
@@ -80,8 +85,8 @@ class Shortcut:
             return None
 
 
-def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
-    """The shortcut for the layout as it is now; None where every record needs the general way."""
+def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
+    """The `FastRows` of the layout as it is now; None where each record has to be mapped by `Layout`."""
     columns, places, _ = layout.state
     if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
         return None
@@ -96,7 +101,7 @@ def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
     order = shape.order()
     converters = _TO_CSV if csv else _TO_VALUE
     kinds = [_kind(layout, place) for place in order]
-    return Shortcut(
+    return FastRows(
         columns=(*(layout.columns[place.at] for place in order), *(column for column, _ in fixed)),
         _many=msgspec.json.Decoder(list[shape.struct]).decode,  # type: ignore[name-defined]
         _one=msgspec.json.Decoder(shape.struct).decode,
@@ -110,7 +115,7 @@ def shortcut_of(layout: Layout, *, csv: bool) -> Shortcut | None:
 def _fixed(layout: Layout, at: int, value: Any, csv: bool) -> tuple[Column, Any]:
     """The column of a metadata value, and the value as it is written.
 
-    Raises Misfit for one that has no column yet or does not fit it: the general way makes it, or counts it.
+    Raises Misfit for a value that has no column yet or does not fit it: `Layout` adds the column, or counts the value.
     """
     if at < 0:
         raise Misfit
@@ -227,7 +232,7 @@ def _csv_fraction(token: Any) -> Any:
     if text == b"null":
         return None
     if text[:1] not in b"-0123456789" or len(text) > _MOST_DIGITS or b"e" in text.lower():
-        raise Misfit  # the general way knows how long a number may be
+        raise Misfit  # Layout decides how long a number may be
     return token
 
 

@@ -1,4 +1,4 @@
-"""Both ways from a record to a row, the short one and the general one, make the same row."""
+"""Fast rows and the rows that `Layout` makes are the same."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from nango_dagster.mapping import TO_SQLITE, Layout, Misfit, Plan
+from nango_dagster.mapping import TO_SQLITE, Layout, Misfit, Plan, as_csv, fast_rows_of
 from nango_dagster.records import decode
-from nango_dagster.shortcut import as_csv, shortcut_of
 from nango_dagster.store import Database
 from nango_dagster.store.tables import table
 from tests.strategies import json_values
@@ -46,8 +45,8 @@ def text(record: Any) -> bytes:
 
 
 def both(layout: Layout, record: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The row that the shortcut makes, None where it does not, and the one of the general way."""
-    cut = shortcut_of(layout, csv=False)
+    """The fast row, None where there is none, and the row that `Layout` makes."""
+    cut = fast_rows_of(layout, csv=False)
     (short,) = cut([text(record)]) if cut else [None]
     columns = () if cut is None else [column.name for column in cut.columns]
     flat = layout.flatten([decode(text(record))])
@@ -75,7 +74,7 @@ def both(layout: Layout, record: Any) -> tuple[dict[str, Any] | None, dict[str, 
         {"extra": None},
     ],
 )
-def test_a_record_of_the_same_shape_takes_the_shortcut(changes: dict[str, Any]) -> None:
+def test_a_record_of_the_same_shape_is_mapped_fast(changes: dict[str, Any]) -> None:
     short, general = both(seen(ISSUE), {**ISSUE, **changes})
     assert short == general
 
@@ -183,7 +182,7 @@ def test_the_database_reads_both_ways_alike(db: Database, monkeypatch: pytest.Mo
     short, general = (Target(db, name=name, unique_key="id", metadata={"m": 'a"\n', "r": 1.5}) for name in ("a", "b"))
     short.write([first])
     short.write(records)
-    monkeypatch.setattr(table, "MOST_SHORTCUTS", -1)
+    monkeypatch.setattr(table, "MOST_FAST_ROWS", -1)
     general.write([first])
     general.write(records)
     assert short.values() == general.values()
