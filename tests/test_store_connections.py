@@ -21,7 +21,7 @@ from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, schema, syncs, tables
 from nango_dagster.store.connections import NewConnection
-from nango_dagster.store.queue import locking
+from nango_dagster.store.queue import deletion
 from nango_dagster.store.syncs import SyncRow
 from nango_dagster.vault import Vault
 from tests.apis import calling
@@ -318,7 +318,7 @@ def test_who_deletes_what_is_being_written_is_told_to_try_again(
     what: str, settings: Settings, db: Database, locked: SyncRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the lock meanwhile that every new sync and connection waits for."""
-    monkeypatch.setattr(locking, "SECONDS", 0.5)
+    monkeypatch.setattr(deletion, "SECONDS", 0.5)
     path, query = {
         "connection": ("/connections/acme", "?provider_config_key=github"),
         "variant": ("/sync/issues/variant/second", ""),

@@ -35,11 +35,11 @@ from ..partition_keys import BASE, key_of, names_of
 from ..store import jobs, queue
 from ..store.syncs import SyncRow
 from . import checks, logs, metadata, names, partitions
+from .dagster_state import stopped_schedules
 from .interrupts import Interrupts
 from .io_manager import Saved, log, on_progress
 from .resource import NangoResource
 from .results import Results
-from .stopped import stopped_schedules
 
 _SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name", "dagster/auto_materialize")
 _A_WHILE = 24 * 60 * 60  # seconds a run may take where the sync names no max_duration

@@ -37,13 +37,13 @@ from ..store import queue, syncs
 from ..store.queue import LEASE_SECONDS
 from ..store.syncs import SyncRow
 from . import checks, logs, names
+from .dagster_state import stopped_schedules
 from .interrupts import Interrupts
 from .io_manager import log
 from .partitions import Keeper
 from .resource import NangoResource
 from .results import LOOK_SECONDS, Results
 from .schedules import ON_ITS_WAY, on_their_way
-from .stopped import stopped_schedules
 
 OP = "nango_dispatch_waiting"
 INTERVAL_SECONDS = 5  # the daemon's sensor loop is no faster

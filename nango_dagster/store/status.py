@@ -16,8 +16,8 @@ from ..config import Sync
 from . import jobs, schema
 from .database import Database
 from .jobs import Job
-from .queue import REAUTHORISE_AFTER, up_to_date
-from .queue.values import State as Started
+from .queue import REAUTHORISE_AFTER
+from .queue.model import State as Started
 from .syncs import SyncRow
 
 State = Literal["RUNNING", "PAUSED", "STOPPED", "ERROR", "SUCCESS"]
@@ -151,7 +151,7 @@ def read(
     """
     by_id = {row.id: row for row in rows}
     query = _query(sorted(by_id), connection_id, variant)
-    with up_to_date(db, by_id, connection_id, variant) as connection:
+    with db.ask() as connection:
         now = db.now(connection)
         found = connection.execute(query).all()
     slots = {id: Slots.of(row.sync, now) for id, row in by_id.items()}

@@ -290,12 +290,8 @@ def _written_for(connection: Connection, id: int) -> set[tuple[int, str, str]]:
 
 
 def lock(connection: Connection, db: Database) -> None:
-    """One writer at a time: what is known here stays true until the transaction ends.
-
-    What was asked of schedules before is done first: it was not asked of those that are made from here on.
-    """
+    """Take the lock on all syncs: nobody else adds, changes or removes one until the transaction ends."""
     db.lock(connection, "syncs")
-    queue.take_in(connection, db)
 
 
 def _find(connection: Connection, integration: str, name: str) -> Any:

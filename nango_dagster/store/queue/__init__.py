@@ -17,29 +17,16 @@ How two runs never write the same dataset, though a process may stop anywhere an
   waits for two of these locks in different orders. A process that was stopped inside a transaction does not hold the
   lock for ever: the server ends a transaction in which nothing happens for STUCK_SECONDS, and the reaper a COPY
   whose rows do not come.
-- SQLite has one write lock, and a write transaction holds it from its start: that is the dataset's lock there. What
-  people ask of schedules does not wait for it, see `asking`.
+- SQLite has one write lock, and a write transaction holds it from its start: that is the dataset's lock there.
 
 What becomes of a request (trigger, reset, empty cache): it stays on the row until the execution that answers it is
 released, so that it is not lost with a run that dies. A reset asked for while the sync is being executed cancels that
 execution and is answered by the next; both are noted with one and the same time, which is how `release` knows.
 """
 
-from .asking import cancel, set_frequency, set_state, take_in, trigger, up_to_date
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
-from .locking import deleting
-from .schedules import (
-    count_states,
-    held_by,
-    holder,
-    partitions,
-    runs_at_work,
-    schedules,
-    show,
-    versions,
-    waiting,
-)
-from .values import (
+from .deletion import deleting
+from .model import (
     HEARTBEAT_SECONDS,
     LEASE_SECONDS,
     REAUTHORISE_AFTER,
@@ -52,6 +39,18 @@ from .values import (
     State,
     Waiting,
     Worker,
+)
+from .requests import cancel, set_frequency, set_state, trigger
+from .schedules import (
+    count_states,
+    held_by,
+    holder,
+    partitions,
+    runs_at_work,
+    schedules,
+    show,
+    versions,
+    waiting,
 )
 from .workers import beat, drained, end_worker, give_up, heartbeat, live_workers, reap, start_worker
 
@@ -95,9 +94,7 @@ __all__ = [
     "set_state",
     "show",
     "start_worker",
-    "take_in",
     "trigger",
-    "up_to_date",
     "versions",
     "waiting",
 ]

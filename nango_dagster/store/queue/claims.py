@@ -23,9 +23,8 @@ from sqlalchemy import (
 from ...errors import LeaseLost
 from .. import schema
 from ..database import Database
-from . import grid, workers
-from .asking import take_in, up_to_date
-from .values import (
+from . import due, workers
+from .model import (
     ASKED_AGAIN,
     AT_ONCE,
     FREED,
@@ -79,7 +78,6 @@ def _claim(
     free: Sequence[ColumnElement[bool]],
     only: Sequence[tuple[str, str]] | None,
 ) -> list[Claim]:
-    take_in(connection, db)
     # It also makes two threads of one worker claim one after the other, which "alone" relies on.
     if not workers.beat_in(connection, db, worker):
         raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
@@ -181,7 +179,7 @@ def works() -> ColumnElement[bool]:
 def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
     """How many of a sync's schedules are due and held by nobody."""
     query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), is_due(db, slot))
-    with up_to_date(db, [sync_id]) as connection:
+    with db.ask() as connection:
         return connection.execute(query).scalar_one()
 
 
@@ -223,7 +221,6 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 
     Whether somebody asked it to stop. Raises LeaseLost when it is not ours.
     """
-    take_in(connection, db)
     row = connection.execute(_CHECK, {"schedule_id": claim.schedule_id}).one_or_none()
     if row is None:
         raise LeaseLost("lease lost: the sync was removed while it was being executed.")
@@ -238,7 +235,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
     """Note that a claimed schedule begins now; a reset forgets its checkpoint."""
     values: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
-    values |= grid.following(connection, db, claim)
+    values |= due.following(connection, db, claim)
     mine = update(_table).where(_of.id == claim.schedule_id)
     connection.execute(mine.values(last_started_at=db.clock(), not_before=None, **values))
 
@@ -255,7 +252,6 @@ def release(
 
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
-    take_in(connection, db)  # what was asked while a long transaction held SQLite's write lock
     failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
     connection.execute(
         update(_table)
@@ -263,7 +259,7 @@ def release(
         .values(
             **FREED,
             **requests(kept=ASKED_AGAIN),
-            **grid.following(connection, db, claim),
+            **due.following(connection, db, claim),
             last_ended_at=db.clock(),
             failures=failures[succeeded],
             losses=0,
@@ -291,7 +287,6 @@ def put_off(
     ours = update(_table).where(_of.id.in_(ids), _of.worker_id == worker.id)
 
     def work(connection: Connection) -> None:
-        take_in(connection, db)
         connection.execute(waiting.values(not_before=until))
         connection.execute(ours.values(**FREED, not_before=until))
 
@@ -301,5 +296,5 @@ def put_off(
 def is_cancelled(db: Database, claim: Claim) -> bool:
     """Whether somebody asked this execution to stop."""
     mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
-    with up_to_date(db, [claim.sync_id], claim.connection_id, claim.variant) as connection:
+    with db.ask() as connection:
         return connection.execute(_IS_CANCELLED, mine).scalar() is not None

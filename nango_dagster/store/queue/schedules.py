@@ -10,10 +10,8 @@ from sqlalchemy import and_, case, func, or_, select, type_coerce, update
 from .. import schema
 from ..database import Database
 from ..types import UtcTime
-from .asked import named
-from .asking import up_to_date
 from .claims import works
-from .values import (
+from .model import (
     AT_ONCE,
     LEASE_SECONDS,
     WORKER_COLUMNS,
@@ -25,6 +23,7 @@ from .values import (
     Worker,
     worker_of,
 )
+from .requests import named
 
 _table = schema.schedules
 _of = schema.schedules.c
@@ -69,7 +68,7 @@ def waiting(db: Database) -> dict[int, Waiting]:
         .where(~_is_held, may, or_(_of.triggered_at.is_not(None), and_(_of.state == "STARTED", works())))
         .group_by(_of.sync_id)
     )
-    with up_to_date(db) as connection:
+    with db.ask() as connection:
         return {row.sync_id: Waiting(*row[1:]) for row in connection.execute(query)}
 
 
@@ -99,7 +98,7 @@ def versions(db: Database) -> dict[int, tuple[int, int]]:
 def count_states(db: Database, sync_id: int) -> dict[State, int]:
     """How many schedules of a sync are started and how many paused."""
     query = select(_of.state, func.count()).where(_of.sync_id == sync_id).group_by(_of.state)
-    with up_to_date(db, [sync_id]) as connection:
+    with db.ask() as connection:
         return {row.state: row[1] for row in connection.execute(query)}
 
 
@@ -114,5 +113,5 @@ def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Sch
     query = select(*_COLUMNS).outerjoin(schema.workers, schema.workers.c.id == _of.worker_id).order_by(_of.id)
     if sync_ids is not None:
         query = query.where(_of.sync_id.in_(sync_ids))
-    with up_to_date(db, sync_ids) as connection:
+    with db.ask() as connection:
         return [Schedule(**row._mapping) for row in connection.execute(query)]

@@ -16,8 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, no
 from .. import datasets, schema
 from ..announcing import Ended, announce
 from ..database import Database
-from .asking import take_in
-from .values import (
+from .model import (
     ASKED_AGAIN,
     AT_ONCE,
     FREED,
@@ -72,7 +71,6 @@ def give_up(db: Database, worker: Worker, claim: Claim, sentence: str) -> None:
 
     def work(connection: Connection) -> None:
         db.lock(connection, *lock_names(claim.sync_id, claim.connection_id, claim.variant))
-        take_in(connection, db)
         _end_begun(connection, db, worker, connection.execute(held).all(), sentence)
 
     db.transact(work)
@@ -204,7 +202,6 @@ def _free_some(
     connection: Connection, db: Database, worker: Worker, sentence: str, found: ColumnElement[bool]
 ) -> tuple[list[Lost], int]:
     """Free up to AT_ONCE of its claims that no transaction is writing for; the lost executions, and how many."""
-    take_in(connection, db)
     # The lock on the worker's row keeps out its own heartbeat, its own claims and other reapers.
     locked = select(_workers.c.heartbeat_at).where(found).with_for_update(skip_locked=True)
     heard = connection.execute(locked).scalar()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ...config.frequency import minutes
 from .. import schema
 from ..database import Database
-from .values import Claim
+from .model import Claim
 
 _table = schema.schedules
 _of = schema.schedules.c
