@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ class Vault:
                 "present one and a comma."
             ) from None
         return found
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The vault of these settings, opened once per process."""
+    return _opened(settings.encryption_keys, settings.db_url, settings.home)
+
+
+@lru_cache(maxsize=8)
+def _opened(keys: tuple[str, ...], db_url: str, home: Path) -> Vault:
+    return Vault.open(Settings(db_url=db_url, home=home, encryption_keys=keys))
 
 
 def _key_beside(home: Path) -> str:

@@ -10,10 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from nango_dagster.config import Sync
-from nango_dagster.runs.access import vault_of
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, announcing, connections, queue, syncs
 from nango_dagster.store.announcing import OwnUrl
+from nango_dagster.vault import vault_of
 from tests.apis import URL, calling
 from tests.fake_api import FakeApi, Received, Reply
 

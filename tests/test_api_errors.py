@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from nango_dagster.api import store as api_store
-from nango_dagster.api.bodies import MOST_BYTES
+from nango_dagster.api.input.bodies import MOST_BYTES
 from nango_dagster.config import Sync, sync_schema
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, schema
@@ -391,10 +391,10 @@ def test_what_the_database_says_of_a_row_is_not_logged(
 
 
 def test_the_log_has_a_line_for_each_request_and_no_query(http: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="nango_dagster.api.guard")
+    caplog.set_level(logging.INFO, logger="nango_dagster.api.gate.guard")
     http.get("/v1/syncs", params={"url": f"{URL}?token=s3cret"})
     http.get("/health")
-    ours = [record.message for record in caplog.records if record.name == "nango_dagster.api.guard"]
+    ours = [record.message for record in caplog.records if record.name == "nango_dagster.api.gate.guard"]
     assert len(ours) == 1
     assert ours[0].startswith("GET '/v1/syncs' 200 ")
 

@@ -24,8 +24,10 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from nango_dagster.api import bodies, health, limits, wire
-from nango_dagster.api import metrics as api_metrics
+from nango_dagster.api.gate import limits, protocol
+from nango_dagster.api.input import bodies
+from nango_dagster.api.routes import health
+from nango_dagster.api.routes import metrics as api_metrics
 from nango_dagster.api.store import Store
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
@@ -331,7 +333,7 @@ def test_a_body_that_does_not_end_is_not_waited_for(port: int, monkeypatch: pyte
 
 
 def test_headers_that_do_not_end_are_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     status, body = said(port, POST, b"X-Slow: ")
     assert (status, body["error"]["code"]) == (408, "request_timeout")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
@@ -346,7 +348,7 @@ def test_headers_that_do_not_end_are_not_kept(port: int) -> None:
 
 
 def test_a_body_that_nobody_reads_does_not_keep_the_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "REST_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "REST_SECONDS", 0.3)
     request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
     assert said(port, request)[0] == 200
 

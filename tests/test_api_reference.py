@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.testclient import TestClient
 
-from nango_dagster.api import models as api_models
-from nango_dagster.api.strict import Strict
+from nango_dagster.api.docs import record_schemas as api_models
+from nango_dagster.api.input.models import Strict
 from nango_dagster.config import Sync, from_body
 from nango_dagster.mapping import Type
 from nango_dagster.settings import Settings
@@ -94,7 +94,7 @@ def test_names_that_are_alike_are_told_apart(settings: Settings, db: Database, m
         syncs.post(db, Sync(name="one", url=URL, integration=integration, model="One"), named=True)
     with calling(settings, db) as http:
         assert len(known(reference(http))) == 3
-        monkeypatch.setattr("nango_dagster.api.reference.MOST_MODELS", 2)
+        monkeypatch.setattr("nango_dagster.api.docs.reference.MOST_MODELS", 2)
         syncs.post(db, Sync(name="two", url=URL, integration="c", model="Two"), named=True)
         found = reference(http)
     assert len(known(found)) == 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nango_dagster.runs.access import vault_of
 from nango_dagster.settings import Settings
 from nango_dagster.store import connections, open_database
+from nango_dagster.vault import vault_of
 from tests.commands import Cli, write_sync
 from tests.executions import items
 from tests.fake_api import FakeApi, Received, Reply

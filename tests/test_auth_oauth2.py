@@ -25,11 +25,12 @@ from nango_dagster.auth.oauth2 import can_refresh, expiry, runs_out
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from nango_dagster.runs import Outcome
-from nango_dagster.runs.access import access_of, note, of_connection, vault_of
+from nango_dagster.runs.access import access_of, note, of_connection
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, syncs
 from nango_dagster.store.queue import Claim
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.vault import vault_of
 from tests.conftest import ROOT
 from tests.executions import PAGING, Source, assert_exact, items, last_job
 from tests.fake_api import FakeApi, Received, Reply

@@ -20,9 +20,9 @@ from nango_dagster.auth import Access, NangoServer, Pizzly, check_credentials
 from nango_dagster.config import Sync, from_body
 from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError
 from nango_dagster.fetch import Fetch
-from nango_dagster.runs.access import vault_of
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
+from nango_dagster.vault import vault_of
 from tests.executions import PAGING, Source, assert_exact, items
 from tests.fake_api import FakeApi, Received, Reply
 from tests.npm import installed

@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("paging", "mapping", "templates"),
     ("auth", "fetch", "store", "webhooks"),
+    ("control",),
     ("runs", "posted"),
     ("scripts",),
     ("defs", "api"),

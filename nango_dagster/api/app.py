@@ -11,24 +11,14 @@ from starlette.concurrency import run_in_threadpool
 
 from ..settings import Settings
 from ..store import Database
-from . import (
-    connections,
-    environment,
-    errors,
-    health,
-    integrations,
-    metrics,
-    openapi,
-    records,
-    reference,
-    scripts,
-    status,
-    steering,
-    syncs,
-)
-from .auth import Door
-from .guard import Guard
-from .limits import Rates
+from . import errors
+from .docs import openapi, reference
+from .gate.guard import Guard
+from .gate.key import Door
+from .gate.limits import Rates
+from .routes import connections, environment, health, integrations, metrics, records, scripts, syncs
+from .routes import sync_execution as steering
+from .routes import sync_status as status
 from .service import Service
 
 _ROUTES = (

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from .guard import frames
+from .gate.guard import frames
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""From what went wrong to an answer: one table, and one envelope for all of them."""
+"""Errors as answers: one table from classes to statuses, one envelope, and the findings of pydantic in our words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from starlette.routing import Match
 
 from ..config.source import quoted
 from ..errors import ConfigError, NangoError, Problem, Refused, StoreUnavailable, StoreUnreachable
-from . import wrong
-from .wrong import KINDS
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +30,32 @@ TABLE: tuple[tuple[type[NangoError], int, str], ...] = (
 _INVALID = {"path": "invalid_uri_params", "header": "invalid_headers"}
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
+KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+_SHOULD = {
+    "list_type": "be a list",
+    "dict_type": "be an object",
+    "model_type": "be an object",
+    "string_type": "be text",
+    "bool_type": "be true or false",
+    "bool_parsing": "be true or false",
+    "int_type": "be a whole number",
+    "int_parsing": "be a whole number",
+    "int_parsing_size": "be a whole number that is smaller",
+    "int_from_float": "be a whole number",
+}
+_CODES = {
+    "missing": "invalid_type",
+    "ids_type": "invalid_type",
+    "extra_forbidden": "unrecognized_keys",
+    "literal_error": "invalid_value",
+    "string_pattern_mismatch": "invalid_format",
+    "string_too_short": "too_small",
+    "too_short": "too_small",
+    "greater_than_equal": "too_small",
+    "string_too_long": "too_big",
+    "too_long": "too_big",
+    "less_than_equal": "too_big",
+}
 
 
 class HttpError(NangoError):
@@ -157,4 +181,30 @@ async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
 def _parameter(details: Mapping[str, Any]) -> Problem:
     value = details["input"]
     found = quoted(value) if isinstance(value, str) else KINDS.get(type(value), "no value")
-    return wrong.problem(details, str(details["loc"][-1]), found)
+    return problem_of(details, str(details["loc"][-1]), found)
+
+
+# --- findings of pydantic, with the codes that Nango has from zod ---------------------------------------------------
+
+
+def problem_of(details: Mapping[str, Any], name: str, found: str) -> Problem:
+    """What is wrong with the value of this name, in which that was found."""
+    if details["type"] == "missing":
+        return Problem(f"{name} is missing.", field=name, code=code_of(details))
+    return Problem(f"{name} is {found}, but should {_should(details)}.", field=name, code=code_of(details))
+
+
+def code_of(details: Mapping[str, Any]) -> str | None:
+    """What Nango calls it, where it has a word for it."""
+    kind: str = details["type"]
+    return "invalid_type" if kind in _SHOULD else _CODES.get(kind)
+
+
+def _should(details: Mapping[str, Any]) -> str:
+    """pydantic's words without what only it knows: its own names for types, and how it went about it.
+
+    >>> _should({"type": "too_short", "msg": "List should have at least 1 item after validation, not 0"})
+    'have at least 1 item'
+    """
+    said = re.sub(r"^(Value error, |(Input|String|List) should )| after validation.*", "", details["msg"])
+    return _SHOULD.get(details["type"], said)

@@ -27,9 +27,9 @@ from uvicorn.supervisors import Multiprocess
 from ..errors import ConfigError
 from ..settings import Settings
 from .app import create_app
-from .auth import is_loopback
-from .metrics import SHARED
-from .wire import CarefulProtocol
+from .gate.key import is_loopback
+from .gate.protocol import CarefulProtocol
+from .routes.metrics import SHARED
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from .status import state_word
 from .steer import find_sync, register
 
 if TYPE_CHECKING:
-    from ..runs.steering import Done
+    from ..control.syncs import Done
     from ..store.connections import ConnectionRow
 
 integration_option = click.option("--integration", metavar="KEY", required=True, help="The integration it is of.")
@@ -72,7 +72,7 @@ def add(
 
     With --json: integration, connection_id, created, syncs (those that run for it).
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
     from ..store.connections import NewConnection
 
     one = NewConnection(
@@ -100,7 +100,7 @@ def import_(session: Session, file: str) -> None:
 
     With --json: created, changed, integrations.
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
 
     several = connecting.many_wanted(_text(file), _named(file))
     with session.database() as database:
@@ -161,7 +161,7 @@ def show(session: Session, integration: str, connection_id: str) -> None:
     With --json: the fields of `connections list`, credentials (type, fields; null for none), metadata, config,
     variants (sync, variant, state).
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
     from ..store import status
 
     with session.database() as database:
@@ -209,7 +209,7 @@ def remove(session: Session, integration: str, connection_id: str, yes: bool) ->
 
     With --json: integration, connection_id, removed, records.
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
 
     with session.database() as database:
         connecting.find(database, integration, connection_id)
@@ -235,7 +235,7 @@ def metadata(session: Session, integration: str, connection_id: str, new: str | 
 
     With --json: integration, connection_id, metadata.
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
 
     if new is not None and some is not None:
         raise Refused("--set replaces all and --update some of it; wanted one of them. Nothing was done.")
@@ -271,7 +271,7 @@ def add_variant(session: Session, name: str, integration: str | None, connection
 
     With --json: sync, connection_id, variant, created.
     """
-    from ..runs import connecting
+    from ..control import connections as connecting
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)
@@ -295,7 +295,8 @@ def remove_variant(
 
     With --json: sync, connection_id, variant, removed, records.
     """
-    from ..runs import connecting, steering
+    from ..control import connections as connecting
+    from ..control import syncs as steering
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)
@@ -317,8 +318,8 @@ def list_variants(session: Session, name: str, integration: str | None, connecti
 
     With --json, for each: connection_id, variant, state, records.
     """
+    from ..control import syncs as steering
     from ..partition_keys import BASE
-    from ..runs import steering
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)

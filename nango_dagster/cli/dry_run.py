@@ -120,7 +120,7 @@ def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator
 
 def _only_one(database: Database, sync: Sync) -> str:
     """The connection to read where there is no other. Raises ConfigError or Refused with what to do instead."""
-    from ..runs.steering import none_yet
+    from ..control.syncs import none_yet
     from ..store import connections
 
     names = [row.connection_id for row in connections.list_connections(database, sync.integration)]

@@ -108,7 +108,7 @@ def _no_one(session: Session, name: str, every: Sequence[Known], found: Sequence
 
 def _nobody(database: Database, rows: Sequence[SyncRow], connection_id: str | None, variant: str | None) -> ConfigError:
     """What there is, where a connection or variant is named that no sync has."""
-    from ..runs import steering
+    from ..control import syncs as steering
 
     if len(rows) == 1:
         try:

@@ -13,7 +13,7 @@ from ..errors import ConfigError, Refused
 from .command import Session, command
 
 if TYPE_CHECKING:
-    from ..runs.steering import Done, Selection
+    from ..control.syncs import Done, Selection
     from ..store import Database
     from ..store.syncs import SyncRow
 
@@ -43,7 +43,7 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **whom: Any) -> No
 
     With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache.
     """
-    from ..runs import steering
+    from ..control import syncs as steering
 
     _steer(session, lambda who: steering.trigger(who, reset=reset, empty_cache=empty_cache), **whom)
 
@@ -57,7 +57,7 @@ def start(session: Session, **whom: Any) -> None:
 
     With --json: sync, integration, connection_id, variant, started (how many there are), were_paused.
     """
-    from ..runs import steering
+    from ..control import syncs as steering
 
     _steer(session, steering.start, **whom)
 
@@ -72,7 +72,7 @@ def pause(session: Session, **whom: Any) -> None:
 
     With --json: sync, integration, connection_id, variant, paused (how many there are), executing.
     """
-    from ..runs import steering
+    from ..control import syncs as steering
 
     _steer(session, steering.pause, must_run=False, **whom)
 
@@ -87,7 +87,7 @@ def cancel(session: Session, **whom: Any) -> None:
 
     With --json: sync, integration, connection_id, variant, cancelled (how many are being executed).
     """
-    from ..runs import steering
+    from ..control import syncs as steering
 
     _steer(session, steering.cancel, must_run=False, **whom)
 
@@ -104,7 +104,7 @@ def frequency(session: Session, every: str | None, default: bool, **whom: Any) -
 
     With --json: sync, integration, connection_id, variant, changed (how many), frequency, next_run_at.
     """
-    from ..runs import steering
+    from ..control import syncs as steering
 
     if (every is None) is not default:
         raise Refused('wanted either a frequency such as "every 5 minutes" or --default. Nothing was done.')
@@ -121,7 +121,7 @@ def _steer(
     variant: str | None,
     must_run: bool = True,
 ) -> None:
-    from ..runs import steering
+    from ..control import syncs as steering
 
     with session.database() as database:
         row = find_sync(session, database, name, integration, must_run=must_run)
@@ -136,7 +136,7 @@ def find_sync(
 
     Raises ConfigError with those there are, and with `must_run` what is wrong where the config keeps it from running.
     """
-    from ..runs import steering
+    from ..control import syncs as steering
     from ..store import syncs
 
     register(session, database, name)

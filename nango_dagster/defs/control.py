@@ -21,9 +21,10 @@ from dagster import (
 )
 from pydantic import Field
 
+from ..control import connections as connecting
+from ..control import syncs as steering
+from ..control.syncs import Done, Selection
 from ..errors import ConfigError, NangoError, Refused
-from ..runs import connecting, steering
-from ..runs.steering import Done, Selection
 from ..store import syncs
 from ..store.connections import NewConnection
 from ..store.syncs import SyncRow

@@ -5,13 +5,12 @@ Whatever starts an execution (a schedule, a click in the Dagster UI, `nango-dags
 
 from .claiming import claimed
 from .draining import Done, Drain
-from .execution import CANCEL_SECONDS, Pull
+from .execution import Pull
 from .functions import load_function
 from .values import BASE, Due, Outcome, Progress, Source, Wishes
 
 __all__ = [
     "BASE",
-    "CANCEL_SECONDS",
     "Done",
     "Drain",
     "Due",

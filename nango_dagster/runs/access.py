@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from ..auth import OVER_HTTP, Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
@@ -19,7 +18,7 @@ from ..store import Database, connections, jobs, reach
 from ..store.queue import Claim
 from ..store.syncs import SyncRow
 from ..templates import env_variables, host_variables
-from ..vault import Vault
+from ..vault import Vault, vault_of
 
 SINCE_EVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """What `${last_sync_date}` says before an execution has succeeded."""
@@ -270,16 +269,6 @@ def _end_surely(
             if new is None or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-
-
-def vault_of(settings: Settings) -> Vault:
-    """The vault of these settings, opened once for all connections of a run."""
-    return _vault(settings.encryption_keys, settings.db_url, settings.home)
-
-
-@lru_cache(maxsize=8)
-def _vault(keys: tuple[str, ...], db_url: str, home: Path) -> Vault:
-    return Vault.open(Settings(db_url=db_url, home=home, encryption_keys=keys))
 
 
 def _uses(sync: Sync, name: str) -> bool:

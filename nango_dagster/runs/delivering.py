@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Final
 
 from .. import webhooks
+from ..control.connections import type_of
 from ..errors import StoreUnavailable
 from ..http import Reach
 from ..settings import Settings
@@ -26,7 +27,6 @@ from ..store.database import Busy
 from ..store.outbox import Delivery, Result
 from ..webhooks import About, Sender
 from .access import reach_of
-from .connecting import type_of
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from ..store.announcing import Ended, announce
 from ..store.datasets import Dataset
 from ..store.jobs import Counts
 from ..store.overwrite import Overwrite
-from ..store.queue import Claim
+from ..store.queue import CANCEL_SECONDS, Claim
 from ..store.syncs import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
@@ -31,8 +31,6 @@ from .limits import limiter_of
 from .values import Outcome, Progress, Source, Wishes
 
 log = logging.getLogger(__name__)
-
-CANCEL_SECONDS = 2  # so often an execution asks whether somebody wants it to stop
 
 
 def _no_report(progress: Progress) -> None:

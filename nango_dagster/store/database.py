@@ -297,7 +297,7 @@ class Database:
     def _excuse_the_others(self, connection: Connection) -> None:
         """At the end of a long transaction: on SQLite nobody else could say meanwhile that he was alive."""
         if not self.is_postgresql:
-            from .queue.workers import excuse  # its rows are written through this module
+            from .queue.workers import excuse
 
             excuse(connection, self)
 

@@ -27,6 +27,7 @@ execution and is answered by the next; both are noted with one and the same time
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
 from .deletion import deleting
 from .model import (
+    CANCEL_SECONDS,
     HEARTBEAT_SECONDS,
     LEASE_SECONDS,
     REAUTHORISE_AFTER,
@@ -55,6 +56,7 @@ from .schedules import (
 from .workers import beat, drained, end_worker, give_up, heartbeat, live_workers, reap, start_worker
 
 __all__ = [
+    "CANCEL_SECONDS",
     "HEARTBEAT_SECONDS",
     "LEASE_SECONDS",
     "REAUTHORISE_AFTER",

@@ -10,6 +10,8 @@ from sqlalchemy import ColumnElement, and_, case, false, null, or_
 
 from .. import schema
 
+CANCEL_SECONDS = 2
+"""Seconds between two checks of an execution for a cancellation."""
 HEARTBEAT_SECONDS = 20
 LEASE_SECONDS = 90  # a worker that was not heard from for so long is dead
 STUCK_SECONDS = 60  # a transaction in which nothing happens for so long is ended by the server

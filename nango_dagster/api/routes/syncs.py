@@ -10,22 +10,22 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 
-from ..config import Sync, from_body
-from ..config.source import quoted
-from ..errors import ConfigError, Problem, Refused
-from ..http import public_url
-from ..runs import steering
-from ..runs.steering import Selection
-from ..store import Database, queue, syncs
-from ..store.syncs import SyncRow
-from .addresses import check_addresses
-from .bodies import Body
-from .errors import HttpError
-from .openapi import ERRORS, SYNC_BODY
-from .secrets import unstarred
-from .service import Nango, Service
-from .shown import Kept, ShownSync, SyncList, listed, shown
-from .strict import Digits, Strict, body_of, described, only
+from ...config import Sync, from_body
+from ...config.source import quoted
+from ...control import syncs as steering
+from ...control.syncs import Selection
+from ...errors import ConfigError, Problem, Refused
+from ...http import public_url
+from ...store import Database, queue, syncs
+from ...store.syncs import SyncRow
+from ..docs.openapi import ERRORS, SYNC_BODY
+from ..errors import HttpError
+from ..input.addresses import check_addresses
+from ..input.bodies import Body
+from ..input.models import Digits, Strict, body_of, described, only
+from ..input.secrets import unstarred
+from ..service import Nango, Service
+from .sync_answers import Kept, ShownSync, SyncList, listed, shown
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from .openapi import ERRORS
-from .service import Nango
-from .strict import no_body, only
+from ..docs.openapi import ERRORS
+from ..input.models import no_body, only
+from ..service import Nango
 
 router = APIRouter(tags=["environment variables"], responses=ERRORS)
 

@@ -9,12 +9,10 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..config.source import Place, dotted, quoted
-from ..errors import ConfigError, Problem
-from . import wrong
+from ...config.source import Place, dotted, quoted
+from ...errors import ConfigError, Problem
+from ..errors import KINDS, HttpError, code_of, problem_of
 from .bodies import Body, raw_body
-from .errors import HttpError
-from .wrong import KINDS
 
 
 class Strict(BaseModel):
@@ -59,14 +57,14 @@ def described(model: type[Strict]) -> dict[str, Any]:
 def _problem(details: ErrorDetails, model: type[Strict]) -> Problem:
     if details["type"] == "extra_forbidden":
         return _no_field(details, model)
-    return wrong.problem(details, dotted(_fields(details["loc"])), _found(details))
+    return problem_of(details, dotted(_fields(details["loc"])), _found(details))
 
 
 def _no_field(details: ErrorDetails, model: type[Strict]) -> Problem:
     *outer, last = details["loc"]
     name = dotted((*_fields(outer), last))
     wanted = "" if outer else f"; wanted {', '.join(model.model_fields)}"
-    return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name, code=wrong.code(details))
+    return Problem(f"{quoted(name)} is no field of this body{wanted}.", field=name, code=code_of(details))
 
 
 def _found(details: ErrorDetails) -> str:

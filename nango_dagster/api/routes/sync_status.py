@@ -11,15 +11,15 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from ..store import status, syncs
-from ..store.jobs import Job
-from ..store.status import State, Status
-from .errors import HttpError
-from .meaning import Named, account_of, named
-from .openapi import ERRORS
-from .service import Nango, Service
-from .steering import id_of
-from .strict import only
+from ...store import status, syncs
+from ...store.jobs import Job
+from ...store.status import State, Status
+from ..docs.openapi import ERRORS
+from ..errors import HttpError
+from ..input.models import only
+from ..input.selection import Named, account_of, named
+from ..service import Nango, Service
+from .sync_execution import id_of
 
 router = APIRouter(prefix="/sync", tags=["sync execution"], responses=ERRORS)
 

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from ..errors import StoreUnavailable
-from ..store import is_current
-from .errors import UNREACHABLE, Envelope, HttpError
-from .guard import frames
-from .store import Store
+from ...errors import StoreUnavailable
+from ...store import is_current
+from ..errors import UNREACHABLE, Envelope, HttpError
+from ..gate.guard import frames
+from ..store import Store
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ..config import Sync
-from ..http import public_url
-from ..store import Database, jobs, queue
-from ..store.syncs import Origin, SyncRow
-from .secrets import starred
+from ...config import Sync
+from ...http import public_url
+from ...store import Database, jobs, queue
+from ...store.syncs import Origin, SyncRow
+from ..input.secrets import starred
 
 
 class Kept(BaseModel):

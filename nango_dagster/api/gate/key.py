@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from ..settings import Settings
-from .errors import HttpError
+from ...settings import Settings
+from ..errors import HttpError
 
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """What machines ask every few seconds."""

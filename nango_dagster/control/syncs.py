@@ -13,9 +13,9 @@ from ..errors import ConfigError, Refused
 from ..partition_keys import BASE
 from ..sentences import number_of, suggestion
 from ..store import Database, queue, status
+from ..store.queue import CANCEL_SECONDS
 from ..store.status import Status, frequency_of
 from ..store.syncs import SyncRow
-from .execution import CANCEL_SECONDS
 
 SOON = "within seconds where `nango-dagster dev` or a Dagster daemon is up"
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from ..config import Sync
-from ..config.fields import PLACEHOLDER
-from ..config.source import Place, dotted
-from ..errors import ConfigError, Problem
-from ..http import Request, looks_secret, origin, public_config, public_url, secrets_of
-from ..http.redaction import STARS
+from ...config import Sync
+from ...config.fields import PLACEHOLDER
+from ...config.source import Place, dotted
+from ...errors import ConfigError, Problem
+from ...http import Request, looks_secret, origin, public_config, public_url, secrets_of
+from ...http.redaction import STARS
 
 _PARTS = ("headers", "query_params", "body")
 

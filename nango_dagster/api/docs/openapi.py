@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from ..config import sync_schema
-from .auth import Door
-from .errors import Envelope
-from .strict import Strict
+from ...config import sync_schema
+from ..errors import Envelope
+from ..gate.key import Door
+from ..input.models import Strict
 
 _ERRORS: dict[int | str, str] = {
     400: "A parameter, a header or the body is wrong, or names what there is not; `error.message` says what.",

@@ -17,20 +17,20 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, Field
 
-from .. import records
-from ..config.source import quoted
-from ..errors import ConfigError, Problem
-from ..partition_keys import BASE
-from ..store import datasets, listing, pruning, syncs
-from ..store.datasets import Dataset
-from ..store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
-from .bodies import Body
-from .errors import HttpError
-from .meaning import account_of, header_text
-from .openapi import ERRORS
-from .service import Nango, Service
-from .status import iso
-from .strict import Digits, Strict, body_of, described, only
+from ... import records
+from ...config.source import quoted
+from ...errors import ConfigError, Problem
+from ...partition_keys import BASE
+from ...store import datasets, listing, pruning, syncs
+from ...store.datasets import Dataset
+from ...store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
+from ..docs.openapi import ERRORS
+from ..errors import HttpError
+from ..input.bodies import Body
+from ..input.models import Digits, Strict, body_of, described, only
+from ..input.selection import account_of, header_text
+from ..service import Nango, Service
+from .sync_status import iso
 
 JSON = "application/json"
 MOST_RECORDS = 500

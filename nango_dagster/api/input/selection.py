@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from ..config.source import quoted
-from ..partition_keys import BASE
-from ..sentences import suggestion
-from ..store import Database, connections, queue, syncs
-from ..store.syncs import SyncRow
-from .errors import HttpError
-from .strict import Strict
+from ...config.source import quoted
+from ...partition_keys import BASE
+from ...sentences import suggestion
+from ...store import Database, connections, queue, syncs
+from ...store.syncs import SyncRow
+from ..errors import HttpError
+from .models import Strict
 
 Key = Annotated[str, Field(min_length=1, max_length=255)]
 

@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
-from ..errors import StoreUnavailable
-from ..store import models
-from .guard import frames
-from .models import MOST_MODELS, with_models
-from .service import Service
+from ...errors import StoreUnavailable
+from ...store import models
+from ..gate.guard import frames
+from ..service import Service
+from .record_schemas import MOST_MODELS, with_models
 
 log = logging.getLogger(__name__)
 

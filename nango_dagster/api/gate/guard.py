@@ -15,8 +15,8 @@ from typing import Protocol
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .auth import PROBES, Door
-from .errors import HttpError, answer, server_error
+from ..errors import HttpError, answer, server_error
+from .key import PROBES, Door
 from .limits import Rates, check_request
 
 log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from ..errors import StoreUnavailable
-from ..store import outbox
-from ..store.figures import Figures, Reader, SyncFigures
-from .guard import frames
-from .openapi import ERRORS
-from .store import Store
+from ...errors import StoreUnavailable
+from ...store import outbox
+from ...store.figures import Figures, Reader, SyncFigures
+from ..docs.openapi import ERRORS
+from ..gate.guard import frames
+from ..store import Store
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..config import Sync
-from ..errors import ConfigError, Problem
-from ..http import Reach
-from ..http.wire import refuse
-from .auth import is_loopback
+from ...config import Sync
+from ...errors import ConfigError, Problem
+from ...http import Reach
+from ...http.wire import refuse
+from ..gate.key import is_loopback
 
 
 def check_addresses(sync: Sync, reach: Reach) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .errors import HttpError, answer
+from ..errors import HttpError, answer
 
 HEAD_SECONDS = 20.0
 """So long the first line and the headers of a request may take to arrive."""

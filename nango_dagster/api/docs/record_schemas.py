@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from ..mapping import Type
-from ..store.models import Model, Steps
+from ...mapping import Type
+from ...store.models import Model, Steps
 
 MOST_MODELS = 200
 MOST_FIELDS = 400

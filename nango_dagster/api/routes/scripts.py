@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..store import status, syncs
-from ..store.syncs import SyncRow
-from .openapi import ERRORS
-from .service import Nango
-from .strict import only
+from ...store import status, syncs
+from ...store.syncs import SyncRow
+from ..docs.openapi import ERRORS
+from ..input.models import only
+from ..service import Nango
 
 router = APIRouter(prefix="/scripts", tags=["integrations"], responses=ERRORS)
 

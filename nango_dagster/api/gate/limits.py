@@ -13,7 +13,7 @@ from time import time
 
 from starlette.types import Scope
 
-from .errors import HttpError
+from ..errors import HttpError
 
 MOST_URL_BYTES = 60_000
 """A hundred ids are the longest that anybody needs; the parser takes 65,535 and cannot say what is wrong with more."""

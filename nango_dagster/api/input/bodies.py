@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from ..config.source import Place, dotted, quoted
-from ..errors import ConfigError, Problem
-from .errors import HttpError
+from ...config.source import Place, dotted, quoted
+from ...errors import ConfigError, Problem
+from ..errors import HttpError
 
 MOST_BYTES = 1_000_000
 MOST_SECONDS = 30.0

@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Path, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from ..config.source import quoted
-from ..errors import NangoError, StoreUnavailable
-from ..partition_keys import BASE
-from ..runs import connecting
-from ..runs.steering import check_may_run
-from ..sentences import suggestion
-from ..store import queue, status, syncs
-from ..store.syncs import SyncRow
-from .errors import HttpError
-from .meaning import Key, Named, Syncs, account_of, header_text, meant
-from .openapi import ERRORS
-from .service import Nango, Service
-from .strict import Strict, body_of, described, only
+from ...config.source import quoted
+from ...control import connections as connecting
+from ...control.syncs import check_may_run
+from ...errors import NangoError, StoreUnavailable
+from ...partition_keys import BASE
+from ...sentences import suggestion
+from ...store import queue, status, syncs
+from ...store.syncs import SyncRow
+from ..docs.openapi import ERRORS
+from ..errors import HttpError
+from ..input.models import Strict, body_of, described, only
+from ..input.selection import Key, Named, Syncs, account_of, header_text, meant
+from ..service import Nango, Service
 
 MOST_VARIANTS = 100
 """Of a sync for one connection, the base among them."""

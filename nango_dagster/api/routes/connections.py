@@ -9,21 +9,22 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from ..auth import OVER_HTTP, Credentials, check_credentials
-from ..errors import ApiError, AuthenticationFailed, ConfigError, Refused
-from ..http import public_json
-from ..runs import connecting
-from ..runs.access import credentials_of, vault_of
-from ..store import Database, connections
-from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
-from ..store.connections import ConnectionRow
-from .addresses import check_credential_urls, check_webhook_url
-from .errors import HttpError
-from .meaning import Key, rows_of, unknown_connection
-from .openapi import ERRORS
-from .service import Nango, Service
-from .status import iso
-from .strict import Digits, Strict, body_of, described, only
+from ...auth import OVER_HTTP, Credentials, check_credentials
+from ...control import connections as connecting
+from ...errors import ApiError, AuthenticationFailed, ConfigError, Refused
+from ...http import public_json
+from ...runs.access import credentials_of
+from ...store import Database, connections
+from ...store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from ...store.connections import ConnectionRow
+from ...vault import vault_of
+from ..docs.openapi import ERRORS
+from ..errors import HttpError
+from ..input.addresses import check_credential_urls, check_webhook_url
+from ..input.models import Digits, Strict, body_of, described, only
+from ..input.selection import Key, rows_of, unknown_connection
+from ..service import Nango, Service
+from .sync_status import iso
 
 MOST_LISTED = 10_000
 MOST_A_PAGE = 2_000

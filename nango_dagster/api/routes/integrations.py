@@ -7,15 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from ..config.source import quoted
-from ..sentences import suggestion
-from ..store import integrations
-from ..store.integrations import Integration
-from .errors import HttpError
-from .openapi import ERRORS
-from .service import Nango
-from .status import iso
-from .strict import only
+from ...config.source import quoted
+from ...sentences import suggestion
+from ...store import integrations
+from ...store.integrations import Integration
+from ..docs.openapi import ERRORS
+from ..errors import HttpError
+from ..input.models import only
+from ..service import Nango
+from .sync_status import iso
 
 router = APIRouter(tags=["integrations"], responses=ERRORS)
 

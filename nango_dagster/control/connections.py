@@ -20,9 +20,8 @@ from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow, NewConnection
 from ..store.sealing import SEALED
 from ..store.syncs import SyncRow
-from ..vault import Vault
-from .access import vault_of
-from .steering import SOON, Done, check_runs_for, none_yet
+from ..vault import Vault, vault_of
+from .syncs import SOON, Done, check_runs_for, none_yet
 
 FIELDS = ("integration", "connection_id", "credentials", "metadata", "config")
 MOST_PROBLEMS = 20

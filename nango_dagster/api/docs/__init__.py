@@ -1,0 +1,1 @@
+"""The reference at /docs: the routes, and the models of the syncs in the store."""
