@@ -18,17 +18,9 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import RateLimit, Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError, PagingRepeats
-from nango_dagster.fetch import (
-    AHEAD_BYTES,
-    EMPTY_AGAIN,
-    SAME_AGAIN,
-    Fetch,
-    Page,
-    Stop,
-    _Ahead,
-    first_request,
-    policy_of,
-)
+from nango_dagster.fetch import Fetch, Page, Stop, first_request, policy_of
+from nango_dagster.fetch.ahead import AHEAD_BYTES, Ahead
+from nango_dagster.fetch.guard import EMPTY_AGAIN, SAME_AGAIN
 from nango_dagster.http import Request, query_text
 from nango_dagster.http.values import joined, split
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html
@@ -591,7 +583,7 @@ def test_at_most_two_pages_wait_and_only_one_if_it_is_large(sizes: list[int]) ->
             yield size
 
     found = []
-    ahead = _Ahead(pages(), lambda size: size, lambda: False)
+    ahead = Ahead(pages(), lambda size: size, lambda: False)
     for size in ahead:
         used += 1
         found.append(size)

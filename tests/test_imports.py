@@ -207,13 +207,13 @@ def test_a_light_module_starts_without_what_is_slow_to_import(unit: str) -> None
 @pytest.mark.parametrize(
     ("file", "source", "said"),
     [
-        ("fetch.py", "from nango_dagster.runs import drain", "which stands below it"),
-        ("fetch.py", "def f():\n    import nango_dagster.runs", "fetch.py:2: fetch imports runs"),
-        ("fetch.py", "from nango_dagster import store", "which stands beside it"),
-        ("fetch.py", "from .store import syncs", "which stands beside it"),
+        ("fetch/pages.py", "from nango_dagster.runs import drain", "which stands below it"),
+        ("fetch/pages.py", "def f():\n    import nango_dagster.runs", "fetch/pages.py:2: fetch imports runs"),
+        ("fetch/pages.py", "from nango_dagster import store", "which stands beside it"),
+        ("fetch/pages.py", "from .store import syncs", "which stands beside it"),
         ("auth/oauth.py", "from ..store import syncs", "which stands beside it"),
-        ("fetch.py", "import nango_dagster.odds", "stands in no row"),
-        ("fetch.py", "import requests.adapters", "whose home is http"),
+        ("fetch/pages.py", "import nango_dagster.odds", "stands in no row"),
+        ("fetch/pages.py", "import requests.adapters", "whose home is http"),
         (
             "runs.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sqlalchemy",
@@ -232,7 +232,7 @@ def test_a_wrong_import_is_found(file: str, source: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("fetch.py", "from nango_dagster.paging import style\nfrom nango_dagster import errors"),
+        ("fetch/pages.py", "from nango_dagster.paging import style\nfrom nango_dagster import errors"),
         ("store/jobs.py", "import sqlalchemy as sa\nfrom nango_dagster.store.database import Database"),
         ("store/jobs.py", "from .database import Database\nfrom . import queue"),
         ("store/migrations/env.py", "from alembic import context"),

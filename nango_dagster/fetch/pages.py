@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-from nango_dagster.config import Sync
-from nango_dagster.errors import ApiError, Cancelled, ConfigError, NangoError, PagingRepeats, RecordRejected
-from nango_dagster.http import (
+from ..config import Sync
+from ..errors import ApiError, ConfigError, NangoError, RecordRejected
+from ..http import (
     Client,
     Limiter,
     Policy,
-    RateLimit,
     Reach,
     Request,
     Response,
-    looks_secret,
     origin,
-    query_pairs,
     secrets_of,
 )
-from nango_dagster.paging import Answer, says_no_more, style
-from nango_dagster.records import Envelope, Rejected, read
-from nango_dagster.templates import render, render_text, render_url
+from ..paging import Answer, says_no_more, style
+from ..records import Envelope, Rejected, read
+from .ahead import Ahead
+from .guard import Guard
+from .requests import digest, filled, first_request, policy_of
 
 Record = bytes
 
-AHEAD_BYTES: Final = 8_000_000
-"""While the pages that wait for their reader are smaller than this together, up to two of them may wait."""
-SAME_AGAIN: Final = 3
-"""So often the same page in a row means that the API does not understand how it is asked for the next one."""
-SAME_AGAIN_IF_ALIKE: Final = 1000
-"""The same where all records of the page are alike, so that two pages of them can be."""
 LONGEST: Final = 1000  # characters of a sentence about an answer
-EMPTY_AGAIN: Final = 10
-"""So many empty pages in a row are no list that will come to an end."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +116,12 @@ class Fetch:
         self._cancelled = cancelled
         self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
         self._client.hide(*secrets_of(first_request(sync)))
-        self._ahead: _Ahead[Page | Stop] | None = None
+        self._ahead: Ahead[Page | Stop] | None = None
 
     def __iter__(self) -> Iterator[Page]:
         if self._ahead is not None:
             raise RuntimeError("A Fetch is read once; make a new one.")
-        self._ahead = _Ahead(self._pages(), lambda item: getattr(item, "bytes", 0), self._cancelled)
+        self._ahead = Ahead(self._pages(), lambda item: getattr(item, "bytes", 0), self._cancelled)
         try:
             for item in self._ahead:
                 if isinstance(item, Stop):
@@ -186,7 +174,7 @@ class Fetch:
 
     def _pages(self) -> Iterator[Page | Stop]:
         """The pages and, at the end, the reason for it."""
-        guard = _Guard(self._error)
+        guard = Guard(self._error)
         request = self._first
         total = 0
         for number in count(1):
@@ -218,7 +206,7 @@ class Fetch:
             assert following is not None
             request = following
 
-    def _decide(self, page: Answer, guard: _Guard) -> tuple[Request | None, Stop | None]:
+    def _decide(self, page: Answer, guard: Guard) -> tuple[Request | None, Stop | None]:
         """The next request, and why it is not sent if it is not.
 
         An empty page is not yet the end: an API may filter what it has counted, and still say where to go on.
@@ -270,20 +258,20 @@ class Fetch:
         try:
             if number == 1:
                 request = self._if_changed(request, variables)
-            filled = self._filled(request, variables)
-            self._home = self._home or origin(_filled(first_request(self.sync), variables).url)
+            ready = self._filled(request, variables)
+            self._home = self._home or origin(filled(first_request(self.sync), variables).url)
         except ConfigError as error:
             sentence = self._client.redact(f"{self.sync.display_name}: {error}")
         else:
             return self._client.send(
-                filled, home=self._home, fresh=lambda: self._filled(request, self._variables(fresh=True))
+                ready, home=self._home, fresh=lambda: self._filled(request, self._variables(fresh=True))
             )
         raise ConfigError(sentence)
 
     def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
         """The first request, with the kept ETag if that was the answer to the same one."""
         if request.method == "GET" and self._paging.in_body:
-            self._asked = _digest(self.sync, _filled(request, variables))
+            self._asked = digest(self.sync, filled(request, variables))
             asked, _, etag = (self._kept_etag or "").partition(" ")
             if etag and asked == self._asked:
                 return replace(request, headers={**request.headers, "If-None-Match": etag})
@@ -302,8 +290,8 @@ class Fetch:
 
     def _filled(self, request: Request, variables: Mapping[str, Any]) -> Request:
         """The request as it is sent. To whom it is sent decides what of it stays: see `Client.send`."""
-        filled = _filled(request, variables)
-        return filled if self._access is None else self._access.sign(filled)
+        filled_request = filled(request, variables)
+        return filled_request if self._access is None else self._access.sign(filled_request)
 
     def _read(self, request: Request, response: Response) -> Envelope:
         if response.status in (204, 205):  # No Content
@@ -321,158 +309,3 @@ class Fetch:
     def _error(self, kind: type[NangoError], request: Request, sentence: str) -> NangoError:
         """An error about an answer: whose, to what, and without secrets."""
         return kind(self._client.redact(f"{self.sync.display_name}: {request}: {sentence}", request))
-
-
-class _Guard:
-    """What no paging style has to think of: a list that leads back to where it has been."""
-
-    def __init__(self, error: Callable[[type[NangoError], Request, str], NangoError]) -> None:
-        self._error = error
-        self._been: set[str] = set()
-        self._last: list[Record] = []
-        self._times = 1
-        self._empty = 0
-
-    def before(self, request: Request) -> None:
-        """Remember a request that is sent."""
-        self._been.add(request.fingerprint())
-
-    def was_sent(self, request: Request) -> bool:
-        return request.fingerprint() in self._been
-
-    def is_all_empty(self, page: Answer) -> bool:
-        """Whether so many pages in a row were empty that this leads nowhere; to be asked once for each page."""
-        self._empty = 0 if page.size else self._empty + 1
-        return self._empty >= EMPTY_AGAIN
-
-    def after(self, page: Answer, following: Request) -> NangoError | None:
-        """What is wrong when the next request was sent before, or makes no difference to the API."""
-        if self.was_sent(following):
-            sentence = f"paging repeats: page {page.number} leads back to {following}."
-        elif self._is_stuck(page):
-            pages = f"pages {page.number - self._times + 1} to {page.number}"
-            sentence = f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
-        else:
-            return None
-        return self._error(PagingRepeats, page.request, sentence)
-
-    def _is_stuck(self, page: Answer) -> bool:
-        found = page.envelope.records
-        self._times = self._times + 1 if found == self._last else 1
-        self._last = found
-        if self._times < SAME_AGAIN or not found:
-            return False
-        return self._times >= SAME_AGAIN_IF_ALIKE or any(record != found[0] for record in found)
-
-
-T = TypeVar("T")
-
-
-class _Ahead(Generic[T]):
-    """Reads an iterator in a thread, a little ahead of whoever reads this one.
-
-    An error comes after all that was read before it, and a stop sign before anything else.
-    """
-
-    def __init__(self, items: Iterator[T], size: Callable[[T], int], cancelled: Callable[[], bool]) -> None:
-        self._items = items
-        self._size = size
-        self._cancelled = cancelled
-        self._ready: deque[T] = deque()
-        self._changed = threading.Condition()
-        self._done = False
-        self._error: BaseException | None = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="nango-fetch", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[T]:
-        while self._wait_for_next():
-            with self._changed:
-                item = self._ready.popleft()
-                self._changed.notify_all()
-            yield item
-        if self._error is not None:
-            raise self._error
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        # A connection that is just being opened is waited for, but not for ever; the thread ends after it.
-        self._thread.join(timeout=15)
-
-    def _wait_for_next(self) -> bool:
-        """Whether there is another item; waits until that is known."""
-        while True:
-            if self._cancelled():
-                raise Cancelled
-            with self._changed:
-                if self._changed.wait_for(lambda: self._ready or self._done, timeout=0.2):
-                    return bool(self._ready)
-
-    def _work(self) -> None:
-        try:
-            for item in self._items:
-                if not self._hand_over(item):
-                    break
-        except BaseException as error:
-            self._error = error
-        finally:
-            with self._changed:
-                self._done = True
-                self._changed.notify_all()
-
-    def _hand_over(self, item: T) -> bool:
-        """Put an item out, then wait until there is room for another; False when nobody wants one."""
-        with self._changed:
-            self._ready.append(item)
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or self._has_room())
-            return not self._closed
-
-    def _has_room(self) -> bool:
-        return not self._ready or (len(self._ready) < 2 and sum(map(self._size, self._ready)) < AHEAD_BYTES)
-
-
-def first_request(sync: Sync) -> Request:
-    """What a sync asks for, before paging has a say in it.
-
-    >>> first_request(Sync(url="https://api.example.com/items?tag=a", query_params={"tag": "b", "limit": 5}))
-    Request(GET https://api.example.com/items?tag=a&tag=b&limit=5)
-    """
-    request = Request(sync.method, sync.url, sync.headers, query_pairs(sync.query_params), sync.body)
-    return request.with_query_as_params()
-
-
-def _filled(request: Request, variables: Mapping[str, Any]) -> Request:
-    """The request as it is sent, with the values of its placeholders."""
-    return Request(
-        request.method,
-        render_url(request.url, variables),
-        {name: render_text(value, variables) for name, value in request.headers.items()},
-        tuple(pair for name, value in request.params for pair in query_pairs({name: render(value, variables)})),
-        render(request.body, variables),
-    ).with_userinfo_in_header()
-
-
-def _digest(sync: Sync, request: Request) -> str:
-    """Changes when the config or the request does, except for credentials in its headers: those change by the hour."""
-    headers = {name: value for name, value in request.headers.items() if not looks_secret(name)}
-    parts = f"{sync.fingerprint()} {replace(request, headers=headers).fingerprint()}"
-    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
-
-
-def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:
-    """How a sync wants its API to be treated."""
-    rate = sync.rate_limit
-    return Policy(
-        name=sync.display_name,
-        timeout=sync.timeout,
-        retries=sync.retries,
-        max_bytes=sync.max_page_bytes,
-        allowed_origins=frozenset(map(origin, sync.allowed_origins)),
-        reach=reach,
-        rate_limit=RateLimit(sync.integration_key, rate.requests, rate.per) if rate else None,
-    )

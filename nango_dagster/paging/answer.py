@@ -1,0 +1,89 @@
+"""One page as paging sees it, and what every paging style offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..http import Request, Response
+from ..paths import MISSING
+from ..records import Envelope
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One page as paging sees it: what was asked and what came back."""
+
+    request: Request
+    response: Response
+    envelope: Envelope
+    number: int
+    """1 for the first page of the pull."""
+    total: int
+    """Records so far, this page's included."""
+
+    @property
+    def size(self) -> int:
+        """How many records the API sent in this page, usable or not."""
+        return len(self.envelope.records) + len(self.envelope.rejected)
+
+
+class Paging(Protocol):
+    """How one API leads from page to page."""
+
+    @property
+    def ends(self) -> str:
+        """Why a pull is over when there is no next request."""
+        ...
+
+    @property
+    def in_body(self) -> bool:
+        """Whether an answer with the same body, which is what an ETag stands for, leads to the same next page."""
+        ...
+
+    def first(self, request: Request) -> Request:
+        """The request for the first page."""
+        ...
+
+    def after(self, page: Answer) -> Request | None:
+        """The request for the page after this one, or None at the end of the list."""
+        ...
+
+
+class Style:
+    """What most styles share: the first request is the sync's own."""
+
+    ends = "no_cursor"
+    in_body = True
+
+    def first(self, request: Request) -> Request:
+        return request
+
+
+@dataclass(frozen=True)
+class SinglePage(Style):
+    """No paging: the first answer is all there is.
+
+    `{"results": [...]}`
+    """
+
+    ends = "single_page"
+
+    def after(self, page: Answer) -> Request | None:
+        return None
+
+
+def says_no_more(found: Any) -> bool:
+    """Whether the value at `paging_has_more_response_path` ends the list; a missing one says nothing.
+
+    >>> [says_no_more(found) for found in (False, None, "false", 0, True, "yes", MISSING)]
+    [True, True, True, True, False, False, False]
+    """
+    if isinstance(found, str):
+        return found.strip().lower() in ("", "false", "no", "n", "0")
+    return found is not MISSING and not found
+
+
+def is_end(found: Any) -> bool:
+    """Nothing, null, empty text, or the `false` that some APIs write for "no next page"; 0 is a cursor."""
+    return found is MISSING or found is None or found is False or found == ""

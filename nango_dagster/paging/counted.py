@@ -1,0 +1,90 @@
+"""Styles that count: page numbers and offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ApiError
+from ..http import Request
+from ..paths import MISSING
+from .answer import Answer, Paging, Style
+
+
+@dataclass(frozen=True)
+class PageNumber(Style):
+    """`paging_page_request_path`: pages are numbered, and the list ends with an empty one.
+
+    A short page is not the end: an API may filter what it has counted. `?page=1`, `?page=2`, ...
+    """
+
+    request_path: str
+    start: int | None = None
+
+    def first(self, request: Request) -> Request:
+        return _started(request, self.request_path, self.start, 1)
+
+    def after(self, page: Answer) -> Request | None:
+        if page.size == 0:
+            return None
+        return page.request.with_value(self.request_path, _number(page.request, self.request_path) + 1)
+
+
+@dataclass(frozen=True)
+class Offset(Style):
+    """`paging_offset_request_path`: how many records were already seen; the list ends with an empty page.
+
+    It moves by what the API sent, not by the size asked for, so that a short page skips nothing.
+    `?offset=0`, `?offset=100`, ...
+    """
+
+    request_path: str
+    start: int | None = None
+
+    def first(self, request: Request) -> Request:
+        return _started(request, self.request_path, self.start, 0)
+
+    def after(self, page: Answer) -> Request | None:
+        if page.size == 0:
+            return None
+        return page.request.with_value(self.request_path, _number(page.request, self.request_path) + page.size)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """`paging_limit` with any style: the size of a page is sent along.
+
+    `?limit=100`
+    """
+
+    style: Paging
+    request_path: str
+    limit: int
+
+    @property
+    def ends(self) -> str:
+        return self.style.ends
+
+    @property
+    def in_body(self) -> bool:
+        return self.style.in_body
+
+    def first(self, request: Request) -> Request:
+        return self.style.first(request.with_value(self.request_path, self.limit))
+
+    def after(self, page: Answer) -> Request | None:
+        return self.style.after(page)
+
+
+def _started(request: Request, path: str, start: int | None, default: int) -> Request:
+    """The request with its first number: the one given, else the one it has already, else the default."""
+    if start is None and request.value(path) is not MISSING:
+        return request
+    return request.with_value(path, default if start is None else start)
+
+
+def _number(request: Request, path: str) -> int:
+    found = request.value(path)
+    try:
+        return int(found)
+    except (TypeError, ValueError):
+        raise ApiError(f'"{path}" of the request is {found!r}; wanted a number to count on from.') from None

@@ -1,0 +1,88 @@
+"""Styles that follow a URL: it stands beside the records, in the Link header, or in a header of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ApiError
+from ..http import Request
+from .answer import Answer, Style, is_end
+from .cursors import with_cursor
+
+
+@dataclass(frozen=True)
+class UrlInBody(Style):
+    """`paging_url_path`: the next page's URL beside the records, relative or whole.
+
+    `{"results": [...], "next": "https://pokeapi.co/api/v2/pokemon?offset=20"}`
+    """
+
+    path: str
+    ends = "no_next_url"
+
+    def after(self, page: Answer) -> Request | None:
+        return _at_url(page, page.envelope.dig(self.path), f'paging_url_path "{self.path}"')
+
+
+@dataclass(frozen=True)
+class UrlInLinkHeader(Style):
+    """`paging_header_link_rel`: the next page's URL in the Link header.
+
+    `Link: <https://api.github.com/user/repos?page=2>; rel="next"`
+    """
+
+    rel: str
+    ends = "no_next_url"
+    in_body = False
+
+    def after(self, page: Answer) -> Request | None:
+        return _at_url(page, page.response.links.get(self.rel.lower()), "the Link header")
+
+
+@dataclass(frozen=True)
+class UrlInHeader(Style):
+    """`paging_header_url`: the next page's URL in a header of its own.
+
+    `X-Next-Page: /items?page=2`
+    """
+
+    header: str
+    ends = "no_next_url"
+    in_body = False
+
+    def after(self, page: Answer) -> Request | None:
+        return _at_url(page, page.response.headers.get(self.header), f"the header {self.header}")
+
+
+@dataclass(frozen=True)
+class CursorOrUrlInBody(Style):
+    """`paging_response_path`, an older field: a URL is followed, anything else is sent as a cursor.
+
+    Only a whole URL is told from a cursor; with no place to send a cursor to, a relative one is followed too.
+    """
+
+    path: str
+    request_path: str | None
+
+    def after(self, page: Answer) -> Request | None:
+        found = page.envelope.dig(self.path)
+        if self.request_path is None or _is_whole_url(found):
+            return _at_url(page, found, f'paging_response_path "{self.path}"')
+        return with_cursor(page, self.request_path, found)
+
+
+def _at_url(page: Answer, found: Any, where: str) -> Request | None:
+    if is_end(found):
+        return None
+    if not isinstance(found, str):
+        raise ApiError(f"{where} holds {_kind(found)}; wanted the URL of the next page.")
+    return page.request.follow(found, page.response.url)
+
+
+def _is_whole_url(found: Any) -> bool:
+    return isinstance(found, str) and found.strip().lower().startswith(("https://", "http://"))
+
+
+def _kind(found: Any) -> str:
+    return {dict: "an object", list: "a list", bool: "true"}.get(type(found), "a number")

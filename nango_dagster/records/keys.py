@@ -1,0 +1,111 @@
+"""The keys that tell records apart, read from many records at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import RecordRejected
+from ..paths import Step, ways
+from .decoding import decode
+from .hashes import encode_sorted
+from .raw_json import NOT_STRICT, Malformed, parts_of, text_at
+
+MAX_KEY_BYTES = 1024
+
+KeyReader = Callable[[Sequence[bytes]], "list[str | RecordRejected]"]
+
+
+def key_reader(unique_key: str) -> KeyReader:
+    """A function that reads the keys of many records at once; a record without one gets the reason instead.
+
+    >>> read_keys = key_reader("profile.email")
+    >>> read_keys([b'{"profile": {"email": "a@b.c"}}', b'{"profile": null}'])
+    ['a@b.c', RecordRejected('unique_key "profile.email" is missing')]
+    """
+    means = ways(unique_key)
+    shapes = _key_shapes(means)
+    leaf = _leaf if len(means) == 1 else _whole_or_leaf
+    depth = len(means[-1])
+
+    def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
+        try:
+            found = [leaf(shape, depth) for shape in shapes(b"[" + b",".join(records) + b"]")]
+        except NOT_STRICT:
+            found = [_one_key(record, means) for record in records]
+        return [_key_text(token, unique_key) for token in found]
+
+    return read_keys
+
+
+def _key_shapes(means: Sequence[Sequence[Step]]) -> Callable[[bytes], list[Any]]:
+    """A decoder of a list of records that makes just their keys."""
+    *whole, steps = means
+    shape: Any = msgspec.Raw
+    default: Any = msgspec.Raw()
+    try:
+        for step in reversed(steps[1:]):
+            shape, default = _shape(step=(step, shape, default)), None
+        fields = {"step": (steps[0], shape, default)}
+        if whole:
+            fields["whole"] = (whole[0][0], msgspec.Raw, msgspec.Raw())
+        shape = _shape(**fields)
+    except ValueError:  # msgspec takes no name with a quote or a backslash in it
+        return _refuse
+    return msgspec.json.Decoder(list[shape]).decode
+
+
+def _shape(**fields: tuple[Step, Any, Any]) -> Any:
+    """A type of objects with these fields, or null; each has its name in JSON, its type and its default."""
+    own = [(name, shape, default) for name, (_, shape, default) in fields.items()]
+    return msgspec.defstruct("Key", own, rename={name: str(step) for name, (step, _, _) in fields.items()}) | None
+
+
+def _refuse(records: bytes) -> list[Any]:
+    raise msgspec.DecodeError
+
+
+def _leaf(shape: Any, depth: int) -> bytes:
+    for _ in range(depth):
+        if shape is None:
+            return b""
+        shape = shape.step
+    return bytes(shape)
+
+
+def _whole_or_leaf(shape: Any, depth: int) -> bytes:
+    return (shape is not None and bytes(shape.whole)) or _leaf(shape, depth)
+
+
+def _one_key(record: bytes, means: Sequence[Sequence[Step]]) -> bytes:
+    """The key's JSON text, also where the path indexes a list or the record is no object."""
+    try:
+        inside = parts_of(record)
+        first, *rest = means[0 if str(means[0][0]) in inside else -1]
+        return (str(first) in inside and text_at(bytes(inside[str(first)]), rest)) or b""
+    except Malformed:
+        return b""
+
+
+def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
+    reason = {b"": "is missing", b"null": "is null", b'""': "is empty"}.get(token)
+    if reason is None:
+        try:
+            text = _text_of(token)
+            if len(text.encode()) <= MAX_KEY_BYTES and "\x00" not in text:
+                return text
+            reason = "contains a NUL character" if "\x00" in text else f"is longer than {MAX_KEY_BYTES:,} bytes"
+        except (ValueError, RecursionError, RecordRejected):
+            reason = "is not valid text"
+    return RecordRejected(f'unique_key "{unique_key}" {reason}')
+
+
+def _text_of(token: bytes) -> str:
+    if token[:1] == b'"':
+        return token[1:-1].decode() if b"\\" not in token else str(json.loads(token))
+    if token[:1] in (b"{", b"["):
+        return bytes(encode_sorted(decode(token))).decode()
+    return token.decode()
