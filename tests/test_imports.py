@@ -210,7 +210,7 @@ def test_a_light_module_starts_without_what_is_slow_to_import(unit: str) -> None
         ("fetch/pages.py", "from nango_dagster.runs import drain", "which stands below it"),
         ("fetch/pages.py", "def f():\n    import nango_dagster.runs", "fetch/pages.py:2: fetch imports runs"),
         ("fetch/pages.py", "from nango_dagster import store", "which stands beside it"),
-        ("fetch/pages.py", "from .store import syncs", "which stands beside it"),
+        ("fetch/pages.py", "from ..store import syncs", "which stands beside it"),
         ("auth/oauth.py", "from ..store import syncs", "which stands beside it"),
         ("fetch/pages.py", "import nango_dagster.odds", "stands in no row"),
         ("fetch/pages.py", "import requests.adapters", "whose home is http"),
