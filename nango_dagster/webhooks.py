@@ -157,9 +157,9 @@ class Sender:
     def send(self, url: str, delivery_id: str, body: bytes) -> Tried:
         """One try. A status of 2xx says that it was delivered; of the URL an error shows the origin alone."""
         posted = self._poster.post(url, headers(body, delivery_id, self._key), body)
-        if posted.trouble is None:
+        if posted.error is None:
             return Tried()
-        return Tried(f"{shown(url)} {posted.trouble}.", gone=posted.status == GONE)
+        return Tried(f"{shown(url)} {posted.error}.", gone=posted.status == GONE)
 
     def close(self) -> None:
         """Leave the connections to others."""

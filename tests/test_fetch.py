@@ -22,7 +22,7 @@ from nango_dagster.fetch import Fetch, Page, Stop, first_request, policy_of
 from nango_dagster.fetch.ahead import AHEAD_BYTES, Ahead
 from nango_dagster.fetch.guard import EMPTY_AGAIN, SAME_AGAIN
 from nango_dagster.http import Request, query_text
-from nango_dagster.http.values import joined, split
+from nango_dagster.http.urls import joined, server_of
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html
 from tests.strategies import cursors, json_values
 
@@ -865,7 +865,7 @@ def test_however_a_next_url_is_written_a_stranger_sees_no_credential(
 
 
 def host_of(base: str, url: str) -> str:
-    return split(joined(base, url)).host
+    return server_of(joined(base, url)).host
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -41,7 +41,8 @@ from nango_dagster.http import (
     redact,
     redirected,
 )
-from nango_dagster.http.wire import Watch, refuse
+from nango_dagster.http.addresses import refuse
+from nango_dagster.http.sockets import ReadGuard
 from tests.executions import until
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, gzipped, half, html, redirect
 
@@ -399,10 +400,10 @@ def test_a_401_is_answered_with_fresh_credentials_once(api: FakeApi) -> None:
     api.route("/items", lambda request: [] if request.headers["Authorization"] == "new" else (401, {}, ""))
     old = Request("GET", api.url + "/items", {"Authorization": "old"})
     with Client(QUICK) as client:
-        client.send(old, fresh=lambda: replace(old, headers={"Authorization": "new"}))
+        client.send(old, rebuild=lambda refused: replace(old, headers={"Authorization": "new"}))
         assert len(api.requests) == 2
         with pytest.raises(AuthenticationFailed):
-            client.send(old, fresh=lambda: replace(old, headers={"Authorization": "newer"}))
+            client.send(old, rebuild=lambda refused: replace(old, headers={"Authorization": "newer"}))
         assert len(api.requests) == 4
 
 
@@ -410,7 +411,7 @@ def test_a_401_is_not_tried_again_with_the_same_credentials(api: FakeApi) -> Non
     api.route("/items", (401, {}, ""))
     request = Request("GET", api.url + "/items", {"Authorization": "old"})
     with Client(QUICK) as client, pytest.raises(AuthenticationFailed):
-        client.send(request, fresh=lambda: request)
+        client.send(request, rebuild=lambda refused: request)
     assert len(api.requests) == 1
 
 
@@ -997,7 +998,7 @@ def test_the_time_that_we_take_ourselves_is_no_silence_of_the_server() -> None:
     with ours, theirs:
         theirs.sendall(b"answer")
         began = monotonic()
-        watch = Watch("anywhere", 0.05, lambda: until(lambda: monotonic() > began + 0.2), began + 0.1)
+        watch = ReadGuard("anywhere", 0.05, lambda: until(lambda: monotonic() > began + 0.2), began + 0.1)
         buffer = bytearray(6)
         assert watch.recv_into(ours, memoryview(buffer)) == 6
         assert buffer == b"answer"

@@ -20,8 +20,7 @@ from ..errors import (
     StoreUnavailable,
     TryLater,
 )
-from ..http import Params, Policy, Request, Response, asked_wait, json_bytes
-from ..http.service import ServiceClient
+from ..http import Client, Params, Policy, Request, Response, Verdict, asked_wait, json_bytes
 
 TRIES: Final = 3
 LONGEST_WAIT: Final = 60.0  # seconds; a rate limit counts by the minute
@@ -77,9 +76,9 @@ def _part(response: Response, call: Call) -> Any:
 def _response(request: Request, once: bool) -> tuple[Response, bool]:
     """The answer, a refusal for too many requests only when waiting has not helped; and whether one was lost before."""
     policy = Policy(name="Nango", retries=0 if once else TRIES - 1, backoff=0.5)
-    with ServiceClient(policy) as client:
+    with Client(policy) as client:
         for tries in range(1, TRIES + 1):
-            response = client.send(request)
+            response = client.send(request, judge=lambda response: Verdict("accept"))  # errors are answers too
             wait = asked_wait(response.headers)
             if response.status != 429 or tries == TRIES or wait is None or wait > LONGEST_WAIT:
                 break

@@ -264,7 +264,7 @@ class Fetch:
             sentence = self._client.redact(f"{self.sync.display_name}: {error}")
         else:
             return self._client.send(
-                ready, home=self._home, fresh=lambda: self._filled(request, self._variables(fresh=True))
+                ready, home=self._home, rebuild=lambda refused: self._filled(request, self._variables(fresh=refused))
             )
         raise ConfigError(sentence)
 

@@ -1,28 +1,27 @@
-"""One request, with time limits, redirects, address checks, retries and secrets starred."""
+"""One request to another server, with time limits, redirects, address checks, retries and secrets starred.
 
-from .client import Client, Policy, redirected
+The modules in the order of a request: `request` and `urls` (what is sent), `redirects` and `headers`, `client`,
+`transport`, `sockets` and `addresses` (how it is sent), `failures` and `verdicts` (what came of it), `rates` and
+`redaction`. `post` sends webhooks.
+"""
+
+from .addresses import Reach
+from .client import Client, Policy
+from .links import Link, links, parse_links
 from .post import Posted, Poster
-from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket
-from .redaction import looks_secret, public_config, public_json, public_url, redact, secrets_of
-from .values import (
-    Params,
-    Request,
-    Response,
-    form_pairs,
-    is_url,
-    json_bytes,
-    links,
-    origin,
-    query_of,
-    query_pairs,
-    query_text,
-)
-from .wire import Reach
+from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, wait_of
+from .redaction import looks_secret, public_config, public_json, public_url, redact
+from .redirects import redirected
+from .request import Request, Response, form_pairs, secrets_of
+from .urls import Params, is_url, json_bytes, origin, query_of, query_pairs, query_text
+from .verdicts import Judge, Verdict
 
 __all__ = [
     "Bucket",
     "Client",
+    "Judge",
     "Limiter",
+    "Link",
     "Params",
     "Policy",
     "Posted",
@@ -31,6 +30,7 @@ __all__ = [
     "Reach",
     "Request",
     "Response",
+    "Verdict",
     "asked_wait",
     "bucket",
     "form_pairs",
@@ -39,6 +39,7 @@ __all__ = [
     "links",
     "looks_secret",
     "origin",
+    "parse_links",
     "public_config",
     "public_json",
     "public_url",
@@ -48,4 +49,5 @@ __all__ = [
     "redact",
     "redirected",
     "secrets_of",
+    "wait_of",
 ]

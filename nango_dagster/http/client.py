@@ -1,53 +1,54 @@
-"""One request, with time limits, redirects, address checks, retries and secrets starred."""
+"""A client for one API: redirects, rate limit, retries, refreshed credentials, and errors without secrets."""
 
 from __future__ import annotations
 
+import logging
 import random
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from http import HTTPStatus
 from time import monotonic
 from types import TracebackType
 from typing import Final
-from urllib.parse import urlsplit
-
-from requests import RequestException
-from urllib3.exceptions import HTTPError
 
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
-from .rates import Limiter, RateLimit, asked_wait, bucket, is_rate_limited
-from .redaction import public_url, redact, secrets_of
-from .values import NO_BODY, Place, Request, Response, body_bytes, joined, origin, split
-from .wire import ERROR_BYTES, SLICE, Limits, Reach, TooLarge, UnknownEncoding, Watch, Wire, breakdown
+from .addresses import Reach
+from .failures import TRANSPORT_ERRORS, Limits, breakdown
+from .headers import checked_headers, with_defaults
+from .links import utf8_text
+from .rates import Limiter, RateLimit, bucket
+from .redaction import public_url, redact
+from .redirects import MAX_REDIRECTS, REDIRECTS, is_at_home, redirected, without_credentials
+from .request import Request, Response, body_bytes, secrets_of
+from .sockets import SLICE, ReadGuard
+from .transport import Message, Transport
+from .urls import Server, origin, server_of
+from .verdicts import Failure, Judge, answered, excerpt, failure_by_rule, failure_by_status, is_success
 
-MAX_REDIRECTS: Final = 10
-_EXCERPT: Final = 200  # characters of a body in an error
-_LONGEST_BACKOFF: Final = 60.0
-# All that a stranger's server learns from us.
-_HARMLESS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
+log = logging.getLogger(__name__)
+
+_MAX_BACKOFF: Final = 60.0
+_ALLOW: Final = "which is not in the sync's allowed_origins"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How requests are sent: whom they may reach, how long they may take, how often they are tried.
+    """How requests are sent: which addresses they may reach, how long they may take, how often they are tried.
 
-    Credentials go where a request was meant to go and to `allowed_origins`, never where an API sends it on.
+    Credentials go to the server that a request was made for and to `allowed_origins`, never to another server that an
+    API redirects to.
     """
 
     name: str = ""
     """Begins every error: the sync's name."""
     timeout: float = 30.0
-    """The longest silence in seconds. A whole answer may take ten times that."""
+    """The longest silence in seconds. A whole answer may take ten times as long."""
     connect_timeout: float = 10.0
     retries: int = 3
     backoff: float = 2.0
-    """Seconds before the first retry; doubled for each one after it."""
+    """Seconds before the first retry; doubled for each further one."""
     max_wait: float = 300.0
-    """An API that asks to wait longer is left alone until the next run."""
+    """Seconds; an API that asks to wait longer is not asked again until the next run."""
     max_bytes: int = 100_000_000
     allowed_origins: frozenset[str] = frozenset()
     reach: Reach = "anywhere"
@@ -61,23 +62,10 @@ class Policy:
         return Limits(connect, self.timeout, 10 * self.timeout, self.max_bytes)
 
 
-@dataclass(frozen=True)
-class _Trouble:
-    """No usable answer: the rest of the sentence, and whether and when to ask again."""
-
-    request: Request
-    sentence: str
-    again: bool = False
-    wait: float | None = None
-    status: int | None = None
-    refused: bool = False
-    """Whether somebody who was shown the credentials does not take them."""
-
-
 class Client:
     """Sends requests over connections that it keeps alive; for one thread at a time.
 
-    `cancelled` is asked at least five times a second during every wait, also for bytes. `close` may come from
+    `cancelled` is called at least five times a second during every wait, also for bytes. `close` may be called from
     another thread, and ends a wait at once.
     """
 
@@ -94,59 +82,72 @@ class Client:
         self.retries = 0
         self._limiter = limiter or (bucket(self.policy.rate_limit) if self.policy.rate_limit else None)
         self._closed = threading.Event()
-        self._asked_at = 0.0
+        self._checked_at = 0.0
         self._secrets = set(self.policy.secrets)
-        self._wire = Wire(Watch(self.policy.reach, self.policy.timeout, self._ask))
+        self._transport = Transport(ReadGuard(self.policy.reach, self.policy.timeout, self._check))
 
     def send(
-        self, request: Request, *, home: str | None = None, fresh: Callable[[], Request] | None = None
+        self,
+        request: Request,
+        *,
+        home: str | None = None,
+        rebuild: Callable[[bool], Request] | None = None,
+        judge: Judge | None = None,
     ) -> Response:
-        """The answer with a status of 2xx, or 304 if that was asked for.
+        """The answer with a status of 2xx, with 304 if the request allows it, or one that `judge` accepts.
 
-        `home` is the origin whose credentials the request holds, if not that of its URL. Connection errors,
-        time-outs, half a body, 429 and 5xx are tried again. After a 401, `fresh` gives the request with new
-        credentials, once. Raises ApiError, AuthenticationFailed, ConfigError or Cancelled.
+        `home` is the origin whose credentials the request holds, if not that of its URL. Connection errors, time-outs,
+        half a body, 429 and 5xx are tried again. `rebuild` makes the request for each further try, since a signature
+        or token is good once or for a while: with True after the API refused the credentials, which is tried once.
+
+        Raises ApiError, AuthenticationFailed, ConfigError or Cancelled.
         """
         try:
-            at_home = frozenset({home or origin(request.url), *self.policy.allowed_origins})
-            return self._send(request, at_home, fresh)
+            origins = frozenset({home or origin(request.url), *self.policy.allowed_origins})
+            return self._send(request, origins, rebuild, judge)
         except ConfigError as error:
             sentence = self.redact(str(error), request)
         # Outside of the except clause, so that the traceback holds no other message.
         raise ConfigError(self._named(sentence))
 
-    def _send(self, request: Request, home: frozenset[str], fresh: Callable[[], Request] | None) -> Response:
-        tries = 1
+    def _send(
+        self, request: Request, home: frozenset[str], rebuild: Callable[[bool], Request] | None, judge: Judge | None
+    ) -> Response:
+        tries, is_refreshed = 1, False
         while True:
-            outcome = self._follow(request, home)
+            outcome = self._follow(request, home, judge)
             if isinstance(outcome, Response):
                 return outcome
-            renewed = fresh() if fresh is not None and outcome.refused else request
-            if renewed != request:
-                request, fresh = renewed, None
+            if outcome.refused and rebuild is not None and not is_refreshed:
+                is_refreshed = True
+                rebuilt = rebuild(True)
+                if rebuilt == request:
+                    raise self._error(outcome, request, tries)
+                request = rebuilt
             elif outcome.again and tries <= self.policy.retries and (outcome.wait or 0) <= self.policy.max_wait:
                 self._wait(self._pause(outcome, tries))
                 tries += 1
+                request = request if rebuild is None else rebuild(False)
             else:
                 raise self._error(outcome, request, tries)
             self.retries += 1
 
     def hide(self, *secrets: str) -> None:
-        """Star these values too, wherever they come up."""
+        """Star these values too, wherever they occur."""
         self._secrets.update(secrets)
 
     def redact(self, text: str, request: Request | None = None) -> str:
-        """The text without any secret that this client has been told of, or that the request holds."""
+        """The text without the secrets of this client and of the request."""
         return redact(text, [*self._secrets, *(secrets_of(request) if request else ())])
 
     def excerpt(self, request: Request, response: Response) -> str:
-        """The first part of a body in quotes, without secrets; empty for an empty one."""
-        return _excerpt(response, [*self._secrets, *secrets_of(request)])
+        """The beginning of a body in quotes, without secrets; empty for an empty body."""
+        return excerpt(response, [*self._secrets, *secrets_of(request)])
 
     def close(self) -> None:
-        """Let go of the connections; a wait in another thread ends with Cancelled."""
+        """Release the connections; a wait in another thread ends with Cancelled."""
         self._closed.set()
-        self._wire.close()
+        self._transport.close()
 
     def __enter__(self) -> Client:
         return self
@@ -156,212 +157,122 @@ class Client:
     ) -> None:
         self.close()
 
-    # --- one try ---------------------------------------------------------------------------------------
+    # --- one try ------------------------------------------------------------------------------------------------------
 
-    def _follow(self, request: Request, home: frozenset[str]) -> Response | _Trouble:
+    def _follow(self, request: Request, home: frozenset[str], judge: Judge | None) -> Response | Failure:
         """The answer after all redirects."""
-        been: set[tuple[str, str]] = set()
+        visited: set[tuple[str, str]] = set()
         for _ in range(MAX_REDIRECTS + 1):
             outcome = self._exchange(request, home)
-            location = outcome.headers.get("Location") if isinstance(outcome, Response) else None
-            if not isinstance(outcome, Response) or outcome.status not in _REDIRECTS or location is None:
-                return self._judge(request, outcome, home) if isinstance(outcome, Response) else outcome
-            been.add((request.method, request.full_url))
+            if isinstance(outcome, Failure):
+                return outcome
+            location = outcome.headers.get("Location")
+            if outcome.status not in REDIRECTS or location is None:
+                return self._judged(request, outcome, home, judge)
+            visited.add((request.method, request.full_url))
             try:
-                request = redirected(request, outcome.status, location)
+                request = redirected(request, outcome.status, utf8_text(location))
             except ConfigError:
-                return _Trouble(request, f'redirects to "{public_url(location)}", which cannot be fetched')
-            if (request.method, request.full_url) in been:
-                return _Trouble(request, "redirects in a circle")
-        return _Trouble(request, f"redirects more than {MAX_REDIRECTS} times")
+                return Failure(request, f'redirects to "{public_url(location)}", which cannot be fetched')
+            if (request.method, request.full_url) in visited:
+                return Failure(request, "redirects in a circle")
+        return Failure(request, f"redirects more than {MAX_REDIRECTS} times")
 
-    def _exchange(self, request: Request, home: frozenset[str]) -> Response | _Trouble:
+    def _exchange(self, request: Request, home: frozenset[str]) -> Response | Failure:
         """One request and its answer, whatever its status."""
-        place = split(request.url)
-        if not _is_at_home(place, home):
+        server = server_of(request.url)
+        if not is_at_home(server, home):
             if request.body and request.has_body:
-                return _Trouble(request, f"was not sent: its body does not go to {place.origin}, {_ALLOW}")
-            request = _for_strangers(request)
-        headers = checked_headers(request.headers)
-        body = None
-        if request.has_body:
-            body = body_bytes(request)
-            if not any(name.lower() == "content-type" for name in headers):
-                headers["Content-Type"] = "application/json"
-        self._ask(now=True)
+                return Failure(request, f"was not sent: its body does not go to {server.origin}, {_ALLOW}")
+            request = without_credentials(request)
+        message = _message(request, server)
+        self._check(now=True)
         if self._limiter is not None:
             self._wait(self._limiter.take())
         self.requests += 1
         limits = self.policy.limits
+        began = monotonic()
+        outcome: Response | Failure
         try:
-            return self._wire.exchange(request.method, request.full_url, place, with_defaults(headers), body, limits)
-        except (RequestException, HTTPError, OSError, ValueError, TooLarge, UnknownEncoding) as error:
-            broken = breakdown(error, place, limits)
-        return _Trouble(request, broken.sentence, broken.again)
+            outcome = self._transport.exchange(message, limits)
+        except TRANSPORT_ERRORS as error:
+            reason = breakdown(error, server, limits)
+            outcome = Failure(request, reason.sentence, reason.again)
+        if log.isEnabledFor(logging.DEBUG):
+            self._log(request, outcome, monotonic() - began)
+        return outcome
 
-    def _judge(self, request: Request, response: Response, home: frozenset[str]) -> Response | _Trouble:
+    def _judged(
+        self, request: Request, response: Response, home: frozenset[str], judge: Judge | None
+    ) -> Response | Failure:
         """The answer, if it is one that can be used."""
-        status = response.status
-        if 200 <= status < 300 or (status == 304 and "If-None-Match" in request.headers):
+        verdict = judge(response) if judge is not None else None
+        if verdict.action == "accept" if verdict is not None else is_success(request, response):
             return response
-        limited = status == 429 or (status == 403 and is_rate_limited(response.headers))
-        wait = asked_wait(response.headers) if limited or status >= 500 else None
-        begins = self.excerpt(request, response)
-        joint = " with an HTML page: " if _is_html(response) else ": "
-        sentence = f"answered {phrase(status)}{joint + begins if begins else ''}"
-        place = split(request.url)
-        at_home = _is_at_home(place, home)
-        if status in (401, 403) and not at_home:
-            sentence += f" (without the sync's credentials, which do not go to {place.origin}, {_ALLOW})"
-        if wait is not None and wait > self.policy.max_wait:
-            sentence += f"; it asks to wait {wait:,.0f} s"
-        again = limited or status >= 500 or status in _TRY_AGAIN
-        return _Trouble(request, sentence, again, wait, status, refused=status == 401 and at_home)
+        sentence = answered(response, self.excerpt(request, response))
+        if verdict is not None:
+            return failure_by_rule(request, response, verdict, sentence)
+        failure = failure_by_status(request, response, sentence)
+        server = server_of(request.url)
+        if response.status in (401, 403) and not is_at_home(server, home):
+            # A refresh would not help: this server has not seen the credentials.
+            note = f" (without the sync's credentials, which do not go to {server.origin}, {_ALLOW})"
+            return replace(failure, sentence=sentence + note, refused=False)
+        return failure
 
-    # --- waiting, and giving up ------------------------------------------------------------------------
+    def _log(self, request: Request, outcome: Response | Failure, seconds: float) -> None:
+        """One line for each request at the level DEBUG, without secrets."""
+        size = f"{len(outcome.content):,} bytes" if isinstance(outcome, Response) else outcome.sentence
+        status = f"{outcome.status}, " if isinstance(outcome, Response) else ""
+        log.debug("%s", self._named(f"{self.redact(str(request), request)}: {status}{size} in {seconds:.3f} s"))
 
-    def _pause(self, trouble: _Trouble, tries: int) -> float:
-        """Seconds until the next try; never the same for two, so that they do not come back together."""
-        backoff = min(self.policy.backoff * 2.0 ** (tries - 1), _LONGEST_BACKOFF)
+    # --- waiting, and giving up ---------------------------------------------------------------------------------------
+
+    def _pause(self, failure: Failure, tries: int) -> float:
+        """Seconds until the next try; random in part, so that clients do not come back together."""
+        backoff = min(self.policy.backoff * 2.0 ** (tries - 1), _MAX_BACKOFF)
         jitter = random.uniform(0.5, 1.0)
-        return backoff * jitter if trouble.wait is None else trouble.wait + 0.1 * backoff * jitter
+        return backoff * jitter if failure.wait is None else failure.wait + 0.1 * backoff * jitter
 
     def _wait(self, seconds: float) -> None:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             self._closed.wait(min(left, SLICE))
-            self._ask(now=True)
+            self._check(now=True)
 
-    def _ask(self, now: bool = False) -> None:
-        """Raise Cancelled when nobody wants an answer any more; asks at most five times a second."""
+    def _check(self, now: bool = False) -> None:
+        """Raise Cancelled when nobody needs the answer any more; calls `cancelled` at most five times a second."""
         if self._closed.is_set():
             raise Cancelled
         at = monotonic()
-        if now or at - self._asked_at >= SLICE:
-            self._asked_at = at
+        if now or at - self._checked_at >= SLICE:
+            self._checked_at = at
             if self.cancelled():
                 raise Cancelled
 
-    def _error(self, trouble: _Trouble, first: Request, tries: int) -> ApiError:
-        kind = AuthenticationFailed if trouble.refused else ApiError
-        asked = f"{first} (redirected to {public_url(trouble.request.full_url)})"
-        if trouble.request.full_url == first.full_url:
-            asked = str(first)
+    def _error(self, failure: Failure, first: Request, tries: int) -> ApiError:
+        kind = AuthenticationFailed if failure.refused else ApiError
+        request = f"{first} (redirected to {public_url(failure.request.full_url)})"
+        if failure.request.full_url == first.full_url:
+            request = str(first)
+        wait = ""
+        if failure.wait is not None and failure.wait > self.policy.max_wait:
+            wait = f"; it asks to wait {failure.wait:,.0f} s"
         after = f" after {tries} tries" if tries > 1 else ""
-        secrets = [*self._secrets, *secrets_of(first), *secrets_of(trouble.request)]
-        return kind(self._named(f"{redact(f'{asked} {trouble.sentence}', secrets)}{after}."), trouble.status)
+        secrets = [*self._secrets, *secrets_of(first), *secrets_of(failure.request)]
+        sentence = redact(f"{request} {failure.sentence}{wait}", secrets)
+        return kind(self._named(f"{sentence}{after}."), failure.status)
 
     def _named(self, sentence: str) -> str:
         return f"{self.policy.name}: {sentence}" if self.policy.name else sentence
 
 
-# --- redirects, and what goes along ---------------------------------------------------------------------
-
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_ALLOW: Final = "which is not in the sync's allowed_origins"
-
-
-def redirected(request: Request, status: int, location: str) -> Request:
-    """The request to send after a redirect; only a 303 turns it into a GET.
-
-    A query that the server leaves out is kept, for it says which page was meant.
-
-    >>> redirected(Request("GET", "http://a.example/items?page=2"), 301, "/items/")
-    Request(GET http://a.example/items/?page=2)
-    """
-    here = request.full_url
-    target = joined(here, location)
-    if status == 303 and request.method not in NO_BODY:
-        return replace(request, method="GET", url=target, params=(), body=None)
-    query = urlsplit(here).query
-    if query and "?" not in target and _same_host(split(here), split(target)):
-        target = f"{target}?{query}"
-    return replace(request, url=target, params=() if "?" in target else request.params)
-
-
-def _same_host(here: Place, there: Place) -> bool:
-    """The same origin, or the same host on https."""
-    upgrade = (here.scheme, here.port, there.scheme, there.port) == ("http", 80, "https", 443)
-    return here.origin == there.origin or (upgrade and here.host == there.host)
-
-
-def _is_at_home(place: Place, home: frozenset[str]) -> bool:
-    return place.origin in home or any(_same_host(split(known), place) for known in home)
-
-
-def _for_strangers(request: Request) -> Request:
-    """The request without anything that another server has no business to see."""
-    harmless = {name: value for name, value in request.headers.items() if name.lower() in _HARMLESS}
-    return replace(request, headers=harmless, params=())
-
-
-# --- headers and bodies ---------------------------------------------------------------------------------
-
-_LINE_BREAK = re.compile(r"[\r\n\0]")
-
-
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """A copy of the headers. Raises ConfigError where one would break the request; its value is not told."""
-    for name, value in headers.items():
-        if _LINE_BREAK.search(name + value):
-            raise ConfigError(f"the header {_LINE_BREAK.sub('', name)!r} holds a line break; headers are one line.")
-        if not (name + value).isascii() and not _is_latin(name + value):
-            raise ConfigError(f"the header {name!r} holds characters that no header can carry.")
-    return dict(headers)
-
-
-def _is_latin(text: str) -> bool:
-    return all(ord(character) < 256 for character in text)
-
-
-def with_defaults(headers: dict[str, str]) -> dict[str, str]:
-    """The headers, and those that say who asks where they do not."""
-    have = {name.lower() for name in headers}
-    for name, value in _defaults().items():
-        if name.lower() not in have:
-            headers[name] = value
-    return headers
-
-
-@lru_cache
-def _defaults() -> Mapping[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        ours = version("nango-dagster")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        ours = "0"
-    return {
-        "User-Agent": f"nango-dagster/{ours}",
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
-    }
-
-
-def phrase(status: int) -> str:
-    """A status with its name."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
-
-
-def _excerpt(response: Response, secrets: list[str]) -> str:
-    text = " ".join("".join(_printable(response.content[:ERROR_BYTES].decode(errors="replace"))).split())
-    if not text:
-        return ""
-    starred = redact(text, secrets)
-    if len(response.content) >= ERROR_BYTES:
-        # The end of what was read may be the beginning of a secret.
-        starred = starred[: -max(map(len, secrets), default=0) or None]
-    short = starred if len(starred) <= _EXCERPT else starred[:_EXCERPT] + "…"
-    return f'"{short}"'
-
-
-def _is_html(response: Response) -> bool:
-    kind = response.headers.get("Content-Type", "").lower()
-    return "html" in kind or response.content.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
-
-
-def _printable(text: str) -> Iterator[str]:
-    return (character if character.isprintable() else " " for character in text)
+def _message(request: Request, server: Server) -> Message:
+    """The request as it is sent."""
+    headers = checked_headers(request.headers)
+    body = None
+    if request.has_body:
+        body = body_bytes(request)
+        if request.header("Content-Type") is None:
+            headers["Content-Type"] = "application/json"
+    return Message(request.method, request.full_url, server, with_defaults(headers), body)

@@ -1,4 +1,4 @@
-"""How fast to ask: a budget shared by all threads of the process, and what an API says about waiting."""
+"""How often to send requests: a budget shared by all threads of the process, and the waits that APIs ask for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,15 @@ class RateLimit:
 
 
 class Limiter(Protocol):
-    """Whatever hands out the right to send requests: this process alone, or the store for all of them."""
+    """Hands out the right to send requests: for this process alone, or through the store for all processes."""
 
     def take(self, n: int = 1) -> float:
-        """Take the right to send `n` requests; the answer is the seconds to wait before sending them."""
+        """Take the right to send `n` requests; returns the seconds to wait before sending them."""
         ...
 
 
 class Bucket:
-    """Hands out requests evenly spaced, so that no window of time ever sees more than the budget."""
+    """Spaces requests evenly, so that no window of time ever holds more than the budget."""
 
     def __init__(self, requests: float, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self.interval = seconds / requests
@@ -40,9 +41,9 @@ class Bucket:
     def take(self, n: int = 1) -> float:
         with self._lock:
             now = self._clock()
-            turn = max(now, self._free_at)
-            self._free_at = turn + n * self.interval
-        return turn - now
+            starts_at = max(now, self._free_at)
+            self._free_at = starts_at + n * self.interval
+        return starts_at - now
 
 
 _buckets: dict[RateLimit, Bucket] = {}
@@ -59,12 +60,12 @@ def bucket(rate: RateLimit) -> Bucket:
 
 _REMAINING = ("X-RateLimit-Remaining", "RateLimit-Remaining", "X-Rate-Limit-Remaining")
 _RESET = ("X-RateLimit-Reset", "RateLimit-Reset", "X-Rate-Limit-Reset")
-_A_MOMENT = 1e9  # larger numbers are seconds since 1970, smaller ones seconds from now
-_IN_MILLISECONDS = 1e11
+_EPOCH_SECONDS = 1e9  # larger numbers are seconds since 1970, smaller ones seconds from now
+_EPOCH_MILLISECONDS = 1e11
 
 
 def is_rate_limited(headers: Mapping[str, str]) -> bool:
-    """Whether the API says that its budget is used up; GitHub does so with a 403."""
+    """Whether the headers say that the budget is used up; GitHub sends them with a 403."""
     return "Retry-After" in headers or any(headers.get(name, "").strip() == "0" for name in _REMAINING)
 
 
@@ -86,22 +87,46 @@ def asked_wait(headers: Mapping[str, str], now: datetime | None = None) -> float
     return None
 
 
+def wait_of(value: Any, now: datetime | None = None) -> float | None:
+    """The seconds until a time that an API tells in a header or a body; None where the value is no time.
+
+    A number is seconds from now, or seconds or milliseconds since 1970; a text may be a number, or a date of HTTP or of
+    ISO 8601.
+
+    >>> wait_of("7"), wait_of(0.5), wait_of(True)
+    (7.0, 0.5, None)
+    >>> wait_of("2026-01-01T00:00:30Z", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    30.0
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    return _seconds_until(str(value), now or datetime.now(timezone.utc))
+
+
 def _seconds_until(text: str, now: datetime) -> float | None:
     try:
         number = float(text)
     except ValueError:
-        date = _date(text)
+        date = _date(text) or _iso_date(text)
         return None if date is None else max(0.0, (date - now).total_seconds())
     if number != number:
         return None
-    if number >= _IN_MILLISECONDS:
+    if number >= _EPOCH_MILLISECONDS:
         number /= 1000
-    return max(0.0, number - now.timestamp() if number >= _A_MOMENT else number)
+    return max(0.0, number - now.timestamp() if number >= _EPOCH_SECONDS else number)
 
 
 def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
     except (TypeError, ValueError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+
+def _iso_date(text: str) -> datetime | None:
+    try:
+        date = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
         return None
     return date if date.tzinfo else date.replace(tzinfo=timezone.utc)

@@ -8,11 +8,8 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
-
-if TYPE_CHECKING:
-    from .values import Request
 
 STARS = "***"
 _SECRET = re.compile(
@@ -20,7 +17,7 @@ _SECRET = re.compile(
     r"|^(sig|code|pass|pin|sid)$",
     re.IGNORECASE,
 )
-# These only say where the next page begins; without them an error about paging says nothing.
+# These only say where the next page begins; an error about paging needs them.
 _CURSOR = re.compile(r"^(next|prev|previous)?[-_]?(page|sync|continuation)?[-_]?token$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"(\b(basic|bearer|token|token=)\s+)?\$\{[^{}]*\}", re.IGNORECASE)
 _WORDS = frozenset({"true", "false", "null", "none", "basic", "bearer", "application/json"})
@@ -53,11 +50,11 @@ def public_url(url: str) -> str:
 
 def _public_part(part: str) -> str:
     name, _, value = part.partition("=")
-    return f"{name}={STARS}" if looks_secret(unquote_plus(name)) and _is_told(value) else part
+    return f"{name}={STARS}" if looks_secret(unquote_plus(name)) and _is_literal(value) else part
 
 
-def _is_told(value: str) -> bool:
-    """Whether it is a secret itself, and not only the place of one, such as `Bearer ${access_token}`."""
+def _is_literal(value: str) -> bool:
+    """Whether the value is a secret itself, and not only a placeholder for one, such as `Bearer ${access_token}`."""
     return _PLACEHOLDER.sub("", value).strip() != ""
 
 
@@ -72,7 +69,7 @@ def public_json(value: Any, *, secret: bool = False) -> Any:
     if isinstance(value, list):
         return [public_json(item, secret=secret) for item in value]
     if isinstance(value, str):
-        return STARS if secret and _is_told(value) else value
+        return STARS if secret and _is_literal(value) else value
     return STARS if secret and value is not None else value
 
 
@@ -132,20 +129,11 @@ def _forms_of(secret: str) -> Iterator[str]:
     yield b64encode(secret.encode(errors="replace")).decode()
 
 
-def secrets_of(request: Request) -> Iterator[str]:
-    """The values in a request that look like credentials by the names they stand under."""
-    for name, value in request.headers.items():
-        if looks_secret(name):
-            yield from _header_secrets(value)
-    for name, value in request.params:
-        if looks_secret(name):
-            yield value
-    yield from _url_secrets(request.url)
-    yield from _body_secrets(request.body, secret=False)
+def header_secrets(value: str) -> Iterator[str]:
+    """The secrets in a header's value: all of it, and the part after its scheme.
 
-
-def _header_secrets(value: str) -> Iterator[str]:
-    """The whole value, and what follows its scheme: `Bearer abc`, `Basic dTpw`, `sid=1; theme=dark`."""
+    The forms are `Bearer abc`, `Basic dTpw` and `sid=1; theme=dark`.
+    """
     yield value
     scheme, _, credentials = value.partition(" ")
     if credentials:
@@ -166,7 +154,8 @@ def _basic_secrets(credentials: str) -> Iterator[str]:
     yield password or user
 
 
-def _url_secrets(url: str) -> Iterator[str]:
+def url_secrets(url: str) -> Iterator[str]:
+    """The user name, password and secret-looking parameters of a URL."""
     head, _, query = url.partition("#")[0].partition("?")
     host = head.partition("//")[2].partition("/")[0]
     if "@" in host:
@@ -179,12 +168,13 @@ def _url_secrets(url: str) -> Iterator[str]:
             yield unquote_plus(value)
 
 
-def _body_secrets(value: Any, *, secret: bool) -> Iterator[str]:
+def body_secrets(value: Any, *, secret: bool = False) -> Iterator[str]:
+    """The values of a body that stand under a secret-looking name, at any depth."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _body_secrets(inner, secret=secret or looks_secret(str(name)))
+            yield from body_secrets(inner, secret=secret or looks_secret(str(name)))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _body_secrets(inner, secret=secret)
+            yield from body_secrets(inner, secret=secret)
     elif secret and value is not None and not isinstance(value, bool):
         yield str(value)

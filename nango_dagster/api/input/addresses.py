@@ -10,7 +10,7 @@ from typing import Any
 from ...config import Sync
 from ...errors import ConfigError, Problem
 from ...http import Reach
-from ...http.wire import refuse
+from ...http.addresses import refuse
 from ..gate.key import is_loopback
 
 
