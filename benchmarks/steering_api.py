@@ -23,8 +23,8 @@ from typing import Any
 
 from nango_dagster import runs
 from nango_dagster.config import Sync
-from nango_dagster.fetch import Page, Stop
 from nango_dagster.settings import Settings
+from nango_dagster.sources import Ending, Model, Numbers, Sink, SourceContext
 from nango_dagster.store import connections, open_database, overwrite, syncs
 
 from . import databases
@@ -136,21 +136,21 @@ def _tell(title: str, began: float, ended: float, called: Sequence[Called]) -> N
 
 
 class _Records:
-    """A list whose records are others in each process."""
+    """A list whose records differ from process to process."""
 
-    stop: Stop | None = None
-    requests = retries = pages = records = 0
+    models: tuple[Model, ...] = ()
+    needs_access = False
 
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def __iter__(self) -> Iterator[Page]:
-        for start in range(0, self._count, _PAGE):
+    def read(self, context: SourceContext, sink: Sink) -> Ending:
+        """Save all records, page by page."""
+        for page, start in enumerate(range(0, self._count, _PAGE), 1):
             numbers = range(start, min(start + _PAGE, self._count))
-            self.pages, self.records = self.pages + 1, self.records + len(numbers)
-            texts = [self._record(number) for number in numbers]
-            yield Page(self.pages, texts, [], sum(map(len, texts)))
-        self.stop = Stop("no_cursor")
+            sink.count(Numbers(pages=page, records=numbers.stop))
+            sink.save([self._record(number) for number in numbers])
+        return Ending("no_cursor")
 
     def _record(self, number: int) -> bytes:
         document = {
@@ -163,9 +163,6 @@ class _Records:
             "note": "words " * 20,
         }
         return json.dumps(document).encode()
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _overwrite(count: int) -> None:
@@ -180,8 +177,8 @@ def _overwrite(count: int) -> None:
         finish(self, connection)
 
     overwrite.Overwrite.finish = timed  # type: ignore[method-assign]  # to know when its transaction is open
-    with runs.claimed(database, settings, row, connection_id=BUSY, source=lambda _: _Records(count)) as pull:
-        outcome = pull.save()
+    with runs.claimed(database, settings, row, connection_id=BUSY, source=_Records(count)) as execution:
+        outcome = execution.run()
         times["ended"] = time.time()
     print(json.dumps({**times, "status": outcome.status, "live": outcome.live_count, "error": outcome.error}))
     database.close()

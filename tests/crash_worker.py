@@ -220,8 +220,8 @@ def _work(order: Mapping[str, Any]) -> dict[str, Any]:
     elif slot := order.get("slot"):
         answer = _drain(database, settings, rows, order["run_id"], datetime.fromisoformat(slot))
     else:
-        with runs.claimed(database, settings, rows[0], run_id=order["run_id"]) as pull:
-            outcome = pull.save()
+        with runs.claimed(database, settings, rows[0], run_id=order["run_id"]) as execution:
+            outcome = execution.run()
         answer = {"status": outcome.status, "error": outcome.error, "counts": asdict(outcome.counts)}
     database.close()
     return answer

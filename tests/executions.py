@@ -73,8 +73,8 @@ def execute(
     db: Database, settings: Settings, row: SyncRow, *, run_id: str | None = None, wishes: Wishes | None = None
 ) -> Outcome:
     """One execution, as a click or `run SYNC` starts it."""
-    with runs.claimed(db, settings, row, run_id=run_id, wishes=wishes) as pull:
-        return pull.save()
+    with runs.claimed(db, settings, row, run_id=run_id, wishes=wishes) as execution:
+        return execution.run()
 
 
 def drained(db: Database, settings: Settings, row: SyncRow) -> None:

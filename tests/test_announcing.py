@@ -223,8 +223,8 @@ def test_a_connections_own_url_is_enough(
 def _execute_for(db: Database, settings: Settings, row: SyncRow, name: str) -> None:
     from nango_dagster import runs
 
-    with runs.claimed(db, settings, row, connection_id=name) as pull:
-        assert pull.save().status == "succeeded"
+    with runs.claimed(db, settings, row, connection_id=name) as execution:
+        assert execution.run().status == "succeeded"
 
 
 def test_what_is_deleted_is_announced_no_more(db: Database, settings: Settings, source: Source) -> None:

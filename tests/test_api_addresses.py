@@ -195,8 +195,8 @@ def executed(db: Database, settings: Settings, url: str, connection_id: str = "a
 
 def ended(db: Database, settings: Settings, row: SyncRow, connection_id: str | None = None) -> tuple[str, str]:
     """How an execution of a sync ended, and its error."""
-    with runs.claimed(db, settings, row, connection_id=connection_id) as pull:
-        outcome = pull.save()
+    with runs.claimed(db, settings, row, connection_id=connection_id) as execution:
+        outcome = execution.run()
     return outcome.status, outcome.error or ""
 
 

@@ -76,8 +76,8 @@ class Accounts:
 
 
 def execute(db: Database, settings: Settings, row: SyncRow, name: str) -> Outcome:
-    with runs.claimed(db, settings, row, connection_id=name) as pull:
-        return pull.save()
+    with runs.claimed(db, settings, row, connection_id=name) as execution:
+        return execution.run()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -352,8 +352,8 @@ def registered(db: Database, source: Source, **fields: Any) -> SyncRow:
 
 
 def execute(db: Database, settings: Settings, row: SyncRow, connection_id: str = "acme") -> Outcome:
-    with runs.claimed(db, settings, row, connection_id=connection_id) as pull:
-        return pull.save()
+    with runs.claimed(db, settings, row, connection_id=connection_id) as execution:
+        return execution.run()
 
 
 def test_a_token_that_ends_in_the_middle_of_a_sync_is_refreshed_and_kept(

@@ -224,8 +224,8 @@ def test_a_sync_of_one_pizzly_connection_reads_its_account(
         **({"headers": {"Authorization": header}} if header else {}),
     }
     row = syncs.register(db, [from_body(body)])["items"]
-    with runs.claimed(db, sealed, row) as pull:
-        outcome = pull.save()
+    with runs.claimed(db, sealed, row) as execution:
+        outcome = execution.run()
     assert outcome.status == "succeeded", outcome.error
     assert_exact(db, row, source.records)
     assert len(pizzly.asked) == 3
@@ -244,8 +244,8 @@ def test_a_connection_may_have_its_token_in_pizzly(
     connections.add(db, vault_of(sealed), "github", "acme", credentials=elsewhere)
     for name, there in (("user1", ("github", "user1")), ("acme", ("hub", "ann"))):
         source.names = there
-        with runs.claimed(db, sealed, row, connection_id=name) as pull:
-            outcome = pull.save()
+        with runs.claimed(db, sealed, row, connection_id=name) as execution:
+            outcome = execution.run()
         assert outcome.status == "succeeded", outcome.error
     assert pizzly.asked == [
         "/connection/user1?provider_config_key=github",
@@ -256,8 +256,8 @@ def test_a_connection_may_have_its_token_in_pizzly(
 def test_without_the_servers_url_it_is_asked_for(db: Database, settings: Settings) -> None:
     sync = Sync(url="https://a.example", name="x", pizzly_connection_id="a", pizzly_provider_config_key="b")
     row = syncs.register(db, [sync])["x"]
-    with runs.claimed(db, settings, row) as pull:
-        outcome = pull.save()
+    with runs.claimed(db, settings, row) as execution:
+        outcome = execution.run()
     assert outcome.status == "failed"
     assert "x: the token comes from Pizzly, and PIZZLY_BASE_URL is not set; wanted the URL" in (outcome.error or "")
 

@@ -312,8 +312,8 @@ def filled(cli: Cli, db: Database, settings: Settings, api: FakeApi) -> Cli:
     row = syncs.register(db, read_file("sync_configs/issues.yaml"))["issues"]
     for name in ("acme", "bolt"):
         connections.add(db, None, "github", name)
-        with runs.claimed(db, settings, row, connection_id=name) as pull:
-            assert pull.save().status == "succeeded"
+        with runs.claimed(db, settings, row, connection_id=name) as execution:
+            assert execution.run().status == "succeeded"
     return cli
 
 

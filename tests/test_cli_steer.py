@@ -343,8 +343,8 @@ def test_status_counts_the_records_of_each_connection(cli: Cli, db: Database, se
     source = Source(api, items(1, 2, 3))
     write_sync("issues", url=api.url + source.path, integration="github", unique_key="id", **PAGING)
     row = syncs.register(db, read_file("sync_configs/issues.yaml"))["issues"]
-    with runs.claimed(db, settings, row, connection_id="bolt") as pull:
-        assert pull.save().status == "succeeded"
+    with runs.claimed(db, settings, row, connection_id="bolt") as execution:
+        assert execution.run().status == "succeeded"
     document = cli.good("status", "issues", "--json").json
     assert [one["records"] for one in document["statuses"]] == [0, 3, 0]
     assert document["connections"]["records"] == 3

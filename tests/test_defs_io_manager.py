@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from nango_dagster.config import Sync
 from nango_dagster.defs import NangoIOManager, NangoResource, names, own
-from nango_dagster.defs.values import Values
 from nango_dagster.fetch import Fetch
 from nango_dagster.settings import Settings
+from nango_dagster.sources import UserValue
 from nango_dagster.store import Database, syncs, tables
 from nango_dagster.store.syncs import SyncRow
 from tests.executions import Source, Stored, assert_nothing_runs, items, last_job, stored
@@ -178,15 +178,15 @@ def test_large_values_are_written_page_by_page(orders: Orders) -> None:
 
     assert orders.write(rows).success
     assert orders.project.metadata("sales/orders")["pages"] == 3
-    values = Values("orders", rows())
+    values = UserValue("orders", rows())
     given.clear()
-    next(iter(values))
+    next(values.pages())
     assert len(given) == 1000
 
 
 def test_slow_values_are_written_before_a_page_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nango_dagster.defs.values.PAGE_SECONDS", 0)
-    assert [len(page.records) for page in Values("orders", ROWS)] == [1, 1]
+    monkeypatch.setattr("nango_dagster.sources.user_value.PAGE_SECONDS", 0)
+    assert [len(page.records) for page in UserValue("orders", ROWS).pages()] == [1, 1]
 
 
 # --- where it goes ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from nango_dagster import runs
 from nango_dagster.errors import StoreUnavailable
-from nango_dagster.runs import Done, Outcome, Pull
+from nango_dagster.runs import Done, Execution, Outcome
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
@@ -58,10 +58,10 @@ def test_an_execution_that_ends_its_thread_is_a_failure_of_that_connection_alone
 ) -> None:
     row = registered(db, source, ["ann", "bob", "eve"])
 
-    def save(pull: Pull) -> Outcome:
-        if pull.claim.connection_id == "bob":
+    def save(execution: Execution) -> Outcome:
+        if execution.claim.connection_id == "bob":
             raise SystemExit(3)
-        return pull.save()
+        return execution.run()
 
     found: dict[str, Done] = {}
     with runs.Drain(db, settings, run_id="r", save=save) as work:
@@ -75,7 +75,7 @@ def test_more_executions_than_database_connections_do_not_wait_for_each_other(
     db: Database, settings: Settings, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each asks at every turn whether it is cancelled, and none with one connection in its hand."""
-    monkeypatch.setattr("nango_dagster.runs.execution.CANCEL_SECONDS", 0)
+    monkeypatch.setattr("nango_dagster.runs.lease.CANCEL_SECONDS", 0)
     row = registered(db, source, [f"c{number}" for number in range(50)], concurrency=50)
     assert statuses(drain(db, settings, row)) == {"succeeded": 50}
 
@@ -214,15 +214,15 @@ def test_what_could_not_record_its_own_end_is_executed_again_while_the_others_go
     db: Database, settings: Settings, source: Source
 ) -> None:
     row = registered(db, source, ["ann", "bob", "cyd"])
-    broken: list[Pull] = []
+    broken: list[Execution] = []
 
-    def save(pull: Pull) -> Outcome:
-        if pull.claim.connection_id != "ann" or broken:
-            return pull.save()
-        broken.append(pull)
+    def save(execution: Execution) -> Outcome:
+        if execution.claim.connection_id != "ann" or broken:
+            return execution.run()
+        broken.append(execution)
         with db.begin() as connection:
-            queue.begin_execution(connection, db, pull.claim)
-            jobs.start(connection, db, pull.claim, row, pull.run_id)
+            queue.begin_execution(connection, db, execution.claim)
+            jobs.start(connection, db, execution.claim, row, execution.run_id)
         raise StoreUnavailable("the database was away for a moment.")
 
     ended: list[str] = []

@@ -189,10 +189,10 @@ def test_an_error_holds_no_secret(db: Database, settings: Settings, source: Sour
 
 def test_a_second_run_is_told_who_is_at_it_and_since_when(db: Database, settings: Settings, source: Source) -> None:
     row = source.registered(db, unique_key="id")
-    with runs.claimed(db, settings, row, run_id=RUN_ID) as pull:
+    with runs.claimed(db, settings, row, run_id=RUN_ID) as execution:
         with pytest.raises(Refused) as info:
             execute(db, settings, row)
-        assert pull.save().status == "succeeded"
+        assert execution.run().status == "succeeded"
     (schedule,) = queue.schedules(db, [row.id])
     assert schedule.last_started_at is not None
     assert str(info.value).startswith("items: default is being synced by run 0f6e3c1a since ")
@@ -230,11 +230,11 @@ def test_an_execution_whose_lease_was_lost_before_it_began_does_nothing(
     db: Database, settings: Settings, source: Source
 ) -> None:
     row = source.registered(db, unique_key="id")
-    with runs.claimed(db, settings, row, run_id="first") as pull:
+    with runs.claimed(db, settings, row, run_id="first") as execution:
         _take_for_dead(db)
         assert execute(db, settings, row, run_id="second").status == "succeeded"
         requests = len(source.api.requests)
-        outcome = pull.save()
+        outcome = execution.run()
     assert (outcome.status, outcome.job_id) == ("lost", 0)
     assert len(source.api.requests) == requests
     assert [job.run_id for job in jobs.list_jobs(db, row.id)] == ["second"]
@@ -335,9 +335,9 @@ def test_a_cancelled_execution_ends_at_the_next_page_and_keeps_what_it_has(
         return source.page(2)
 
     source.broken[2] = cancelled
-    with runs.claimed(db, settings, row) as pull:
-        claim = pull.claim
-        outcome = pull.save()
+    with runs.claimed(db, settings, row) as execution:
+        claim = execution.claim
+        outcome = execution.run()
     assert (outcome.status, outcome.complete) == ("cancelled", False)
     job = last_job(db, row)
     assert (job.status, job.added, job.ended_at is not None) == ("cancelled", 3, True)
@@ -360,8 +360,8 @@ def test_an_interrupt_ends_the_job_as_cancelled_and_goes_on_its_way(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        with runs.claimed(db, settings, row) as pull:
-            pull.save(interrupt)
+        with runs.claimed(db, settings, row) as execution:
+            execution.run(interrupt)
     job = last_job(db, row)
     kept = "the pages that were read before" if fields else "the rows that there were"
     said = f"the run was ended from outside, as by Terminate or Ctrl-C; {kept} are kept."

@@ -211,8 +211,8 @@ def test_many_connections_are_scheduled_by_few_statements(db: Database) -> None:
 
 
 def execute(db: Database, settings: Settings, row: SyncRow, connection_id: str) -> None:
-    with runs.claimed(db, settings, row, connection_id=connection_id) as pull:
-        assert pull.save().status == "succeeded"
+    with runs.claimed(db, settings, row, connection_id=connection_id) as execution:
+        assert execution.run().status == "succeeded"
 
 
 def stored(db: Database, row: SyncRow) -> dict[str, tuple[int, int, int]]:

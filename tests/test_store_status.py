@@ -201,8 +201,8 @@ def test_the_numbers_of_a_sync(db: Database, settings: Settings, api: FakeApi) -
         connections.add(db, None, "github", name)
     connections.add_variant(db, row.id, "a", "eu")
     for name in ("a", "b"):
-        with runs.claimed(db, settings, row, connection_id=name) as pull:
-            pull.save()
+        with runs.claimed(db, settings, row, connection_id=name) as execution:
+            execution.run()
     execute(db, row, "failed", "c", error=str(AuthenticationFailed()))
     queue.set_state(db, row.id, "PAUSED", "d")
     for _ in range(queue.REAUTHORISE_AFTER):

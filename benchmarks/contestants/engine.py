@@ -21,8 +21,8 @@ def main() -> None:
     settings = Settings.from_env(environment(task), dotenv=None)
     database = open_database(settings)
     row = syncs.register(database, [Sync(**sync(task))])["issues"]
-    with runs.claimed(database, settings, row) as pull:
-        outcome = pull.save()
+    with runs.claimed(database, settings, row) as execution:
+        outcome = execution.run()
     database.close()
     if outcome.status != "succeeded":
         sys.exit(outcome.error)

@@ -12,7 +12,7 @@ from .command import Session, as_body, ask, command, grid, with_common_options
 from .formatting import no_such_sync, number_of
 
 if TYPE_CHECKING:
-    from ..runs import Pull
+    from ..runs import Execution
     from ..store import Database
     from ..store.catalog import TableInfo
     from ..store.syncs import SyncRow
@@ -75,9 +75,9 @@ def rebuild(session: Session, name: str) -> None:
             raise ConfigError(f"{name} has auto_mapping: false, so it has no table; wanted auto_mapping: true.")
         with (
             session.notes.status(f"Mapping the records of {name} again"),
-            claimed(database, session.settings, row) as pull,
+            claimed(database, session.settings, row) as execution,
         ):
-            document = {"sync": name, **_rebuild(pull)}
+            document = {"sync": name, **_rebuild(execution)}
     said = f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}"
     pruned = number_of(document["pruned"], "pruned record")
     session.answer(document, f"{said}; the rows of {pruned} stay as they were." if document["pruned"] else f"{said}.")
@@ -105,12 +105,12 @@ def _stored(database: Database, name: str) -> SyncRow:
     return row
 
 
-def _rebuild(pull: Pull) -> dict[str, Any]:
+def _rebuild(execution: Execution) -> dict[str, Any]:
     """Make the rows of the claimed connection anew; each transaction proves that the claim is still ours."""
     from ..runs import load_function
     from ..store import datasets, queue, tables
 
-    database, row, claim = pull.database, pull.row, pull.claim
+    database, row, claim = execution.database, execution.row, execution.claim
     names = (claim.sync_id, claim.connection_id, claim.variant)
 
     def guard(connection: Any) -> None:

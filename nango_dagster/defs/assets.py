@@ -1,6 +1,6 @@
 """A sync becomes an asset and a job.
 
-The asset's body claims the execution and hands a lazy pull to the IO manager, which fetches and writes. That of a
+The asset's body claims the execution and hands it to the IO manager, which runs it. That of a
 partitioned sync claims the connections that are due, or those that somebody asked for, and executes them side by side.
 """
 
@@ -102,13 +102,13 @@ def _execute(
             nango.database, nango.settings, row, run_id=context.run.run_id, wishes=_wishes(tags), due=due
         )
         try:
-            pull = stack.enter_context(claim)
+            execution = stack.enter_context(claim)
         except Refused as refused:
             if not any(tag in tags for tag in _SCHEDULED):
                 raise
             log.info("%s", refused)
             return
-        saved = Saved(pull, stack.close)
+        saved = Saved(execution, stack.close)
         yield MaterializeResult(asset_key=key, value=saved)
         if saved.outcome is not None and context.selected_asset_check_keys:
             yield checks.evaluate(key, saved.outcome)
@@ -130,7 +130,7 @@ def _execute_partitions(
                 nango.database,
                 nango.settings,
                 run_id=context.run.run_id,
-                save=lambda pull: io_manager.save(pull, listener),
+                save=lambda execution: io_manager.run(execution, listener),
                 until=time.monotonic() + (sync.max_duration or _A_WHILE),
             ) as drain,
             Interrupts(drain.stop),

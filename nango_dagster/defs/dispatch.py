@@ -228,7 +228,7 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
                     nango.database,
                     nango.settings,
                     run_id=context.run_id,
-                    save=context.resources.nango_io_manager.save,
+                    save=context.resources.nango_io_manager.run,
                     until=time.monotonic() + LONGEST_SECONDS,
                 ) as drain,
                 Interrupts(drain.stop),

@@ -1,4 +1,4 @@
-"""The IO manager: it pulls the pages of a sync, or of somebody's own asset, and writes them; it reads their tables."""
+"""The IO manager: stores the records of syncs and of user assets, and reads their tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections.abc
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
 from dagster import AssetKey, Failure, InputContext, IOManager, OutputContext
@@ -15,14 +15,14 @@ from .. import runs
 from ..errors import ConfigError, NangoError
 from ..fetch import Fetch
 from ..partition_keys import BASE, names_of
-from ..runs import Outcome, Progress, Pull
+from ..runs import Execution, Outcome, Progress
 from ..sentences import number_of
+from ..sources import FetchedList, Source, UserValue
 from ..store import syncs, tables
 from ..store.syncs import SyncRow
 from . import logs, metadata, names, own
 from .interrupts import Interrupts
 from .resource import NangoResource
-from .values import Values
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ on_progress: ContextVar[Callable[[Progress], None] | None] = ContextVar("on_prog
 
 @dataclass
 class Saved:
-    """A pull of a sync on its way to the IO manager, and what came of it; `end` gives the claim back."""
+    """An execution on its way to the IO manager, and its outcome; `end` releases the claim."""
 
-    pull: Pull
+    execution: Execution
     end: Callable[[], None]
     outcome: Outcome | None = None
 
@@ -71,18 +71,16 @@ class NangoIOManager(IOManager):
             except NangoError as error:
                 raise Failure(str(error), allow_retries=False) from None
 
-    def save(self, pull: Pull, listener: Callable[[Progress], None] | None = None) -> Outcome:
-        """The same for one of the many executions of a run, which all have one step: what came of it is returned.
-
-        Making a Dagster context for each would take more time than most executions do.
-        """
-        return pull.save(reporter(listener))
+    def run(self, execution: Execution, listener: Callable[[Progress], None] | None = None) -> Outcome:
+        """Run one execution, without an output context: a step may run thousands, and a context for each is slow."""
+        return execution.run(reporter(listener))
 
     def _save_sync(self, context: OutputContext, saved: Saved) -> Outcome:
         try:
-            with Interrupts(saved.pull.stopping.set):
-                outcome = self.save(saved.pull, on_progress.get())
-            self._tell(context, outcome, saved.pull.row, names.source_key(saved.pull.row.sync))
+            with Interrupts(saved.execution.stopping.set):
+                outcome = self.run(saved.execution, on_progress.get())
+            row = saved.execution.row
+            self._tell(context, outcome, row, names.source_key(row.sync))
         finally:
             saved.end()
         return outcome
@@ -98,10 +96,10 @@ class NangoIOManager(IOManager):
             row,
             run_id=context.run_id,
             connection_id=connection_id,
-            source=lambda _: _source(key, value, interrupts),
-        ) as pull:
-            with Interrupts(pull.stopping.set) as interrupts:
-                outcome = self.save(pull, on_progress.get())
+        ) as execution:
+            with Interrupts(execution.stopping.set) as interrupts:
+                source = _source(key, value, interrupts)
+                outcome = self.run(replace(execution, source=source), on_progress.get())
             self._tell(context, outcome, row, None)
 
     def _tell(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
@@ -152,8 +150,11 @@ class NangoIOManager(IOManager):
         return row
 
 
-def _source(key: AssetKey, value: Any, interrupts: Interrupts) -> runs.Source:
-    return value if isinstance(value, Fetch) else Values(key.to_user_string(), value, interrupts.at_once)
+def _source(key: AssetKey, value: Any, interrupts: Interrupts) -> Source:
+    if isinstance(value, Fetch):
+        return FetchedList(value)
+    name = key.to_user_string()
+    return UserValue(name, value, system_columns=tables.SYSTEM_COLUMNS, during_user_code=interrupts.at_once)
 
 
 def _partition(context: OutputContext) -> str:

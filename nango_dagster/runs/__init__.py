@@ -1,23 +1,22 @@
-"""One execution: pages in, rows and changes out; and the claim that lets only one run do it at a time.
+"""Executions: claim, read a source, store its records and notify; alone, or many of a run side by side.
 
-Whatever starts an execution (a schedule, a click in the Dagster UI, `nango-dagster run`, the API) comes through here.
+A schedule, a click in the Dagster UI and `nango-dagster run` start executions through `claimed` or `Drain`.
 """
 
 from .claiming import claimed
 from .draining import Done, Drain
-from .execution import Pull
+from .execution import Execution
 from .functions import load_function
-from .values import BASE, Due, Outcome, Progress, Source, Wishes
+from .values import BASE, Due, Outcome, Progress, Wishes
 
 __all__ = [
     "BASE",
     "Done",
     "Drain",
     "Due",
+    "Execution",
     "Outcome",
     "Progress",
-    "Pull",
-    "Source",
     "Wishes",
     "claimed",
     "load_function",

@@ -10,11 +10,12 @@ from datetime import timedelta
 
 from ..errors import Refused
 from ..settings import Settings
+from ..sources import Source
 from ..store import Database, queue
 from ..store.queue import HEARTBEAT_SECONDS, LEASE_SECONDS, Claim, Holder, Worker
 from ..store.syncs import SyncRow
-from .execution import Pull
-from .values import BASE, Due, Source, Wishes
+from .execution import Execution
+from .values import BASE, Due, Wishes
 
 _CLAIMING_SECONDS = 5  # another run's claim is not told of before it is committed
 
@@ -29,9 +30,9 @@ def claimed(
     wishes: Wishes | None = None,
     due: Due | None = None,
     connection_id: str | None = None,
-    source: Callable[[Callable[[], bool]], Source] | None = None,
+    source: Source | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[Pull]:
+) -> Iterator[Execution]:
     """The sync's execution, for whoever was asked to run it now: a click, or `run SYNC`; or only if it is `due`.
 
     Raises Refused when another run is at it, or when it is not due.
@@ -41,7 +42,7 @@ def claimed(
     stopping = threading.Event()
     with _working(database, row.id, run_id, stopping) as worker:
         claim = _claim(database, worker, row, *names) if due is None else _claim_due(database, worker, row, due, *names)
-        yield Pull(database, settings, row, claim, run_id, stopping, wishes or Wishes(), source, cancelled)
+        yield Execution(database, settings, row, claim, run_id, stopping, wishes or Wishes(), source, cancelled)
 
 
 def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str, variant: str) -> Claim:

@@ -19,7 +19,7 @@ from ..store import Database, queue
 from ..store.queue import Claim, Worker
 from ..store.syncs import SyncRow
 from .claiming import held_sentence
-from .execution import Pull
+from .execution import Execution
 from .limits import spent_until
 from .values import Outcome, Wishes
 
@@ -66,7 +66,7 @@ class Drain:
         settings: Settings,
         *,
         run_id: str | None = None,
-        save: Callable[[Pull], Outcome] = Pull.save,
+        save: Callable[[Execution], Outcome] = Execution.run,
         cancelled: Callable[[], bool] = lambda: False,
         until: float | None = None,
     ) -> None:
@@ -271,7 +271,7 @@ class _Lane:
 
     def _done(self, worker: Worker, claim: Claim) -> Done:
         drain = self._drain
-        pull = Pull(
+        execution = Execution(
             drain.database,
             drain.settings,
             self.row,
@@ -283,7 +283,7 @@ class _Lane:
         )
         names = (claim.connection_id, claim.variant)
         try:
-            outcome = drain.save(pull)
+            outcome = drain.save(execution)
             if isinstance(outcome.cause, QuotaSpent):
                 self._put_off(worker, outcome.cause)
         except BaseException as raised:  # also what a transform of one's own may end a thread with

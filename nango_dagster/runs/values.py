@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from ..fetch import Page, Stop
 from ..mapping import Column
 from ..store.jobs import Counts
 
@@ -71,33 +70,3 @@ class Due:
     """The wish to execute a sync only where that is due; `slot` is its latest, None where its schedule is stopped."""
 
     slot: datetime | None
-
-
-class Source(Protocol):
-    """Where the pages of an execution come from: an API (`Fetch`), or what an asset of somebody's own returned."""
-
-    @property
-    def stop(self) -> Stop | None:
-        """Why the pages ended, once they have."""
-
-    @property
-    def pages(self) -> int:
-        """Pages given so far."""
-
-    @property
-    def records(self) -> int:
-        """Records in them."""
-
-    @property
-    def requests(self) -> int:
-        """Requests that were sent for them."""
-
-    @property
-    def retries(self) -> int:
-        """Requests that were sent again."""
-
-    def __iter__(self) -> Iterator[Page]:
-        """The pages, once; an error comes after the pages that were good."""
-
-    def close(self) -> None:
-        """Let go of what the pages come from."""

@@ -8,7 +8,8 @@ stored text may lack what an ignored field says now: without `ignore_fields` suc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
-from . import bulk, datasets
+from . import bulk, datasets, merging
 from .bulk import Known, RawRow
 from .database import Database
 from .datasets import Dataset
@@ -33,6 +34,10 @@ _TRIES = 5
 _MIXED = ""  # the key of a dataset that has records under several: any key takes it over
 
 _LookUp = tuple[dict[str, "Known | None"], dict[str, bytes]]
+
+
+Also = Callable[[Connection], None]
+"""Something that is written in the transaction of a batch."""
 
 
 @dataclass
@@ -50,6 +55,7 @@ class _Difference:
     added: int = 0
     prepared: Prepared | None = None
     prepared_again: Prepared | None = None  # those that are restored
+    also: Also | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -88,6 +94,7 @@ class Upsert:
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[_LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
         self._committing: tuple[_Difference, Future[bool]] | None = None
+        self._also: Also | None = None
         if table is not None:
             table.before_change = self._wait
 
@@ -98,11 +105,67 @@ class Upsert:
         if len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
             self._save_waiting()
 
-    def flush(self) -> None:
-        """Commit what waits."""
+    def flush(self, also: Also | None = None) -> None:
+        """Commit what waits; `also` writes in the transaction of the last batch, or in one of its own."""
+        self._also = also
         self._save_waiting()
-        self._compare_last()
+        self._compare_last(is_last=True)
         self._wait()
+        if self._also is not None:
+            self._database.transact(self._write_also)
+            self._also = None
+
+    def _write_also(self, connection: Connection) -> None:
+        self._guard(connection)
+        assert self._also is not None
+        self._also(connection)
+
+    def update(self, changes: Sequence[bytes]) -> int:
+        """Merge partial records into the live ones with their keys; the number of keys that no live record has."""
+        self.flush()
+        merged: dict[str, bytes] = {}
+        by_key: dict[str, list[bytes]] = {}
+        for key, change in zip(self._read_keys(changes), changes, strict=True):
+            if isinstance(key, RecordRejected):
+                self.tally.reject("of an update", str(key))
+            else:
+                by_key.setdefault(key, []).append(change)
+        stored = self._live_texts(list(by_key))
+        for key, text in stored.items():
+            try:
+                merged[key] = functools.reduce(merging.merged, by_key[key], text)
+            except RecordRejected as reason:
+                self.tally.reject(f'"{key}"', str(reason))
+        self.add(list(merged.values()))
+        return len(by_key) - len(stored)
+
+    def _live_texts(self, keys: Sequence[str]) -> dict[str, bytes]:
+        with self._database.ask() as connection:
+            known = bulk.lookup(connection, self._database, self._dataset.id, keys)
+            live = [key for key, row in known.items() if not row.deleted]
+            return bulk.texts(connection, self._database, self._dataset.id, live)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Mark the live records with these keys as deleted; how many there were. Their content is kept."""
+        self.flush()
+        count, self._version = self._database.transact(lambda connection: self._delete(connection, keys))
+        self.tally.deleted += count
+        return count
+
+    def _delete(self, connection: Connection, keys: Sequence[str]) -> tuple[int, datetime | None]:
+        """The number of deleted records, and the dataset's version after it."""
+        database, dataset = self._database, self._dataset
+        self._guard(connection)
+        known = bulk.lookup(connection, database, dataset.id, keys)
+        live = [key for key, row in known.items() if not row.deleted]
+        last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
+        if not live:
+            return 0, last
+        bulk.delete_softly(connection, database, dataset.id, live, moment, keep_data=True)
+        if self._table is not None:
+            self._table.mark_deleted(connection, dataset, live, moment)
+        datasets.changed(connection, dataset.id, moment, deleted=len(live))
+        return len(live), moment
 
     def _save_waiting(self) -> None:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -142,12 +205,13 @@ class Upsert:
         self._compare_last()
         self._looking_up = batch, hashes, found
 
-    def _compare_last(self) -> None:
+    def _compare_last(self, *, is_last: bool = False) -> None:
         """Have what the last batch changes committed, after the batch before it."""
         if self._looking_up is None:
             return
         (batch, hashes, found), self._looking_up = self._looking_up, None
         change = self._difference(batch, hashes, *found.result())
+        change.also = self._also if is_last else None
         self._wait()
         if change.keys:
             self._committing = change, self._committer.submit(self._store, change)
@@ -166,10 +230,12 @@ class Upsert:
         except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
             self._leave_out(change.batch, error)
             return
-        if stored:
-            self._count(change)
-        else:
+        if not stored:
             self._save_alone(change.batch)
+            return
+        self._count(change)
+        if change.also is not None:
+            self._also = None
 
     def _save_alone(self, batch: Mapping[str, bytes]) -> None:
         """Commit a batch with nothing else going on."""
@@ -281,6 +347,8 @@ class Upsert:
             if self._has_other_key:
                 datasets.identify(connection, dataset.id, _MIXED if self._takes_over else self._sync.unique_key)
             version = moment
+        if change.also is not None:
+            change.also(connection)
         return True, version
 
     def _restore(self, connection: Connection, change: _Difference) -> None:
@@ -321,7 +389,7 @@ class Upsert:
             self._refuse_small_list()
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
-            if live == len(self._seen) and not self.tally.rejected:
+            if live == len(self._seen) and not self.tally.rejected and not self.tally.deleted:
                 return
             for keys in bulk.live_keys(connection, self._database, self._dataset.id):
                 self._vanished.add(self._seen.missing(keys))
@@ -350,7 +418,7 @@ class Upsert:
 
     def finish(self, connection: Connection) -> None:
         """Mark what has vanished as deleted, in the transaction that ends the execution."""
-        self.tally.deleted = len(self._vanished)
+        self.tally.deleted += len(self._vanished)
         if self._takes_over:
             datasets.identify(connection, self._dataset.id, self._sync.unique_key)
         if not self._vanished:

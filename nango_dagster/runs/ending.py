@@ -1,0 +1,247 @@
+"""The end of an execution: its last changes, its job, its notifications and its claim, in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from .. import clock
+from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
+from ..sources import Numbers
+from ..store import Connection, datasets, jobs, queue
+from ..store.announcing import Ended, announce
+from ..store.jobs import Counts
+from ..store.tally import Tally
+from .opening import Opened, OpenModel, Plan, starred
+from .reading import Reading
+from .values import Outcome
+
+Status = Literal["succeeded", "failed", "cancelled", "lost"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is known of an execution when it ends, however far it came."""
+
+    plan: Plan
+    began: float
+    """Of clock.monotonic()."""
+    job_id: int = 0
+    opened: Opened = field(default_factory=Opened)
+    numbers: Numbers = field(default_factory=Numbers)
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def tallies(self) -> list[Tally]:
+        """What each model's writer counted."""
+        return [model.writer.tally for model in self.opened.models]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether records that were not read are gone from the source. `max_total` bounds what an overwrite keeps."""
+        ending = self.reading.ending
+        if ending is None:
+            return False
+        return ending.complete or (ending.reason == "max_total" and self.plan.sync.mode == "overwrite")
+
+
+def defect(facts: Facts) -> Exception | None:
+    """Why what was read must not be stored as the list, if that is so."""
+    return _partial_overwrite(facts) or _unreadable(facts)
+
+
+def keyless(facts: Facts) -> Exception | None:
+    """The error of a unique_key that no record has; nothing was deleted for it, as no key is known."""
+    count, records = sum(tally.keyless for tally in facts.tallies), facts.numbers.records
+    if not 0 < count == records:
+        return None
+    reason = next(tally.keyless_reason for tally in facts.tallies if tally.keyless)
+    return ApiError(f"{facts.plan.sync.display_name}: no record of {records:,} could be stored: {reason}.")
+
+
+def _partial_overwrite(facts: Facts) -> Exception | None:
+    if facts.is_complete or all(model.sync.mode == "upsert" for model in facts.opened.models):
+        return None
+    reason = facts.reading.ending.reason if facts.reading.ending else None
+    return Incomplete(
+        f"{facts.plan.sync.display_name}: the list was not read to its end ({reason}), and without a "
+        "unique_key only a whole list can replace the rows there are; they were kept."
+    )
+
+
+def _unreadable(facts: Facts) -> Exception | None:
+    """The error of a list of which no record can be stored; nothing is deleted for it."""
+    count = sum(tally.unreadable for tally in facts.tallies)
+    if facts.numbers.records or not count:
+        return None
+    reason = next(tally.reasons[0] for tally in facts.tallies if tally.reasons)
+    return ApiError(f"{facts.plan.sync.display_name}: no record of {count:,} could be stored: {reason}.")
+
+
+# --- the closing transaction ------------------------------------------------------------------------------------------
+
+
+def end(facts: Facts, error: Exception | None) -> Outcome:
+    """Store the last changes, end the job, write the notifications and release the claim, in one transaction."""
+    status: Status = "cancelled" if isinstance(error, Cancelled | QuotaSpent) else "failed" if error else "succeeded"
+    before = [replace(tally) for tally in facts.tallies]
+    try:
+        facts.plan.database.transact(lambda connection: _finish(connection, facts, status, error))
+    except LeaseLost as lost:
+        return outcome(facts, "lost", lost)
+    except BaseException:
+        for model, tally in zip(facts.opened.models, before, strict=True):
+            model.writer.tally = tally  # the last changes were rolled back
+        raise
+    return outcome(facts, status, error)
+
+
+def _finish(connection: Connection, facts: Facts, status: Status, error: Exception | None) -> None:
+    plan = facts.plan
+    plan.lease.check(connection)
+    for model in facts.opened.models:
+        _finish_model(connection, facts, model, status)
+    jobs.finish(
+        connection,
+        plan.database,
+        facts.job_id,
+        status=status,
+        counts=counts_of(facts),
+        stop_reason=_stop_reason(facts),
+        warnings=_warnings(facts),
+        error=_starred(facts, str(error)) if error else None,
+        stack=_stack(facts, error),
+    )
+    _announce(connection, facts, status, error)
+    succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
+    not_before = error.until if isinstance(error, QuotaSpent) else None
+    queue.release(connection, plan.database, plan.claim, succeeded=succeeded, not_before=not_before)
+
+
+def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status: Status) -> None:
+    dataset, table = model.dataset, model.table
+    if status == "succeeded":
+        model.writer.finish(connection)
+    if table is not None and table.incomplete:
+        datasets.mapped(connection, dataset.id, datasets.stale(table.name))
+    if dataset.etag != (etag := _etag_to_keep(facts, status)):
+        whole = status == "succeeded" and facts.is_complete
+        datasets.remember_etag(connection, dataset.id, etag, whole=whole)
+
+
+def _etag_to_keep(facts: Facts, status: Status) -> str | None:
+    """The version of a list that was stored as a whole, with nothing rejected."""
+    ending = facts.reading.ending
+    if status != "succeeded" or ending is None or not facts.is_complete or counts_of(facts).rejected:
+        return None
+    return ending.etag
+
+
+def _announce(connection: Connection, facts: Facts, status: Status, error: Exception | None) -> None:
+    """Write notifications of what has changed, by this execution or by one before it, and one of a failure."""
+    plan, stored = facts.plan, facts.opened.datasets
+    counts = counts_of(facts)
+    has_news = counts.added or counts.updated or counts.deleted or any(dataset.has_news for dataset in stored)
+    if not has_news and status != "failed" and "always" not in plan.database.announcing.on:
+        return
+    access = facts.opened.access
+    for number, dataset in enumerate(stored or [None]):
+        ended = Ended(
+            job_id=facts.job_id,
+            sync_id=plan.row.id,
+            sync_name=plan.row.name,
+            integration=plan.sync.integration_key,
+            connection_id=plan.claim.connection_id,
+            variant=plan.claim.variant,
+            model=dataset.model if dataset else plan.sync.model,
+            succeeded=status == "succeeded",
+            error=_starred(facts, str(error)) if status == "failed" and number == 0 else None,
+        )
+        overridden = access is not None and access.has_webhook_url
+        announce(connection, plan.database, ended, dataset, overridden=overridden)
+
+
+# --- the outcome ------------------------------------------------------------------------------------------------------
+
+
+def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
+    """What whoever started the execution is told; table and columns are those of the first model."""
+    counts, models = counts_of(facts), facts.opened.models
+    table = models[0].table if models else None
+    misfits: Counter[str] = Counter()
+    for model in models:
+        misfits += model.table.misfits if model.table else Counter()
+    return Outcome(
+        job_id=facts.job_id,
+        status=status,
+        counts=counts,
+        stop_reason=_stop_reason(facts),
+        error=_starred(facts, str(error)) if error else None,
+        cause=error,
+        stack=None if isinstance(error, NangoError) else _stack(facts, error),
+        seconds=clock.monotonic() - facts.began,
+        live_count=_live_count(facts, status, counts),
+        table=table.name if table else None,
+        columns=tuple(table.layout.columns) if table else (),
+        new_columns=tuple(column.name for model in models if model.table for column in model.table.new_columns),
+        misfits=dict(misfits),
+        complete=facts.is_complete,
+        warnings=tuple(_warnings(facts)),
+        sample=tuple(record for tally in facts.tallies for record in tally.sample),
+    )
+
+
+def _live_count(facts: Facts, status: Status, counts: Counts) -> int:
+    stored = facts.opened.datasets
+    if status != "lost" and (counts.added or counts.deleted):
+        # The changes are committed, whether the store can be asked again now or not.
+        with contextlib.suppress(StoreUnavailable), facts.plan.database.ask() as connection:
+            stored = tuple(datasets.read(connection, dataset.id) for dataset in stored)
+    return sum(dataset.live_count for dataset in stored)
+
+
+def counts_of(facts: Facts) -> Counts:
+    """The numbers of the job: over all models."""
+    tallies, numbers = facts.tallies, facts.numbers
+    return Counts(
+        added=sum(tally.added for tally in tallies),
+        updated=sum(tally.updated for tally in tallies),
+        deleted=sum(tally.deleted for tally in tallies),
+        unchanged=sum(tally.unchanged for tally in tallies),
+        rejected=sum(tally.rejected for tally in tallies),
+        fetched=numbers.records,
+        pages=numbers.pages,
+        requests=numbers.requests,
+        retries=numbers.retries,
+    )
+
+
+def _warnings(facts: Facts) -> Sequence[str]:
+    warnings = list(facts.reading.ending.warnings) if facts.reading.ending else []
+    for model in facts.opened.models:
+        tally, table = model.writer.tally, model.table
+        warnings += tally.reasons
+        if tally.repeated:
+            warnings.append(f"{tally.repeated:,} records came more than once; the last one of each key was kept.")
+        if table is None:
+            continue
+        warnings += [f"{count:,} values did not fit column {name}." for name, count in table.misfits.most_common(50)]
+        if table.incomplete:
+            warnings.append(f"table {table.name} was in use; its new columns wait for the next execution.")
+    return warnings
+
+
+def _stop_reason(facts: Facts) -> str | None:
+    return facts.reading.ending.reason if facts.reading.ending else None
+
+
+def _starred(facts: Facts, text: str) -> str:
+    return starred(facts.plan.sync, facts.opened.access, text)
+
+
+def _stack(facts: Facts, error: Exception | None) -> str | None:
+    return _starred(facts, "".join(traceback.format_exception(error))) if error else None

@@ -1,0 +1,238 @@
+"""What an execution writes to: for each of its models the dataset, the mapped table and the writer."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ..config import Sync
+from ..errors import ConfigError
+from ..fetch import first_request
+from ..http import redact, secrets_of
+from ..settings import Settings
+from ..sources import Model, Source
+from ..store import Connection, Database, datasets, syncs, tables
+from ..store.datasets import Dataset
+from ..store.overwrite import Overwrite
+from ..store.queue import Claim
+from ..store.syncs import SyncRow
+from ..store.tables import MappedTable
+from ..store.tally import Writer
+from ..store.upsert import Upsert
+from .access import ConnectionAccess, access_of
+from .functions import load_function
+from .lease import Lease
+from .values import Wishes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an execution is asked to do, known before anything is read or written."""
+
+    database: Database
+    settings: Settings
+    row: SyncRow
+    sync: Sync
+    """The row's sync, as this execution is asked to treat it."""
+    claim: Claim
+    source: Source
+    wishes: Wishes
+    lease: Lease
+
+    @property
+    def empties(self) -> bool:
+        """Whether all records are deleted first."""
+        return self.wishes.empty_cache or self.claim.empty_cache
+
+    @property
+    def resets(self) -> bool:
+        """Whether the source is read from its beginning, whatever was read before."""
+        return self.empties or self.wishes.reset or self.claim.reset
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """One model, ready to be written."""
+
+    sync: Sync
+    """The sync's config, with the model's name, key and table."""
+    dataset: Dataset
+    table: MappedTable | None
+    writer: Writer
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an execution reads and writes with; the models come last, after the access that their errors need."""
+
+    datasets: tuple[Dataset, ...] = ()
+    access: ConnectionAccess | None = None
+    models: tuple[OpenModel, ...] = ()
+
+    def close(self) -> None:
+        """Close the writers' temporary files and threads."""
+        for model in self.models:
+            model.writer.close()
+
+
+def open_datasets(plan: Plan) -> Opened:
+    """The dataset of each model, emptied where that was asked for."""
+    stored = tuple(_dataset(plan, sync) for sync in syncs_of(plan))
+    if plan.empties:
+        plan.database.transact(lambda connection: _empty(connection, plan, stored))
+        stored = tuple(_dataset(plan, sync) for sync in syncs_of(plan))
+    if any(dataset.etag == datasets.PRUNED for dataset in stored):
+        plan.database.transact(lambda connection: _ask_for_all(connection, plan, stored))
+        stored = tuple(
+            replace(dataset, etag=None) if dataset.etag == datasets.PRUNED else dataset for dataset in stored
+        )
+    return Opened(stored)
+
+
+def open_access(plan: Plan, opened: Opened) -> Opened:
+    """The connection's credentials, where the source needs them."""
+    return replace(opened, access=_access(plan, opened.datasets)) if plan.source.needs_access else opened
+
+
+def open_models(plan: Plan, opened: Opened) -> Opened:
+    """The mapped tables, their rows mapped again where the mapping changed, and the writers."""
+    configs, check = syncs_of(plan), plan.lease.check
+    without_secrets = partial(starred, plan.sync, opened.access)
+    mapped = [
+        _table(plan, sync, dataset, without_secrets) for sync, dataset in zip(configs, opened.datasets, strict=True)
+    ]
+    models = []
+    for sync, dataset, table in zip(configs, opened.datasets, mapped, strict=True):
+        writer = Upsert if sync.mode == "upsert" else Overwrite
+        models.append(OpenModel(sync, dataset, table, writer(plan.database, sync, dataset, table, check)))
+    return replace(opened, models=tuple(models))
+
+
+def starred(sync: Sync, access: ConnectionAccess | None, text: str) -> str:
+    """A text of foreign code, without the secrets that the config and the connection hold."""
+    if access is None:
+        return text
+    return redact(text, [*secrets_of(first_request(sync)), *access.secrets()])
+
+
+def syncs_of(plan: Plan) -> Sequence[Sync]:
+    """The sync's config once for each model that the source saves."""
+    models = plan.source.models
+    if not models:
+        return [plan.sync]
+    return [_sync_of(plan, model, is_first=model is models[0]) for model in models]
+
+
+def _sync_of(plan: Plan, model: Model, *, is_first: bool) -> Sync:
+    plain = re.sub(r"\W", "_", model.name.lower())
+    default_table = plan.sync.mapped_table if is_first else f"{tables.table_name(plan.sync, plan.row.id)}_{plain}"
+    fields = {
+        "model": model.name,
+        "unique_key": model.unique_key,
+        "mapped_table": model.mapped_table or default_table,
+        "track_deletes": model.track_deletes,
+    }
+    return plan.sync.model_copy(update=fields)
+
+
+# --- the dataset ------------------------------------------------------------------------------------------------------
+
+
+def _dataset(plan: Plan, sync: Sync) -> Dataset:
+    """The records of one model for this connection and variant; those under the model's old name are renamed."""
+    claim, database = plan.claim, plan.database
+    names = (sync.integration_key, claim.connection_id, claim.variant, sync.model)
+    with database.ask() as connection:
+        stored = datasets.of_one(connection, plan.row.id, claim.connection_id, claim.variant)
+    for dataset in stored:
+        if (dataset.integration, dataset.model) == (sync.integration_key, sync.model):
+            return dataset
+    if len(stored) == 1 and len(plan.source.models) <= 1:
+        _refuse_of_others(plan, datasets.find(database, *names))
+        database.transact(lambda connection: _rename(connection, plan, sync, stored[0]))
+    dataset = datasets.find_or_make(database, plan.row.id, *names)
+    _refuse_of_others(plan, dataset)
+    return dataset
+
+
+def _refuse_of_others(plan: Plan, dataset: Dataset | None) -> None:
+    """Two syncs that wrote the same records would delete each other's."""
+    if dataset is None or dataset.sync_id == plan.row.id:
+        return
+    other = syncs.get(plan.database, dataset.sync_id)
+    name = other.name if other is not None else f"with the id {dataset.sync_id}"
+    raise ConfigError(
+        f"{plan.sync.display_name}: the model {dataset.model} of {dataset.integration} is stored by the sync {name}; "
+        f"give one of them another model. If that is this sync's old name: nango-dagster remove {name}, and its "
+        "records are read again."
+    )
+
+
+def _rename(connection: Connection, plan: Plan, sync: Sync, dataset: Dataset) -> None:
+    plan.lease.check(connection)
+    tables.rename_rows(connection, plan.database, dataset, sync.model)
+    datasets.rename(connection, dataset, sync.integration_key, sync.model)
+
+
+def _empty(connection: Connection, plan: Plan, stored: Sequence[Dataset]) -> None:
+    """Delete every record, so that this execution adds them all again."""
+    plan.lease.check(connection)
+    for dataset in stored:
+        tables.forget_dataset(connection, plan.database, dataset)
+        datasets.empty(connection, dataset.id)
+
+
+def _ask_for_all(connection: Connection, plan: Plan, stored: Sequence[Dataset]) -> None:
+    """Before any record is looked up: what is pruned from now on may not come back with this execution."""
+    plan.lease.check(connection)
+    for dataset in stored:
+        datasets.ask_for_all(connection, dataset.id)
+
+
+# --- the credentials --------------------------------------------------------------------------------------------------
+
+
+def _access(plan: Plan, stored: Sequence[Dataset]) -> ConnectionAccess:
+    anew = plan.resets or any(_needs_all(dataset, plan.sync) for dataset in stored)
+    return access_of(plan.database, plan.settings, plan.row, plan.claim, cancelled=plan.lease.is_stopped, anew=anew)
+
+
+def _needs_all(dataset: Dataset, sync: Sync) -> bool:
+    """Whether the whole list has to be read, not only what changed since the last success.
+
+    The dataset was emptied and not filled since, or its records have another key: those that are not seen under the
+    new one are deleted at the end.
+    """
+    return dataset.etag == datasets.EMPTIED or (dataset.live_count > 0 and dataset.unique_key != sync.unique_key)
+
+
+# --- the mapped table -------------------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, sync: Sync, dataset: Dataset, without_secrets: Callable[[str], str]) -> MappedTable | None:
+    """The mapped table, its rows mapped again where the mapping changed since they were written."""
+    database = plan.database
+    transform = load_function(sync.transform) if sync.transform else None
+    table = tables.open_table(database, plan.row.id, sync, transform, without_secrets)
+    if table is None:
+        if dataset.mapped_table is not None:
+            database.transact(lambda connection: _unmap(connection, plan, dataset, dataset.mapped_table or ""))
+        return None
+    with database.ask() as connection:
+        current = datasets.read(connection, dataset.id)
+    if current.mapping_version != table.version:
+        count = tables.rebuild(database, table, current, plan.lease.check_or_stop)
+        if count:
+            log.info("%s: mapped %s records again into %s.", sync.display_name, f"{count:,}", table.name)
+    return table
+
+
+def _unmap(connection: Connection, plan: Plan, dataset: Dataset, table: str) -> None:
+    """Keep the rows of a table that is not mapped any more; they count as out of date."""
+    plan.lease.check(connection)
+    datasets.mapped(connection, dataset.id, datasets.stale(table))

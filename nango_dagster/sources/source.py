@@ -1,0 +1,146 @@
+"""The contract between an execution and what it reads: a list of an API, a script, or the value of an asset.
+
+`Source.read` is one call that lasts as long as the execution reads. The source sends its own requests and hands records
+to a `Sink`; the engine on the other side of the sink stores them. A source knows nothing of the database.
+
+The engine guarantees, for each model of the source:
+
+- Saved records are committed in batches, in the order of the calls; unchanged records write nothing. A model without a
+  `unique_key` is replaced as a whole at the end of a complete execution, or not at all.
+- Records that the execution did not save are deleted only where the model tracks deletions, the `Ending` says that the
+  reading was complete, and no record was rejected unread. Deletions stay below the limit of `track_deletes`.
+- Each transaction proves first that the execution still owns its claim. The last changes, the end of the job, the
+  notifications and the release of the claim are one transaction.
+- What was committed before an error, a cancellation or the end of the process stays committed.
+
+A source keeps this contract:
+
+- It returns an `Ending`, or raises what kept it from reading on. Both keep what was saved before.
+- Every method of the sink may raise: `Cancelled` when the execution has to stop, `Incomplete` after `max_duration`,
+  `LeaseLost`, or an error of the database. The source lets it pass. A source that catches it anyway (a script may) gets
+  the same error from every later call, and the execution ends with it.
+- It asks `SourceContext.is_stopped` where it waits for long between two calls.
+- It calls the sink from one thread at a time.
+- Secrets that the source adds to requests are starred in the errors that it raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..config import TrackDeletes
+from ..fetch import Access
+from ..http import Limiter, Reach
+
+Checkpoint = Mapping[str, str | int | float | bool]
+"""How far a source has read, as one flat object; the next execution begins there."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One kind of record that a source saves, with a dataset and a mapped table of its own."""
+
+    name: str
+    unique_key: str | None = "id"
+    mapped_table: str | None = None
+    """None for a table that is named after the sync and the model."""
+    track_deletes: TrackDeletes | None = None
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source is given to read with."""
+
+    connection_id: str = "default"
+    variant: str = "base"
+    access: Access | None = None
+    """The connection's credentials and the values of placeholders; None where `Source.needs_access` is False."""
+    limiter: Limiter | None = None
+    reach: Reach = "anywhere"
+    etag: str | None = None
+    """The `Ending.etag` of the execution before, while the stored records are still that version of the list."""
+    checkpoint: Checkpoint | None = None
+    """The one that was saved last; None before the first and after a reset."""
+    is_stopped: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How much a source has read so far."""
+
+    pages: int = 0
+    records: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a source has nothing more to give."""
+
+    reason: str
+    """A word for the job, such as `no_cursor`."""
+    complete: bool = True
+    """Whether a record that was not saved is gone from the source."""
+    not_modified: bool = False
+    """Whether the source said that nothing changed since `SourceContext.etag`; then it saved no record."""
+    etag: str | None = None
+    """The version of the list that was read, to be given to the next execution."""
+    warnings: tuple[str, ...] = ()
+    """Sentences for the job and the asset check: why the list may not have been read to its end."""
+
+
+class Sink(Protocol):
+    """What a source hands its records to. `model` is one of `Source.models`; None is the first."""
+
+    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+        """Add or replace records, each one JSON object in UTF-8; of equal keys the last one wins.
+
+        They are committed with later ones, at the latest by `commit`, `save_checkpoint` or the end.
+        """
+
+    def update(self, records: Sequence[bytes], model: str | None = None) -> int:
+        """Merge objects into the live records with their keys; the number of keys that no live record has.
+
+        Objects are merged field by field, lists and plain values are replaced. Raises ConfigError for a model without
+        `unique_key`.
+        """
+
+    def delete(self, keys: Sequence[str], model: str | None = None) -> int:
+        """Delete live records; how many there were. Their last content stays readable.
+
+        Raises ConfigError for a model without `unique_key`.
+        """
+
+    def reject(self, where: str, reason: str, model: str | None = None) -> None:
+        """Count a record that cannot be saved and whose key is not known; the execution deletes nothing then."""
+
+    def commit(self) -> None:
+        """Return when all that was saved before is committed."""
+
+    def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
+        """Keep how far the source has read, in the transaction of the records before it; None forgets it.
+
+        On return both are committed. Of several models, those of the others are committed before. Raises ConfigError
+        where the checkpoint is not flat, or a model has no `unique_key`: its records are only stored at the end.
+        """
+
+    def count(self, numbers: Numbers) -> None:
+        """Tell how much was read so far; for progress and the job."""
+
+
+class Source(Protocol):
+    """What an execution reads. It is made before the execution begins and opens what it needs in `read`."""
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """The models that it may save; none where that is the one model of its sync's config."""
+
+    @property
+    def needs_access(self) -> bool:
+        """Whether it sends requests with the connection's credentials."""
+
+    def read(self, context: SourceContext, sink: Sink) -> Ending:
+        """Read all there is to read, and hand it to the sink."""

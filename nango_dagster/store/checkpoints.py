@@ -1,0 +1,57 @@
+"""How far an execution has read: one flat JSON object for each sync, connection and variant."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, update
+
+from ..errors import ConfigError
+from . import schema
+
+Checkpoint = Mapping[str, str | int | float | bool]
+
+MAX_FIELDS: Final = 16
+MAX_NAME: Final = 255
+MAX_TEXT: Final = 4000
+"""Nango's limits of a checkpoint: fields, and characters of a name and of a text."""
+
+
+def to_text(checkpoint: Checkpoint) -> str:
+    """The checkpoint as it is stored. Raises ConfigError where it is not a flat object within Nango's limits.
+
+    >>> to_text({"updated_after": "2026-01-01T00:00:00Z", "page": 3})
+    '{"updated_after": "2026-01-01T00:00:00Z", "page": 3}'
+    """
+    if len(checkpoint) > MAX_FIELDS:
+        raise ConfigError(f"the checkpoint has {len(checkpoint)} fields; wanted at most {MAX_FIELDS}.")
+    for name, value in checkpoint.items():
+        if reason := _defect(name, value):
+            raise ConfigError(f"the checkpoint's field {name[:50]!r} {reason}.")
+    return json.dumps(dict(checkpoint))
+
+
+def _defect(name: str, value: object) -> str | None:
+    if len(name) > MAX_NAME:
+        return f"has a name of {len(name):,} characters; wanted at most {MAX_NAME}"
+    if isinstance(value, str):
+        return f"has {len(value):,} characters; wanted at most {MAX_TEXT:,}" if len(value) > MAX_TEXT else None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return f"is {value!r:.50}; wanted a text, a finite number or a boolean"
+    return None
+
+
+def of_text(text: str | None) -> Checkpoint | None:
+    """The checkpoint that was stored as this text; None for none."""
+    checkpoint: Checkpoint | None = None if text is None else json.loads(text)
+    return checkpoint
+
+
+def save(connection: Connection, schedule_id: int, checkpoint: Checkpoint | None) -> None:
+    """Replace a schedule's checkpoint, or forget it. The caller has checked its claim in the same transaction."""
+    text = None if checkpoint is None else to_text(checkpoint)
+    schedules = schema.schedules
+    connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(checkpoint=text))
