@@ -21,7 +21,11 @@ import nango_dagster
 _PACKAGE = str(Path(nango_dagster.__file__).parent)
 _TESTS = str(Path(__file__).parent)
 _KNOWN = (_PACKAGE, _TESTS, str(Path(dagster.__file__).parent))  # Dagster has pools of its own
-_PASSED_ON = {str(Path(_PACKAGE, "store", "database.py")), __file__}
+_PASSED_ON = {
+    *map(str, Path(_PACKAGE, "store").glob("engine*.py")),
+    str(Path(_PACKAGE, "store", "database.py")),
+    __file__,
+}
 
 
 @dataclass

@@ -196,7 +196,7 @@ def test_of_very_many_syncs_integrations_are_told(
 
 def test_scrapes_one_after_another_ask_the_database_once(settings: Settings, db: Database) -> None:
     asked = []
-    sa.event.listen(db.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *a: asked.append(a[2]))
     with calling(settings, db) as http:
         first = http.get("/metrics").text
         there = len(asked)

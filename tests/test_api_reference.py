@@ -108,7 +108,7 @@ def test_it_is_made_again_only_when_something_has_changed(
     asked: list[str] = []
     with calling(settings, db) as http:
         first = http.get("/openapi.json").content
-        sa.event.listen(db.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+        sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: asked.append(args[2]))
         assert http.get("/openapi.json").content == first
         assert len([statement for statement in asked if statement.startswith("SELECT")]) == 1
         syncs.delete(db, one.id)

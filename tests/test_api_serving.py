@@ -151,7 +151,7 @@ def test_a_database_that_is_down_does_not_keep_the_api_from_starting(settings_en
 def test_who_reads_records_does_not_wait_for_those_who_wait_to_write(
     settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nango_dagster.store.database.SERVING_SECONDS", 60)
+    monkeypatch.setattr("nango_dagster.store.engine.SERVING_SECONDS", 60)
     _a_sync(db)
     with listening(settings) as port, ThreadPoolExecutor(60) as pool:
         assert _read(port) == 200
@@ -167,7 +167,7 @@ def test_who_reads_records_does_not_wait_for_those_who_wait_to_write(
 def test_who_cannot_write_soon_is_told_to_try_again(
     settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nango_dagster.store.database.SERVING_SECONDS", 0.1)
+    monkeypatch.setattr("nango_dagster.store.engine.SERVING_SECONDS", 0.1)
     _a_sync(db)
     with listening(settings) as port, ThreadPoolExecutor(60) as pool:
         assert _read(port) == 200

@@ -517,9 +517,9 @@ def statements(db: Database, work: Callable[[], Any]) -> int:
     def note_down(*arguments: Any) -> None:
         said.append(arguments[2])
 
-    sa.event.listen(db.engine, "before_cursor_execute", note_down)
+    sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", note_down)
     work()
-    sa.event.remove(db.engine, "before_cursor_execute", note_down)
+    sa.event.remove(db.engine.sqlalchemy, "before_cursor_execute", note_down)
     return len([statement for statement in said if not statement.startswith("BEGIN")])
 
 

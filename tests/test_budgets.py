@@ -135,11 +135,11 @@ def counting(db: Database) -> Iterator[Callable[[], int]]:
         nonlocal found
         found += 1
 
-    sa.event.listen(db.engine, "commit", committed)
+    sa.event.listen(db.engine.sqlalchemy, "commit", committed)
     try:
         yield lambda: found
     finally:
-        sa.event.remove(db.engine, "commit", committed)
+        sa.event.remove(db.engine.sqlalchemy, "commit", committed)
 
 
 def turns(db: Database, budget: Budget, wanted: int) -> list[float]:

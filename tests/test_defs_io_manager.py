@@ -239,7 +239,9 @@ def test_the_table_is_called_like_the_asset_unless_its_metadata_says_otherwise(
     make: MakeProject, db: Database, orders: Orders
 ) -> None:
     orders.write(ROWS)
-    assert "sales_orders" in sa.inspect(db.engine).get_table_names(schema=db.schema if db.is_postgresql else None)
+    assert "sales_orders" in sa.inspect(db.engine.sqlalchemy).get_table_names(
+        schema=db.schema if db.is_postgresql else None
+    )
     renamed = Orders(make, db, {"unique_key": "id", "mapped_table": "revenue"})
     renamed.write(ROWS)
     with db.connect() as connection:

@@ -21,8 +21,8 @@ from nango_dagster.runs.delivering import THREADS, Courier, Delivered
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox, reach
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
-from nango_dagster.store.database import Announcing
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
+from nango_dagster.store.webhook_settings import WebhookSettings
 from nango_dagster.vault import Vault
 from tests.delivering import delivery_ids, pass_time, put
 from tests.executions import Source, execute, items, until
@@ -212,7 +212,7 @@ def test_a_receiver_that_is_down_for_hours_gets_all_when_it_is_back(db: Database
 def test_after_a_day_away_a_receiver_gets_one_notification_for_each_dataset_with_all_its_news(
     db: Database, told: Settings, api: FakeApi
 ) -> None:
-    announcing = replace(db, announcing=Announcing.from_settings(told))
+    announcing = replace(db, webhooks=WebhookSettings.of(told))
     with FakeApi() as lists:
         source = Source(lists, items(1))
         rows = [source.registered(announcing, name=name, unique_key="id") for name in ("issues", "people")]
@@ -232,7 +232,7 @@ def test_after_a_day_away_a_receiver_gets_one_notification_for_each_dataset_with
 
 
 def test_news_does_not_use_up_the_tries_of_what_waits(db: Database, told: Settings, api: FakeApi) -> None:
-    announcing = replace(db, announcing=Announcing.from_settings(told))
+    announcing = replace(db, webhooks=WebhookSettings.of(told))
     api.route("/hook", (500, {}, b""))
     with FakeApi() as lists:
         source = Source(lists, [])

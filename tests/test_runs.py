@@ -306,7 +306,7 @@ def test_a_sync_that_is_removed_while_it_is_pulled_leaves_nothing_behind(
 def test_a_file_whose_write_lock_somebody_keeps_is_a_sentence(
     settings: Settings, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nango_dagster.store.database.BUSY_TIMEOUT", 0.02)
+    monkeypatch.setattr("nango_dagster.store.engine.BUSY_TIMEOUT", 0.02)
     db = open_database(settings)
     row = source.registered(db, unique_key="id")
     with db.begin(), pytest.raises(StoreUnavailable) as info:

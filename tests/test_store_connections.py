@@ -201,7 +201,7 @@ def test_many_connections_are_scheduled_by_few_statements(db: Database) -> None:
     for number in range(300):
         connections.add(db, None, "github", f"c{number}")
     said: list[str] = []
-    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: said.append(args[2]))
     row = register(db, "issues")
     assert len(scheduled(db, row)) == 300
     assert len(said) < 25, said
@@ -266,7 +266,7 @@ def test_many_are_made_or_changed_in_few_statements(db: Database, vault: Vault) 
     row = register(db, "issues")
     connections.add(db, vault, "github", "c7", credentials=SECRET, metadata={"old": 1})
     said: list[str] = []
-    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: said.append(args[2]))
     wanted = [
         NewConnection(
             "github" if number < 600 else "hubspot", f"c{number}", SECRET if number % 2 else None, {"n": number}

@@ -259,7 +259,7 @@ def test_who_waits_for_a_lock_keeps_no_reader_out_and_gets_it_in_the_end(
     db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More wait than there are connections; whoever holds the lock, as one that deletes a sync, takes his time."""
-    monkeypatch.setattr("nango_dagster.store.database._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("nango_dagster.store.engine_postgresql.LOCK_SECONDS", 0.2)
     holder = open_database(settings)
     everybody = 30
     waiting = threading.Semaphore(0)
@@ -284,12 +284,14 @@ def test_who_waits_for_a_lock_keeps_no_reader_out_and_gets_it_in_the_end(
     holder.close()
 
 
-def test_what_is_apart_needs_none_of_the_connections_that_others_have(db: Database) -> None:
+def test_a_separate_connection_needs_none_of_the_connections_that_others_have(db: Database) -> None:
     with ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(db.connect())
         begun = ThreadPoolExecutor(1)
-        said = begun.submit(db.apart.transact, lambda connection: connection.execute(sa.text("SELECT 7")).scalar_one())
+        said = begun.submit(
+            db.separate.transact, lambda connection: connection.execute(sa.text("SELECT 7")).scalar_one()
+        )
         assert said.result(20) == 7
         begun.shutdown()
 

@@ -157,7 +157,7 @@ def test_a_transaction_that_is_repeated_counts_once(target: Target) -> None:
     writer.add([text_of(name) for name in names("b", "c")] + [b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
     writer.settle(complete=True)
     for _ in range(2):
-        with target.db.engine.connect() as connection, connection.begin() as transaction:
+        with target.db.engine.sqlalchemy.connect() as connection, connection.begin() as transaction:
             writer.finish(connection)
             transaction.rollback()
     target.db.transact(writer.finish)

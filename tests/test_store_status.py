@@ -237,6 +237,6 @@ def test_many_connections_cost_two_statements(db: Database, row: SyncRow) -> Non
         common = {"created_at": made, "sync_id": row.id, "variant": "base"}
         connection.execute(sa.insert(schema.schedules), [{**common, "connection_id": name} for name in names])
     said: list[str] = []
-    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: said.append(args[2]))
     assert status.summary(status.read(db, [row])).total == 301
     assert len(said) <= 2, said

@@ -167,7 +167,7 @@ def test_a_column_that_somebody_added_is_left_alone(target: Target) -> None:
 def test_a_table_that_is_locked_costs_its_new_columns_until_the_next_execution(pg: Database) -> None:
     target = Target(pg, **KEYED)
     target.write([{"id": 1, "name": "a"}])
-    with pg.engine.connect() as reader:  # a long report
+    with pg.engine.sqlalchemy.connect() as reader:  # a long report
         reader.execute(sa.text('SELECT count(*) FROM "_nango_sync_1"'))
         written = target.write([{"id": 2, "name": "b", "new": "x"}], *([{"id": n, "new": n}] for n in range(3, 6)))
         assert (written.added, written.new_columns) == (4, ())

@@ -102,7 +102,7 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
 
 def table_name(database: Database, table: str) -> str:
     """The name that other tools know the table by."""
-    return f"{database.engine.url.database}.{database.schema}.{table}" if database.is_postgresql else table
+    return database.engine.full_name(database.schema, table)
 
 
 def schema_of(columns: Iterable[Column]) -> TableSchema:

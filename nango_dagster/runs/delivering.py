@@ -23,7 +23,7 @@ from ..http import Reach
 from ..settings import Settings
 from ..store import Database, announcing, outbox
 from ..store.announcing import OwnUrl
-from ..store.database import Busy
+from ..store.engine import Busy
 from ..store.outbox import Delivery, Result
 from ..webhooks import About, Sender
 from .access import reach_of

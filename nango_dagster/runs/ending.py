@@ -146,7 +146,7 @@ def _announce(connection: Connection, facts: Facts, status: Status, error: Excep
     plan, stored = facts.plan, facts.opened.datasets
     counts = counts_of(facts)
     has_news = counts.added or counts.updated or counts.deleted or any(dataset.has_news for dataset in stored)
-    if not has_news and status != "failed" and "always" not in plan.database.announcing.on:
+    if not has_news and status != "failed" and "always" not in plan.database.webhooks.events:
         return
     access = facts.opened.access
     for number, dataset in enumerate(stored or [None]):

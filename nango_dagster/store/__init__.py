@@ -2,7 +2,8 @@
 
 from sqlalchemy import Connection
 
-from .database import Database, open_database
+from .database import Database
+from .opening import open_database
 from .upgrade import is_current
 
 __all__ = ["Connection", "Database", "is_current", "open_database"]

@@ -21,7 +21,8 @@ from ..errors import ConfigError
 from . import schema, sealing
 from .database import Database
 from .datasets import Dataset
-from .outbox import Kind, Target
+from .outbox import Kind
+from .webhook_settings import Target
 
 OVERRIDE: Final = "webhook_url_override"
 """The key of a connection's config that holds a URL of its own."""
@@ -77,7 +78,7 @@ def announce(
         return
     if dataset is not None:
         _announce_changes(connection, db, ended, dataset.id, receivers)
-    if ended.error is not None and "failure" in db.announcing.on:
+    if ended.error is not None and "failure" in db.webhooks.events:
         started_at = connection.execute(select(_jobs.started_at).where(_jobs.id == ended.job_id)).scalar()
         tells = {"error": ended.error, "started_at": started_at, **_tells_of(connection, ended)}
         for receiver in receivers:
@@ -87,7 +88,7 @@ def announce(
 
 def announce_reauthorisation(connection: Connection, db: Database, integration: str, connection_id: str) -> None:
     """Write that a connection's credentials are good no more, in the transaction that finds so."""
-    if "auth" not in db.announcing.on:
+    if "auth" not in db.webhooks.events:
         return
     sentence = "Its credentials were refused three times in a row; its syncs wait for new ones."
     tells = {"integration": integration, "connection_id": connection_id, "error": sentence}
@@ -109,12 +110,12 @@ def _receivers(
     connection: Connection, db: Database, integration: str, connection_id: str, overridden: bool | None
 ) -> list[_Receiver]:
     """Where a connection's notifications go; its own URL takes the place of those of the settings."""
-    if not db.announcing.on:
+    if not db.webhooks.events:
         return []
     own = None if overridden is False else _own_url(connection, db, integration, connection_id)
     if own is not None:
         return [_Receiver("primary", hashlib.sha256((own.url or connection_id).encode()).hexdigest()[:32])]
-    return [_Receiver(target, target) for target in db.announcing.targets]
+    return [_Receiver(target, target) for target in db.webhooks.targets]
 
 
 def _own_url(connection: Connection, db: Database, integration: str, connection_id: str) -> OwnUrl | None:
@@ -140,7 +141,7 @@ def _own_url_in(config: str | None, db: Database) -> OwnUrl | None:
 def _announce_changes(
     connection: Connection, db: Database, ended: Ended, dataset_id: int, receivers: Iterable[_Receiver]
 ) -> None:
-    on = db.announcing.on
+    on = db.webhooks.events
     row = connection.execute(_NEWS.where(_datasets.id == dataset_id)).one()
     since, until = row.announced_until, row.last_modified_at
     is_new = until is not None and (since is None or since < until)

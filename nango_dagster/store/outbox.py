@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Select, case, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from . import schema
 from .database import Database
+from .webhook_settings import Target
 
 Kind = Literal["changes", "failure", "auth"]
-Target = Literal["primary", "secondary"]
 State = Literal["pending", "dead"]
-T = TypeVar("T")
 
 BACKOFF: Final = tuple(timedelta(seconds=s) for s in (10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200))
 """How long after each try the next one comes, give or take a tenth; after the last the notification is dead."""
@@ -116,7 +113,7 @@ def claim(
     with db.ask() as connection:  # a look costs less than a transaction, and mostly there is nothing
         if free < 1 or connection.execute(_due(db, 1, _full(has, free))).first() is None:
             return []
-    return _transact(db, lambda connection: _claim(connection, db, free, lease, has.copy(), quick), PATIENCE)
+    return db.transact(lambda connection: _claim(connection, db, free, lease, has.copy(), quick), PATIENCE)
 
 
 def _full(has: Mapping[str, int], free: int) -> set[str]:
@@ -174,14 +171,7 @@ def record(db: Database, results: Sequence[Result], *, patience: float | None = 
     With `patience` it waits so many seconds on SQLite for who writes, and raises Busy after that.
     """
     if results:
-        _transact(db, lambda connection: _record(connection, db, results), patience)
-
-
-def _transact(db: Database, work: Callable[[Connection], T], patience: float | None) -> T:
-    if patience is None or db.is_postgresql:
-        return db.transact(work)
-    with db.begin_soon(patience) as connection:
-        return work(connection)
+        db.transact(lambda connection: _record(connection, db, results), patience)
 
 
 def _record(connection: Connection, db: Database, results: Sequence[Result]) -> None:
@@ -223,7 +213,7 @@ def _count(connection: Connection, db: Database, circuit: str, *, failed: bool, 
     if not failed:
         connection.execute(delete(_circuits).where(_circuits.c.circuit == circuit))
         return
-    put = (postgresql_insert if db.is_postgresql else sqlite_insert)(_circuits)
+    put = db.insert(_circuits)
     failures = _circuits.c.failures + times
     until = db.clock(-CIRCUIT)
     connection.execute(

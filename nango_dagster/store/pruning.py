@@ -22,8 +22,9 @@ from sqlalchemy import Connection, select, update
 from ..errors import StoreUnavailable
 from ..sentences import number_of
 from . import bulk, datasets, listing, queue, schema
-from .database import Busy, Database
+from .database import Database
 from .datasets import Dataset
+from .engine import Busy
 from .listing import Cursor
 
 T = TypeVar("T")

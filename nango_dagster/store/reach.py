@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ..http import Reach
 from . import schema
@@ -31,5 +29,5 @@ def kept(db: Database) -> Reach | None:
 
 
 def _put(connection: Connection, db: Database, reach: Reach) -> None:
-    put = (postgresql_insert if db.is_postgresql else sqlite_insert)(schema.settings).values(name=_NAME, value=reach)
+    put = db.insert(schema.settings).values(name=_NAME, value=reach)
     connection.execute(put.on_conflict_do_update(index_elements=[_of.name], set_={"value": reach}))

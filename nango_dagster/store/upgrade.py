@@ -1,4 +1,4 @@
-"""Make the store's tables, or bring them up to date: one process at a time, and only when the version differs."""
+"""Create the store's tables, or upgrade them: one process at a time, and only when the version differs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from ..errors import ConfigError
 from .database import Database
 
 HEAD = "0001"
+"""The version of the last migration."""
 VERSION_TABLE = "_nango_migrations"
-_PATIENCE = 600  # seconds, for another process that migrates
+_PATIENCE = 600  # seconds, for another process that upgrades the store
 
 
 def upgrade(database: Database) -> None:
-    """Run the migrations that this store has not seen.
-
-    Raises ConfigError when a newer release has migrated it.
-    """
+    """Run the migrations that this store has not had yet. Raises ConfigError when a newer release has upgraded it."""
     version = _version(database)
     if version == HEAD:
         return
@@ -28,37 +26,34 @@ def upgrade(database: Database) -> None:
             f"the store is of version {version}, made by a newer release of nango-dagster; this one knows versions "
             f"up to {HEAD}. Upgrade nango-dagster here too."
         )
-    with database.begin() as connection:
+
+    def work(connection: Connection) -> None:
         database.lock(connection, "migrations", patience=_PATIENCE)
-        if database.is_postgresql and not _schema_exists(connection, database.schema):
-            quoted = connection.dialect.identifier_preparer.quote_identifier(database.schema)
-            connection.execute(text(f"CREATE SCHEMA {quoted}"))
+        database.engine.create_schema(connection, database.schema)
         _run_alembic(connection)
+
+    database.transact(work)
 
 
 def is_current(database: Database) -> bool:
-    """Whether the store has the tables that this release works with."""
+    """Whether the store has the tables of this release."""
     return _version(database) == HEAD
 
 
-def _schema_exists(connection: Connection, schema: str) -> bool:
-    """Whether it is there already: CREATE SCHEMA IF NOT EXISTS asks for the right to make one even then."""
-    query = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema")
-    return connection.execute(query, {"schema": schema}).first() is not None
-
-
 def _version(database: Database) -> str | None:
+    """The version of the store's tables; None where there are none."""
     try:
         with database.connect() as connection:
-            found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-            return found
+            version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+            return version
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        return None  # no such table: nothing was ever made here
+        return None
 
 
 def _run_alembic(connection: Connection) -> None:
+    # Imported here because it is slow, and hardly any process needs it.
     from alembic import command
     from alembic.config import Config
 

@@ -53,7 +53,7 @@ from .schedules import (
     versions,
     waiting,
 )
-from .workers import beat, drained, end_worker, give_up, heartbeat, live_workers, reap, start_worker
+from .workers import beat, drained, end_worker, forgive_silence, give_up, heartbeat, live_workers, reap, start_worker
 
 __all__ = [
     "CANCEL_SECONDS",
@@ -79,6 +79,7 @@ __all__ = [
     "deleting",
     "drained",
     "end_worker",
+    "forgive_silence",
     "give_up",
     "heartbeat",
     "held_by",

@@ -15,7 +15,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     tuple_,
     update,
 )
@@ -196,16 +195,11 @@ def lock_dataset(
     Take it before anything else in the transaction, as the package says. Raises Busy after some seconds, or after
     `patience`, as `Database.lock` does.
     """
-    if db.is_postgresql:
-        key = db.lock_key(*lock_names(sync_id, connection_id, variant))
-        db.wait_for_lock(connection, _LOCK, {"key": key, "stuck": f"{STUCK_SECONDS}s"}, patience)
+    names = lock_names(sync_id, connection_id, variant)
+    db.lock(connection, *names, patience=patience, idle_limit=STUCK_SECONDS)
 
 
 # Made once: an execution says these several times, and to build a statement costs as much as to send it.
-_LOCK = text(
-    "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key), "
-    "set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', :stuck, true)"
-)
 _mine = _of.id == bindparam("schedule_id")
 _CHECK = (
     select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at)

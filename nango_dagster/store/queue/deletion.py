@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from ...errors import StoreUnavailable
-from ..database import Busy, Database
+from ..database import Database
+from ..engine import Busy
 from .claims import lock_dataset
 
 SECONDS = 5.0  # that it waits for all the datasets together

@@ -96,7 +96,7 @@ def beat_along(connection: Connection, db: Database, worker: Worker, heard: date
         beat_in(connection, db, worker)
 
 
-def excuse(connection: Connection, db: Database) -> None:
+def forgive_silence(connection: Connection, db: Database) -> None:
     """Let the time not count in which this transaction held SQLite's write lock, and nobody could say it was alive.
 
     The silence before it does: one such transaction after the other keeps no dead worker's claims.
@@ -125,7 +125,7 @@ def heartbeat(
     def beats() -> None:
         while not ended.wait(interval):
             try:
-                alive = beat(db.apart, worker)
+                alive = beat(db.separate, worker)
             except Exception as error:
                 # Whatever it was: a thread that ends silently would cost the worker its lease.
                 log.warning("%s: no heartbeat: %s", worker.name, error)

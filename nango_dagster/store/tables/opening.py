@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, insert
 
 from ... import mapping
 from ...config import Sync
 from ...errors import ConfigError
 from .. import bulk, schema
 from ..database import Database
+from ..engine import Engine
 from .names import SYSTEM_COLUMNS, Transform, plan_of, table_name
 from .table import NOTHING, Learnt, MappedTable, create_statement
 from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered

@@ -1,0 +1,46 @@
+"""Open the store that the settings name: its engine, its vault, its hooks, and its tables."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+from sqlalchemy import make_url
+
+from ..settings import Settings
+from ..vault import Vault
+from .database import Database
+from .engine import Engine
+from .engine_postgresql import PostgresqlEngine
+from .engine_sqlite import SqliteEngine
+from .queue import forgive_silence
+from .upgrade import upgrade
+from .webhook_settings import WebhookSettings
+
+
+def open_database(settings: Settings, *, migrate: bool = True, serving: bool = False) -> Database:
+    """Open the store of these settings, and create or upgrade its tables where `migrate` is true.
+
+    `serving` is whether HTTP requests wait for it. Raises StoreUnavailable when the database cannot be reached, and
+    ConfigError when a newer release has upgraded it.
+    """
+    database = Database(
+        _engine(settings, serving),
+        settings.db_schema,
+        vault=cache(partial(Vault.open, settings)),
+        webhooks=WebhookSettings.of(settings),
+        before_commit=(forgive_silence,),
+    )
+    if migrate:
+        try:
+            upgrade(database)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def _engine(settings: Settings, serving: bool) -> Engine:
+    url = make_url(settings.db_url)
+    if url.get_backend_name() == "sqlite":
+        return SqliteEngine(url, serving)
+    return PostgresqlEngine(url, settings.db_schema, serving)
