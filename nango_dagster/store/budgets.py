@@ -11,11 +11,11 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
+from .. import clock
 from ..errors import QuotaSpent
 from . import schema
 from .database import Database
@@ -79,7 +79,7 @@ class Budget:
     @property
     def is_idle(self) -> bool:
         """Whether nobody uses it and nothing is lost with it."""
-        return not self._is_used() and (self._rate is None or self._rate.pace.ends_at < monotonic())
+        return not self._is_used() and (self._rate is None or self._rate.pace.ends_at < clock.monotonic())
 
 
 # --- a number of requests in a time ---------------------------------------------------------------------------------
@@ -154,19 +154,19 @@ class Rate:
     def take(self, db: Database, n: int = 1) -> float:
         """Take the right to send `n` requests; the seconds to wait before sending them."""
         with self._lock:
-            turn = self.pace.turn(monotonic(), n)
+            turn = self.pace.turn(clock.monotonic(), n)
             if turn is None:
                 begin, size = db.transact(lambda connection: self._reserve(connection, db, n))
                 self.pace.begin(begin, size)
                 # A commit takes longer than a small block may last; its first request is sent all the same.
-                turn = self.pace.turn(monotonic(), n) or self.pace.turn(begin, n)
+                turn = self.pace.turn(clock.monotonic(), n) or self.pace.turn(begin, n)
             assert turn is not None
-        return max(0.0, turn - monotonic())
+        return max(0.0, turn - clock.monotonic())
 
     def _reserve(self, connection: Connection, db: Database, n: int) -> tuple[float, int]:
         """When the next block begins, on this process's clock, and its size."""
         row, now = _locked(connection, db, self._key)
-        here = monotonic()
+        here = clock.monotonic()
         taken_until = here + (row.free_at - now).total_seconds() if row.free_at else here
         begin, size = self.pace.next_block(here, n, taken_until, row.holder)
         ends = now + timedelta(seconds=begin - here + size * self.pace.interval)
@@ -176,7 +176,7 @@ class Rate:
     def give_back(self, db: Database, is_used: Callable[[], bool]) -> None:
         """Let others have what is left of the block, where that is long and nobody here waits for a turn any more."""
         with self._lock:  # who begins to use it from here on takes when this has ended
-            if not is_used() and self.pace.ends_at > monotonic() + BLOCK_SECONDS:
+            if not is_used() and self.pace.ends_at > clock.monotonic() + BLOCK_SECONDS:
                 db.transact(lambda connection: self._shorten(connection, db))
                 self.pace = Pace(self.pace.interval)
 
@@ -205,7 +205,7 @@ class Quota:
     def take(self, db: Database, n: int = 1) -> None:
         """Take `n` requests. Raises QuotaSpent when the day has none left."""
         with self._lock:
-            if monotonic() >= self._ends_at:
+            if clock.monotonic() >= self._ends_at:
                 self._left = 0
             if self._left < n:
                 self._take_more(db, n - self._left)
@@ -213,13 +213,13 @@ class Quota:
 
     def _take_more(self, db: Database, needed: int) -> None:
         """As many as a second took lately, so that little is left over; at least what is needed now."""
-        took = max(monotonic() - self._asked_at, 1e-3)
+        took = max(clock.monotonic() - self._asked_at, 1e-3)
         wanted = max(1, min(int(self._size * BLOCK_SECONDS / took), 2 * self._size))
         granted, now = db.transact(lambda connection: self._spend(connection, db, max(wanted, needed)))
         midnight = _midnight_after(now)
         self._left += granted
         self._size = max(granted, 1)
-        self._asked_at = monotonic()
+        self._asked_at = clock.monotonic()
         self._ends_at = self._asked_at + (midnight - now).total_seconds()
         if granted < needed:
             raise QuotaSpent(
@@ -241,7 +241,7 @@ class Quota:
         with self._lock:  # as above
             if is_used():
                 return
-            if self._left and monotonic() < self._ends_at:
+            if self._left and clock.monotonic() < self._ends_at:
                 db.transact(lambda connection: self._return(connection, db))
             self._left = 0
 

@@ -58,7 +58,7 @@ class Database:
     # --- connections ------------------------------------------------------------------------------------------------
 
     def connect(self) -> contextlib.AbstractContextManager[Connection]:
-        """A connection that reads one state of the database; see `Engine.connect`."""
+        """A connection to read with; see `Engine.connect`."""
         return self.engine.connect()
 
     def ask(self) -> contextlib.AbstractContextManager[Connection]:

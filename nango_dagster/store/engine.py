@@ -61,7 +61,7 @@ class Engine(ABC):
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection that reads one state of the database; what it writes is rolled back."""
+        """A connection to read with; what it writes is rolled back."""
         with self.sentences(), self.sqlalchemy.connect() as connection:
             yield connection
 

@@ -7,7 +7,6 @@ transactions, so that no writer waits for long; what is interrupted goes on the 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from .. import clock
 from ..errors import StoreUnavailable
 from ..sentences import number_of
 from ..settings import Settings
@@ -82,13 +82,13 @@ def delete_unused(database: Database, dataset: Dataset, before: datetime) -> int
         return 0
     count, size, after = 0, _FIRST, ""
     while True:
-        began = time.monotonic()
+        began = clock.monotonic()
         keys = pruning.under_lock(database, dataset, partial(_delete_some, database, dataset, before, after, size))
         if keys:
             count, after = count + len(keys), keys[-1]
         if len(keys) < size:
             break
-        size = pruning.paced(size, time.monotonic() - began)
+        size = pruning.paced(size, clock.monotonic() - began)
     if count:
         log.info("%s: deleted %s; it was not executed for too long.", _name(dataset), number_of(count, "record"))
     return count
