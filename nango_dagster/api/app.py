@@ -16,16 +16,27 @@ from .docs import openapi, reference
 from .gate.guard import Guard
 from .gate.key import Door
 from .gate.limits import Rates
-from .routes import connections, environment, health, integrations, metrics, records, scripts, syncs
-from .routes import sync_execution as steering
-from .routes import sync_status as status
+from .routes import (
+    connections,
+    environment,
+    health,
+    integrations,
+    metrics,
+    records,
+    scripts,
+    sync_execution,
+    sync_status,
+    syncs,
+    variants,
+)
 from .service import Service
 
 _ROUTES = (
     records,
     syncs,
-    steering,
-    status,
+    sync_execution,
+    variants,
+    sync_status,
     integrations,
     scripts,
     connections,

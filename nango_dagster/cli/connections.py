@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, Refused
+from ..errors import Refused
 from ..http import public_json
 from ..sentences import number_of
 from .command import Session, ask, command, grid, group
+from .connection_input import file_name, parse_connections, parse_credentials, parse_object, read_file
 from .formatting import iso
 from .instance import refresh_partitions
 from .status import state_word
 from .steer import find_sync, register
 
 if TYPE_CHECKING:
-    from ..control.syncs import Done
     from ..store.connections import ConnectionRow
 
 integration_option = click.option("--integration", metavar="KEY", required=True, help="The integration it is of.")
@@ -72,21 +70,21 @@ def add(
 
     With --json: integration, connection_id, created, syncs (those that run for it).
     """
-    from ..control import connections as connecting
+    from ..control import connections as control
     from ..store.connections import NewConnection
 
-    one = NewConnection(
+    new = NewConnection(
         integration,
         connection_id,
-        None if credentials is None else connecting.credentials_of(_text(credentials), _named(credentials)),
-        None if metadata is None else connecting.json_object(metadata, "--metadata"),
-        None if config is None else connecting.json_object(config, "--config"),
+        None if credentials is None else parse_credentials(read_file(credentials), file_name(credentials)),
+        None if metadata is None else parse_object(metadata, "--metadata"),
+        None if config is None else parse_object(config, "--config"),
     )
     with session.database() as database:
         register(session, database)
-        done = connecting.add(database, session.settings, one, replace=replace)
+        report = control.add(database, session.settings, new, replace=replace)
         refresh_partitions(session, database, {integration})
-    _tell(session, done)
+    session.answer(report.document, *report.sentences)
 
 
 @command("import", example="connections import customers.jsonl")
@@ -100,14 +98,14 @@ def import_(session: Session, file: str) -> None:
 
     With --json: created, changed, integrations.
     """
-    from ..control import connections as connecting
+    from ..control import connections as control
 
-    several = connecting.many_wanted(_text(file), _named(file))
+    several = parse_connections(read_file(file), file_name(file))
     with session.database() as database:
         register(session, database)
-        done = connecting.add_all(database, session.settings, several)
-        refresh_partitions(session, database, {one.integration for one in several})
-    _tell(session, done)
+        report = control.add_all(database, session.settings, several)
+        refresh_partitions(session, database, {new.integration for new in several})
+    session.answer(report.document, *report.sentences)
 
 
 @command("list", example="connections list --integration github")
@@ -161,26 +159,26 @@ def show(session: Session, integration: str, connection_id: str) -> None:
     With --json: the fields of `connections list`, credentials (type, fields; null for none), metadata, config,
     variants (sync, variant, state).
     """
-    from ..control import connections as connecting
+    from ..control import connections as control
     from ..store import status
 
     with session.database() as database:
-        row = connecting.find(database, integration, connection_id)
-        held = connecting.held(database, session.settings, row)
-        runs = status.read(database, connecting.of_integration(database, integration), connection_id)
+        row = control.get(database, integration, connection_id)
+        credentials = control.credentials_summary(database, session.settings, row)
+        runs = status.read(database, control.partitioned_syncs(database, integration), connection_id)
     document = {
         **_listed(row),
-        "credentials": held,
+        "credentials": credentials,
         "metadata": public_json(row.metadata),
-        "config": connecting.shown_config(row.config),
+        "config": control.public_config(row.config),
         "variants": [{"sync": one.row.name, "variant": one.variant, "state": one.state} for one in runs],
     }
     lines = [
         ("integration", row.integration),
         ("connection", row.connection_id),
-        ("credentials", _kind(row, held)),
-        ("metadata", connecting.shown(document["metadata"])),
-        ("config", connecting.shown(document["config"])),
+        ("credentials", _kind(row, credentials)),
+        ("metadata", control.json_line(document["metadata"])),
+        ("config", control.json_line(document["config"])),
         ("made", f"{row.created_at:%Y-%m-%d %H:%M} UTC"),
         ("syncs", ", ".join(f"{one.row.name} ({one.variant})" for one in runs) or "none"),
     ]
@@ -209,16 +207,16 @@ def remove(session: Session, integration: str, connection_id: str, yes: bool) ->
 
     With --json: integration, connection_id, removed, records.
     """
-    from ..control import connections as connecting
+    from ..control import connections as control
 
     with session.database() as database:
-        connecting.find(database, integration, connection_id)
+        control.get(database, integration, connection_id)
         if not yes:
-            records = number_of(connecting.records_of(database, integration, connection_id), "record")
+            records = number_of(control.count_records(database, integration, connection_id), "record")
             ask(session, f"Delete the connection {connection_id} of {integration} with its {records} and its jobs?")
-        done = connecting.remove(database, integration, connection_id)
+        report = control.delete(database, integration, connection_id)
         refresh_partitions(session, database, {integration})
-    _tell(session, done)
+    session.answer(report.document, *report.sentences)
 
 
 @command(
@@ -235,20 +233,20 @@ def metadata(session: Session, integration: str, connection_id: str, new: str | 
 
     With --json: integration, connection_id, metadata.
     """
-    from ..control import connections as connecting
+    from ..control import connections as control
 
     if new is not None and some is not None:
         raise Refused("--set replaces all and --update some of it; wanted one of them. Nothing was done.")
     given, option = (new, "--set") if some is None else (some, "--update")
     with session.database() as database:
         if given is None:
-            found = public_json(connecting.find(database, integration, connection_id).metadata)
-            document = {"integration": integration, "connection_id": connection_id, "metadata": found}
-            session.answer(document, connecting.shown(found))
+            stored = public_json(control.get(database, integration, connection_id).metadata)
+            document = {"integration": integration, "connection_id": connection_id, "metadata": stored}
+            session.answer(document, control.json_line(stored))
             return
-        value = connecting.json_object(given, option)
-        done = connecting.set_metadata(database, integration, connection_id, value, merge=some is not None)
-    _tell(session, done)
+        value = parse_object(given, option)
+        report = control.set_metadata(database, integration, [connection_id], value, merge=some is not None)
+    session.answer(report.document, *report.sentences)
 
 
 # --- variants ---------------------------------------------------------------------------------------------------------
@@ -271,13 +269,13 @@ def add_variant(session: Session, name: str, integration: str | None, connection
 
     With --json: sync, connection_id, variant, created.
     """
-    from ..control import connections as connecting
+    from ..control import variants as control
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)
-        done = connecting.add_variant(database, row, connection_id, variant)
+        report = control.create(database, row, connection_id, variant)
         refresh_partitions(session, database, {row.integration})
-    _tell(session, done)
+    session.answer(report.document, *report.sentences)
 
 
 @command("remove", example="variants remove issues --connection acme --variant archived")
@@ -295,18 +293,19 @@ def remove_variant(
 
     With --json: sync, connection_id, variant, removed, records.
     """
-    from ..control import connections as connecting
-    from ..control import syncs as steering
+    from ..control import variants as control
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)
         if not yes:
-            records = sum(one.live_count for one in steering.select(database, row, connection_id, variant).found)
-            of_it = f"the variant {variant} of {row.name} for {connection_id}"
-            ask(session, f"Delete {of_it} with its {number_of(records, 'record')} and its jobs?")
-        done = connecting.remove_variant(database, row, connection_id, variant)
+            records = number_of(control.get(database, row, connection_id, variant).live_count, "record")
+            ask(
+                session,
+                f"Delete the variant {variant} of {row.name} for {connection_id} with its {records} and its jobs?",
+            )
+        report = control.delete(database, row, connection_id, variant)
         refresh_partitions(session, database, {row.integration})
-    _tell(session, done)
+    session.answer(report.document, *report.sentences)
 
 
 @command("list", example="variants list issues --connection acme")
@@ -318,45 +317,27 @@ def list_variants(session: Session, name: str, integration: str | None, connecti
 
     With --json, for each: connection_id, variant, state, records.
     """
-    from ..control import syncs as steering
+    from ..control.selection import select
     from ..partition_keys import BASE
 
     with session.database() as database:
         row = find_sync(session, database, name, integration)
-        found = steering.select(database, row, connection_id).found
-    others = [one for one in found if one.variant != BASE]
-    rows = [(one.connection_id, one.variant, state_word(one), one.live_count) for one in others]
-    names = ("connection_id", "variant", "state", "records")
+        states = [state for state in select(database, row, connection_id).statuses if state.variant != BASE]
+    documents = [
+        {
+            "connection_id": state.connection_id,
+            "variant": state.variant,
+            "state": state.state,
+            "records": state.live_count,
+        }
+        for state in states
+    ]
+    rows = [(state.connection_id, state.variant, state_word(state), state.live_count) for state in states]
     table = grid(["connection", "variant", "state", "records"], rows, right=["records"])
-    session.answer(
-        [dict(zip(names, (*row[:2], one.state, row[3]), strict=True)) for row, one in zip(rows, others, strict=True)],
-        table if rows else f"{row.name} has no variants besides base",
-    )
+    session.answer(documents, table if rows else f"{row.name} has no variants besides base")
 
 
-# --- what they share --------------------------------------------------------------------------------------------------
-
-
-def _text(file: str) -> str:
-    """What a file holds, or standard input; never shown."""
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{_named(file)} is not UTF-8 text; save it as UTF-8.") from None
-
-
-def _named(file: str) -> str:
-    return "standard input" if file == "-" else file
-
-
-def _tell(session: Session, done: Done) -> None:
-    session.answer(done.document, *([done.sentence, done.following] if done.following else [done.sentence]))
-
-
-for made in (add, import_, list_, show, remove, metadata):
-    connections.add_command(made)
-for made in (add_variant, remove_variant, list_variants):
-    variants.add_command(made)
+for subcommand in (add, import_, list_, show, remove, metadata):
+    connections.add_command(subcommand)
+for subcommand in (add_variant, remove_variant, list_variants):
+    variants.add_command(subcommand)

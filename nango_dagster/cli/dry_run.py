@@ -120,12 +120,12 @@ def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator
 
 def _only_one(database: Database, sync: Sync) -> str:
     """The connection to read where there is no other. Raises ConfigError or Refused with what to do instead."""
-    from ..control.syncs import none_yet
+    from ..control.selection import no_connections
     from ..store import connections
 
     names = [row.connection_id for row in connections.list_connections(database, sync.integration)]
     if not names:
-        raise ConfigError(f"{sync.name} runs for no connection: {none_yet(sync.integration_key)}")
+        raise ConfigError(f"{sync.name} runs for no connection: {no_connections(sync.integration_key)}")
     if len(names) > 1:
         some = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         raise Refused(f"{sync.name} runs for {len(names):,} connections, {some}; say which with --connection ID.")

@@ -108,11 +108,11 @@ def _no_one(session: Session, name: str, every: Sequence[Known], found: Sequence
 
 def _nobody(database: Database, rows: Sequence[SyncRow], connection_id: str | None, variant: str | None) -> ConfigError:
     """What there is, where a connection or variant is named that no sync has."""
-    from ..control import syncs as steering
+    from ..control.selection import select
 
     if len(rows) == 1:
         try:
-            steering.select(database, rows[0], connection_id, variant)
+            select(database, rows[0], connection_id, variant)
         except ConfigError as unknown:
             return unknown
     what = f"variant {variant!r}" if connection_id is None else f"connection {connection_id!r}"

@@ -1,4 +1,4 @@
-"""`trigger`, `start`, `pause`, `cancel` and `frequency`: what the queue shall do."""
+"""The commands `trigger`, `start`, `pause`, `cancel` and `frequency`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ..errors import ConfigError, Refused
 from .command import Session, command
 
 if TYPE_CHECKING:
-    from ..control.syncs import Done, Selection
+    from ..control.report import Report
+    from ..control.selection import Selection
     from ..store import Database
     from ..store.syncs import SyncRow
 
 
-def _whom(function: Callable[..., None]) -> Callable[..., None]:
-    """The sync, and which of its connections and variants are meant."""
+def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the arguments that select a sync, a connection and a variant."""
     for option in (
         click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name."),
         click.option("--variant", metavar="VARIANT", help="Only this variant."),
@@ -31,10 +32,10 @@ def _whom(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @command("trigger", example="trigger issues --connection acme")
-@_whom
+@_selection_options
 @click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
 @click.option("--empty-cache", is_flag=True, help="With --reset: delete the records before that.")
-def trigger(session: Session, reset: bool, empty_cache: bool, **whom: Any) -> None:
+def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> None:
     """Ask for an execution now.
 
     Of a sync for all its connections, or those that are named, also while they are paused. What is being executed
@@ -43,28 +44,28 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **whom: Any) -> No
 
     With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache.
     """
-    from ..control import syncs as steering
+    from ..control import syncs
 
-    _steer(session, lambda who: steering.trigger(who, reset=reset, empty_cache=empty_cache), **whom)
+    _steer(session, lambda selection: syncs.trigger(selection, reset=reset, empty_cache=empty_cache), **names)
 
 
 @command("start", example="start issues")
-@_whom
-def start(session: Session, **whom: Any) -> None:
+@_selection_options
+def start(session: Session, **names: Any) -> None:
     """Let a sync run at its times.
 
     For all its connections, or those that are named. What was paused begins at once.
 
     With --json: sync, integration, connection_id, variant, started (how many there are), were_paused.
     """
-    from ..control import syncs as steering
+    from ..control import syncs
 
-    _steer(session, steering.start, **whom)
+    _steer(session, syncs.start, **names)
 
 
 @command("pause", example="pause issues --connection acme")
-@_whom
-def pause(session: Session, **whom: Any) -> None:
+@_selection_options
+def pause(session: Session, **names: Any) -> None:
     """Let a sync run at its times no more.
 
     For all its connections, or those that are named. What is being executed goes on to its end; what was asked for and
@@ -72,14 +73,14 @@ def pause(session: Session, **whom: Any) -> None:
 
     With --json: sync, integration, connection_id, variant, paused (how many there are), executing.
     """
-    from ..control import syncs as steering
+    from ..control import syncs
 
-    _steer(session, steering.pause, must_run=False, **whom)
+    _steer(session, syncs.pause, must_run=False, **names)
 
 
 @command("cancel", example="cancel issues --connection acme")
-@_whom
-def cancel(session: Session, **whom: Any) -> None:
+@_selection_options
+def cancel(session: Session, **names: Any) -> None:
     """Stop what is being executed.
 
     It ends at its next page, and the pages before are kept. What was asked for and has not begun is dropped. Its next
@@ -87,16 +88,16 @@ def cancel(session: Session, **whom: Any) -> None:
 
     With --json: sync, integration, connection_id, variant, cancelled (how many are being executed).
     """
-    from ..control import syncs as steering
+    from ..control import syncs
 
-    _steer(session, steering.cancel, must_run=False, **whom)
+    _steer(session, syncs.cancel, must_run=False, **names)
 
 
 @command("frequency", example='frequency issues --connection acme "every 5 minutes"')
-@_whom
+@_selection_options
 @click.argument("every", metavar="EVERY", required=False)
 @click.option("--default", is_flag=True, help="Follow the sync's own schedule again.")
-def frequency(session: Session, every: str | None, default: bool, **whom: Any) -> None:
+def frequency(session: Session, every: str | None, default: bool, **names: Any) -> None:
     """Give a connection a frequency of its own.
 
     EVERY is "every 5 minutes", "every hour", "every day" or the like. It is counted from when the connection got the
@@ -104,16 +105,16 @@ def frequency(session: Session, every: str | None, default: bool, **whom: Any) -
 
     With --json: sync, integration, connection_id, variant, changed (how many), frequency, next_run_at.
     """
-    from ..control import syncs as steering
+    from ..control import syncs
 
     if (every is None) is not default:
         raise Refused('wanted either a frequency such as "every 5 minutes" or --default. Nothing was done.')
-    _steer(session, lambda who: steering.frequency(who, every), **whom)
+    _steer(session, lambda selection: syncs.set_frequency(selection, every), **names)
 
 
 def _steer(
     session: Session,
-    act: Callable[[Selection], Done],
+    operation: Callable[[Selection], Report],
     *,
     name: str,
     integration: str | None,
@@ -121,29 +122,30 @@ def _steer(
     variant: str | None,
     must_run: bool = True,
 ) -> None:
-    from ..control import syncs as steering
+    from ..control.selection import select
 
     with session.database() as database:
         row = find_sync(session, database, name, integration, must_run=must_run)
-        done = act(steering.select(database, row, connection_id, variant))
-    session.answer(done.document, *filter(None, (done.sentence, done.following)))
+        report = operation(select(database, row, connection_id, variant))
+    session.answer(report.document, *report.sentences)
 
 
 def find_sync(
     session: Session, database: Database, name: str, integration: str | None = None, *, must_run: bool = False
 ) -> SyncRow:
-    """The sync of this name, as its config says it now.
+    """Return the sync of this name, after its config was registered.
 
-    Raises ConfigError with those there are, and with `must_run` what is wrong where the config keeps it from running.
+    Raises ConfigError with the existing names, and with `must_run` also for a config that cannot be used; Refused with
+    `must_run` for a sync whose config is gone.
     """
-    from ..control import syncs as steering
+    from ..control import selection
     from ..store import syncs
 
     register(session, database, name)
-    own = [problem for problem in session.problems if Path(problem.file or "").stem == name]
-    if own and must_run:
-        raise ConfigError.of(*own)
-    row = steering.sync_of(syncs.all(database), name, integration)
+    problems = [problem for problem in session.problems if Path(problem.file or "").stem == name]
+    if problems and must_run:
+        raise ConfigError.of(*problems)
+    row = selection.find_sync(syncs.all(database), name, integration)
     configured = {(sync.integration_key, sync.name) for sync in session.configs.syncs}
     if must_run and row.origin == "file" and (row.integration, row.name) not in configured:
         folder = os.path.relpath(session.settings.configs)
@@ -152,7 +154,7 @@ def find_sync(
 
 
 def register(session: Session, database: Database, *names: str) -> None:
-    """Make the store know the syncs that are configured; of those that are not enabled, the ones that are named."""
+    """Register the configured syncs in the store; of those that are not enabled, only the named ones."""
     from ..store import syncs
 
     syncs.register(database, [sync for sync in session.configs.syncs if sync.enabled or sync.name in names])

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Final
 
 from .. import webhooks
-from ..control.connections import type_of
+from ..control.connections import credentials_type
 from ..errors import StoreUnavailable
 from ..http import Reach
 from ..settings import Settings
@@ -264,7 +264,7 @@ class Courier:
 
     def _body(self, delivery: Delivery) -> bytes:
         if delivery.kind == "auth":
-            mode = type_of(self.database, self.settings, delivery.integration, delivery.connection_id)
+            mode = credentials_type(self.database, self.settings, delivery.integration, delivery.connection_id)
             return webhooks.refused(delivery.integration, delivery.connection_id, delivery.error or "", mode)
         about = About(
             delivery.integration,

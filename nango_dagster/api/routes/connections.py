@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from ...auth import OVER_HTTP, Credentials, check_credentials
-from ...control import connections as connecting
+from ...control import connections as control
+from ...control.connections import UnknownConnection
 from ...errors import ApiError, AuthenticationFailed, ConfigError, Refused
 from ...http import public_json
 from ...runs.access import credentials_of
 from ...store import Database, connections
 from ...store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ...store.connections import ConnectionRow
-from ...vault import vault_of
+from ..answers import ConnectionList, ListedConnection, Success, Trouble, WholeConnection, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
 from ..input.addresses import check_credential_urls, check_webhook_url
 from ..input.models import Digits, Strict, body_of, described, only
-from ..input.selection import Key, rows_of, unknown_connection
+from ..input.selection import Key, syncs_of, unknown_connection
 from ..service import Nango, Service
-from .sync_status import iso
 
 MOST_LISTED = 10_000
 MOST_A_PAGE = 2_000
@@ -32,49 +32,6 @@ Id = Annotated[str, Path(alias="id", min_length=1, max_length=255)]
 Integration = Annotated[str, Query(alias="provider_config_key", min_length=1, max_length=255)]
 
 router = APIRouter(tags=["connections"], responses=ERRORS)
-
-
-class Trouble(BaseModel):
-    """What keeps a connection from working."""
-
-    type: str = Field(examples=["auth"])
-    log_id: str
-
-
-class ShownConnection(BaseModel):
-    """A connection, without its credentials."""
-
-    id: int
-    connection_id: str
-    provider_config_key: str = Field(description="The integration.")
-    provider: str = Field(description="The integration, too.")
-    errors: list[Trouble] = Field(description="`auth` where its credentials were refused so often that it waits.")
-    end_user: None = None
-    tags: dict[str, str] = Field({}, description="There are none yet.")
-    metadata: dict[str, Any] | None
-
-
-class ListedConnection(ShownConnection):
-    """A connection in a list, in which metadata that looks secret by its name reads `***`."""
-
-    created: str
-
-
-class WholeConnection(ShownConnection):
-    """A connection with what its requests need."""
-
-    created_at: str
-    updated_at: str
-    last_fetched_at: str
-    connection_config: dict[str, Any]
-    webhook_url_override: str | None = None
-    credentials: dict[str, Any]
-
-
-class ConnectionList(BaseModel):
-    """Connections in the order they were made."""
-
-    connections: list[ListedConnection]
 
 
 class NewConnection(Strict):
@@ -120,12 +77,6 @@ class NewMetadata(Strict):
     provider_config_key: Key
     connection_id: Ids
     metadata: dict[str, Any]
-
-
-class Success(BaseModel):
-    """That it was done."""
-
-    success: bool
 
 
 # --- read -----------------------------------------------------------------------------------------------------------
@@ -266,7 +217,7 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
 def post_connection(nango: Nango, body: Annotated[NewConnection, Depends(body_of(NewConnection))]) -> WholeConnection:
     """Make a connection, or change the one that is there; every sync of its integration runs for a new one at once."""
     held = _checked(nango, body.credentials)
-    row = _added(nango, body, held)
+    row = _stored(nango, body, held)
     return _whole(row, {} if held is None else dict(_needed(held, refresh_token=False)))
 
 
@@ -279,19 +230,17 @@ def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] 
     return {**held, OVER_HTTP: True}
 
 
-def _added(nango: Service, body: NewConnection, held: dict[str, Any] | None) -> ConnectionRow:
-    metadata = None if body.metadata is None else connecting.checked_object(body.metadata, "metadata")
-    config = _config(nango, body)
+def _stored(nango: Service, body: NewConnection, credentials: dict[str, Any] | None) -> ConnectionRow:
+    """Create or change the connection. Raises HttpError for a name that cannot be stored."""
+    new = connections.NewConnection(
+        body.provider_config_key,
+        body.connection_id or str(uuid.uuid4()),
+        credentials,
+        None if body.metadata is None else control.checked_object(body.metadata, "metadata"),
+        _config(nango, body),
+    )
     try:
-        return connections.add(
-            nango.database,
-            None if held is None else vault_of(nango.settings),
-            body.provider_config_key,
-            body.connection_id or str(uuid.uuid4()),
-            credentials=held,
-            metadata=metadata,
-            config=config,
-        )
+        return control.put(nango.database, nango.settings, new)
     except Refused as error:
         raise HttpError(400, "invalid_body", str(error)) from None
 
@@ -309,15 +258,15 @@ def _config(nango: Service, body: NewConnection) -> dict[str, Any] | None:
     config = kept if body.connection_config is None else body.connection_config
     if body.connection_config is not None and _OWN & config.keys():
         raise ConfigError(f"connection_config cannot hold {OVERRIDE}; give it beside connection_config.")
-    own = _own_url(nango, body.webhook_url_override) if names_url else connecting.own_part(kept)
+    own = _own_url(nango, body.webhook_url_override) if names_url else control.webhook_config(kept)
     rest = {name: value for name, value in config.items() if name not in _OWN}
-    return connecting.checked_object({**rest, **own}, "connection_config")
+    return control.checked_object({**rest, **own}, "connection_config")
 
 
 def _own_url(nango: Service, url: str | None) -> dict[str, Any]:
     if url is None:
         return {}
-    connecting.check_webhook_url({OVERRIDE: url})
+    control.check_webhook_url({OVERRIDE: url})
     check_webhook_url(url, nango.reach)
     return {OVERRIDE: url, OVERRIDE_OVER_HTTP: True}
 
@@ -326,8 +275,10 @@ def _own_url(nango: Service, url: str | None) -> dict[str, Any]:
 @router.delete("/connection/{id:path}", include_in_schema=False, dependencies=[only("provider_config_key")])
 def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success:
     """Delete a connection with all that was stored for it."""
-    if not connections.remove(nango.database, integration, id):
-        raise unknown_connection(integration, id)
+    try:
+        control.delete(nango.database, integration, id)
+    except UnknownConnection:
+        raise unknown_connection(integration, id) from None
     return Success(success=True)
 
 
@@ -341,9 +292,7 @@ def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success
 @router.post("/connection/metadata", status_code=201, include_in_schema=False, dependencies=[only()])
 def set_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
     """Replace the whole metadata of connections; all of them, or none where one is not there."""
-    metadata = connecting.checked_object(body.metadata, "metadata")
-    for one in _named(nango.database, body):
-        connections.set_metadata(nango.database, body.provider_config_key, one, metadata)
+    _change_metadata(nango.database, body)
     return body.model_dump()
 
 
@@ -353,9 +302,7 @@ def set_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewM
 @router.patch("/connection/metadata", include_in_schema=False, dependencies=[only()])
 def update_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
     """Set these keys of the metadata of connections, and leave the others."""
-    metadata = connecting.checked_object(body.metadata, "metadata")
-    for one in _named(nango.database, body):
-        connections.update_metadata(nango.database, body.provider_config_key, one, metadata)
+    _change_metadata(nango.database, body, merge=True)
     return body.model_dump()
 
 
@@ -377,21 +324,24 @@ def patch_connection(
     if connections.get(nango.database, integration, id) is None:
         raise _not_found(nango.database, integration, id)
     changes = body.model_dump(exclude_unset=True)
-    _added(nango, NewConnection(provider_config_key=integration, connection_id=id, **changes), None)
+    _stored(nango, NewConnection(provider_config_key=integration, connection_id=id, **changes), None)
     return Success(success=True)
 
 
 def _not_found(db: Database, integration: str, id: str) -> HttpError:
     """The answer to a path whose connection is not there. Raises HttpError where there is no such integration."""
-    rows_of(db, integration)
+    syncs_of(db, integration)
     return HttpError(404, "not_found", str(unknown_connection(integration, id)))
 
 
-def _named(db: Database, body: NewMetadata) -> Sequence[str]:
-    """The connections that a body names; HttpError where one of them is not there."""
-    names: Iterable[str] = [body.connection_id] if isinstance(body.connection_id, str) else body.connection_id
-    those = list(dict.fromkeys(names))
-    for one in those:
-        if connections.get(db, body.provider_config_key, one) is None:
-            raise unknown_connection(body.provider_config_key, one, 404)
-    return those
+def _change_metadata(db: Database, body: NewMetadata, *, merge: bool = False) -> None:
+    """Change the metadata of all connections of the body. Raises HttpError where one of them does not exist."""
+    metadata = control.checked_object(body.metadata, "metadata")
+    names = [body.connection_id] if isinstance(body.connection_id, str) else list(dict.fromkeys(body.connection_id))
+    for name in names:
+        if connections.get(db, body.provider_config_key, name) is None:
+            raise unknown_connection(body.provider_config_key, name, 404)
+    try:
+        control.set_metadata(db, body.provider_config_key, names, metadata, merge=merge)
+    except UnknownConnection as error:  # it was deleted in the meantime
+        raise HttpError(404, "unknown_connection", str(error)) from None

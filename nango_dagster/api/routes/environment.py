@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
 
+from ..answers import Variable
 from ..docs.openapi import ERRORS
 from ..input.models import no_body, only
 from ..service import Nango
 
 router = APIRouter(tags=["environment variables"], responses=ERRORS)
-
-
-class Variable(BaseModel):
-    """One of them; on the server it is called `NANGO_ENV_` and its name."""
-
-    name: str = Field(examples=["OPENAI_API_KEY"])
-    value: str
 
 
 @router.get("/environment-variables", summary="List environment variables", dependencies=[only(), Depends(no_body)])

@@ -5,43 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
 
 from ...config.source import quoted
 from ...sentences import suggestion
 from ...store import integrations
 from ...store.integrations import Integration
+from ..answers import IntegrationList, OneIntegration, ShownIntegration, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
 from ..input.models import only
 from ..service import Nango
-from .sync_status import iso
 
 router = APIRouter(tags=["integrations"], responses=ERRORS)
-
-
-class ShownIntegration(BaseModel):
-    """An integration; it is there as long as a sync or a connection names it."""
-
-    unique_key: str = Field(examples=["github"])
-    display_name: str = Field(description="The same.")
-    provider: str = Field(description="The same.")
-    logo: str = Field("", description="There is none.")
-    forward_webhooks: bool = False
-    created_at: str
-    updated_at: str
-
-
-class IntegrationList(BaseModel):
-    """Integrations in the order of their names."""
-
-    data: list[ShownIntegration]
-
-
-class OneIntegration(BaseModel):
-    """An integration."""
-
-    data: ShownIntegration
 
 
 @router.get("/integrations", summary="List integrations", dependencies=[only()])

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from ... import records
 from ...config.source import quoted
@@ -24,13 +24,13 @@ from ...partition_keys import BASE
 from ...store import datasets, listing, pruning, syncs
 from ...store.datasets import Dataset
 from ...store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
+from ..answers import PrunedRecords, RecordList, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
 from ..input.bodies import Body
 from ..input.models import Digits, Strict, body_of, described, only
-from ..input.selection import account_of, header_text
+from ..input.selection import check_connection, header_text
 from ..service import Nango, Service
-from .sync_status import iso
 
 JSON = "application/json"
 MOST_RECORDS = 500
@@ -114,31 +114,6 @@ ProviderConfigKey = Annotated[
 ]
 
 
-class Metadata(BaseModel):
-    """What became of a record, and when."""
-
-    first_seen_at: datetime
-    last_modified_at: datetime
-    last_action: str = Field(examples=["ADDED"], description="`ADDED`, `UPDATED` or `DELETED`.")
-    deleted_at: datetime | None
-    pruned_at: datetime | None = Field(description="When its payload was removed from the store.")
-    cursor: str
-
-
-class ShownRecord(BaseModel, extra="allow"):
-    """A record's own fields, its id, and what became of it. One that is no object has its value in `value`."""
-
-    id: str | int
-    nango_metadata: Metadata = Field(alias="_nango_metadata")
-
-
-class RecordList(BaseModel):
-    """Records in the order they changed."""
-
-    records: list[ShownRecord]
-    next_cursor: str | None = Field(description="For the next page; null on the last.")
-
-
 class ToPrune(Strict):
     """Which payloads are removed: of a model's records up to a cursor."""
 
@@ -148,13 +123,6 @@ class ToPrune(Strict):
         str, Field(min_length=1, max_length=_MOST_OF_CURSOR, description="A record's cursor; that record is included.")
     ]
     limit: Annotated[int | None, Field(ge=1, description="All of them where it is not given.")] = None
-
-
-class PrunedRecords(BaseModel):
-    """How many payloads were removed, and whether there are more up to that cursor."""
-
-    count: int
-    has_more: bool
 
 
 @router.patch(
@@ -283,7 +251,9 @@ def _dataset(nango: Service, integration: str, connection_id: str, variant: str,
     if "\0" not in integration + connection_id:
         found = datasets.find(nango.database, integration, connection_id, variant, model)
         if found is None:
-            account_of(nango.database, syncs.of_integration(nango.database, integration), integration, connection_id)
+            check_connection(
+                nango.database, syncs.of_integration(nango.database, integration), integration, connection_id
+            )
     return found
 
 

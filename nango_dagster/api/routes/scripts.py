@@ -3,54 +3,18 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from ...store import status, syncs
 from ...store.syncs import SyncRow
+from ..answers import Functions, ShownScript, ShownScripts
 from ..docs.openapi import ERRORS
 from ..input.models import only
 from ..service import Nango
 
 router = APIRouter(prefix="/scripts", tags=["integrations"], responses=ERRORS)
-
-
-class ShownScript(BaseModel):
-    """A sync, as its integration's list has it."""
-
-    id: int
-    name: str
-    type: Literal["sync"] = "sync"
-    runs: str = Field(description="Its frequency.", examples=["every hour"])
-    auto_start: bool
-    enabled: bool
-    track_deletes: bool
-    sync_type: Literal["full", "incremental"] = Field(description="`incremental` where it asks for what is new.")
-    returns: list[str] = Field(description="Its model.", examples=[["GithubIssue"]])
-    endpoints: list[Any] = Field([], description="There are none.")
-    json_schema: None = None
-    sdk_version: None = None
-    features: list[Any] = Field([], description="There are none.")
-
-
-class ShownScripts(BaseModel):
-    """The syncs of an integration."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    providerConfigKey: str
-    provider: str
-    syncs: list[ShownScript]
-    actions: list[Any] = Field([], description="There are none.")
-    on_events: list[Any] = Field([], serialization_alias="on-events", description="There are none.")
-
-
-class Functions(BaseModel):
-    """What Nango offers to a language model: actions, of which there are none."""
-
-    data: list[Any] = []
 
 
 @router.get("/config", summary="List syncs by integration", dependencies=[only("format")])

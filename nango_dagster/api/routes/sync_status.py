@@ -4,56 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field
 
+from ...control.selection import SyncName
 from ...store import status, syncs
 from ...store.jobs import Job
-from ...store.status import State, Status
+from ...store.status import Status
+from ..answers import StatusList, iso, sync_id
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
 from ..input.models import only
-from ..input.selection import Named, account_of, named
+from ..input.selection import check_connection
 from ..service import Nango, Service
-from .sync_execution import id_of
 
 router = APIRouter(prefix="/sync", tags=["sync execution"], responses=ERRORS)
-
-
-class Result(BaseModel):
-    """What an execution changed in a model."""
-
-    added: int
-    updated: int
-    deleted: int
-
-
-class ShownStatus(BaseModel):
-    """A sync for one connection and variant."""
-
-    id: str = Field(examples=["sync_17"])
-    connection_id: str
-    name: str
-    variant: str
-    type: str = Field(description="`INITIAL` while nothing has been stored, `INCREMENTAL` from then on.")
-    status: State
-    frequency: str = Field(examples=["every 6 hours"])
-    finishedAt: datetime | None = Field(None, description="When the last execution ended; missing before that.")
-    nextScheduledSyncAt: datetime | None = Field(description="null while it is paused; past where it is due.")
-    latestResult: dict[str, Result]
-    latestExecutionStatus: str | None = Field(None, description="`RUNNING`, `SUCCESS` or `STOPPED`.")
-    recordCount: dict[str, int] = Field(description="Records that are not deleted, of each model.")
-    checkpoint: dict[str, Any] | None
-
-
-class StatusList(BaseModel):
-    """How they are doing."""
-
-    syncs: list[ShownStatus]
 
 
 @router.get(
@@ -78,22 +45,22 @@ def _found(nango: Service, integration: str, names: str, connection_id: str | No
     rows = syncs.of_integration(db, integration)
     if connection_id is not None:
         try:
-            account_of(db, rows, integration, connection_id)
+            check_connection(db, rows, integration, connection_id)
         except HttpError as unknown:
             raise HttpError(400, "invalid_body", f"Connection not found: {unknown}") from None
-    wanted = None if names == "*" else [named(name) for name in names.split(",")]
+    wanted = None if names == "*" else [SyncName.parse(name) for name in names.split(",")]
     those = rows if wanted is None else [row for row in rows if any(one.name == row.name for one in wanted)]
     return (one for one in status.read(db, those, connection_id) if _is_among(one, wanted))
 
 
-def _is_among(one: Status, wanted: Sequence[Named] | None) -> bool:
+def _is_among(one: Status, wanted: Sequence[SyncName] | None) -> bool:
     return wanted is None or any((each.name, each.variant) == (one.row.name, one.variant) for each in wanted)
 
 
 def shown(one: Status) -> dict[str, Any]:
     """What Nango's client reads of it."""
     return {
-        "id": id_of(one),
+        "id": sync_id(one),
         "connection_id": one.connection_id,
         "name": one.row.name,
         "variant": one.variant,
@@ -118,14 +85,3 @@ def _last(job: Job | None) -> dict[str, Any]:
     status = {"running": "RUNNING", "succeeded": "SUCCESS"}.get(job.status, "STOPPED")
     ended = {} if job.ended_at is None else {"finishedAt": iso(job.ended_at)}
     return {"latestResult": {job.model: result}, "latestExecutionStatus": status, **ended}
-
-
-def iso(moment: datetime | None) -> str | None:
-    """A moment as JavaScript writes it.
-
-    >>> iso(datetime(2024, 3, 15, 12, tzinfo=timezone.utc))
-    '2024-03-15T12:00:00.000Z'
-    """
-    if moment is None:
-        return None
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ...config import Sync, from_body
 from ...config.source import quoted
-from ...control import syncs as steering
-from ...control.syncs import Selection
+from ...control import syncs as control
+from ...control.report import Report
+from ...control.selection import Selection, select
 from ...errors import ConfigError, Problem, Refused
 from ...http import public_url
 from ...store import Database, queue, syncs
 from ...store.syncs import SyncRow
+from ..answers import Performed, ShownSync, StoredSync, SyncList
 from ..docs.openapi import ERRORS, SYNC_BODY
 from ..errors import HttpError
 from ..input.addresses import check_addresses
@@ -25,7 +27,7 @@ from ..input.bodies import Body
 from ..input.models import Digits, Strict, body_of, described, only
 from ..input.secrets import unstarred
 from ..service import Nango, Service
-from .sync_answers import Kept, ShownSync, SyncList, listed, shown
+from .sync_answers import listed, shown
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ SyncId = Annotated[int, Path(alias="id", ge=1, le=2**63 - 1), Digits]
 
 
 @router.post("", summary="Add a sync", dependencies=[only()], openapi_extra=SYNC_BODY)
-def post_sync(body: Body, nango: Nango) -> Kept:
+def post_sync(body: Body, nango: Nango) -> StoredSync:
     """Keep a sync and run it at once; it gets its own asset in Dagster soon after.
 
     A body with a `name` is known by it: the same name again changes that sync, which keeps its id. Without a name,
@@ -53,17 +55,11 @@ class Action(Strict):
     action: Literal["pause", "resume", "cancel", "trigger"]
 
 
-class Performed(BaseModel):
-    """What was done."""
-
-    message: str = Field(examples=["Successfully performed action 'pause' on Sync 1"])
-
-
-_ACTIONS: Mapping[str, Callable[[Selection], Any]] = {
-    "pause": steering.pause,
-    "resume": steering.start,
-    "cancel": steering.cancel,
-    "trigger": steering.trigger,
+_ACTIONS: Mapping[str, Callable[[Selection], Report]] = {
+    "pause": control.pause,
+    "resume": control.start,
+    "cancel": control.cancel,
+    "trigger": control.trigger,
 }
 
 
@@ -71,7 +67,7 @@ _ACTIONS: Mapping[str, Callable[[Selection], Any]] = {
 def steer_sync(nango: Nango, body: Annotated[Action, Depends(body_of(Action))]) -> Performed:
     """Pause, resume, cancel or trigger a sync, for all connections where it has some; answers at once."""
     row = _row(nango.database, body.sync_id)
-    _ACTIONS[body.action](steering.select(nango.database, row))
+    _ACTIONS[body.action](select(nango.database, row))
     return Performed(message=f"Successfully performed action '{body.action}' on Sync {body.sync_id}")
 
 
@@ -105,7 +101,7 @@ def get_sync(id: SyncId, nango: Nango) -> ShownSync:
 
 
 @router.put("/{id}", summary="Change a sync", dependencies=[only()], openapi_extra=SYNC_BODY)
-def put_sync(id: SyncId, body: Body, nango: Nango) -> Kept:
+def put_sync(id: SyncId, body: Body, nango: Nango) -> StoredSync:
     """Give a sync another config and run it at once; its id, its name and its rows stay.
 
     Where the body has `***` for a secret, as the config that was shown has, the secret stays as it is.
@@ -119,7 +115,7 @@ def put_sync(id: SyncId, body: Body, nango: Nango) -> Kept:
 
 
 @router.delete("/{id}", summary="Delete a sync", dependencies=[only()])
-def delete_sync(id: SyncId, nango: Nango) -> Kept:
+def delete_sync(id: SyncId, nango: Nango) -> StoredSync:
     """Delete a sync with all that it stored: records, rows of its table, jobs."""
     row = _row(nango.database, id)
     if row.origin == "file":
@@ -127,7 +123,7 @@ def delete_sync(id: SyncId, nango: Nango) -> Kept:
     if not syncs.delete(nango.database, id):
         _missing(id)
     nango.changed()
-    return Kept(sync_id=id, name=row.name, message=f"Sync {id} and its rows were deleted.")
+    return StoredSync(sync_id=id, name=row.name, message=f"Sync {id} and its rows were deleted.")
 
 
 def _sync(body: dict[str, Any], nango: Service) -> Sync:
@@ -136,20 +132,20 @@ def _sync(body: dict[str, Any], nango: Service) -> Sync:
     return sync
 
 
-def _kept(nango: Service, keep: Callable[[Database], SyncRow]) -> Kept:
+def _kept(nango: Service, keep: Callable[[Database], SyncRow]) -> StoredSync:
     """Keep a sync; if that changed anything, have it run now and be known everywhere."""
     db = nango.database
     with db.connect() as connection:
         before = db.now(connection)
     row = keep(db)
     if row.updated_at < before:
-        return Kept(sync_id=row.id, name=row.name, message=f"Sync {row.id} is the same as before.")
+        return StoredSync(sync_id=row.id, name=row.name, message=f"Sync {row.id} is the same as before.")
     done = "created" if row.created_at >= before else "changed"
     if row.sync.enabled:
         queue.trigger(db, row.id)
     due = "its next run is due now" if row.sync.enabled else "it is not enabled, so nothing runs"
     nango.changed()
-    return Kept(sync_id=row.id, name=row.name, message=f"Sync {row.id} was {done}; {due}.")
+    return StoredSync(sync_id=row.id, name=row.name, message=f"Sync {row.id} was {done}; {due}.")
 
 
 def _row(db: Database, id: int) -> SyncRow:
