@@ -149,8 +149,13 @@ def test_the_launchpad_only_steers(project: Project, action: str) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"config": {"webhook_url_override": "http://example.com"}}, {"metadata": {"host": "example.com"}}]
-    + [{"credentials_file": "/etc/passwd"}, {"credentials_env": "ACME"}, {"empty_cache": True}],
+    [
+        {"config": {"webhook_url_override": "http://example.com"}},
+        {"metadata": {"host": "example.com"}},
+        {"credentials_file": "/etc/passwd"},
+        {"credentials_env": "ACME"},
+        {"empty_cache": True},
+    ],
 )
 def test_the_launchpad_reads_no_credentials_metadata_or_addresses(project: Project, field: dict[str, Any]) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match=next(iter(field))):

@@ -50,8 +50,19 @@ APART: Mapping[str, frozenset[str]] = {"store": frozenset({"auth", "fetch", "pag
 
 # The order inside a package, from the top; a package that is not listed is held to "no circle" alone.
 INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "api": (
+        ("errors", "answers"),
+        ("gate",),
+        ("input", "background", "reload", "store"),
+        ("service",),
+        ("docs",),
+        ("routes",),
+        ("app",),
+        ("serving",),
+    ),
+    "control": (("report", "selection"), ("connections", "syncs", "variants")),
     "cli": (
-        ("formatting", "ports", "processes"),
+        ("connection_input", "formatting", "ports", "processes"),
         ("command",),
         ("instance", "steer", "syncs"),
         ("dry_run", "project", "records", "serve", "status", "tables", "webhooks"),
