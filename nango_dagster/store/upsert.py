@@ -56,6 +56,8 @@ class _Difference:
     prepared: Prepared | None = None
     prepared_again: Prepared | None = None  # those that are restored
     also: Also | None = None
+    reached_also: bool = False
+    """Whether its own rows were written, so that an error is one of `also`."""
 
     @property
     def keys(self) -> list[str]:
@@ -228,6 +230,8 @@ class Upsert:
         try:
             stored = future.result()
         except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
+            if change.reached_also:
+                raise
             self._leave_out(change.batch, error)
             return
         if not stored:
@@ -329,6 +333,7 @@ class Upsert:
     def _apply(self, connection: Connection, change: _Difference) -> tuple[bool, datetime | None]:
         """Write the difference, unless the records may be others than those looked up; and the dataset's version."""
         database, dataset, version = self._database, self._dataset, self._version
+        change.reached_also = False  # the transaction may be repeated
         self._guard(connection)
         last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
         if last != version:
@@ -348,6 +353,7 @@ class Upsert:
                 datasets.identify(connection, dataset.id, _MIXED if self._takes_over else self._sync.unique_key)
             version = moment
         if change.also is not None:
+            change.reached_also = True
             change.also(connection)
         return True, version
 
