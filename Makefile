@@ -19,8 +19,8 @@ install: $(INSTALLED) ## Make .venv and install the package with its development
 
 # Made again when pyproject.toml changes. A virtual environment without pip is not kept.
 $(INSTALLED): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
-	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); wanted Python 3.10 to 3.13, for example: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); wanted Python 3.10 to 3.14, for example: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -28,7 +28,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from nango_dagster.demo.server import answer
+from nango_dagster.sample_api.server import answer
 from tests.executions import until
 from tests.fake_api import Answer, FakeApi, Received, Reply
 

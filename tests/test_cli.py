@@ -21,7 +21,7 @@ from nango_dagster.store.listing import Cursor
 from tests.commands import Cli, write_sync
 from tests.conftest import ROOT
 from tests.executions import PAGING, Source, execute, items, stored
-from tests.fake_api import FakeApi, Received, Reply
+from tests.fake_api import FakeApi
 
 URL = "https://api.example.com/items"
 pytestmark = pytest.mark.usefixtures("same_logging")
@@ -178,7 +178,7 @@ def test_init_makes_a_project_whose_sync_is_valid(cli: Cli) -> None:
     assert files == {"sync_configs/pokemon.yaml", ".env.example", "workspace.yaml", ".gitignore"}
     assert Path("new/.gitignore").read_text().splitlines() == [".nango/", ".env"]
     (sync,) = read_file("new/sync_configs/pokemon.yaml")
-    assert sync.url == "https://pokeapi.co/api/v2/pokemon" and sync.mode == "upsert"
+    assert sync.url == "${env.DEMO_API_URL}/api/v2/pokemon" and sync.mode == "upsert"
 
 
 def test_the_settings_of_a_new_project_are_read_once_they_are_uncommented(cli: Cli) -> None:
@@ -215,22 +215,18 @@ def test_init_where_it_cannot_write_says_so(cli: Cli) -> None:
     assert result.status == 1 and result.stderr == "cannot write sync_configs: File exists.\n"
 
 
-def test_the_first_sync_reads_an_api_like_its_own(cli: Cli, api: FakeApi) -> None:
+def test_the_first_sync_reads_the_sample_api_that_the_command_serves(cli: Cli) -> None:
     cli.good("init")
-    config = Path("sync_configs/pokemon.yaml")
-    config.write_text(config.read_text().replace("https://pokeapi.co", api.url))
+    document = cli.good("dry-run", "pokemon", "--pages", "5", "--json").json
+    assert document["keys"] == {"unique_key": "name", "distinct": 251, "repeated": 0, "missing": 0}
+    assert document["stop"] == {"reason": "no_next_url", "complete": True}
 
-    def answer(request: Received) -> Reply:
-        offset = int(request.params.get("offset", 0))
-        assert request.params["limit"] == "500"
-        results = [{"name": f"p{offset + at}", "url": f"{api.url}/{offset + at}"} for at in range(500)]
-        more = f"{api.url}{request.path}?offset=500&limit=500"
-        return {"count": 1000, "next": None if offset else more, "previous": None, "results": results}
 
-    api.route("/api/v2/pokemon", answer)
-    found = cli.good("dry-run", "pokemon", "--pages", "5", "--json").json
-    assert found["keys"] == {"unique_key": "name", "distinct": 1000, "repeated": 0, "missing": 0}
-    assert found["stop"] == {"reason": "no_next_url", "complete": True}
+def test_the_first_sync_reads_the_api_that_the_environment_names(cli: Cli, api: FakeApi) -> None:
+    cli.good("init")
+    api.route("/api/v2/pokemon", lambda request: {"next": None, "results": [{"name": "missingno"}]})
+    document = cli.good("dry-run", "pokemon", "--json", NANGO_ENV_DEMO_API_URL=api.url).json
+    assert document["records"] == [{"name": "missingno"}]
 
 
 # --- validate -------------------------------------------------------------------------------------------------------

@@ -428,7 +428,9 @@ def test_a_dagster_that_cannot_be_opened_is_a_warning(cli: Cli, db: Database, ho
     (home / "dagster.yaml").write_text("nonsense: {")
     said = cli("connections", "add", *ACME, DAGSTER_HOME=str(home))
     assert said.status == 0 and said.stdout.startswith("Added acme to github.")
-    assert said.stderr.startswith("Dagster does not know of this yet, its dispatcher will see to it: ")
+    assert said.stderr.startswith(
+        "Dagster does not have the new partitions yet; its dispatcher adds them when it runs: "
+    )
     said = cli("connections", "remove", *ACME, "--yes", DAGSTER_HOME=str(home / "nowhere"))
     assert said.status == 0 and "which is no folder" in said.stderr
     assert connections.list_connections(db) == []

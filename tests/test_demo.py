@@ -18,8 +18,8 @@ import pytest
 
 from nango_dagster.auth import Access
 from nango_dagster.config import read_dir
-from nango_dagster.demo.server import answer, serve
 from nango_dagster.fetch import Fetch
+from nango_dagster.sample_api.server import answer, serve
 from nango_dagster.templates import env_variables
 from tests.conftest import ROOT
 

@@ -30,7 +30,7 @@ PACKAGE = ROOT / "nango_dagster"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock"),
     ("settings", "paths", "partition_keys", "sentences"),
-    ("config", "http", "vault", "dagster_yaml"),
+    ("config", "http", "vault", "dagster_yaml", "sample_api"),
     ("bodies",),
     ("records",),
     ("paging", "mapping", "templates"),
@@ -64,7 +64,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
-        ("instance", "steer", "syncs"),
+        ("instance", "sample", "steer", "syncs"),
         ("dry_run", "project", "records", "serve", "status", "tables", "webhooks"),
         ("connections", "run"),
         ("__main__", "reference"),

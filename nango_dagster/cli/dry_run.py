@@ -16,6 +16,7 @@ from ..mapping import Column, columns_of
 from ..records import decode, key_reader
 from .command import Session, as_json, command, fail, grid
 from .formatting import number_of
+from .sample import sample_api
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +69,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     from ..fetch import Fetch
 
     sync = session.sync(name)
-    with _access(session, sync, connection) as access:
+    with sample_api(session, [sync]) as session, _access(session, sync, connection) as access:
         most = min(pages, sync.max_pages or pages)
         fetch = Fetch(sync, access=access, max_pages=most, reach=_reach(session, sync))
         found = _read(sync, fetch)

@@ -19,6 +19,7 @@ from ..sentences import suggestion
 from .command import Session, command, fail
 from .formatting import number_of
 from .instance import open_instance
+from .sample import sample_api
 from .status import job_document
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
     with session.database() as database:
         sync, is_posted = _find(session, database, name)
         partition = _partition(database, sync, is_posted, connection, variant)
-        with _progress(session, sync) as report:
+        with _progress(session, sync) as report, sample_api(session, [sync]) as session:
             # Of posted syncs only the definitions of the whole folder know that they are.
             configs = None if is_posted else [sync]
             ended = _execute(session.settings, sync, configs, tags, report, partition)

@@ -1,4 +1,4 @@
-"""`api` and `dev`: what keeps running."""
+"""`api` and `dev`: the commands that run until they are ended."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..dagster_yaml import dagster_home
-from ..errors import ConfigError, NangoError
+from ..errors import ConfigError
 from .command import Session, command
+from .instance import create_storage
 from .ports import answers, check_free
 from .processes import Child, run_together
+from .sample import sample_api
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -28,12 +30,17 @@ _port = click.IntRange(1, 65535)
 @click.option("--host", metavar="ADDRESS", default=HOST, show_default=True, help="The address to listen on.")
 @click.option("--port", type=_port, metavar="PORT", help="The port; NANGO_PORT, or 3003.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many processes."
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="The number of worker processes.",
 )
 def api(session: Session, host: str, port: int | None, workers: int) -> None:
     """Serve the HTTP API.
 
-    Its reference is at /docs. Without NANGO_SECRET_KEY only this machine may ask.
+    Its reference is at /docs. Without NANGO_SECRET_KEY it accepts requests from this machine only.
     """
     from ..api import serve
 
@@ -47,9 +54,9 @@ def api(session: Session, host: str, port: int | None, workers: int) -> None:
 def dev(session: Session, port: int, api_port: int | None) -> None:
     """Start the Dagster UI, its daemon and the API.
 
-    The daemon runs the schedules. The definitions are those that workspace.yaml in this folder names, else every
-    sync of the config folder. Ctrl-C or SIGTERM ends all of it, within half a minute; a shell that starts it with & has
-    it ignore Ctrl-C, so use SIGTERM there. When one of them dies, the others are ended and the status is its own.
+    The daemon runs the schedules. It loads the code locations of workspace.yaml in this folder, else every sync of
+    the config folder. Ctrl-C or SIGTERM ends all processes within half a minute. A shell that starts it with & makes it
+    ignore Ctrl-C; use SIGTERM then. When one process dies, the others are ended and its exit status is returned.
 
     With --json: ui, api (their URLs), once both answer; the logs go to stderr.
     """
@@ -60,30 +67,32 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
     check_free(HOST, api_port, "--api-port")
     session.warn_of_configs()
     _register(session)
+    create_storage(session.settings)
     ui_url, api_url = f"http://{HOST}:{port}", f"http://{HOST}:{api_port}"
-    environment = _environment(session.settings, ui_url)
-    children = [
-        Child("the Dagster UI", _dagster_dev(session.settings, port), environment),
-        Child("the HTTP API", [*_python("nango_dagster.cli"), "api", "--port", str(api_port)], environment),
-    ]
     if not session.as_json:
         session.notes.print(f"The Dagster UI will be at {ui_url}, the HTTP API at {api_url}; Ctrl-C ends them.")
 
-    def say_when_ready() -> bool:
+    def report_ready() -> bool:
         if not (answers(HOST, port) and answers(HOST, api_port)):
             return False
         session.answer({"ui": ui_url, "api": api_url}, f"Ready: {ui_url} (Dagster UI), {api_url}/docs (HTTP API)")
         sys.stdout.flush()
         return True
 
-    dead = run_together(children, say_when_ready)
-    if dead is not None:
-        session.warn(f"{dead.name} ended by itself ({dead.ending}); the rest was stopped.")
-        raise click.exceptions.Exit(dead.status)
+    with sample_api(session, session.configs.syncs) as session_of_children:
+        environment = _environment(session_of_children.settings, ui_url)
+        children = [
+            Child("the Dagster UI", _dagster_dev(session.settings, port), environment),
+            Child("the HTTP API", [*_python("nango_dagster.cli"), "api", "--port", str(api_port)], environment),
+        ]
+        dead_child = run_together(children, report_ready)
+    if dead_child is not None:
+        session.warn(f"{dead_child.name} ended by itself ({dead_child.ending}); the other processes were stopped.")
+        raise click.exceptions.Exit(dead_child.status)
 
 
 def _register(session: Session) -> None:
-    """Make the store know the syncs, so that new ones run at once; also finds out whether it is there."""
+    """Write the syncs into the store, so that new ones run at once; raises StoreUnavailable before anything starts."""
     from ..store import syncs
 
     with session.database() as database:
@@ -91,13 +100,11 @@ def _register(session: Session) -> None:
 
 
 def _environment(settings: Settings, ui_url: str) -> dict[str, str]:
-    """What the children know beyond what this process was started with."""
-    home = dagster_home(settings)
-    if not home.is_dir():
-        raise NangoError(f"DAGSTER_HOME is {home}, which is no folder; make it, or leave the variable unset.")
+    """The environment of the child processes: this process's, with what the command line has set."""
     return {
         **os.environ,
-        "DAGSTER_HOME": str(home.absolute()),
+        **{f"NANGO_ENV_{name}": value for name, value in settings.env.items()},
+        "DAGSTER_HOME": str(dagster_home(settings).absolute()),
         "NANGO_SYNC_CONFIGS": str(settings.configs),
         "NANGO_DAGSTER_URL": ui_url,
     }

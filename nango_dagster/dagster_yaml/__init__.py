@@ -1,19 +1,19 @@
-"""Instance settings that fit syncs, and a home for Dagster where the user has named none."""
+"""Instance settings of Dagster for syncs, and the default of DAGSTER_HOME."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from importlib.resources import as_file, files
+import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 from ..settings import Settings
 
 
 def dagster_home(settings: Settings) -> Path:
-    """`DAGSTER_HOME`, or `dagster` below `NANGO_HOME`, made with our `dagster.yaml` if it is new.
+    """`DAGSTER_HOME` if it is set, else `$NANGO_HOME/dagster`, created with our `dagster.yaml`.
 
-    So that the runs of the command line, of the demo and of the UI's daemon are seen in one place.
+    The command line, the demo and the daemon use the same folder, so their runs are listed together.
     """
     if named := os.environ.get("DAGSTER_HOME"):
         return Path(named).expanduser()
@@ -21,6 +21,14 @@ def dagster_home(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
-        with as_file(files(__package__) / "dagster.sqlite.yaml") as template:
-            shutil.copyfile(template, target)
+        _write_whole(target, (files(__package__) / "dagster.sqlite.yaml").read_bytes())
     return home
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """Write a file that other processes see whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.chmod(name, 0o644)
+    os.replace(name, target)

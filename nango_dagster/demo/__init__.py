@@ -1,1 +1,1 @@
-"""`make run`: a small API with real data, and its syncs materialized through Dagster, without a network."""
+"""`make run`: the syncs of the checkout, materialized through Dagster from the sample API, without a network."""

@@ -1,23 +1,24 @@
-"""Serve the demo's API, materialize its syncs through Dagster, and show what came of it."""
+"""Serve the sample API, materialize its syncs through Dagster, and show their rows and jobs."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from ..dagster_yaml import dagster_home
+from ..cli.instance import open_instance
+from ..sample_api import serve
 from ..settings import Settings
-from .server import serve
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, Definitions
@@ -25,61 +26,58 @@ if TYPE_CHECKING:
 SYNCS: Final = ("pokemon", "github-issues")
 ROWS_SHOWN: Final = 5
 COLUMNS_SHOWN: Final = 4
+COMMAND: Final = (sys.executable, "-m", "nango_dagster.cli")
 
 console = Console()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m nango_dagster.demo`: 0 if every sync of the demo brought rows."""
+    """`python -m nango_dagster.demo`: status 0 if every sync of the demo succeeded."""
     parser = argparse.ArgumentParser(prog="python -m nango_dagster.demo", description=__doc__)
-    parser.add_argument("--ui", action="store_true", help="then open the Dagster UI on it, until Ctrl-C")
-    ui = parser.parse_args(arguments).ui
+    parser.add_argument("--ui", action="store_true", help="afterwards serve the Dagster UI until Ctrl-C")
+    parser.add_argument("--port", type=int, default=3000, help="the port of the Dagster UI")
+    options = parser.parse_args(arguments)
     settings = Settings.from_env()
-    os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
     with serve() as url:
         os.environ["NANGO_ENV_DEMO_API_URL"] = url
         good = sync_and_show(settings)
-        if ui:
-            return _run(["dev"])
+        if options.ui:
+            return _dev(options.port)
     console.print(
-        "Again, and nothing is written, because nothing changed: [bold]make run[/]\n"
-        "The same in the Dagster UI: [bold]make ui[/], or for syncs of your own [bold]nango-dagster dev[/]"
+        "Run it again, and nothing is written, because nothing changed: [bold]make run[/]\n"
+        "See it in the Dagster UI: [bold]make ui[/]; for syncs of your own: [bold]nango-dagster dev[/]"
     )
     return 0 if good else 1
 
 
 def sync_and_show(settings: Settings) -> bool:
-    """Materialize the syncs, print tables, counts and jobs; whether all of them went well."""
-    from dagster import DagsterInstance
+    """Materialize the syncs and print tables, counts and jobs; True if all of them succeeded."""
+    with open_instance(settings) as instance:
+        from ..definitions import defs
 
-    from ..definitions import defs
-
-    with DagsterInstance.get() as instance:
         began = monotonic()
         with console.status("Dagster is materializing " + " and ".join(SYNCS) + " ..."):
             good = materialize(defs, instance)
         console.print(f"Materialized in {monotonic() - began:.1f} s, into {settings.redacted_db_url}\n")
         for name in SYNCS if good else ():
             _show_rows(name, defs.load_asset_value([name], instance=instance))
-    _run(["status"])
+    subprocess.run([*COMMAND, "status"])
     return good
 
 
 def materialize(defs: Definitions, instance: DagsterInstance) -> bool:
-    """One run in this process that materializes the demo's syncs; whether it succeeded."""
+    """Materialize the demo's syncs with one run in this process; True if it succeeded."""
     from dagster import AssetKey
 
-    wanted = [AssetKey([name]) for name in SYNCS]
-    there = {spec.key for spec in defs.resolve_all_asset_specs()}
-    if missing := [key.to_user_string() for key in wanted if key not in there]:
-        console.print(
-            f"No sync {' and no sync '.join(missing)}: run this in the checkout, whose sync_configs has them."
-        )
+    asset_keys = [AssetKey([name]) for name in SYNCS]
+    configured_keys = {spec.key for spec in defs.resolve_all_asset_specs()}
+    if missing := [key.to_user_string() for key in asset_keys if key not in configured_keys]:
+        console.print(f"There is no sync {' and no sync '.join(missing)}; run this in the checkout of the repository.")
         return False
     logging.getLogger("dagster").setLevel(logging.ERROR)
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
-        asset_selection=wanted,
+        asset_selection=asset_keys,
         run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
         raise_on_error=False,
     )
@@ -87,7 +85,7 @@ def materialize(defs: Definitions, instance: DagsterInstance) -> bool:
 
 
 def _show_rows(name: str, frame: Any) -> None:
-    """The first rows of a mapped table, as the IO manager loads it for a downstream asset."""
+    """Print the first rows of a mapped table, loaded by the IO manager as for a downstream asset."""
     fields = [column for column in frame.columns if not str(column).startswith("_nango_")]
     shown = fields[:COLUMNS_SHOWN]
     more = f", {len(fields) - len(shown)} more columns" if len(fields) > len(shown) else ""
@@ -100,12 +98,16 @@ def _show_rows(name: str, frame: Any) -> None:
     console.print(table, "")
 
 
-def _run(arguments: list[str]) -> int:
-    """The command line of the package, as a user has it."""
-    try:
-        return subprocess.run([str(Path(sys.executable).with_name("nango-dagster")), *arguments]).returncode
-    except KeyboardInterrupt:
-        return 0
+def _dev(port: int) -> int:
+    """Replace this process's work by `nango-dagster dev`; Ctrl-C and SIGTERM end it, and its status is returned."""
+    process = subprocess.Popen([*COMMAND, "dev", "--port", str(port)])
+    with contextlib.suppress(KeyboardInterrupt):
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return process.wait()
 
 
 if __name__ == "__main__":

@@ -107,13 +107,17 @@ class Request:
 
         >>> Request("GET", "https://a.example/items", params=(("api_key", "k"),)).follow("?page=2").full_url
         'https://a.example/items?page=2&api_key=k'
+        >>> Request("GET", "${env.API}/items").follow("https://a.example/items?page=2").full_url
+        'https://a.example/items?page=2'
         >>> Request("GET", "https://a.example/items?t=${access_token}").follow("?page=2&t=old").full_url
         'https://a.example/items?page=2&t=%24%7Baccess_token%7D'
         """
         target = joined(base or self.url, url).replace("${", "$%7B")
-        if "${" not in host_text(self.url) and origin(self.url) != origin(target):
+        host = host_text(self.url)
+        host_is_known = host != "" and "${" not in host
+        if host_is_known and origin(self.url) != origin(target):
             return replace(self, url=target)
-        if userinfo(self.url) and not userinfo(target) and "${" not in host_text(self.url):
+        if host_is_known and userinfo(self.url) and not userinfo(target):
             target = target.replace("//", f"//{userinfo(self.url)}@", 1)
         pairs = (*self.params, *query_of(self.url))
         tokens = {name: value for name, value in pairs if _ACCESS_TOKEN.search(value)}

@@ -1,9 +1,9 @@
-"""A small API with real data, in the shapes of two well-known ones, so that the demo needs no network.
+"""The server of the sample API; its two lists have the shapes of two well-known APIs.
 
 - `/api/v2/pokemon?offset=&limit=`: the 251 Pokémon of the first two generations, as PokéAPI lists them.
 - `/repos/{owner}/{repo}/issues?state=&page=&per_page=`: issues of NangoHQ/nango and NangoHQ/nango-sync, as
-  GitHub lists them. Numbers, states, labels, authors and days are facts, the titles are retold; what is not
-  known is null.
+  GitHub lists them. Numbers, states, labels, authors and days are facts, the titles are retold; unknown values
+  are null.
 
 >>> import json, urllib.request
 >>> with serve() as url, urllib.request.urlopen(f"{url}/api/v2/pokemon?limit=1") as response:
@@ -29,9 +29,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 @contextmanager
 def serve(port: int = 0) -> Iterator[str]:
-    """Serve on loopback while the block runs; gives the base URL. Port 0 takes a free one."""
+    """Serve on the loopback interface while the block runs; yields the base URL. Port 0 selects a free port."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="demo-api", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="sample-api", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -43,7 +43,7 @@ def serve(port: int = 0) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back: a status, JSON, and perhaps headers."""
+    """A response: JSON body, status and headers."""
 
     body: Any
     status: int = 200
@@ -51,18 +51,18 @@ class Answer:
 
 
 def answer(base: str, target: str) -> Answer:
-    """The answer to a GET for a path and query; `base` is where this server is reached."""
+    """The answer to a GET request for a path and query; `base` is this server's URL."""
     parts = urlsplit(target)
     params = dict(parse_qsl(parts.query))
     if parts.path.rstrip("/") == "/api/v2/pokemon":
         return pokemon(base, params)
-    if found := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/?", parts.path):
-        return issues(base, found.group(1), params)
+    if path := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/?", parts.path):
+        return issues(base, path.group(1), params)
     return Answer({"message": "Not Found"}, status=404)
 
 
 def pokemon(base: str, params: Mapping[str, str]) -> Answer:
-    """One page as PokéAPI sends it: next and previous are URLs in the body."""
+    """One page in PokéAPI's form: `next` and `previous` are URLs in the body."""
     rows = _data("pokemon.json")
     offset, limit = _number(params, "offset", 0), _number(params, "limit", 20) or 20
 
@@ -80,7 +80,7 @@ def pokemon(base: str, params: Mapping[str, str]) -> Answer:
 
 
 def issues(base: str, repo: str, params: Mapping[str, str]) -> Answer:
-    """One page as GitHub sends it: an array, the other pages in the Link header, open issues unless asked."""
+    """One page in GitHub's form: an array, with the other pages in the Link header; `state` is open by default."""
     repos: dict[str, list[dict[str, Any]]] = _data("issues.json")
     if repo not in repos:
         return Answer({"message": "Not Found"}, status=404)
@@ -89,8 +89,8 @@ def issues(base: str, repo: str, params: Mapping[str, str]) -> Answer:
     page, size = _number(params, "page", 1) or 1, min(_number(params, "per_page", 30) or 30, 100)
     last = max(1, -(-len(rows) // size))
     pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
-    wanted = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
-    links = [f'<{base}/repos/{repo}/issues?{urlencode({**params, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
+    rels = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
+    links = [f'<{base}/repos/{repo}/issues?{urlencode({**params, "page": pages[rel]})}>; rel="{rel}"' for rel in rels]
     headers = {"Link": ", ".join(links)} if last > 1 else {}
     return Answer(rows[(page - 1) * size : page * size], headers=headers)
 
@@ -108,10 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        found = answer(f"http://{self.headers.get('Host', 'localhost')}", self.path)
-        body = json.dumps(found.body).encode()
-        self.send_response(found.status)
-        for name, value in found.headers.items():
+        response = answer(f"http://{self.headers.get('Host', 'localhost')}", self.path)
+        body = json.dumps(response.body).encode()
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -119,13 +119,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The demo's own output is not mixed with a line for each request."""
+        """Write no line for a request."""
 
 
 def main() -> None:
-    """Serve until Ctrl-C, for trying a config of your own by hand."""
-    parser = argparse.ArgumentParser(prog="python -m nango_dagster.demo.server", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    """Serve until Ctrl-C, to try a config of your own."""
+    parser = argparse.ArgumentParser(prog="python -m nango_dagster.sample_api.server", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) selects a free port")
     with serve(parser.parse_args().port) as url:
         print(f"{url}/api/v2/pokemon\n{url}/repos/NangoHQ/nango/issues?state=all", flush=True)
         try:
