@@ -32,8 +32,8 @@ import sqlalchemy as sa
 from nango_dagster.config import Sync
 from nango_dagster.records import byte_hash
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, bulk, datasets, listing, open_database, syncs
-from nango_dagster.store.bulk import RawRow
+from nango_dagster.store import Database, changes, datasets, open_database, syncs
+from nango_dagster.store.rows import RawRow, driver
 from nango_dagster.store.types import SQLITE_TIME
 
 from . import bare_route, databases
@@ -59,7 +59,7 @@ class Case:
 
     name: str
     filter: str
-    cursor: listing.Cursor | None
+    cursor: changes.Cursor | None
 
     @property
     def path(self) -> str:
@@ -183,7 +183,7 @@ def _fill(db: Database, count: int) -> int:
     last = later + timedelta(days=1)
     with db.begin() as connection:
         gone = [f"item-{n:09}" for n in range(5, count, count // DELETED)][:DELETED]
-        bulk.delete_softly(connection, db, dataset.id, gone, last, keep_data=True)
+        db.rows.raw(connection, dataset.id).mark_deleted(gone, last, keep_data=True)
         datasets.changed(connection, dataset.id, last, added=count, deleted=len(gone))
         datasets.identify(connection, dataset.id, "id")
         connection.execute(sa.text("ANALYZE"))
@@ -198,18 +198,18 @@ def _put(db: Database, dataset_id: int, sync_id: int, those: range, moment: date
         rows.append(RawRow(f"item-{n:09}", byte_hash(text.encode()), None, text.encode()))
     with db.begin() as connection:
         replaced = [row.external_id for row in rows] if again else []
-        bulk.put_raw(connection, db, dataset_id, sync_id, rows, replaced, moment)
+        db.rows.raw(connection, dataset_id).put(sync_id, rows, replaced, moment)
 
 
 def _cases(db: Database, dataset_id: int, count: int) -> list[Case]:
-    def place(filter: str, at: int) -> listing.Cursor | None:
+    def place(filter: str, at: int) -> changes.Cursor | None:
         if at == 0:
             return None
         query = f"SELECT last_modified_at, external_id FROM _nango_raw WHERE dataset_id = {dataset_id}{_AFTER[filter]} "
         order = f"ORDER BY last_modified_at, external_id LIMIT 1 OFFSET {at - 1}"
         with db.connect() as connection:
-            moment, key = bulk.driver(connection).execute(query + order).fetchone()
-        return listing.Cursor(datetime.fromisoformat(moment) if isinstance(moment, str) else moment, key)
+            moment, key = driver(connection).execute(query + order).fetchone()
+        return changes.Cursor(datetime.fromisoformat(moment) if isinstance(moment, str) else moment, key)
 
     last = count - PAGE - UPDATED - DELETED
     return [
@@ -224,7 +224,7 @@ def _cases(db: Database, dataset_id: int, count: int) -> list[Case]:
 
 def _query(db: Database, dataset_id: int, case: Case) -> tuple[str, list[str]]:
     """How somebody would ask the database by hand, who names the condition of the index that the page is in."""
-    place = case.cursor or listing.Cursor(_BEGAN - timedelta(days=1), "")
+    place = case.cursor or changes.Cursor(_BEGAN - timedelta(days=1), "")
     condition = _AFTER[case.filter] or " AND deleted_at IS NULL AND first_seen_at = last_modified_at"
     text, mark = ("data::text", "%s") if db.is_postgresql else ("data", "?")
     query = (

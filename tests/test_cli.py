@@ -17,7 +17,7 @@ from nango_dagster.cli.reference import reference
 from nango_dagster.config import from_body, read_file, schema_text
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, pruning, queue, syncs
-from nango_dagster.store.listing import Cursor
+from nango_dagster.store.changes import Cursor
 from tests.commands import Cli, write_sync
 from tests.conftest import ROOT
 from tests.executions import PAGING, Source, execute, items, stored

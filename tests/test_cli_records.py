@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nango_dagster.store import Database
-from nango_dagster.store.listing import Cursor
+from nango_dagster.store.changes import Cursor
 from tests.commands import Cli, write_sync
 from tests.writing import Target
 

@@ -14,8 +14,8 @@ from nango_dagster.config import Sync
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, pruning, syncs
+from nango_dagster.store.changes import Cursor
 from nango_dagster.store.datasets import Dataset
-from nango_dagster.store.listing import Cursor
 from nango_dagster.store.overwrite import Overwrite
 from nango_dagster.store.syncs import SyncRow
 from nango_dagster.store.upsert import Upsert

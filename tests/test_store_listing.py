@@ -13,8 +13,10 @@ import pytest
 
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, bulk, datasets, listing, open_database
-from nango_dagster.store.listing import Cursor, Wanted
+from nango_dagster.store import Database, changes, datasets, listing, open_database
+from nango_dagster.store.changes import Cursor
+from nango_dagster.store.listing import Wanted
+from nango_dagster.store.rows import PageQuestion, driver
 from tests.writing import Target
 
 CONNECTIONS = ("a", "b", "c", "d", "e", "f")
@@ -38,7 +40,7 @@ def write(env: Mapping[str, Any], writer: int) -> None:
     db.close()
 
 
-def follow(db: Database, dataset_id: int, seen: list[listing.Record]) -> bool:
+def follow(db: Database, dataset_id: int, seen: list[changes.Record]) -> bool:
     """Read one more page behind the last record that was seen; whether there was any."""
     after = Cursor.read(str(seen[-1].cursor)) if seen else None
     found = listing.page(db, dataset_id, Wanted(after=after), PAGE).records
@@ -48,7 +50,7 @@ def follow(db: Database, dataset_id: int, seen: list[listing.Record]) -> bool:
 
 def test_a_reader_of_many_connections_sees_every_change_while_processes_write(settings: Settings, db: Database) -> None:
     targets = [Target(db, connection=name, unique_key="id", auto_mapping=False) for name in CONNECTIONS]
-    seen: dict[int, list[listing.Record]] = {target.dataset.id: [] for target in targets}
+    seen: dict[int, list[changes.Record]] = {target.dataset.id: [] for target in targets}
     where = {"home": settings.home, "db_url": settings.db_url, "db_schema": settings.db_schema}
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=write, args=(where, number)) for number in range(WRITERS)]
@@ -67,7 +69,7 @@ def test_a_reader_of_many_connections_sees_every_change_while_processes_write(se
         assert len(seen[target.dataset.id]) > len(target.raw())  # some came again
 
 
-def assert_has_seen_all(records: list[listing.Record], target: Target) -> None:
+def assert_has_seen_all(records: list[changes.Record], target: Target) -> None:
     """What a reader has seen is in order, and the last that he saw of each record is what is stored."""
     order = [(one.last_modified_at, one.external_id) for one in records]
     assert order == sorted(set(order))
@@ -81,7 +83,7 @@ def test_a_clock_that_does_not_follow_the_dataset_loses_changes_and_is_found_out
 ) -> None:
     """The proof that the check above can fail: a writer takes its time before the lock instead of under it."""
     target = Target(db, unique_key="id", auto_mapping=False)
-    seen: list[listing.Record] = []
+    seen: list[changes.Record] = []
     target.write([{"id": n} for n in range(5)])
     while follow(db, target.dataset.id, seen):
         pass
@@ -120,19 +122,19 @@ def test_a_page_of_large_records_is_short_and_leads_on(large: int, db: Database)
 )
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_a_page_begins_in_the_index_of_each_kind_of_change(
-    actions: list[listing.Action], analyzed: bool, db: Database
+    actions: list[changes.Action], analyzed: bool, db: Database
 ) -> None:
     """Nothing is read from the beginning and nothing is sorted but what a page holds."""
     target = Target(db, unique_key="id", track_deletes=True, auto_mapping=False)
     target.write([{"id": n} for n in range(3000)])
     target.write([{"id": n, "changed": n < 1000} for n in range(2900)])
-    query = listing.in_order("external_id, last_modified_at, data", actions, 11, postgresql=db.is_postgresql)
-    values = {"dataset": target.dataset.id, **listing.after(db, Wanted().begin)}
+    question = PageQuestion(target.dataset.id, (changes.EPOCH, ""), tuple(actions), None, 11)
+    query, values = db.rows.page_query(question)
     with db.begin() as connection:
         if analyzed:
-            bulk.driver(connection).execute("ANALYZE _nango_raw")
+            driver(connection).execute("ANALYZE _nango_raw")
         how = "EXPLAIN" if db.is_postgresql else "EXPLAIN QUERY PLAN"
-        plan = [str(row[-1]) for row in bulk.driver(connection).execute(f"{how} {query}", values)]
+        plan = [str(row[-1]) for row in driver(connection).execute(f"{how} {query}", values)]
     for action in actions:
         assert any(f"_nango_raw_{action}" in line for line in plan), plan
     # As long as PostgreSQL knows nothing of a small table, it rather sorts the few rows that it expects.
@@ -144,7 +146,7 @@ def test_the_latest_changes_come_newest_first(db: Database) -> None:
     target = Target(db, unique_key="id", track_deletes=True)
     target.write([{"id": n} for n in range(5)])
     target.write([{"id": 3, "new": True}, *({"id": n} for n in range(3))])
-    found = listing.latest(db, target.dataset.id, listing.ACTIONS, 3)
+    found = listing.latest(db, target.dataset.id, changes.ACTIONS, 3)
     assert [(one.external_id, one.action) for one in found] == [("4", "deleted"), ("3", "updated"), ("2", "added")]
     assert found[1].text == '{"id":3,"new":true}'
     assert [one.external_id for one in listing.latest(db, target.dataset.id, ["added"], 2)] == ["2", "1"]

@@ -11,8 +11,9 @@ import pytest
 
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, datasets, listing, open_database, pruning, queue, tables
-from nango_dagster.store.listing import Cursor, Wanted
+from nango_dagster.store import Database, changes, datasets, listing, open_database, pruning, queue, tables
+from nango_dagster.store.changes import Cursor
+from nango_dagster.store.listing import Wanted
 from nango_dagster.store.pruning import Pruned
 from tests.writing import Target
 
@@ -25,7 +26,7 @@ def items(*ids: int) -> list[dict[str, Any]]:
     return [{"id": n, "name": f"item {n}"} for n in ids]
 
 
-def records(target: Target) -> list[listing.Record]:
+def records(target: Target) -> list[changes.Record]:
     return listing.page(target.db, target.dataset.id, Wanted(), 500).records
 
 
@@ -71,7 +72,7 @@ def test_what_a_reader_pruned_comes_back_with_the_same_content(fields: dict[str,
     before, rows, dataset = target.raw(), target.mapped(), target.dataset
     prune(target, records(target)[1].cursor)
     assert target.write(items(3, 2, 1)).counts == (0, 0, 0, 3)
-    assert (target.raw(), target.mapped(), replace(target.dataset, etag=None)) == (before, rows, dataset)
+    assert (target.raw(), target.mapped(), replace(target.dataset, payloads_wanted=False)) == (before, rows, dataset)
     assert prune(target) == Pruned(3, has_more=False)
 
 
@@ -178,9 +179,9 @@ def test_an_execution_asks_for_the_whole_list_after_a_prune(db: Database) -> Non
     """An answer "not modified" would bring nothing back."""
     target = Target(db, unique_key="id")
     target.write(items(1))
-    for restorable, kept in ((False, "etag"), (True, datasets.PRUNED)):
+    for restorable in (False, True):
         with db.begin() as connection:
             datasets.remember_etag(connection, target.dataset.id, "etag", whole=True)
         prune(target, restorable=restorable)
-        assert target.dataset.etag == kept
+        assert target.dataset.payloads_wanted is restorable
         target.write([{"id": 1, "now": restorable}])

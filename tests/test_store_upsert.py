@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nango_dagster.errors import LeaseLost, Refused
 from nango_dagster.store import Database, schema
-from nango_dagster.store.seen import Seen
+from nango_dagster.store.key_sets import KeySet
 from nango_dagster.store.upsert import BATCH_RECORDS, Upsert
 from tests.writing import Target, text_of
 
@@ -457,7 +457,7 @@ def test_after_any_executions_the_rows_are_the_last_version_of_each_record(db: D
 
 @pytest.mark.parametrize("in_memory", [0, 3, 1000])
 def test_seen_keys_are_known_in_memory_and_in_a_file(in_memory: int) -> None:
-    seen = Seen(in_memory)
+    seen = KeySet(in_memory)
     known: set[str] = set()
     chance = random.Random(1)
     for _ in range(20):

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from nango_dagster import mapping, paths, records
 from nango_dagster.config import Sync
 from nango_dagster.errors import RecordRejected
-from nango_dagster.store import Database, bulk, datasets, schema, syncs, tables
+from nango_dagster.store import Database, datasets, schema, syncs, tables
 from nango_dagster.store.datasets import Dataset
 from nango_dagster.store.overwrite import Overwrite
+from nango_dagster.store.rows import DATA_TEXT, driver
 from nango_dagster.store.tables import MappedTable
 from nango_dagster.store.tally import Tally
 from nango_dagster.store.upsert import Upsert
@@ -76,7 +77,7 @@ class Target:
     def open_table(self, transform: Callable[[Any], Any] | None = None) -> MappedTable | None:
         """The sync's mapped table, its rows made anew where that is due, as an execution does it."""
         table = tables.open_table(self.db, self.row.id, self.sync, transform)
-        if table is not None and self.dataset.mapping_version != table.version:
+        if table is not None and not table.is_current(self.dataset):
             tables.rebuild(self.db, table, self.dataset, self.guard)
         return table
 
@@ -113,7 +114,7 @@ class Target:
         self.guard(connection)
         writer.finish(connection)
         if table is not None and table.incomplete:
-            datasets.mapped(connection, self.dataset.id, datasets.stale(table.name))
+            datasets.mark_mapped(connection, self.dataset.id, table.name, None)
 
     # --- what is stored ---------------------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ class Target:
         """Every raw row by its key, deleted ones included."""
         of = schema.raw.c
         times = (of.first_seen_at, of.last_modified_at, of.deleted_at, of.pruned_at)
-        query = sa.select(of.external_id, bulk.DATA_TEXT, *times).where(of.dataset_id == self.dataset.id)
+        query = sa.select(of.external_id, DATA_TEXT, *times).where(of.dataset_id == self.dataset.id)
         with self.db.connect() as connection:
             return {row[0]: Raw(*row[1:]) for row in connection.execute(query)}
 
@@ -140,7 +141,7 @@ class Target:
         columns = self.columns(name)
         statement = f"SELECT {', '.join(map(tables.quote, columns))} FROM {tables.quote(name)}"
         with self.db.connect() as connection:
-            cursor = bulk.driver(connection).execute(statement)
+            cursor = driver(connection).execute(statement)
             rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
         mine = (self.row.id, self.sync.model, self.connection, "base")
         return {row[SYSTEM[4]]: row for row in rows if tuple(row[column] for column in SYSTEM[:4]) == mine}

@@ -16,8 +16,8 @@ from .steer import find_sync
 
 if TYPE_CHECKING:
     from ..store import Database
+    from ..store.changes import Action, Record
     from ..store.datasets import Dataset
-    from ..store.listing import Action, Record
     from ..store.syncs import SyncRow
 
 _SHOWN = 80  # characters of a record
@@ -50,7 +50,8 @@ def records(
     last_modified_at, deleted_at, pruned_at, cursor, record), next_cursor (with --after, null at the end).
     """
     from ..store import listing
-    from ..store.listing import Cursor, Wanted
+    from ..store.changes import Cursor
+    from ..store.listing import Wanted
 
     actions = _actions(only)
     with session.database() as database:
@@ -74,7 +75,7 @@ def records(
 
 
 def _actions(text: str | None) -> list[Action]:
-    from ..store.listing import ACTIONS
+    from ..store.changes import ACTIONS
 
     given = ACTIONS if text is None else [one.strip().lower() for one in text.split(",")]
     for one in given:

@@ -127,8 +127,9 @@ def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status
     if status == "succeeded":
         model.writer.finish(connection)
     if table is not None and table.incomplete:
-        datasets.mapped(connection, dataset.id, datasets.stale(table.name))
-    if dataset.etag != (etag := _etag_to_keep(facts, status)):
+        datasets.mark_mapped(connection, dataset.id, table.name, None)
+    etag = _etag_to_keep(facts, status)
+    if dataset.is_emptied or dataset.etag != etag:
         whole = status == "succeeded" and facts.is_complete
         datasets.remember_etag(connection, dataset.id, etag, whole=whole)
 

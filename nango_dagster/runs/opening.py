@@ -86,10 +86,11 @@ def open_datasets(plan: Plan) -> Opened:
     if plan.empties:
         plan.database.transact(lambda connection: _empty(connection, plan, stored))
         stored = tuple(_dataset(plan, sync) for sync in syncs_of(plan))
-    if any(dataset.etag == datasets.PRUNED for dataset in stored):
+    if any(dataset.payloads_wanted for dataset in stored):
         plan.database.transact(lambda connection: _ask_for_all(connection, plan, stored))
         stored = tuple(
-            replace(dataset, etag=None) if dataset.etag == datasets.PRUNED else dataset for dataset in stored
+            replace(dataset, etag=None, payloads_wanted=False) if dataset.payloads_wanted else dataset
+            for dataset in stored
         )
     return Opened(stored)
 
@@ -208,7 +209,8 @@ def _needs_all(dataset: Dataset, sync: Sync) -> bool:
     The dataset was emptied and not filled since, or its records have another key: those that are not seen under the
     new one are deleted at the end.
     """
-    return dataset.etag == datasets.EMPTIED or (dataset.live_count > 0 and dataset.unique_key != sync.unique_key)
+    has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.unique_key
+    return dataset.is_emptied or (dataset.live_count > 0 and has_other_key)
 
 
 # --- the mapped table -------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def _table(plan: Plan, sync: Sync, dataset: Dataset, without_secrets: Callable[[
         return None
     with database.ask() as connection:
         current = datasets.read(connection, dataset.id)
-    if current.mapping_version != table.version:
+    if not table.is_current(current):
         count = tables.rebuild(database, table, current, plan.lease.check_or_stop)
         if count:
             log.info("%s: mapped %s records again into %s.", sync.display_name, f"{count:,}", table.name)
@@ -235,4 +237,4 @@ def _table(plan: Plan, sync: Sync, dataset: Dataset, without_secrets: Callable[[
 def _unmap(connection: Connection, plan: Plan, dataset: Dataset, table: str) -> None:
     """Keep the rows of a table that is not mapped any more; they count as out of date."""
     plan.lease.check(connection)
-    datasets.mapped(connection, dataset.id, datasets.stale(table))
+    datasets.mark_mapped(connection, dataset.id, table, None)

@@ -21,6 +21,7 @@ from ..errors import ConfigError, StoreUnavailable
 from ..vault import Vault
 from . import engine as limits
 from .engine import Busy, Engine, Insert
+from .rows import Rows
 from .webhook_settings import WebhookSettings
 
 T = TypeVar("T")
@@ -54,6 +55,11 @@ class Database:
     def is_postgresql(self) -> bool:
         """Whether this is PostgreSQL."""
         return self.engine.name == "postgresql"
+
+    @property
+    def rows(self) -> Rows:
+        """How this database stores and finds many rows at once."""
+        return self.engine.rows
 
     # --- connections ------------------------------------------------------------------------------------------------
 

@@ -6,20 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Row, delete, not_, select, text, update
 
 from . import schema
 from .database import Database
 
-PRUNED = "pruned"
-"""In place of an ETag: payloads are wanted back, so that the API has to send its whole list.
-
-It stays until an execution begins: one that is under way may have looked the records up before they were pruned.
-"""
-EMPTIED = "emptied"
-"""In place of an ETag: all records were deleted, to be read again. It stays until a whole list was read."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -36,8 +27,20 @@ class Dataset:
     live_count: int
     last_modified_at: datetime | None
     unique_key: str | None
+    has_mixed_keys: bool
+    """Whether it has records under several unique keys."""
+    mapped_table: str | None
+    """The mapped table that has rows of it, if one has."""
     mapping_version: str | None
+    """The mapping that these rows follow; None where they have to be made again."""
     etag: str | None
+    payloads_wanted: bool
+    """Whether payloads were pruned since an execution last began: the next one needs the API's whole list.
+
+    An execution that is under way may have looked the records up before they were pruned.
+    """
+    is_emptied: bool
+    """Whether all its records were deleted, and no whole list was read since."""
     announced_until: datetime | None
 
     @property
@@ -47,28 +50,12 @@ class Dataset:
             return False
         return self.announced_until is None or self.announced_until < self.last_modified_at
 
-    @property
-    def mapped_table(self) -> str | None:
-        """The mapped table that has rows of it, if one has."""
-        return (self.mapping_version or "").rpartition("#")[0] or None
-
 
 _table = schema.datasets
-# NULL, but what an execution under way has not brought back is still wanted.
-_NO_ETAG = case((_table.c.etag.in_((PRUNED, EMPTIED)), _table.c.etag))
-_read = select(
-    _table.c.id,
-    _table.c.sync_id,
-    _table.c.integration,
-    _table.c.connection_id,
-    _table.c.variant,
-    _table.c.model,
-    _table.c.live_count,
-    _table.c.last_modified_at,
-    _table.c.unique_key,
-    _table.c.mapping_version,
-    _table.c.etag,
-    _table.c.announced_until,
+_read = select(*(_table.c[name] for name in Dataset.__dataclass_fields__))
+_MAKE = text(
+    "INSERT INTO _nango_datasets (sync_id, integration, connection_id, variant, model) "
+    "VALUES (:sync_id, :integration, :connection_id, :variant, :model) ON CONFLICT DO NOTHING"
 )
 
 
@@ -77,13 +64,12 @@ def find_or_make(
 ) -> Dataset:
     """The dataset of these names, made empty when there is none."""
     names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
-    insert = postgresql_insert if database.is_postgresql else sqlite_insert
     wanted = [_table.c[column] == value for column, value in names.items()]
     with database.ask() as connection:
         row = connection.execute(_read.where(*wanted)).one_or_none()
 
     def make(connection: Connection) -> Row[Any]:
-        connection.execute(insert(_table).values(sync_id=sync_id, **names).on_conflict_do_nothing())
+        connection.execute(_MAKE, {"sync_id": sync_id, **names})
         return connection.execute(_read.where(*wanted)).one()
 
     return Dataset(*(row or database.transact(make)))
@@ -158,7 +144,7 @@ def changed(
         .values(
             last_modified_at=moment,
             live_count=of.live_count + (added - deleted),
-            etag=_NO_ETAG,
+            etag=None,
             pending_added=of.pending_added + added,
             pending_updated=of.pending_updated + updated,
             pending_deleted=of.pending_deleted + deleted,
@@ -166,19 +152,19 @@ def changed(
     )
 
 
-def identify(connection: Connection, dataset_id: int, unique_key: str | None) -> None:
-    """Note what the records' ids are made of: the field of this path, or their content."""
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values(unique_key=unique_key))
+def identify(connection: Connection, dataset_id: int, unique_key: str | None, *, mixed: bool = False) -> None:
+    """Note which field the records' ids are, None for none; `mixed` when there are records under other keys as well."""
+    identified = update(_table).where(_table.c.id == dataset_id)
+    connection.execute(identified.values(unique_key=None if mixed else unique_key, has_mixed_keys=mixed))
 
 
-def mapped(connection: Connection, dataset_id: int, version: str) -> None:
-    """Note which mapping the dataset's rows in the mapped table follow."""
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values(mapping_version=version))
+def mark_mapped(connection: Connection, dataset_id: int, table: str, version: str | None) -> None:
+    """Note which mapped table has the dataset's rows, and the mapping that they follow.
 
-
-def stale(table: str) -> str:
-    """The mapping version of rows that are in that table and have to be made again."""
-    return f"{table}#"
+    Without a version, the next execution makes them again.
+    """
+    mapped = update(_table).where(_table.c.id == dataset_id)
+    connection.execute(mapped.values(mapped_table=table, mapping_version=version))
 
 
 def shrunk(connection: Connection, dataset_id: int, by: int) -> None:
@@ -193,32 +179,31 @@ def restored(connection: Connection, dataset_id: int) -> None:
 
 
 def remember_etag(connection: Connection, dataset_id: int, etag: str | None, *, whole: bool) -> None:
-    """Note which version of the API's list the records are, where that is known and no payload is wanted back.
+    """Note which version of the API's list the records are; `whole` when the list was read to its end.
 
-    Records that were deleted before are wanted until the list was read as a `whole`.
+    No version is noted while a payload is wanted back, or until an emptied dataset was filled from a whole list.
     """
-    kept = (PRUNED,) if whole else (PRUNED, EMPTIED)
-    free = or_(_table.c.etag.is_(None), _table.c.etag.not_in(kept))
-    connection.execute(update(_table).where(_table.c.id == dataset_id, free).values(etag=etag))
+    here = update(_table).where(_table.c.id == dataset_id)
+    if whole:
+        connection.execute(here.values(is_emptied=False))
+    connection.execute(here.where(not_(_table.c.payloads_wanted), not_(_table.c.is_emptied)).values(etag=etag))
 
 
 def ask_for_all(connection: Connection, dataset_id: int) -> None:
-    """Note that an execution begins that brings back what was pruned before it."""
-    connection.execute(update(_table).where(_table.c.id == dataset_id, _table.c.etag == PRUNED).values(etag=None))
+    """Note that an execution begins that brings back the payloads that were pruned before it."""
+    wanted = update(_table).where(_table.c.id == dataset_id, _table.c.payloads_wanted)
+    connection.execute(wanted.values(payloads_wanted=False, etag=None))
 
 
 def rename(connection: Connection, dataset: Dataset, integration: str, model: str) -> None:
     """Keep a dataset's records under another integration and model; they have to be mapped again."""
-    version = stale(dataset.mapped_table) if dataset.mapped_table else None
     renamed = update(_table).where(_table.c.id == dataset.id)
-    connection.execute(renamed.values(integration=integration, model=model, mapping_version=version))
+    connection.execute(renamed.values(integration=integration, model=model, mapping_version=None))
 
 
 def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
     connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
-    connection.execute(
-        update(_table)
-        .where(_table.c.id == dataset_id)
-        .values(live_count=0, mapping_version=None, etag=EMPTIED, pending_added=0, pending_updated=0, pending_deleted=0)
-    )
+    nothing = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
+    unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**nothing, **unmapped}))

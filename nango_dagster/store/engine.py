@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import StoreUnavailable, StoreUnreachable
+from .rows import Rows
 
 BUSY_TIMEOUT = 30
 """Seconds that one try to write waits for another writer of a SQLite file."""
@@ -44,6 +45,8 @@ class Engine(ABC):
     """
 
     name: ClassVar[Literal["sqlite", "postgresql"]]
+    rows: ClassVar[Rows]
+    """How this database stores and finds many rows at once."""
     single_writer: ClassVar[bool]
     """Whether a writing transaction locks the whole database, so that all others wait until it ends."""
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from .. import clock
 from . import engine
 from .engine import MAX_POOL, POOL_SECONDS, Busy, Engine, Insert, driver_cause
+from .rows_postgresql import POSTGRESQL_ROWS
 from .types import UtcTime
 
 LOCK_SECONDS = 10
@@ -57,6 +58,7 @@ class PostgresqlEngine(Engine):
     """The connections to one schema of a PostgreSQL database."""
 
     name = "postgresql"
+    rows = POSTGRESQL_ROWS
     single_writer = False
 
     def __init__(self, url: URL, schema: str, serving: bool, connections: int | None = None) -> None:

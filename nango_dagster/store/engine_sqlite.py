@@ -21,6 +21,7 @@ from ..errors import StoreUnreachable
 from . import engine
 from .engine import MAX_POOL, POOL_SECONDS, Busy, Engine, Insert, driver_cause
 from .locks import FairLock
+from .rows_sqlite import SQLITE_ROWS
 from .types import UtcTime
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SqliteEngine(Engine):
     """The connections to one SQLite file."""
 
     name = "sqlite"
+    rows = SQLITE_ROWS
     single_writer = True
 
     def __init__(self, url: URL, serving: bool) -> None:

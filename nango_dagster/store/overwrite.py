@@ -19,11 +19,11 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import records
 from ..config import Sync
-from . import bulk, datasets, schema
-from .bulk import RawRow
+from . import datasets, schema
 from .database import Database
 from .datasets import Dataset
-from .seen import temporary_file
+from .key_sets import temporary_file
+from .rows import RawRow
 from .tables import MappedTable, Prepared
 from .tally import Guard, Tally, refusal
 
@@ -112,17 +112,20 @@ class Overwrite:
         with self._database.connect() as connection:
             if datasets.read(connection, self._dataset.id).live_count != self._count:
                 return False
-            rows = bulk.live_rows(connection, self._database, self._dataset.id, "byte_hash")
+            # A row whose payload is wanted back is left out, so that the sums differ.
+            raw = self._database.rows.raw(connection, self._dataset.id)
+            rows = raw.live_rows("byte_hash", "NOT payload_wanted")
             return sum(_as_number(row[0]) for row in rows) == self._sum
 
     def _load_old(self) -> None:
         with self._database.connect() as connection:
-            rows = bulk.live_rows(connection, self._database, self._dataset.id, "external_id, byte_hash, content_hash")
+            raw = self._database.rows.raw(connection, self._dataset.id)
+            rows = raw.live_rows("external_id, byte_hash, content_hash, payload_wanted")
             self._many(
                 "INSERT INTO old (id, byte_hash, content_hash, counter, restorable) VALUES (?, ?, ?, ?, ?)",
                 (
-                    (key, bulk.unmarked(byte_hash), content_hash, _counter(key), bulk.is_marked(byte_hash))
-                    for key, byte_hash, content_hash in rows
+                    (key, byte_hash, content_hash, _counter(key), payload_wanted)
+                    for key, byte_hash, content_hash, payload_wanted in rows
                 ),
             )
 
@@ -172,7 +175,7 @@ class Overwrite:
             self.tally.unchanged = self._count
         else:
             self._write_difference(connection)
-        if self._dataset.unique_key is not None:
+        if self._dataset.unique_key is not None or self._dataset.has_mixed_keys:
             datasets.identify(connection, self._dataset.id, None)
         self._purge_tombstones(connection)
 
@@ -201,14 +204,14 @@ class Overwrite:
     def _refresh(self, connection: Connection) -> None:
         of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL"
         for rows in self._pages(f"{of} AND content_hash IS NOT NULL ORDER BY seq"):
-            bulk.refresh_hashes(connection, self._database, self._dataset.id, [row[1:] for row in rows])
+            self._database.rows.raw(connection, self._dataset.id).refresh_hashes([row[1:] for row in rows])
 
     def _restore(self, connection: Connection) -> None:
         """Give records their payloads back that were pruned, and their rows once more."""
         of = "SELECT seq, old, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND restored ORDER BY seq"
         for rows in self._pages(of):
             raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
-            bulk.restore(connection, self._database, self._dataset.id, raw)
+            self._database.rows.raw(connection, self._dataset.id).restore(raw)
             datasets.restored(connection, self._dataset.id)
             if self._table is not None:
                 keys = [row.external_id for row in raw]
@@ -218,7 +221,7 @@ class Overwrite:
         """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
         for rows in self._pages("SELECT rowid, id FROM old WHERE rowid > ? AND NOT taken ORDER BY rowid"):
             keys = [key for _, key in rows]
-            bulk.delete_softly(connection, self._database, self._dataset.id, keys, moment, keep_data=False)
+            self._database.rows.raw(connection, self._dataset.id).mark_deleted(keys, moment, keep_data=False)
             if self._table is not None:
                 self._table.remove(connection, self._dataset, keys)
 
@@ -246,12 +249,13 @@ class Overwrite:
 
     def _insert(self, connection: Connection, rows: Sequence[Any], moment: datetime) -> None:
         database, dataset = self._database, self._dataset
-        raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
-        # Only a tombstone can be in the way of a record that was not there.
-        tombs = list(bulk.lookup(connection, database, dataset.id, [row.external_id for row in raw]))
-        bulk.put_raw(connection, database, dataset.id, dataset.sync_id, raw, tombs, moment)
+        new = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
+        raw = database.rows.raw(connection, dataset.id)
+        # Only a record that is marked as deleted can have the key of a new one.
+        deleted = list(raw.look_up([row.external_id for row in new]))
+        raw.put(dataset.sync_id, new, deleted, moment)
         if self._table is not None:
-            self._table.write(connection, dataset, self._mapped(self._table, rows), tombs, moment)
+            self._table.write(connection, dataset, self._mapped(self._table, rows), deleted, moment)
 
     @staticmethod
     def _mapped(table: MappedTable, rows: Sequence[Any]) -> Prepared:

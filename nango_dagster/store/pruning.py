@@ -1,8 +1,8 @@
 """Payloads leave the store before their records do: what a reader has taken over, or what is too old to be kept.
 
 The records stay, with their times, hashes and mapped rows; only `data` goes, and `pruned_at` says when. What a reader
-has pruned comes back as soon as an execution sees the same content again: the hash of its bytes is marked, so that it
-equals none (`bulk.prune`). What is too old stays away until the source changes it.
+has pruned comes back as soon as an execution sees the same content again (`payload_wanted`). What is too old stays away
+until the source changes it.
 
 A dataset's lock is taken for each batch, as an execution takes it for each of its own: PostgreSQL finds the rows that
 are written by their place, which must not change meanwhile.
@@ -21,11 +21,12 @@ from sqlalchemy import Connection, select, update
 
 from ..errors import StoreUnavailable
 from ..sentences import number_of
-from . import bulk, datasets, listing, queue, schema
+from . import listing, queue, schema
+from .changes import Cursor
 from .database import Database
 from .datasets import Dataset
 from .engine import Busy
-from .listing import Cursor
+from .rows import PayloadQuestion, driver
 
 T = TypeVar("T")
 
@@ -108,38 +109,28 @@ def _prune(
 ) -> Pruned:
     """Remove the first so many payloads."""
     begin = _pruned_until(connection, dataset)
-    found = _with_payload(connection, database, dataset.id, begin, until, most + 1)
-    keys = [key for key, _ in found[:most]]
+    rows = _with_payload(connection, database, dataset.id, begin, until, most + 1)
+    keys = [key for key, _ in rows[:most]]
     if not keys:
         return Pruned(0, has_more=False)
     now = database.now(connection)
-    bulk.prune(connection, database, dataset.id, keys, now, restorable=restorable)
-    values: dict[str, Any] = {"pruned_until": str(Cursor(_moment(found[len(keys) - 1][1]), keys[-1]))}
+    database.rows.raw(connection, dataset.id).prune(keys, now, wanted=restorable)
+    values: dict[str, Any] = {"pruned_until": str(Cursor(rows[len(keys) - 1][1], keys[-1]))}
     if restorable:
-        values["etag"] = datasets.PRUNED
+        values["payloads_wanted"] = True
     connection.execute(update(schema.datasets).where(_of.id == dataset.id).values(values))
-    return Pruned(len(keys), has_more=len(found) > most)
+    return Pruned(len(keys), has_more=len(rows) > most)
 
 
 def _pruned_until(connection: Connection, dataset: Dataset) -> Cursor:
     """A place up to which no record has a payload that could be pruned."""
-    found = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
-    return listing.Wanted(after=Cursor.read(found) if found else None).begin
+    place = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
+    return listing.Wanted(after=Cursor.read(place) if place else None).begin
 
 
 def _with_payload(
     connection: Connection, database: Database, dataset_id: int, begin: Cursor, until: Cursor, most: int
-) -> list[tuple[str, Any]]:
+) -> list[tuple[str, datetime]]:
     """The keys and times of the first records behind one place and up to another that have a payload."""
-    marks = ("%(last)s", "%(last_id)s") if database.is_postgresql else (":last", ":last_id")
-    also = f" AND data IS NOT NULL AND (last_modified_at, external_id) <= ({', '.join(marks)})"
-    columns = "external_id, last_modified_at"
-    query = listing.in_order(columns, listing.ACTIONS, most, postgresql=database.is_postgresql, also=also)
-    last = {"last": listing.at(database, until.moment), "last_id": until.external_id}
-    values = {"dataset": dataset_id, **listing.after(database, begin), **last}
-    found: list[tuple[str, Any]] = bulk.driver(connection).execute(query, values).fetchall()
-    return found
-
-
-def _moment(value: Any) -> Any:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+    places = (begin.moment, begin.external_id), (until.moment, until.external_id)
+    return database.rows.with_payload(driver(connection), PayloadQuestion(dataset_id, *places, most))

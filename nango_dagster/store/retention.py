@@ -19,9 +19,10 @@ from ..errors import StoreUnavailable
 from ..sentences import number_of
 from ..settings import Settings
 from . import datasets, jobs, pruning, schema, tables
+from .changes import Cursor
 from .database import Database
 from .datasets import Dataset
-from .listing import Cursor
+from .rows import KeyRange
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _delete_some(
     if keys:
         those = (of.dataset_id == dataset.id, of.external_id > after, of.external_id <= keys[-1])
         connection.execute(delete(_raw).where(*those))
-        tables.forget_dataset(connection, database, dataset, after, keys[-1])
+        tables.forget_dataset(connection, database, dataset, KeyRange(after, keys[-1]))
         datasets.shrunk(connection, dataset.id, by=sum(row.deleted_at is None for row in rows))
     if len(keys) < most:
         tables.forget_dataset(connection, database, dataset)

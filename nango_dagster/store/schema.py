@@ -135,8 +135,12 @@ datasets = Table(
     Column("last_modified_at", UtcTime),
     Column("announced_until", UtcTime),
     Column("unique_key", Text),
-    Column("mapping_version", Text),
+    Column("has_mixed_keys", Boolean, nullable=False, server_default=text("false")),
+    Column("mapped_table", Text),
+    Column("mapping_version", Text),  # of the rows in mapped_table; NULL where they have to be made again
     Column("etag", Text),
+    Column("payloads_wanted", Boolean, nullable=False, server_default=text("false")),
+    Column("is_emptied", Boolean, nullable=False, server_default=text("false")),
     Column("pruned_until", Text),  # a cursor; no record up to it has a payload to prune
     *(  # what has changed since it was announced
         Column(f"pending_{what}", BigInteger, nullable=False, server_default="0")
@@ -207,6 +211,7 @@ raw = Table(
     Column("last_modified_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
     Column("pruned_at", UtcTime),
+    Column("payload_wanted", Boolean, nullable=False, server_default=text("false")),  # it was pruned, and comes back
     # Last, so that SQLite reads a row's hashes without the pages its text spills over.
     Column("data", Json),
     *(

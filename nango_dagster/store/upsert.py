@@ -20,20 +20,19 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
-from . import bulk, datasets, merging
-from .bulk import Known, RawRow
+from . import datasets, merging
 from .database import Database
 from .datasets import Dataset
-from .seen import Pile, Seen
+from .key_sets import KeyList, KeySet
+from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
 _TRIES = 5
-_MIXED = ""  # the key of a dataset that has records under several: any key takes it over
 
-_LookUp = tuple[dict[str, "Known | None"], dict[str, bytes]]
+_LookUp = tuple[dict[str, "KnownRecord | None"], dict[str, bytes]]
 
 
 Also = Callable[[Connection], None]
@@ -46,7 +45,7 @@ class _Difference:
 
     batch: Mapping[str, bytes]
     hashes: Mapping[str, bytes]
-    known: Mapping[str, Known | None]  # of those that are not stored byte by byte
+    known: Mapping[str, KnownRecord | None]  # of those that are not stored byte by byte
     unreadable: list[str] = field(default_factory=list)
     rows: list[RawRow] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # of the rows: those that are there already
@@ -82,14 +81,14 @@ class Upsert:
         self._table = table
         self._guard = guard
         self._read_keys = records.key_reader(sync.unique_key or "")
-        self._seen = Seen()
+        self._seen = KeySet()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
-        self._vanished = Pile()
+        self._vanished = KeyList()
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
-        self._has_other_key = dataset.unique_key != sync.unique_key
+        self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.unique_key
         # Rows under another key are the same records once more; those that are not seen under this one go at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
@@ -143,9 +142,8 @@ class Upsert:
 
     def _live_texts(self, keys: Sequence[str]) -> dict[str, bytes]:
         with self._database.ask() as connection:
-            known = bulk.lookup(connection, self._database, self._dataset.id, keys)
-            live = [key for key, row in known.items() if not row.deleted]
-            return bulk.texts(connection, self._database, self._dataset.id, live)
+            raw = self._database.rows.raw(connection, self._dataset.id)
+            return raw.texts([key for key, row in raw.look_up(keys).items() if not row.is_deleted])
 
     def delete(self, keys: Sequence[str]) -> int:
         """Mark the live records with these keys as deleted; how many there were. Their content is kept."""
@@ -158,12 +156,12 @@ class Upsert:
         """The number of deleted records, and the dataset's version after it."""
         database, dataset = self._database, self._dataset
         self._guard(connection)
-        known = bulk.lookup(connection, database, dataset.id, keys)
-        live = [key for key, row in known.items() if not row.deleted]
+        raw = database.rows.raw(connection, dataset.id)
+        live = [key for key, row in raw.look_up(keys).items() if not row.is_deleted]
         last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
         if not live:
             return 0, last
-        bulk.delete_softly(connection, database, dataset.id, live, moment, keep_data=True)
+        raw.mark_deleted(live, moment, keep_data=True)
         if self._table is not None:
             self._table.mark_deleted(connection, dataset, live, moment)
         datasets.changed(connection, dataset.id, moment, deleted=len(live))
@@ -188,7 +186,7 @@ class Upsert:
             # What is looked up next must be what the batches before have made of it.
             self._compare_last()
             self._wait()
-        for piece in bulk.in_pieces(list(batch), BATCH_RECORDS):
+        for piece in in_batches(list(batch), BATCH_RECORDS):
             self._save({key: batch[key] for key in piece}, all_new=self._is_new and not repeated)
 
     def _count_keyless(self, reason: RecordRejected, text: bytes) -> None:
@@ -273,15 +271,16 @@ class Upsert:
     def _look_up(self, hashes: Mapping[str, bytes]) -> _LookUp:
         """The records that are not stored with these hashes, and the texts of those whose content has no hash yet."""
         with self._database.ask() as connection:
-            known = bulk.differing(connection, self._database, self._dataset.id, hashes)
-            bare = [key for key, before in known.items() if before and not before.deleted and not before.content_hash]
-            return known, bulk.texts(connection, self._database, self._dataset.id, bare) if bare else {}
+            raw = self._database.rows.raw(connection, self._dataset.id)
+            known = raw.differing(hashes)
+            unhashed = [key for key, old in known.items() if old and not old.is_deleted and not old.content_hash]
+            return known, raw.texts(unhashed) if unhashed else {}
 
     def _difference(
         self,
         batch: Mapping[str, bytes],
         hashes: Mapping[str, bytes],
-        known: Mapping[str, Known | None],
+        known: Mapping[str, KnownRecord | None],
         texts: Mapping[str, bytes],
     ) -> _Difference:
         """Tell added, updated, merely rewritten and unreadable records apart, and make their rows."""
@@ -293,7 +292,7 @@ class Upsert:
                 continue
             row = RawRow(key, hashes[key], None if before is None else self._content_hash(text), text)
             if before is not None and self._is_same(before, row, texts.get(key)):
-                if before.restorable:
+                if before.payload_wanted:
                     change.restored.append(row)
                 elif not self._sync.ignore_fields:
                     change.refreshed.append(row)
@@ -303,18 +302,18 @@ class Upsert:
             change.rows.append(row)
             if before is not None:
                 change.replaced.append(key)
-            if before is None or before.deleted:
+            if before is None or before.is_deleted:
                 change.added += 1
         if self._table is not None:
             change.prepared = self._prepared(self._table, change.rows)
             change.prepared_again = self._prepared(self._table, change.restored)
         return change
 
-    def _is_same(self, before: Known, now: RawRow, text: bytes | None) -> bool:
+    def _is_same(self, before: KnownRecord, now: RawRow, text: bytes | None) -> bool:
         """Whether a record that has other bytes than the stored one, whose text may be given, says the same."""
-        if before.deleted:
+        if before.is_deleted:
             return False
-        if bulk.unmarked(before.byte_hash) == now.byte_hash:
+        if before.byte_hash == now.byte_hash:
             return True  # but it was pruned
         return now.content_hash == (before.content_hash or (None if text is None else self._content_hash(text)))
 
@@ -338,19 +337,20 @@ class Upsert:
         last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
         if last != version:
             return False, version
+        raw = database.rows.raw(connection, dataset.id)
         if change.refreshed:
             hashes = [(row.external_id, row.byte_hash, row.content_hash or b"") for row in change.refreshed]
-            bulk.refresh_hashes(connection, database, dataset.id, hashes)
+            raw.refresh_hashes(hashes)
         if change.restored:
             self._restore(connection, change)
         if change.rows:
-            bulk.put_raw(connection, database, dataset.id, dataset.sync_id, change.rows, change.replaced, moment)
+            raw.put(dataset.sync_id, change.rows, change.replaced, moment)
             if self._table is not None and change.prepared is not None:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             updated = len(change.rows) - change.added
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
             if self._has_other_key:
-                datasets.identify(connection, dataset.id, _MIXED if self._takes_over else self._sync.unique_key)
+                datasets.identify(connection, dataset.id, self._sync.unique_key, mixed=self._takes_over)
             version = moment
         if change.also is not None:
             change.reached_also = True
@@ -358,7 +358,7 @@ class Upsert:
         return True, version
 
     def _restore(self, connection: Connection, change: _Difference) -> None:
-        bulk.restore(connection, self._database, self._dataset.id, change.restored)
+        self._database.rows.raw(connection, self._dataset.id).restore(change.restored)
         datasets.restored(connection, self._dataset.id)
         if self._table is not None and change.prepared_again is not None:
             keys = [row.external_id for row in change.restored]
@@ -397,7 +397,7 @@ class Upsert:
             live = datasets.read(connection, self._dataset.id).live_count
             if live == len(self._seen) and not self.tally.rejected and not self.tally.deleted:
                 return
-            for keys in bulk.live_keys(connection, self._database, self._dataset.id):
+            for keys in self._database.rows.raw(connection, self._dataset.id).live_keys():
                 self._vanished.add(self._seen.missing(keys))
         if not self._takes_over:
             self._refuse_mass_deletion(live)
@@ -430,9 +430,9 @@ class Upsert:
         if not self._vanished:
             return
         keep, database, dataset = not self._takes_over, self._database, self._dataset
-        moment = datasets.next_moment(connection, database, dataset.id)
-        for keys in self._vanished.pieces():
-            bulk.delete_softly(connection, database, dataset.id, keys, moment, keep_data=keep)
+        moment, raw = datasets.next_moment(connection, database, dataset.id), database.rows.raw(connection, dataset.id)
+        for keys in self._vanished.batches():
+            raw.mark_deleted(keys, moment, keep_data=keep)
             if self._table is not None and keep:
                 self._table.mark_deleted(connection, dataset, keys, moment)
             elif self._table is not None:

@@ -22,8 +22,9 @@ from ...config.source import quoted
 from ...errors import ConfigError, Problem
 from ...partition_keys import BASE
 from ...store import datasets, listing, pruning, syncs
+from ...store.changes import ACTIONS, Action, Cursor, Record, in_utc
 from ...store.datasets import Dataset
-from ...store.listing import ACTIONS, Action, Cursor, Names, Page, Record, Wanted
+from ...store.listing import Names, Page, Wanted
 from ..answers import PrunedRecords, RecordList, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
@@ -223,7 +224,7 @@ def _moment(text: str) -> datetime:
         day, minutes, seconds, fraction, zone = found.groups(default="")
         moment = f"{day}T{minutes or '00:00'}{seconds or ':00'}.{fraction:0<6.6}"
         offset = zone.upper().replace("Z", "+00:00") or "+00:00"
-        return listing.in_utc(datetime.fromisoformat(moment + offset))
+        return in_utc(datetime.fromisoformat(moment + offset))
     except ValueError:
         sentence = f"modified_after is {quoted(text)}; wanted a time such as 2024-01-15T10:31:00.000Z."
         raise ConfigError.of(Problem(sentence, field="modified_after")) from None

@@ -1,11 +1,13 @@
 """The mapped tables: one per sync, or one that several share; they grow with the fields that turn up."""
 
-from .names import SYSTEM_COLUMNS, Transform, plan_of, quote, table_name
+from ..rows import Prepared
+from ..system_columns import SYSTEM_COLUMNS, quote
+from .columns import registered
+from .names import Transform, plan_of, table_name
 from .opening import open_table, put_aside
 from .reading import data_frame, exists, rows
 from .rebuilding import count_pruned, forget, forget_dataset, rebuild, rename_rows
-from .table import MappedTable, Prepared
-from .there import registered
+from .table import MappedTable
 
 __all__ = [
     "SYSTEM_COLUMNS",

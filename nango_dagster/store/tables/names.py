@@ -1,4 +1,4 @@
-"""What a mapped table and its own columns are called, and what its config says about it."""
+"""The name of a sync's mapped table, and what its config says about it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ from typing import Any
 
 from ... import mapping, paths
 from ...config import Sync
-
-SYSTEM_COLUMNS = (
-    "_nango_sync_id",
-    "_nango_model",
-    "_nango_connection_id",
-    "_nango_variant",
-    "_nango_unique_key",
-    "_nango_emitted_at",
-    "_nango_deleted_at",
-)
-KEY_COLUMNS = SYSTEM_COLUMNS[:5]
 
 Transform = Callable[[Any], Any]
 
@@ -37,12 +26,3 @@ def plan_of(sync: Sync) -> mapping.Plan:
         extra=sync.mapping.extra if sync.mapping else "evolve",
         metadata=sync.metadata or {},
     )
-
-
-def quote(name: str) -> str:
-    """A name for SQL, whatever characters it has; to be used without parameters where it may hold a `%`.
-
-    >>> quote("100%")
-    '"100%"'
-    """
-    return '"' + name.replace('"', '""') + '"'

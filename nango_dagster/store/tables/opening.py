@@ -1,4 +1,4 @@
-"""Whose a mapped table is: made when there is none, made whole again, or left alone."""
+"""A sync's mapped table is opened: made when there is none, completed, or refused when it is not one of ours."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from sqlalchemy import Connection, insert
 from ... import mapping
 from ...config import Sync
 from ...errors import ConfigError
-from .. import bulk, schema
+from .. import schema
 from ..database import Database
 from ..engine import Engine
-from .names import SYSTEM_COLUMNS, Transform, plan_of, table_name
-from .table import NOTHING, Learnt, MappedTable, create_statement
-from .there import ask_for_rebuild, columns_there, forget_columns, hold, is_taken, registered
+from ..rows import driver
+from ..system_columns import SYSTEM_COLUMNS
+from .columns import actual_columns, ask_for_rebuild, forget_columns, registered
+from .names import Transform, plan_of, table_name
+from .table import Learnt, MappedTable, create_statement
 
 
 def open_table(
@@ -37,15 +39,15 @@ def open_table(
         return None
     table = replace(_fresh(database, sync_id, sync, transform), starred=starred)
     with database.ask() as connection:
-        there, known = columns_there(connection, table.name), registered(connection, table.name)
-    if there is None or known is None or not _agree(there, known):
-        there, known = database.transact(lambda connection: _make(connection, database, table))
-    elif used := _take(table, known):
+        actual, noted = actual_columns(connection, database, table.name), registered(connection, table.name)
+    if actual is None or noted is None or not _agree(actual, noted):
+        actual, noted = database.transact(lambda connection: _make(connection, database, table))
+    elif used := _take(table, noted):
         table = used
     if not table.layout.columns:
-        position = {column: at for at, column in enumerate(there)}
-        table.layout.add(sorted(known, key=lambda column: position[column.name]))
-    table.layout.reserve(there)
+        position = {column: at for at, column in enumerate(actual)}
+        table.layout.add(sorted(noted, key=lambda column: position[column.name]))
+    table.layout.reserve(actual)
     if wrong := table.layout.mistyped():
         raise ConfigError(
             f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table "
@@ -56,13 +58,9 @@ def open_table(
 
 def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | None) -> MappedTable:
     """The table as nothing is known of it yet."""
-    is_postgresql = database.is_postgresql
+    rows = database.rows
     layout = mapping.Layout(
-        mapping.TO_POSTGRESQL if is_postgresql else mapping.TO_SQLITE,
-        plan_of(sync),
-        nothing=NOTHING if is_postgresql else None,
-        fold=str if is_postgresql else str.lower,  # SQLite knows no two columns that differ by case alone
-        max_row_bytes=mapping.MAX_ROW_BYTES if is_postgresql else None,
+        rows.converters, plan_of(sync), nothing=rows.nothing, fold=rows.fold, max_row_bytes=rows.most_row_bytes
     )
     return MappedTable(database, sync_id, sync, table_name(sync, sync_id), layout, transform)
 
@@ -80,51 +78,54 @@ def put_aside(table: MappedTable) -> None:
     version = table.version
     with _idle_lock:
         idle = _idle.setdefault(table.database.engine, {}).setdefault(table.sync_id, [])
-        idle[:] = [one for one in idle if one[0] == version][-_MOST_IDLE:]
+        idle[:] = [entry for entry in idle if entry[0] == version][-_MOST_IDLE:]
         idle.append((version, table.learnt))
 
 
-def _take(fresh: MappedTable, known: Sequence[mapping.Column]) -> MappedTable | None:
+def _take(fresh: MappedTable, noted: Sequence[mapping.Column]) -> MappedTable | None:
     """One that was put aside, if the table and its mapping are still what they were."""
     with _idle_lock:
         idle = _idle.get(fresh.database.engine, {}).get(fresh.sync_id, [])
         version, learnt = idle.pop() if idle else ("", fresh.learnt)
-    still = version == fresh.version and {*learnt.layout.columns} == {*known}
+    still = version == fresh.version and {*learnt.layout.columns} == {*noted}
     return fresh.going_on(learnt) if still else None
 
 
-def _agree(there: Sequence[str], known: Sequence[mapping.Column]) -> bool:
-    return {*there} >= {*SYSTEM_COLUMNS, *(column.name for column in known)}
+def _agree(actual: Sequence[str], noted: Sequence[mapping.Column]) -> bool:
+    return {*actual} >= {*SYSTEM_COLUMNS, *(column.name for column in noted)}
 
 
 def _make(connection: Connection, database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
-    """Make the table, or make it whole again after somebody dropped it or a column of it; its columns."""
-    hold(connection, database, table.name)
-    known = registered(connection, table.name)
-    there = columns_there(connection, table.name)
-    _refuse_foreign(connection, table, there, known)
-    if known is None:
+    """Make the table, or complete it after somebody dropped it or a column of it; its columns."""
+    database.rows.hold_columns(connection, table.name)
+    noted = registered(connection, table.name)
+    actual = actual_columns(connection, database, table.name)
+    _refuse_foreign(connection, table, actual, noted)
+    if noted is None:
         now = database.now(connection)
         connection.execute(insert(schema.mapped_tables).values(table_name=table.name, created_at=now))
-    if there is None:
-        bulk.driver(connection).execute(create_statement(database, table.name))
-    gone = [column for column in known or [] if there is None or column.name not in there]
-    kept = [column for column in known or [] if column not in gone]
-    if gone or there is None:
-        forget_columns(connection, table.name, gone)
+    if actual is None:
+        driver(connection).execute(create_statement(database, table.name))
+    dropped = [column for column in noted or [] if actual is None or column.name not in actual]
+    kept = [column for column in noted or [] if column not in dropped]
+    if dropped or actual is None:
+        forget_columns(connection, table.name, dropped)
         ask_for_rebuild(connection, table.name)
-    return there or list(SYSTEM_COLUMNS), kept
+    return actual or list(SYSTEM_COLUMNS), kept
 
 
 def _refuse_foreign(
     connection: Connection,
     table: MappedTable,
-    there: Sequence[str] | None,
-    known: Sequence[mapping.Column] | None,
+    actual: Sequence[str] | None,
+    noted: Sequence[mapping.Column] | None,
 ) -> None:
-    """Leave alone what was not made by a sync: a table, a view, or SQLite's own."""
-    ours = known is not None and {*there} >= {*SYSTEM_COLUMNS} if there else not is_taken(connection, table.name)
-    if not ours:
+    """Raise ConfigError for what was not made by a sync: a table, a view, or SQLite's own."""
+    if actual:
+        is_ours = noted is not None and {*actual} >= {*SYSTEM_COLUMNS}
+    else:
+        is_ours = not table.database.rows.is_taken(connection, table.name)
+    if not is_ours:
         raise ConfigError(
             f"{table.sync.display_name}: mapped_table is {table.name!r}, a table that exists already and was not made "
             "by a sync; choose a name that is free."

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from ... import mapping
 from ...config import Sync
 from ..database import Database
-from .names import quote, table_name
-from .there import registered
+from ..system_columns import quote
+from .columns import registered
+from .names import table_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -56,7 +57,7 @@ def rows(
 
 
 def data_frame(database: Database, sync_id: int, sync: Sync, only: Sequence[Names] | None = None) -> DataFrame:
-    """The same as a pandas DataFrame, each column with the type that holds its values exactly where there is one."""
+    """The live rows as a pandas DataFrame; a column has the type that holds its values exactly, if there is one."""
     import pandas
 
     with database.connect() as connection:
@@ -78,7 +79,7 @@ def _select(database: Database, sync_id: int, sync: Sync, only: Sequence[Names] 
     query = f"SELECT * FROM {name} WHERE _nango_sync_id = :sync AND _nango_deleted_at IS NULL"
     values: dict[str, Any] = {"sync": sync_id}
     if only is not None:
-        pairs = "jsonb_array_elements(CAST(:pairs AS jsonb))" if database.is_postgresql else "json_each(:pairs)"
+        pairs = database.rows.json_items(":pairs")
         query += f" AND (_nango_connection_id, _nango_variant) IN (SELECT value ->> 0, value ->> 1 FROM {pairs})"
         values["pairs"] = json.dumps([list(pair) for pair in only])
     return text(f"{query} ORDER BY _nango_connection_id, _nango_variant, _nango_unique_key").bindparams(**values)

@@ -1,29 +1,29 @@
-"""A mapped table is made from the raw records again, and rows are taken out of it."""
+"""A mapped table is made from the raw records again, and rows are deleted from it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, or_, select
 
-from .. import bulk, datasets, schema
+from .. import datasets, schema
 from ..database import Database
 from ..datasets import Dataset
+from ..rows import DATA_TEXT, KeyRange, MappedRows, Prepared, driver
+from ..system_columns import quote
 from ..tally import Guard
-from .names import KEY_COLUMNS, quote
-from .table import MappedTable, Prepared, times_of_raw
-from .there import columns_there, registered
+from .columns import actual_columns, registered
+from .table import MappedTable, owner_of, times_of_raw
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
 # Mapped rows outlive their records' payloads.
 _HAS_ROW = or_(schema.raw.c.data.is_not(None), schema.raw.c.pruned_at.is_not(None))
-_NOT_PRUNED = (
-    " AND NOT EXISTS (SELECT 1 FROM _nango_raw r WHERE r.dataset_id = {:d} "
-    "AND r.external_id = _nango_unique_key AND r.pruned_at IS NOT NULL)"
-)
+ALL_KEYS = KeyRange()
+T = TypeVar("T")
 
 
 def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Guard) -> int:
@@ -33,17 +33,27 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
     an execution sees it again, also in the table that they were in before. `guard` is called first in each transaction
     and raises where this process may no longer write.
     """
-    if not database.transact(lambda connection: _begin_rebuild(connection, table, dataset, guard)):
+
+    def write(work: Callable[[Connection], T]) -> T:
+        def guarded(connection: Connection) -> T:
+            guard(connection)
+            return work(connection)
+
+        return database.transact(guarded)
+
+    if not write(lambda connection: _begin_rebuild(connection, table, dataset)):
         return 0
     count, after = 0, ""
-    for batch in _raw_batches(database, dataset.id):
-        there = [row for row in batch if row.data is not None]
-        prepared = table.prepare([row.external_id for row in there], [row.data.encode() for row in there])
-        last, pruned = batch[-1].external_id, [row.external_id for row in batch if row.data is None]
-        database.transact(partial(_replace, table, dataset, guard, after, last, prepared, pruned))
+    for records in _raw_batches(database, dataset.id):
+        last = records[-1].external_id
+        kept = [record for record in records if record.data is not None]
+        prepared = table.prepare([record.external_id for record in kept], [record.data.encode() for record in kept])
+        pruned = [record.external_id for record in records if record.data is None]
+        batch = _Batch(KeyRange(after, last), prepared, pruned)
+        write(partial(_replace, table=table, dataset=dataset, batch=batch))
         table.misfits += prepared.misfits
         count, after = count + len(prepared.keys), last
-    database.transact(lambda connection: _end_rebuild(connection, table, dataset, guard, after))
+    write(lambda connection: _finish_rebuild(connection, table, dataset, after))
     return count
 
 
@@ -55,9 +65,8 @@ def count_pruned(database: Database, datasets_: Collection[int]) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard) -> bool:
-    """Whether there is anything to map; where there is not, as in each new dataset, that is all."""
-    guard(connection)
+def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset) -> bool:
+    """Whether there is anything to map; in a new dataset there is nothing, and the rebuild ends here."""
     if dataset.mapped_table != table.name:
         forget_dataset(connection, table.database, dataset, but_pruned=True)
     of = schema.raw.c
@@ -66,104 +75,73 @@ def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset,
         _finish_rebuild(connection, table, dataset, after="")
         return False
     # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
-    datasets.mapped(connection, dataset.id, datasets.stale(table.name))
+    datasets.mark_mapped(connection, dataset.id, table.name, None)
     return True
 
 
-def _replace(
-    table: MappedTable,
-    dataset: Dataset,
-    guard: Guard,
-    after: str,
-    last: str,
-    prepared: Prepared,
-    pruned: Sequence[str],
-    connection: Connection,
-) -> None:
-    """Put these rows in the place of all those with a key after `after` and up to `last` but the pruned ones."""
-    guard(connection)
-    database = table.database
-    forget_rows(connection, database, table.name, dataset, after, last, but_pruned=bool(pruned))
-    table.write(connection, dataset, prepared, prepared.keys if pruned else [], database.now(connection))
-    set_ = f"UPDATE {table.quoted} SET {times_of_raw(dataset)}"
-    _to_rows(connection, database, set_, dataset, after, last)
+@dataclass(frozen=True)
+class _Batch:
+    """The records with keys in a range: rows ready to be written, and the keys of those without a payload."""
+
+    keys: KeyRange
+    prepared: Prepared
+    pruned: Sequence[str]
+
+
+def _replace(connection: Connection, table: MappedTable, dataset: Dataset, batch: _Batch) -> None:
+    """Replace all rows with keys in the batch's range, except those of pruned records."""
+    database, pruned = table.database, batch.pruned
+    rows = _rows_of(connection, database, table.name, dataset)
+    rows.delete_range(batch.keys, _not_pruned(dataset) if pruned else "")
+    table.write(connection, dataset, batch.prepared, batch.prepared.keys if pruned else [], database.now(connection))
+    rows.update_range(times_of_raw(dataset), batch.keys)
     if pruned:
-        bulk.want_back(connection, database, dataset.id, pruned)
+        database.rows.raw(connection, dataset.id).want_payloads(pruned)
         datasets.remember_etag(connection, dataset.id, None, whole=False)
 
 
-def _end_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, guard: Guard, after: str) -> None:
-    guard(connection)
-    _finish_rebuild(connection, table, dataset, after)
-
-
 def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, after: str) -> None:
-    forget_rows(connection, table.database, table.name, dataset, after)
-    datasets.mapped(connection, dataset.id, datasets.stale(table.name) if table.incomplete else table.version)
-
-
-def forget_rows(
-    connection: Connection,
-    database: Database,
-    name: str,
-    dataset: Dataset,
-    after: str = "",
-    last: str | None = None,
-    *,
-    but_pruned: bool = False,
-) -> None:
-    """Delete a dataset's rows from a mapped table: all, or those with keys after `after` and up to `last`."""
-    also = _NOT_PRUNED.format(dataset.id) if but_pruned else ""
-    _to_rows(connection, database, f"DELETE FROM {quote(name)}", dataset, after, last, also)
-
-
-def _to_rows(
-    connection: Connection,
-    database: Database,
-    verb: str,
-    dataset: Dataset,
-    after: str = "",
-    last: str | None = None,
-    also: str = "",
-) -> None:
-    """Do `verb` to those rows."""
-    mark = "%s" if database.is_postgresql else "?"
-    conditions = [f"{column} = {mark}" for column in KEY_COLUMNS[:4]] + [f"_nango_unique_key > {mark}"]
-    values = [dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant, after]
-    if last is not None:
-        conditions.append(f"_nango_unique_key <= {mark}")
-        values.append(last)
-    verb = verb.replace("%", "%%") if database.is_postgresql else verb
-    bulk.driver(connection).execute(f"{verb} WHERE {' AND '.join(conditions)}{also}", values)
+    _rows_of(connection, table.database, table.name, dataset).delete_range(KeyRange(after))
+    datasets.mark_mapped(connection, dataset.id, table.name, None if table.incomplete else table.version)
 
 
 def forget_dataset(
     connection: Connection,
     database: Database,
     dataset: Dataset,
-    after: str = "",
-    last: str | None = None,
+    keys: KeyRange = ALL_KEYS,
     *,
     but_pruned: bool = False,
 ) -> None:
-    """Delete a dataset's rows from the mapped table they are in: all, or those with keys in such a range."""
-    name = _table_there(connection, dataset)
+    """Delete a dataset's rows from the mapped table that has them: all, or those with keys in a range."""
+    name = _mapped_table(connection, database, dataset)
     if name is not None:
-        forget_rows(connection, database, name, dataset, after, last, but_pruned=but_pruned)
+        _rows_of(connection, database, name, dataset).delete_range(keys, _not_pruned(dataset) if but_pruned else "")
 
 
 def rename_rows(connection: Connection, database: Database, dataset: Dataset, model: str) -> None:
-    """Have a dataset's rows in the mapped table they are in say that they are of this model."""
-    name = _table_there(connection, dataset)
+    """Write another model's name into a dataset's rows in the mapped table that has them."""
+    name = _mapped_table(connection, database, dataset)
     if name is not None:
         literal = "'" + model.replace("'", "''") + "'"
-        _to_rows(connection, database, f"UPDATE {quote(name)} SET _nango_model = {literal}", dataset)
+        _rows_of(connection, database, name, dataset).update_range(f"_nango_model = {literal}", ALL_KEYS)
 
 
-def _table_there(connection: Connection, dataset: Dataset) -> str | None:
-    """The mapped table that a dataset's rows are in, if it still is there."""
+def _not_pruned(dataset: Dataset) -> str:
+    return (
+        f" AND NOT EXISTS (SELECT 1 FROM _nango_raw r WHERE r.dataset_id = {dataset.id:d} "
+        "AND r.external_id = _nango_unique_key AND r.pruned_at IS NOT NULL)"
+    )
+
+
+def _rows_of(connection: Connection, database: Database, name: str, dataset: Dataset) -> MappedRows:
+    return database.rows.mapped(connection, quote(name), owner_of(dataset))
+
+
+def _mapped_table(connection: Connection, database: Database, dataset: Dataset) -> str | None:
+    """The mapped table that has a dataset's rows; None when it was dropped."""
     name = dataset.mapped_table
-    if name is None or registered(connection, name) is None or not columns_there(connection, name):
+    if name is None or registered(connection, name) is None or not actual_columns(connection, database, name):
         return None
     return name
 
@@ -173,7 +151,7 @@ def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]
     of = schema.raw
     after, size = "", 100
     while True:
-        query = select(of.c.external_id, bulk.DATA_TEXT).where(
+        query = select(of.c.external_id, DATA_TEXT).where(
             of.c.dataset_id == dataset_id, _HAS_ROW, of.c.external_id > after
         )
         with database.connect() as connection:
@@ -189,11 +167,11 @@ def forget(connection: Connection, database: Database, sync_id: int) -> None:
     """Delete a sync's rows from every mapped table, and drop its own table."""
     own = f"_nango_sync_{sync_id}"
     for (name,) in connection.execute(select(schema.mapped_tables.c.table_name)).all():
-        if columns_there(connection, name) is None:
+        if actual_columns(connection, database, name) is None:
             continue
         if name == own:
-            bulk.driver(connection).execute(f"DROP TABLE {quote(name)}")
+            driver(connection).execute(f"DROP TABLE {quote(name)}")
             connection.execute(delete(schema.columns).where(schema.columns.c.table_name == name))
             connection.execute(delete(schema.mapped_tables).where(schema.mapped_tables.c.table_name == name))
         else:
-            bulk.driver(connection).execute(f"DELETE FROM {quote(name)} WHERE _nango_sync_id = {sync_id}")
+            driver(connection).execute(f"DELETE FROM {quote(name)} WHERE _nango_sync_id = {sync_id}")

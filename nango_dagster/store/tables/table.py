@@ -7,61 +7,30 @@ import inspect as inspection
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert
 from sqlalchemy.exc import DBAPIError
 
 from ... import mapping, records
 from ...config import Sync
 from ...errors import ConfigError, RecordRejected
-from .. import bulk, datasets, schema
+from .. import datasets, schema
 from ..database import Database
 from ..datasets import Dataset
+from ..rows import MappedRows, Prepared, driver
+from ..system_columns import KEY_COLUMNS, quote
 from ..types import SQLITE_TIME
-from .names import KEY_COLUMNS, SYSTEM_COLUMNS, Transform, quote
-from .there import added_since, columns_there, hold, is_bare
+from .columns import actual_columns, added_since
+from .names import Transform
 
 log = logging.getLogger(__name__)
 
-_POSTGRESQL_TYPES = {
-    mapping.Type.BOOLEAN: "boolean",
-    mapping.Type.NUMBER: "numeric",
-    mapping.Type.STRING: "text",
-    mapping.Type.TIMESTAMP: "timestamptz",
-}
-_SQLITE_TYPES = {
-    mapping.Type.BOOLEAN: "BOOLEAN",
-    mapping.Type.NUMBER: "NUMERIC",
-    mapping.Type.STRING: "TEXT",
-    mapping.Type.TIMESTAMP: "TIMESTAMP",
-}
-NOTHING = "\\N"  # NULL in COPY's text
-_LOCKED, _FULL = "55P03", "54011"  # PostgreSQL's codes for a table that somebody holds, or that has 1,600 columns
 _LOCKED_SECONDS = 60.0
 MOST_FAST_ROWS = 50  # of one execution; records that never look alike are not worth it
-
-
-@dataclass
-class Prepared:
-    """Records ready to be written: keys with their rows, and how many values had to stay out.
-
-    `shaped` are those that a fast_rows made, with its columns; `rows` may be shorter than `columns`.
-    """
-
-    rows: list[tuple[str, list[Any]]]
-    columns: tuple[mapping.Column, ...]
-    misfits: Counter[str] = field(default_factory=Counter)
-    shaped: list[tuple[str, Any]] = field(default_factory=list)
-    shaped_columns: tuple[mapping.Column, ...] = ()
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of all rows."""
-        return [key for key, _ in self.rows] + [key for key, _ in self.shaped]
 
 
 @dataclass(frozen=True)
@@ -105,8 +74,12 @@ class MappedTable:
 
     @property
     def version(self) -> str:
-        """What rows written now follow; it is kept on the dataset."""
-        return f"{self.name}#{self.sync.mapping_version()}{_source_hash(self.transform)}"
+        """The mapping that rows written now follow; it is kept on the dataset."""
+        return f"{self.sync.mapping_version()}{_source_hash(self.transform)}"
+
+    def is_current(self, dataset: Dataset) -> bool:
+        """Whether the dataset's rows are in this table and follow its mapping."""
+        return (dataset.mapped_table, dataset.mapping_version) == (self.name, self.version)
 
     @property
     def quoted(self) -> str:
@@ -128,8 +101,8 @@ class MappedTable:
         made = [row if key.isprintable() else None for key, row in zip(keys, fast_rows(texts), strict=True)]
         rest = [at for at, row in enumerate(made) if row is None]
         prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
-        prepared.shaped = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
-        prepared.shaped_columns = fast_rows.columns
+        prepared.fast = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
+        prepared.fast_columns = fast_rows.columns
         return prepared
 
     def _current_fast_rows(self) -> mapping.FastRows | None:
@@ -138,7 +111,7 @@ class MappedTable:
             return None
         if self._fast_rows_state != self.layout.state:
             self._fast_rows_state = self.layout.state
-            self._fast_rows = mapping.fast_rows_of(self.layout, csv=self.database.is_postgresql)
+            self._fast_rows = mapping.fast_rows_of(self.layout, csv=self.database.rows.writes_csv)
             self._fast_rows_made += 1
         return self._fast_rows
 
@@ -189,19 +162,19 @@ class MappedTable:
             self.new_columns.extend(new)
             return True
         except (DBAPIError, self.database.driver_error) as error:
-            if _sqlstate(error) not in (_LOCKED, _FULL):
+            refusal = self.database.rows.growth_refusal(error)
+            if refusal is None:
                 raise
-            self._is_full = _sqlstate(error) == _FULL
+            self._is_full = refusal == "full"
             self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
             log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
             return self._is_full
 
     def _add_needed(self, connection: Connection, flat: mapping.Flat) -> Sequence[mapping.Column]:
-        if self.database.is_postgresql:
-            connection.execute(text("SET LOCAL lock_timeout = '3s'"))
-        hold(connection, self.database, self.name)
+        self.database.rows.limit_lock_wait(connection)
+        self.database.rows.hold_columns(connection, self.name)
         self.layout.add(added_since(connection, self.name, self.layout))
-        self.layout.reserve(columns_there(connection, self.name) or ())
+        self.layout.reserve(actual_columns(connection, self.database, self.name) or ())
         new = self.layout.new_columns(flat)
         self._add_columns(connection, new)
         return new
@@ -212,8 +185,10 @@ class MappedTable:
                 f"{self.sync.display_name}: mapping.columns.{taken} wants a new column, but table {self.name} has one "
                 "of that name already; choose another name, or another mapped_table."
             )
-        for statement in self._adding(connection, new) if new else ():
-            bulk.driver(connection).execute(statement)
+        create = create_statement(self.database, self.name, new)
+        declared = _declared(self.database, new)
+        for statement in self.database.rows.add_columns(connection, self.name, declared, create) if new else ():
+            driver(connection).execute(statement)
         now = self.database.now(connection)
         rows = [
             {
@@ -228,108 +203,43 @@ class MappedTable:
         if rows:
             connection.execute(insert(schema.columns), rows)
 
-    def _adding(self, connection: Connection, new: Sequence[mapping.Column]) -> Iterator[str]:
-        """The statements that give the table new columns.
-
-        SQLite reads the whole schema again after each of them, so a table that was just made is made once more.
-        """
-        adds = [f"ADD COLUMN {column}" for column in _declared(self.database, new)]
-        if self.database.is_postgresql:
-            yield f"ALTER TABLE {self.quoted} {', '.join(adds)}"
-        elif is_bare(connection, self.name):
-            yield f"DROP TABLE {self.quoted}"
-            yield create_statement(self.database, self.name, new)
-        else:
-            yield from (f"ALTER TABLE {self.quoted} {add}" for add in adds)
-
     # --- inside the batch's transaction ------------------------------------------------------------------------------
 
     def write(
         self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
     ) -> None:
-        """Put the rows in; those of `replaced` keys may be there already."""
+        """Write rows; those of `replaced` keys may be stored already."""
         if self.incomplete:
-            datasets.mapped(connection, dataset.id, datasets.stale(self.name))
-        self.remove(connection, dataset, replaced)
-        if self.database.is_postgresql:
-            self._copy(connection, dataset, prepared, moment)
-        else:
-            self._insert(connection, dataset, prepared, moment)
+            datasets.mark_mapped(connection, dataset.id, self.name, None)
+        rows = self._rows(connection, dataset)
+        rows.delete(replaced)
+        rows.insert(prepared, moment)
 
     def write_again(self, connection: Connection, dataset: Dataset, prepared: Prepared, keys: Sequence[str]) -> None:
-        """Put the rows of records in that have not changed, with the times of these records."""
+        """Write the rows of records that have not changed, with the times of these records."""
         self.write(connection, dataset, prepared, keys, self.database.now(connection))
-        set_ = f"UPDATE {self.quoted} SET {times_of_raw(dataset)}"
-        for statement, values in self._by_key(set_, dataset, keys):
-            bulk.driver(connection).execute(statement, values)
-
-    def _names(self, columns: Sequence[mapping.Column]) -> str:
-        names = [*SYSTEM_COLUMNS, *(column.name for column in columns)]
-        return ", ".join(quote(name) for name in names)
-
-    def _copy(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
-        """PostgreSQL: COPY, the shaped rows as CSV, the others in COPY's own text."""
-        names = (dataset.model, dataset.connection_id, dataset.variant)
-        if prepared.shaped:
-            head = mapping.as_csv([self.sync_id, *names]) + b","
-            tail = b"," + mapping.as_csv([moment.isoformat(" "), None]) + b","
-            lines = [head + mapping.as_csv([key]) + tail + row + b"\n" for key, row in prepared.shaped]
-            bulk.copy(connection, self.quoted, self._names(prepared.shaped_columns), b"".join(lines), csv=True)
-        if prepared.rows:
-            width = len(prepared.columns)
-            escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
-            before, after = [str(self.sync_id), *map(escape, names)], [moment.isoformat(" "), NOTHING]
-            text = "".join(
-                "\t".join([*before, escape(key), *after, *row, *[NOTHING] * (width - len(row))]) + "\n"
-                for key, row in prepared.rows
-            )
-            bulk.copy(connection, self.quoted, self._names(prepared.columns), text.encode(), csv=False)
-
-    def _insert(self, connection: Connection, dataset: Dataset, prepared: Prepared, moment: datetime) -> None:
-        """SQLite: many rows a statement."""
-        before = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
-        after = (moment.strftime(SQLITE_TIME), None)
-        width = len(prepared.columns)
-        filled = [(key, row + [None] * (width - len(row))) for key, row in prepared.rows]
-        for columns, rows in ((prepared.shaped_columns, prepared.shaped), (prepared.columns, filled)):
-            marks = ",".join("?" * (len(SYSTEM_COLUMNS) + len(columns)))
-            whole = [(*before, key, *after, *row) for key, row in rows]
-            bulk.insert(connection, f"{self.quoted} ({self._names(columns)})", f"({marks})", whole)
+        self._rows(connection, dataset).update(times_of_raw(dataset), keys)
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
-        """Take the rows of these keys out."""
-        for statement, values in self._by_key(f"DELETE FROM {self.quoted}", dataset, keys):
-            bulk.driver(connection).execute(statement, values)
+        """Delete the rows of these keys."""
+        self._rows(connection, dataset).delete(keys)
 
     def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
         """Set `_nango_deleted_at` on the rows of these keys."""
         at = moment.strftime(SQLITE_TIME)
-        set_ = f"UPDATE {self.quoted} SET _nango_emitted_at = '{at}', _nango_deleted_at = '{at}'"
-        for statement, values in self._by_key(set_, dataset, keys):
-            bulk.driver(connection).execute(statement, values)
+        self._rows(connection, dataset).update(f"_nango_emitted_at = '{at}', _nango_deleted_at = '{at}'", keys)
 
-    def _by_key(self, verb: str, dataset: Dataset, keys: Sequence[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """The statements that do `verb` to the rows of these keys, with their parameters."""
-        mark = "%s" if self.database.is_postgresql else "?"
-        where = " AND ".join(f"{name} = {mark}" for name in KEY_COLUMNS[:4])
-        names = (self.sync_id, dataset.model, dataset.connection_id, dataset.variant)
-        if not keys:
-            return
-        if self.database.is_postgresql:
-            # The percent signs of a name; the driver reads them where there are parameters.
-            verb, table = verb.replace("%", "%%"), self.quoted.replace("%", "%%")
-            # One by one, as in `bulk`: without good statistics PostgreSQL would rather read all of the dataset's rows.
-            one = f"SELECT ctid AS place FROM {table} WHERE {where} AND _nango_unique_key = wanted.key LIMIT 1"
-            places = f"SELECT place FROM unnest(%s::text[]) AS wanted (key), LATERAL ({one}) AS found"
-            yield f"{verb} WHERE ctid = ANY(ARRAY({places}))", (list(keys), *names)
-            return
-        for piece in bulk.in_pieces(keys):
-            marks = ",".join("?" * len(piece))
-            yield f"{verb} WHERE {where} AND _nango_unique_key IN ({marks})", (*names, *piece)
+    def _rows(self, connection: Connection, dataset: Dataset) -> MappedRows:
+        return self.database.rows.mapped(connection, self.quoted, owner_of(dataset))
+
+
+def owner_of(dataset: Dataset) -> tuple[int, str, str, str]:
+    """The values of the columns that say whose a mapped row is."""
+    return dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant
 
 
 def times_of_raw(dataset: Dataset) -> str:
-    """What gives mapped rows the times of their records."""
+    """The assignments that give mapped rows the times of their records."""
     times = "SELECT r.last_modified_at, r.deleted_at FROM _nango_raw r"
     return (
         "(_nango_emitted_at, _nango_deleted_at) = "
@@ -356,25 +266,16 @@ def _source_hash(transform: Transform | None) -> str:
         return ""
 
 
-def _sqlstate(error: Exception) -> str | None:
-    """PostgreSQL's code for what went wrong."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None)
-
-
 def create_statement(database: Database, name: str, columns: Sequence[mapping.Column] = ()) -> str:
-    """What makes a table with the system columns and these; more come with the records that have them."""
-    if database.is_postgresql:
-        key, time = 'text COLLATE "C" NOT NULL', "timestamptz"
-    else:
-        key, time = "TEXT NOT NULL", "TIMESTAMP"
+    """The statement that makes a table with the system columns and these; records add more columns."""
+    key, time_ = f"{database.rows.key_type} NOT NULL", database.rows.time_type
     return (
         f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
         f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
-        f"_nango_emitted_at {time} NOT NULL, _nango_deleted_at {time}, "
+        f"_nango_emitted_at {time_} NOT NULL, _nango_deleted_at {time_}, "
         f"{''.join(f'{column}, ' for column in _declared(database, columns))}UNIQUE ({', '.join(KEY_COLUMNS)}))"
     )
 
 
 def _declared(database: Database, columns: Iterable[mapping.Column]) -> list[str]:
-    types = _POSTGRESQL_TYPES if database.is_postgresql else _SQLITE_TYPES
-    return [f"{quote(column.name)} {types[column.type]}" for column in columns]
+    return [f"{quote(column.name)} {database.rows.types[column.type]}" for column in columns]

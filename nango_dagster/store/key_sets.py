@@ -1,4 +1,4 @@
-"""Which keys an execution has seen, and which it misses: in memory while they are few, then in temporary files."""
+"""Sets and lists of keys in a bounded amount of memory: few keys stay in memory, many are in temporary files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hashlib import blake2b
 
 IN_MEMORY = 20_000  # keys; a Python string takes several times its length
 IN_MEMORY_BYTES = 1_000_000
-PIECE = 5000
+BATCH = 5000
 
 
-class Seen:
+class KeySet:
     """A set of keys that takes a bounded amount of memory.
 
-    >>> seen = Seen()
+    >>> seen = KeySet()
     >>> seen.add(["a", "b"]), seen.add(["b", "c"]), len(seen)
     (0, 1, 3)
     >>> seen.missing(["a", "x"])
@@ -32,7 +32,7 @@ class Seen:
         return self._count
 
     def add(self, keys: Sequence[str]) -> int:
-        """Note the keys; how many of them had been seen before."""
+        """Add the keys; the number of them that were in the set before."""
         before = self._count
         if self._file is None:
             self._keys.update(keys)
@@ -45,7 +45,7 @@ class Seen:
         return len(keys) - (self._count - before)
 
     def missing(self, keys: Sequence[str]) -> list[str]:
-        """Those of the keys that were never seen."""
+        """Those of the keys that are not in the set."""
         if self._file is None:
             return [key for key in keys if key not in self._keys]
         find = "SELECT 1 FROM seen WHERE digest = ?"
@@ -69,12 +69,12 @@ class Seen:
         return inserted
 
 
-class Pile:
-    """Keys that are put aside in a bounded amount of memory, and come back in pieces as often as one likes.
+class KeyList:
+    """A list of keys that takes a bounded amount of memory, and is read in batches as often as needed.
 
-    >>> pile = Pile()
-    >>> pile.add(["a", "b", "c"])
-    >>> len(pile), list(pile.pieces(2))
+    >>> keys = KeyList()
+    >>> keys.add(["a", "b", "c"])
+    >>> len(keys), list(keys.batches(2))
     (3, [['a', 'b'], ['c']])
     """
 
@@ -86,19 +86,19 @@ class Pile:
         return self._count
 
     def add(self, keys: Sequence[str]) -> None:
-        """Put keys on top."""
+        """Append keys."""
         if not keys:
             return
         if self._file is None:
-            self._file = temporary_file("CREATE TABLE pile (at INTEGER PRIMARY KEY, key TEXT)")
+            self._file = temporary_file("CREATE TABLE keys (at INTEGER PRIMARY KEY, key TEXT)")
         self._file.execute("BEGIN")
-        self._file.executemany("INSERT INTO pile (key) VALUES (?)", ((key,) for key in keys))
+        self._file.executemany("INSERT INTO keys (key) VALUES (?)", ((key,) for key in keys))
         self._file.execute("COMMIT")
         self._count += len(keys)
 
-    def pieces(self, size: int = PIECE) -> Iterator[list[str]]:
-        """All keys in their order, some at a time."""
-        query = "SELECT key FROM pile WHERE at > ? ORDER BY at LIMIT ?"
+    def batches(self, size: int = BATCH) -> Iterator[list[str]]:
+        """All keys in their order, `size` at a time."""
+        query = "SELECT key FROM keys WHERE at > ? ORDER BY at LIMIT ?"
         for start in range(0, self._count, size):
             assert self._file is not None
             yield [row[0] for row in self._file.execute(query, (start, size))]
