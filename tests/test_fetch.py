@@ -378,7 +378,7 @@ def test_an_html_page_with_status_200_is_an_error_that_says_so(api: FakeApi) -> 
     api.route("/items", html())
     _, error = read_until_error(fetch(made(api)))
     assert str(error) == (
-        f"items: GET {api.url}/items: the response is HTML or XML; wanted JSON. "
+        f"items: GET {api.url}/items: the response is HTML or XML; wanted JSON, JSON lines or CSV. "
         'It begins "<!doctype html><title>Sign in</title>".'
     )
 

@@ -47,7 +47,7 @@ MAY_BE_SECRET = ("url", "headers", "query_params", "body")
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
-    checks = (_paging, _needs, _timing, _body_paths, _table, _accounts, _since)
+    checks = (_paging, _needs, _timing, _body_paths, _format, _table, _accounts, _since)
     return [found for check in checks for found in check(fields)]
 
 
@@ -111,6 +111,12 @@ def _body_paths(fields: Mapping[str, Any]) -> Iterator[Found]:
             wanted = error.problems[0].wanted
             sentence = f"{name} is {shown(path)}; wanted {wanted}."
             yield (name,), Problem(sentence, field=name, found=path, wanted=wanted)
+
+
+def _format(fields: Mapping[str, Any]) -> Iterator[Found]:
+    if fields.get("format") in ("jsonl", "csv", "tsv") and "response_path" in fields:
+        name = fields["format"]
+        yield _misfit("response_path", f"response_path is for JSON; with format: {name} each line is a record.")
 
 
 def _table(fields: Mapping[str, Any]) -> Iterator[Found]:

@@ -79,6 +79,25 @@ def _origin(text: str) -> str:
     return f"{url.scheme}://{url.netloc.lower()}"
 
 
+FORBIDDEN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that frame a request or belong to one connection (RFC 9110, section 7.6.1); only the client sets them."""
+
+
 def _headers(value: Any) -> Any:
     """Header values as text; a number is sent as it is written."""
     if not isinstance(value, Mapping):
@@ -89,6 +108,8 @@ def _headers(value: Any) -> Any:
 def _header(name: Any, value: Any) -> Any:
     if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise ValueError(f"names of letters, digits and - such as X-Api-Key, not {name!r:.80}")
+    if name.lower() in FORBIDDEN_HEADERS:
+        raise ValueError(f"headers without {name}, which the HTTP client sets itself")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"a finite number for {name}")
     if isinstance(value, int | float) and not isinstance(value, bool):

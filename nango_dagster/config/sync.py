@@ -52,6 +52,11 @@ class Sync(BaseModel):
     body: f.Body | None = Field(None, repr=False, description="A JSON body that is sent with every request.")
 
     # The records in the answer
+    format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(
+        None,
+        description="The format of the answers: JSON, one JSON value on each line, or CSV with a line of names. By "
+        "default the Content-Type says it, or the name of a compressed file; else it is JSON.",
+    )
     response_path: f.Path | None = Field(
         None, description="Where the records stand in the answer; a list at the root or `results` by default."
     )
@@ -113,7 +118,10 @@ class Sync(BaseModel):
         ge=1,
         description="How many requests may be sent in a day, which begins at midnight UTC; the rest waits for it.",
     )
-    max_page_bytes: f.Bytes = Field(100_000_000, description='The largest answer that is read, such as "100 MB".')
+    max_page_bytes: f.Bytes = Field(
+        100_000_000, description='The largest answer that is read, once it is decompressed, such as "100 MB".'
+    )
+    max_page_records: int = Field(100_000, ge=1, description="The largest number of records that one answer may hold.")
     max_duration: f.Seconds | None = Field(
         None, description='The longest time one execution may take: seconds, or text such as "2 hours".'
     )

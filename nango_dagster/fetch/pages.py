@@ -9,6 +9,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+from ..bodies import BodyLimits, json_text
 from ..config import Sync
 from ..errors import ApiError, ConfigError, NangoError, RecordRejected
 from ..http import (
@@ -113,6 +114,7 @@ class Fetch:
         self._max_pages = max_pages or sync.max_pages
         self._access = access
         self._home: str | None = None
+        self._body_limits = BodyLimits(sync.max_page_bytes, sync.max_page_records)
         self._cancelled = cancelled
         self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
         self._client.hide(*secrets_of(first_request(sync)))
@@ -297,7 +299,8 @@ class Fetch:
         if response.status in (204, 205):  # No Content
             return Envelope([])
         try:
-            return read(response.content, self.sync.response_path)
+            text = json_text(response, self.sync.format, self._body_limits)
+            return read(text, self.sync.response_path, self._body_limits.max_records)
         except NangoError as error:
             # It may quote the API at any length; redacted first, for half a secret is not known as one.
             sentence = textwrap.shorten(self._client.redact(str(error), request), LONGEST, placeholder=" …")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ..bodies import MAX_VALUES, check_values
 from ..errors import RecordRejected
 
 _LONGEST_INT = 4000  # digits; Python refuses to convert longer texts to int
@@ -25,6 +26,8 @@ def decode(record: bytes) -> Any:
     >>> decode(b'{"price": 1.10, "n": 123456789012345678901}')
     {'price': Decimal('1.10'), 'n': 123456789012345678901}
     """
+    if len(record) > MAX_VALUES:
+        check_values(record)
     try:
         return _decode(record)
     except UnicodeDecodeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..bodies import MAX_MEMBERS
 from ..errors import ApiError, RecordRejected
 from ..paths import MISSING, parse
 from .decoding import decode
@@ -63,31 +64,32 @@ def _dig(fields: Fields, path: str) -> Any:
         raise ApiError(f'the value at "{path}" in the response cannot be read: {reason}.') from None
 
 
-def read(body: bytes, response_path: str | None) -> Envelope:
+def read(body: bytes, response_path: str | None, max_records: int = MAX_MEMBERS) -> Envelope:
     """Cut `body` into records: the list at `response_path`, else a list at the root, else the one at "results".
 
     A record's own text is not looked into: whether it is valid UTF-8 is found out by who decodes it. Raises ApiError
-    when there is no JSON, or nothing at the path.
+    when there is no JSON, nothing at the path, or more than `max_records`.
     """
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if body[:1] not in (b"{", b"["):
         raise ApiError(_no_json(body))
     try:
-        fields = parts_of(body) if body[:1] == b"{" else {}
+        likely = str(parse(response_path)[0]) if response_path else "results"
+        fields = parts_of(body, likely) if body[:1] == b"{" else {}
         found = body if response_path is None and body[:1] == b"[" else _descend(body, fields, response_path)
         if found == b"null" and (instead := _errors_instead(fields)):
             raise ApiError(instead)
-        return _envelope(found, fields)
+        return _envelope(found, fields, max_records)
     except Malformed as reason:
         raise ApiError(f"the response is no complete JSON: {reason}.") from None
 
 
-def _envelope(found: bytes, fields: Fields) -> Envelope:
+def _envelope(found: bytes, fields: Fields, max_records: int) -> Envelope:
     if found == b"null":
         return Envelope([], [], fields)
     try:
         if found[:1] == b"[":
-            return Envelope([bytes(raw) for raw in items_of(found)], [], fields)
+            return Envelope([bytes(raw) for raw in items_of(found, max_records)], [], fields)
         texts = iter([found])  # one object, or one scalar, is one record
     except NOT_STRICT:
         texts = split(found)
@@ -106,7 +108,7 @@ def _descend(body: bytes, fields: Fields, response_path: str | None) -> bytes:
     path = response_path or "results"
     here, inside = body, fields or parts_of(body)
     for depth, step in enumerate((path,) if path in inside else parse(path)):
-        inside = inside if depth == 0 else parts_of(here)
+        inside = inside if depth == 0 else parts_of(here, str(step))
         if str(step) not in inside:
             raise ApiError(_errors_instead(fields) or _nothing_there(response_path, inside, here))
         here = bytes(inside[str(step)])

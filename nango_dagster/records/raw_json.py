@@ -8,27 +8,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from ..bodies import MAX_MEMBERS, check_members
 from ..paths import Step
 
 Fields = Mapping[str, msgspec.Raw]
 """The fields of an object, or the items of a list by their index, as the text that they are."""
 
 _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_items_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def text_at(text: bytes, steps: Sequence[Step]) -> bytes | None:
     """The text of the value at the steps of a path, or None."""
     for step in steps:
-        inside = parts_of(text)
+        inside = parts_of(text, str(step))
         if str(step) not in inside:
             return None
         text = bytes(inside[str(step)])
     return text
 
 
-def parts_of(text: bytes) -> Fields:
-    """What is directly inside an object or a list; nothing is inside anything else."""
+def items_of(text: bytes, most: int = MAX_MEMBERS) -> list[msgspec.Raw]:
+    """The items of a list. Raises one of NOT_STRICT, and ApiError where there are more than `most`."""
+    check_members(text, most)
+    return _items_of(text)
+
+
+def parts_of(text: bytes, likely: str | None = None) -> Fields:
+    """The members of an object or a list by their names or indexes; a scalar has none.
+
+    `likely` names the field that holds most of a large object. Raises ApiError for more than MAX_MEMBERS members.
+    """
+    if len(text) > MAX_MEMBERS and text[:1] == b"{":
+        check_members(text, likely=likely)
     try:
         if text[:1] == b"{":
             return _fields_of(text)
