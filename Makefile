@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= auto
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# The port of the Dagster UI: make ui PORT=3100
+PORT ?= 3000
 
 .DEFAULT_GOAL := help
 .PHONY: help install run ui test test-fast test-postgres check format bench docs clean
@@ -29,8 +31,8 @@ $(INSTALLED): pyproject.toml
 run: $(INSTALLED) ## Sync real rows from a bundled API through Dagster into SQLite, and show them
 	$(BIN)/python -m nango_dagster.demo
 
-ui: $(INSTALLED) ## The same, and then the Dagster UI on it, until Ctrl-C
-	$(BIN)/python -m nango_dagster.demo --ui
+ui: $(INSTALLED) ## The same, and then the Dagster UI on PORT (3000), until Ctrl-C or SIGTERM
+	$(BIN)/python -m nango_dagster.demo --ui --port $(PORT)
 
 test: $(INSTALLED) ## All tests, on SQLite and on PostgreSQL: the fast ones first, then acceptance
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)

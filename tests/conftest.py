@@ -123,6 +123,21 @@ def durable_pg_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def dagster_database(pg_server: str) -> Iterator[str]:
+    """The URL of a database that is dropped afterwards: Dagster's tables cannot be put into a schema."""
+    import psycopg
+
+    name = f"dagster_{uuid.uuid4().hex[:12]}"
+    admin_url = pg_server.replace("+psycopg", "")
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    server, _, query = admin_url.partition("?")
+    yield f"{server.rsplit('/', 1)[0]}/{name}?{query}"
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 @contextmanager
 def fresh_schema(url: str) -> Iterator[str]:
     """The name of a schema that no other test has; dropped afterwards with all that is in it.

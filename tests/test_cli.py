@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_an_unknown_sync_is_answered_with_those_there_are_and_a_hint_at_broken_f
     write_sync("deals", url=5)
     result = cli("dry-run", "xyz")
     assert "there is no sync xyz in sync_configs; there are contacts." in result.stderr
-    assert "`nango-dagster validate` says what is wrong with some files" in result.stderr
+    assert "Some files there are not valid; see `nango-dagster validate`." in result.stderr
 
 
 def test_a_sync_whose_file_is_broken_is_not_unknown(cli: Cli) -> None:
@@ -625,3 +626,50 @@ def test_a_run_of_a_disabled_sync_is_refused(cli: Cli) -> None:
     write_sync("items", url=URL, enabled=False)
     result = cli("run", "items")
     assert result.status == 1 and "items has enabled: false" in result.stderr
+
+
+# --- options, colors, completion ------------------------------------------------------------------------------------
+
+
+def test_common_options_work_before_and_after_the_command(cli: Cli) -> None:
+    write_sync("items", "elsewhere", url=URL)
+    after = cli.good("validate", "--configs", "elsewhere", "--json")
+    assert after.json["syncs"] == ["items"]
+    for arguments in (
+        ["--configs", "elsewhere", "--json", "validate"],
+        ["--json", "validate", "--configs", "elsewhere"],
+    ):
+        assert cli.good(*arguments).stdout == after.stdout
+    assert cli.good("--json", "connections", "list").json == cli.good("connections", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(("env", "is_red"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_failed_state_is_red_on_a_terminal_unless_no_color_is_set(
+    env: dict[str, str], is_red: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from nango_dagster.cli.command import grid
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
+    with console.capture() as capture:
+        console.print(grid(["sync", "state"], [("items", "failed"), ("others", "scheduled")]))
+    assert ("\x1b[31mfailed" in capture.get()) is is_red
+
+
+@pytest.mark.parametrize("command", ["run", "dry-run", "status", "trigger", "remove", "records"])
+def test_the_shell_completes_the_names_of_syncs(command: str) -> None:
+    from click.shell_completion import ShellComplete
+
+    from nango_dagster.cli import main
+
+    write_sync("items", url=URL)
+    write_sync("item-prices", url=URL)
+    write_sync("pokemon", url=URL)
+    completion = ShellComplete(main, {}, "nango-dagster", "_NANGO_DAGSTER_COMPLETE")
+    values = [item.value for item in completion.get_completions([command], "it")]
+    assert values == ["item-prices", "items"]
+    assert "run" in [item.value for item in completion.get_completions([], "r")]

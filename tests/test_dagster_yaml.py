@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import uuid
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
-import psycopg
 import pytest
 
 from nango_dagster.dagster_yaml import dagster_home
 from nango_dagster.settings import Settings
-
-
-@pytest.fixture
-def fresh_database(pg_server: str) -> Iterator[str]:
-    """The URL of a database that is dropped afterwards; Dagster's tables cannot be put into a schema."""
-    name = f"dagster_{uuid.uuid4().hex[:12]}"
-    admin_url = pg_server.replace("+psycopg", "")
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-    before, _, query = admin_url.partition("?")
-    yield f"{before.rsplit('/', 1)[0]}/{name}?{query}"
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.mark.parametrize("storage", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
@@ -36,7 +20,7 @@ def test_dagster_stores_a_run_with_our_instance_settings(
     shutil.copy(str(files("nango_dagster.dagster_yaml") / f"dagster.{storage}.yaml"), tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     if storage == "postgresql":
-        monkeypatch.setenv("DAGSTER_POSTGRES_URL", request.getfixturevalue("fresh_database"))
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", request.getfixturevalue("dagster_database"))
 
     @dg.asset
     def rows() -> dg.MaterializeResult[None]:

@@ -1,15 +1,17 @@
 """The command line `nango-dagster`: one module for each group of commands.
 
-What a command has in common with the others is in `command`; what is slow to import is imported by the function
-that needs it, so that `--help`, `validate` and `dry-run` answer at once.
+`command` holds what all commands share. A module that is slow to import is imported by the function that needs it, so
+that `--help`, `validate` and `dry-run` start quickly.
 """
 
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import click
 
+from .command import with_common_options
 from .connections import connections, variants
 from .dry_run import dry_run
 from .project import init, validate
@@ -26,20 +28,20 @@ __all__ = ["main"]
 
 
 class Main(click.Group):
-    """A group that knows what a mistyped command was meant to be."""
+    """The group of all commands; it suggests a command for a mistyped name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names."""
+        """The command that the first argument names. Raises UsageError with the most similar name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
-            instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}."
+            similar = difflib.get_close_matches(args[0], self.commands, n=1)
+            instead = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(self.commands)}."
             raise click.UsageError(f"There is no command {args[0]!r}; {instead}", ctx)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which one comes to need them."""
+        """The commands in the order of a first use, not of the alphabet."""
         return list(self.commands)
 
 
@@ -57,8 +59,14 @@ _COMMANDS: list[click.Command] = [
     epilog="Begin with: nango-dagster init",
 )
 @click.version_option(package_name="nango-dagster", message="%(prog)s %(version)s")
-def main() -> None:
-    """Lists in external APIs, kept up to date in tables of your database, with Dagster.
+@click.pass_context
+def main(ctx: click.Context, /, **options: Any) -> None:
+    """Keep lists of external APIs up to date in tables of your database, with Dagster.
 
-    A sync is a file in the folder sync_configs. Settings come from the environment or a file .env.
+    A sync is a file in the folder sync_configs. Settings come from the environment or a file .env. --configs and --json
+    may stand before or after the command.
     """
+    ctx.default_map = {str(ctx.invoked_subcommand): options}
+
+
+with_common_options(main)

@@ -1,4 +1,4 @@
-"""What every command has: the common options, the settings, where it prints, and how it ends."""
+"""What all commands share: the common options, the settings, output, and errors."""
 
 from __future__ import annotations
 
@@ -29,61 +29,62 @@ if TYPE_CHECKING:
 
     from ..store import Database
 
-PIPE_WIDTH = 160  # columns of a table that is not read on a terminal
+PIPE_WIDTH = 160  # columns of a table that is not printed on a terminal
+RED = ("failed", "dead", "needs reauthorisation")  # states in red; rich respects NO_COLOR and pipes
 
 _configs_option = click.Option(
     ["--configs"],
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The folder with the sync configs; NANGO_SYNC_CONFIGS, or ./sync_configs.",
+    help="The folder with the sync configs. Default: NANGO_SYNC_CONFIGS, or ./sync_configs.",
 )
 _json_option = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, for machines.")
 
 
 class Failed(click.ClickException):
-    """Ends the process with status 1 and says why on stderr, plainly."""
+    """Ends the process with status 1 and a sentence on stderr."""
 
     def show(self, file: Any = None) -> None:
-        """Print the sentence."""
+        """Print the sentence without a prefix."""
         if self.message:
             click.echo(printable(self.message), err=True)
 
 
 @dataclass(frozen=True)
 class Session:
-    """One call of a command: the settings, the configs, and where its answer goes."""
+    """One call of a command: its settings, its configs and its output."""
 
     settings: Settings
     as_json: bool
 
     @cached_property
     def configs(self) -> Configs:
-        """The syncs of the folder, and what is wrong with the others."""
+        """The valid syncs of the folder, and the errors of the others."""
         return read_dir(self.settings.configs)
 
     @property
     def problems(self) -> list[Problem]:
-        """All that is wrong with the configs."""
+        """All problems of the configs."""
         return [problem for error in self.configs.errors for problem in error.problems]
 
     def sync(self, name: str) -> Sync:
-        """The configured sync of this name, whatever is wrong with others.
+        """The configured sync of this name; problems of other syncs do not matter.
 
-        Raises ConfigError with what is wrong with it, or with the names there are.
+        Raises ConfigError with the problems of its file, or with the names of the configured syncs.
         """
-        found = next((sync for sync in self.configs.syncs if sync.name == name), None)
-        if found is not None:
-            return found
+        sync = next((sync for sync in self.configs.syncs if sync.name == name), None)
+        if sync is not None:
+            return sync
         own = [problem for problem in self.problems if Path(problem.file or "").stem == name]
         if own or not self.settings.configs.is_dir():
             raise ConfigError.of(*(own or self.problems))
-        others = " `nango-dagster validate` says what is wrong with some files there." if self.problems else ""
+        others = " Some files there are not valid; see `nango-dagster validate`." if self.problems else ""
         names = [sync.name for sync in self.configs.syncs]
         raise ConfigError(no_such_sync(name, f"in {os.path.relpath(self.settings.configs)}", names) + others)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Database]:
-        """The store, its tables up to date; closed afterwards."""
+        """The store with its tables migrated; closed afterwards."""
         from ..store import open_database
 
         database = open_database(self.settings)
@@ -93,32 +94,32 @@ class Session:
             database.close()
 
     def answer(self, document: Any, *for_people: RenderableType) -> None:
-        """Print what the command found: the document with `--json`, else the lines and tables for people."""
+        """Print the result: the document with `--json`, else the lines and tables for people."""
         if self.as_json:
             click.echo(as_json(document))
             return
         for part in for_people:
             if isinstance(part, str):
-                click.echo(printable(part))  # a terminal wraps a line better than we could
+                click.echo(printable(part))  # the terminal wraps long lines itself
             else:
                 self.console.print(part)
 
     @cached_property
     def console(self) -> Console:
-        """Standard output; nothing that is printed is taken for markup."""
+        """Standard output; printed text is never read as markup."""
         return _console(sys.stdout)
 
     @cached_property
     def notes(self) -> Console:
-        """Standard error, for what is no answer."""
+        """Standard error, for progress and notes."""
         return _console(sys.stderr)
 
     def warn(self, sentence: str) -> None:
-        """Say something on stderr that does not end the command."""
+        """Print a sentence on stderr; the command goes on."""
         click.echo(printable(sentence), err=True)
 
     def warn_of_configs(self) -> None:
-        """Say what is wrong with the configs that cannot be shown."""
+        """Print the problems of the configs that are not valid."""
         for problem in self.problems:
             self.warn(str(problem))
 
@@ -134,7 +135,7 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], click
 
 
 def group(name: str, text: str, *, example: str) -> click.Group:
-    """A group of commands; the common options, where they are given before a command's name, are that command's."""
+    """A group of commands; common options before a command's name apply to that command."""
 
     @click.pass_context
     def callback(ctx: click.Context, /, **options: Any) -> None:
@@ -147,13 +148,13 @@ def group(name: str, text: str, *, example: str) -> click.Group:
 
 
 def with_common_options(made: click.Command) -> click.Command:
-    """The command with the options that all have, after its own."""
+    """Add the common options after the command's own."""
     made.params += [_configs_option, _json_option]
     return made
 
 
 def as_body(function: Callable[..., None]) -> Callable[..., None]:
-    """A function that opens the Session, and turns our errors into a sentence and status 1."""
+    """A function that opens the Session, and turns a NangoError into a sentence and status 1."""
 
     @functools.wraps(function)
     def body(*, configs: Path | None, as_json: bool, **arguments: Any) -> None:
@@ -169,6 +170,18 @@ def as_body(function: Callable[..., None]) -> Callable[..., None]:
     return body
 
 
+def complete_sync(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of configured syncs that begin with a text, for the shell's completion."""
+    try:
+        folder = ctx.params.get("configs") or Settings.from_env().configs
+        return sorted(sync.name for sync in read_dir(folder).syncs if sync.name.startswith(incomplete))
+    except NangoError:  # a completion has nowhere to print an error
+        return []
+
+
+sync_argument = click.argument("name", metavar="SYNC", shell_complete=complete_sync)
+
+
 def fail(sentence: str, document: Any = None) -> NoReturn:
     """End with status 1: the sentence on stderr and, with `--json`, a document on stdout."""
     if document is not None:
@@ -177,7 +190,7 @@ def fail(sentence: str, document: Any = None) -> NoReturn:
 
 
 def ask(session: Session, question: str) -> None:
-    """Go on only if somebody agrees. Raises NangoError when nobody does, or can."""
+    """Ask for confirmation. Raises NangoError if it is refused, or if nobody can be asked."""
     if session.as_json:
         raise Refused("--yes is missing: with --json nobody can be asked. Nothing was done.")
     try:
@@ -189,7 +202,7 @@ def ask(session: Session, question: str) -> None:
 
 
 def as_json(document: Any) -> str:
-    """A document as text for machines, its numbers exact."""
+    """A document as JSON text with exact numbers."""
     try:
         return msgspec.json.format(encode(document), indent=2).decode()
     except RecordRejected:  # lone surrogates, integers of more than 64 bits: the standard library writes them
@@ -197,7 +210,7 @@ def as_json(document: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Text as it may stand on a terminal: whatever an API sent cannot steer it."""
+    """Text with control characters escaped, so that an API's text cannot control the terminal."""
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
 
 
@@ -206,12 +219,12 @@ def _escaped(char: str) -> str:
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> RenderableType:
-    """A table for people; the columns named in `right` hold numbers."""
+    """A table for people; the columns named in `right` hold numbers. States that need attention are red."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, heading in enumerate(headings):
-        # Names, which people copy, and numbers stay whole; the rest gives way where the terminal is narrow.
+        # Names, which people copy, and numbers are not wrapped; other columns shrink on a narrow terminal.
         justify: Literal["left", "right"] = "right" if heading in right else "left"
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0 or heading in right)
     for row in rows:
@@ -219,7 +232,11 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Seque
     return table
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> RenderableType:
+    if value in RED:
+        from rich.text import Text
+
+        return Text(str(value), style="red")
     return "" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
@@ -231,16 +248,16 @@ def _console(stream: Any) -> Console:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to whatever stderr is at that moment: a progress bar puts itself in between."""
+    """Writes to the current stderr, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
 
 
 def _log_to_stderr(level: str) -> None:
-    """Our own log at the level that was asked for; of everybody else's, what is worth a warning.
+    """Log our own messages at this level, and those of other packages from "warning" on.
 
-    At "info", the default, a command says itself what it did, and the log would say it again.
+    At "info", the default, a command prints its result itself, so our messages start at "warning", too.
     """
     handler = _ToStderr("WARNING" if level == "INFO" else level)
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[handler], level="WARNING", force=True)

@@ -9,7 +9,7 @@ import click
 from ..errors import Refused
 from ..http import public_json
 from ..sentences import number_of
-from .command import Session, ask, command, grid, group
+from .command import Session, ask, command, grid, group, sync_argument
 from .connection_input import file_name, parse_connections, parse_credentials, parse_object, read_file
 from .formatting import iso
 from .instance import refresh_partitions
@@ -252,7 +252,7 @@ def metadata(session: Session, integration: str, connection_id: str, new: str | 
 # --- variants ---------------------------------------------------------------------------------------------------------
 
 
-_sync = click.argument("name", metavar="SYNC")
+_sync = sync_argument
 _of_integration = click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
 _variant = click.option("--variant", metavar="VARIANT", required=True, help="The variant's name.")
 

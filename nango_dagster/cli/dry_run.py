@@ -14,7 +14,7 @@ from ..config import Sync
 from ..errors import ConfigError, NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
-from .command import Session, as_json, command, fail, grid
+from .command import Session, as_json, command, fail, grid, sync_argument
 from .formatting import number_of
 from .sample import sample_api
 
@@ -52,7 +52,7 @@ class Found:
 
 
 @command("dry-run", example="dry-run pokemon --pages 2")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option(
     "--pages", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many pages to fetch."
 )

@@ -10,7 +10,7 @@ import click
 from ..config.source import quoted
 from ..errors import ConfigError, RecordRejected, Refused
 from ..records import decode
-from .command import Session, command, grid
+from .command import Session, command, grid, sync_argument
 from .formatting import clock, iso, number_of
 from .steer import find_sync
 
@@ -25,7 +25,7 @@ _NAMED = 10  # connections
 
 
 @command("records", example="records issues --connection acme --filter deleted")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
 @click.option("--connection", "connection_id", metavar="ID", help="Whose records, where there are several.")
 @click.option("--variant", metavar="VARIANT", help="Of which variant, where there are several.")

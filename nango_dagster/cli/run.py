@@ -16,7 +16,7 @@ from ..config.source import quoted
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE, key_of
 from ..sentences import suggestion
-from .command import Session, command, fail
+from .command import Session, command, fail, sync_argument
 from .formatting import number_of
 from .instance import open_instance
 from .sample import sample_api
@@ -34,7 +34,7 @@ Report = Callable[["Progress"], None]
 
 
 @command("run", example="run pokemon")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option("--connection", metavar="ID", help="The connection to run for, where the sync has several.")
 @click.option("--variant", metavar="NAME", help="The variant of the sync; base by default.")
 @click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")

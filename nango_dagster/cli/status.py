@@ -14,7 +14,7 @@ import click
 from ..config import Sync
 from ..errors import ConfigError
 from ..partition_keys import BASE
-from .command import Session, command, grid
+from .command import Session, command, complete_sync, grid
 from .formatting import clock, iso, no_such_sync, number_of
 from .syncs import Known, known
 
@@ -30,7 +30,7 @@ RARE = ("failed", "never_run", "running", "paused", "due", "needs_reauthorisatio
 
 
 @command("status", example="status")
-@click.argument("name", metavar="[SYNC]", required=False)
+@click.argument("name", metavar="[SYNC]", required=False, shell_complete=complete_sync)
 @click.option("--connection", "connection_id", metavar="ID", help="Only this connection, of one sync or of all.")
 @click.option("--variant", metavar="VARIANT", help="Only this variant.")
 @click.option("--integration", metavar="KEY", help="Only syncs of this integration.")

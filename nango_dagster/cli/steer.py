@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, Refused
-from .command import Session, command
+from .command import Session, command, sync_argument
 
 if TYPE_CHECKING:
     from ..control.report import Report
@@ -25,7 +25,7 @@ def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name."),
         click.option("--variant", metavar="VARIANT", help="Only this variant."),
         click.option("--connection", "connection_id", metavar="ID", help="Only this connection."),
-        click.argument("name", metavar="SYNC"),
+        sync_argument,
     ):
         function = option(function)
     return function

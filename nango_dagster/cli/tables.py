@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, Refused
-from .command import Session, as_body, ask, command, grid, with_common_options
+from .command import Session, as_body, ask, command, grid, sync_argument, with_common_options
 from .formatting import no_such_sync, number_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _table_for_people(table: TableInfo) -> list[Any]:
 
 
 @command("rebuild", example="tables rebuild pokemon")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 def rebuild(session: Session, name: str) -> None:
     """Map a sync's stored records again.
 
@@ -129,7 +129,7 @@ def _rebuild(execution: Execution) -> dict[str, Any]:
 
 
 @command("remove", example="remove pokemon --with-data")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option("--with-data", is_flag=True, help="Delete what it stored; without this nothing is done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:

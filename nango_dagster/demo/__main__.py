@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ui", action="store_true", help="afterwards serve the Dagster UI until Ctrl-C")
     parser.add_argument("--port", type=int, default=3000, help="the port of the Dagster UI")
     options = parser.parse_args(arguments)
-    settings = Settings.from_env()
     with serve() as url:
         os.environ["NANGO_ENV_DEMO_API_URL"] = url
-        good = sync_and_show(settings)
-        if options.ui:
-            return _dev(options.port)
+        good = sync_and_show(Settings.from_env())
+    if options.ui:
+        del os.environ["NANGO_ENV_DEMO_API_URL"]  # `dev` serves the sample API itself
+        sys.stdout.flush()
+        os.execv(COMMAND[0], [*COMMAND, "dev", "--port", str(options.port)])
     console.print(
         "Run it again, and nothing is written, because nothing changed: [bold]make run[/]\n"
         "See it in the Dagster UI: [bold]make ui[/]; for syncs of your own: [bold]nango-dagster dev[/]"
@@ -96,18 +95,6 @@ def _show_rows(name: str, frame: Any) -> None:
     for row in first.map(str).where(first.notna(), "").itertuples(index=False):
         table.add_row(*row)
     console.print(table, "")
-
-
-def _dev(port: int) -> int:
-    """Replace this process's work by `nango-dagster dev`; Ctrl-C and SIGTERM end it, and its status is returned."""
-    process = subprocess.Popen([*COMMAND, "dev", "--port", str(port)])
-    with contextlib.suppress(KeyboardInterrupt):
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            return process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return process.wait()
 
 
 if __name__ == "__main__":
