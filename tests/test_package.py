@@ -101,4 +101,4 @@ def test_the_wheel_makes_a_project_and_runs_its_first_sync_without_network(envir
     }
     job = json.loads(run([command, "run", "pokemon", "--json"], project))["job"]
     assert (job["added"], job["pages"]) == (251, 3)
-    assert "pikachu" in run([command, "records", "pokemon", "--limit", "50"], project)
+    assert "celebi" in run([command, "records", "pokemon", "--limit", "50"], project)
