@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dagster import AssetKey
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nango_dagster import runs
 from nango_dagster.config import Sync, TrackDeletes
+from nango_dagster.defs import checks
 from nango_dagster.errors import NangoError
 from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
@@ -365,6 +367,48 @@ def test_a_script_that_is_taken_for_dead_writes_nothing_more_and_the_next_goes_o
         thread.join(60)
     assert ended[0].status == "lost"
     assert [*live(db)["Contact"]] == ["1", "20"] and checkpoint(db) == {"page": 20}
+
+
+# --- a list that may have more pages ----------------------------------------------------------------------------------
+
+DOUBT = 'no answer has anything at the paging path "paging.next".'
+
+
+def doubtful(*ids: int) -> Body:
+    """Saves records and ends with a doubt."""
+
+    def body(context: SourceContext, sink: Sink) -> Ending:
+        sink.save(texts(*({"id": id} for id in ids)))
+        return Ending("paging_not_found", complete=False, doubt=DOUBT)
+
+    return body
+
+
+def test_a_doubtful_end_is_a_warning_and_deletes_nothing(
+    db: Database, row: SyncRow, run: Callable[..., Outcome]
+) -> None:
+    models = (replace(CONTACT, track_deletes=TrackDeletes()),)
+    run(doubtful(1, 2), models=models)
+    outcome = run(doubtful(2, 3), models=models)
+    assert (outcome.status, outcome.complete, outcome.counts.deleted) == ("succeeded", False, 0)
+    assert last_job(db, row).warnings == [f"the list may have more pages, so nothing was deleted: {DOUBT}"]
+    assert [*live(db)["Contact"]] == ["1", "2", "3"]
+    check = checks.evaluate(AssetKey("crm"), outcome)
+    assert not check.passed and check.description is not None and DOUBT in check.description
+
+
+def test_without_a_unique_key_a_doubtful_end_stores_a_list_that_lacks_no_row(
+    db: Database, run: Callable[..., Outcome]
+) -> None:
+    models = (replace(CONTACT, unique_key=None),)
+    assert run(doubtful(1, 2), models=models).counts.added == 2
+    assert run(doubtful(1, 2, 3), models=models).counts.added == 1
+    outcome = run(doubtful(1, 2), models=models)
+    assert (outcome.status, outcome.counts.deleted) == ("failed", 0)
+    assert outcome.error is not None and outcome.error.startswith(
+        f"crm: the list lacks 1 stored row and may have more pages: {DOUBT} "
+    )
+    assert sorted(record["id"] for record in live(db)["Contact"].values()) == [1, 2, 3]
 
 
 # --- any order of calls -----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from .command import Session, command, fail, sync_argument
 from .formatting import number_of
 from .instance import open_instance
 from .sample import sample_api
-from .status import job_document
+from .status import job_document, warning_lines
 
 if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult
@@ -71,6 +71,8 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
     if error is not None or job is None:
         fail(str(error), document if session.as_json else None)
     session.answer(document, _summary(sync, job))
+    for line in warning_lines(sync.name, job):
+        session.warn(line)
 
 
 def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:

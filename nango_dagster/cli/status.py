@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..store.syncs import SyncRow
 
 COUNTS = ("added", "updated", "deleted", "unchanged", "rejected", "fetched", "pages", "requests", "retries")
+SHOWN_WARNINGS = 3
+"""So many warnings of a job are shown."""
 SHOWN_COUNTS = COUNTS[:5]
 RARE = ("failed", "never_run", "running", "paused", "due", "needs_reauthorisation", "lost")
 
@@ -227,8 +229,9 @@ def _overview(states: Sequence[State], now: datetime) -> list[Any]:
     several = [state for state in states if state.sync.partitioned]
     tables = [*([_table(single, now)] if single else []), *([_numbers(several, now)] if several else [])]
     errors = [_error_line(state.sync, state.error) for state in single if state.error]
+    warnings = [line for state in single for line in warning_lines(state.sync.name, state.job)]
     hints = [_hint(state) for state in several if state.summary.failed or state.summary.needs_reauthorisation]
-    return _apart([*tables, [*errors, *hints]])
+    return _apart([*tables, [*errors, *hints], warnings])
 
 
 def _apart(parts: Iterable[Any]) -> list[Any]:
@@ -280,6 +283,15 @@ def _error_line(sync: Sync, error: str | None, of: str = "") -> str:
     return text if text.startswith((f"{sync.display_name}: ", f"{name}: ")) else f"{name}: {text}"
 
 
+def warning_lines(name: str, job: Job | None) -> list[str]:
+    """The first warnings of a job that succeeded, each with the name of its sync or connection."""
+    if job is None or job.status != "succeeded":
+        return []
+    lines = [f"{name}: warning: {warning}" for warning in job.warnings[:SHOWN_WARNINGS]]
+    hidden = len(job.warnings) - len(lines)
+    return [*lines, f"{name}: {hidden:,} more warnings; --json shows all."] if hidden else lines
+
+
 def _counts(jobs: Iterable[Job | None]) -> Sequence[str]:
     """The counts that are shown; a table for terminals of 80 columns."""
     return SHOWN_COUNTS if any(job and job.rejected for job in jobs) else SHOWN_COUNTS[:-1]
@@ -309,6 +321,7 @@ def _in_detail(states: Sequence[State], now: datetime, limit: int, *, named: boo
         parts.append([f"and {number_of(len(found) - limit, 'more', 'more')}; --limit shows more, --json all."])
     errors = [(one, one.job.error_message) for one in shown if one.job is not None and one.job.error_message]
     parts.append([_error_line(one.row.sync, error, _of(one)) for one, error in errors])
+    parts.append([line for one in shown for line in warning_lines(_of(one) or one.row.sync.name, one.job)])
     return _apart(parts)
 
 

@@ -53,6 +53,8 @@ class Summary:
     """How many connections lost most of their rows."""
     unfinished: Counter[str] = field(default_factory=Counter)
     """How many lists were not read to their end, and why."""
+    doubt: str | None = None
+    """Why the first of the lists that may have more pages may have them."""
 
     def add(self, outcome: Outcome) -> None:
         """Add the numbers of one execution."""
@@ -63,6 +65,7 @@ class Summary:
         self.collapsed += _collapsed(outcome)
         if not outcome.complete and outcome.stop_reason:
             self.unfinished[outcome.stop_reason] += 1
+        self.doubt = self.doubt or outcome.doubt
 
 
 def evaluate_many(key: AssetKey, found: Summary, failed: Mapping[str, str]) -> AssetCheckResult:
@@ -76,6 +79,8 @@ def evaluate_many(key: AssetKey, found: Summary, failed: Mapping[str, str]) -> A
     if found.new_columns:
         warnings.append(f"the API sends new fields: {_listed(found.new_columns)}.")
     warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in found.unfinished.items()]
+    if found.doubt is not None:
+        warnings.append(f"a list may have more pages, so nothing was deleted there: {found.doubt}")
     numbers = {
         "failed": len(failed),
         "rejected": found.rejected,
@@ -142,7 +147,9 @@ def _warnings(outcome: Outcome) -> list[str]:
         found.append(_misfits(outcome.misfits))
     if outcome.new_columns and _before(outcome):
         found.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
-    if not outcome.complete and outcome.stop_reason:
+    if outcome.doubt is not None:
+        found.append(f"the list may have more pages, so nothing was deleted: {outcome.doubt}")
+    elif not outcome.complete and outcome.stop_reason:
         found.append(f"the list was not read to its end ({outcome.stop_reason}).")
     return found
 

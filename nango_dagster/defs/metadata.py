@@ -25,6 +25,7 @@ from ..runs import Outcome
 from ..store import Database
 
 _SHOWN_COLUMNS = 8
+_SHOWN_WARNINGS = 10
 _SHOWN_TEXT = 60
 _SLOTS = 10
 
@@ -71,6 +72,8 @@ def of_outcome(
             found["dagster/column_schema"] = schema_of(outcome.columns)
         if columns and source is not None:
             found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
+    if outcome.warnings:
+        found["warnings"] = list(outcome.warnings[:_SHOWN_WARNINGS])
     if outcome.sample:
         found["changed_records"] = sample_of(outcome.sample)
     return found

@@ -11,6 +11,7 @@ from typing import Literal
 
 from .. import clock
 from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
+from ..sentences import number_of
 from ..sources import Numbers
 from ..store import Connection, datasets, jobs, queue
 from ..store.announcing import Ended, announce
@@ -48,10 +49,29 @@ class Facts:
             return False
         return ending.complete or (ending.reason == "max_total" and self.plan.sync.mode == "overwrite")
 
+    def may_end(self, model: OpenModel) -> bool:
+        """Whether the model's writer may prepare the end of a complete list.
+
+        An overwrite does so, too, where there is only a doubt: it ends well as long as it deletes nothing.
+        """
+        return self.is_complete or (_doubt(self) is not None and model.sync.mode == "overwrite")
+
 
 def defect(facts: Facts) -> Exception | None:
     """Why what was read must not be stored as the list, if that is so."""
     return _partial_overwrite(facts) or _unreadable(facts)
+
+
+def doubtful_deletion(facts: Facts) -> Exception | None:
+    """The error of an overwrite that would delete rows because of a list that may have more pages."""
+    doubt = _doubt(facts)
+    count = sum(model.writer.deletions for model in facts.opened.models)
+    if doubt is None or not count:
+        return None
+    return Incomplete(
+        f"{facts.plan.sync.display_name}: the list lacks {number_of(count, 'stored row')} and may have more pages: "
+        f"{doubt} Without a unique_key only a whole list can replace the rows there are; they were kept."
+    )
 
 
 def keyless(facts: Facts) -> Exception | None:
@@ -64,7 +84,7 @@ def keyless(facts: Facts) -> Exception | None:
 
 
 def _partial_overwrite(facts: Facts) -> Exception | None:
-    if facts.is_complete or all(model.sync.mode == "upsert" for model in facts.opened.models):
+    if all(facts.may_end(model) or model.sync.mode == "upsert" for model in facts.opened.models):
         return None
     reason = facts.reading.ending.reason if facts.reading.ending else None
     return Incomplete(
@@ -191,6 +211,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         new_columns=tuple(column.name for model in models if model.table for column in model.table.new_columns),
         misfits=dict(misfits),
         complete=facts.is_complete,
+        doubt=_doubt(facts),
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),
     )
@@ -222,7 +243,7 @@ def counts_of(facts: Facts) -> Counts:
 
 
 def _warnings(facts: Facts) -> Sequence[str]:
-    warnings = list(facts.reading.ending.warnings) if facts.reading.ending else []
+    warnings = [f"the list may have more pages, so nothing was deleted: {doubt}"] if (doubt := _doubt(facts)) else []
     for model in facts.opened.models:
         tally, table = model.writer.tally, model.table
         warnings += tally.reasons
@@ -234,6 +255,10 @@ def _warnings(facts: Facts) -> Sequence[str]:
         if table.incomplete:
             warnings.append(f"table {table.name} was in use; its new columns wait for the next execution.")
     return warnings
+
+
+def _doubt(facts: Facts) -> str | None:
+    return facts.reading.ending.doubt if facts.reading.ending else None
 
 
 def _stop_reason(facts: Facts) -> str | None:

@@ -134,8 +134,8 @@ class _Steps:
                 model.writer.tally.unchanged = model.dataset.live_count
         else:
             for model in models:
-                model.writer.settle(complete=error is None and facts.is_complete)
-        return error or ending.keyless(facts)
+                model.writer.settle(complete=error is None and facts.may_end(model))
+        return error or ending.doubtful_deletion(facts) or ending.keyless(facts)
 
     def _commit_waiting(self) -> None:
         """Commit the records that were read and not yet committed, as far as that is possible."""

@@ -43,6 +43,9 @@ class Outcome:
     new_columns: tuple[str, ...] = ()
     misfits: Mapping[str, int] = field(default_factory=dict)
     complete: bool = False
+    """Whether records that were not read are gone from the source."""
+    doubt: str | None = None
+    """Why the list may have more pages, where that is not certain."""
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
     cause: Exception | None = None

@@ -8,6 +8,9 @@ from ..config import Sync
 from ..fetch import Fetch
 from .source import Ending, Model, Numbers, Sink, SourceContext
 
+PAGING_NOT_FOUND = "paging_not_found"
+"""The ending of a list that may have more pages: no answer had anything at the path of the next one."""
+
 
 @dataclass(frozen=True)
 class DeclarativeList:
@@ -55,6 +58,8 @@ def read_pages(fetch: Fetch, sink: Sink) -> Ending:
     finally:
         sink.count(_numbers(fetch))
     assert fetch.stop is not None, "a fetch that ends without an error says why"
+    if doubt := getattr(fetch, "paging_doubt", None):
+        return Ending(PAGING_NOT_FOUND, complete=False, doubt=doubt)
     return Ending(fetch.stop.reason, fetch.stop.complete, not_modified=fetch.not_modified, etag=fetch.etag_to_keep)
 
 

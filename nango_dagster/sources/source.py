@@ -88,8 +88,8 @@ class Ending:
     """Whether the source said that nothing changed since `SourceContext.etag`; then it saved no record."""
     etag: str | None = None
     """The version of the list that was read, to be given to the next execution."""
-    warnings: tuple[str, ...] = ()
-    """Sentences for the job and the asset check: why the list may not have been read to its end."""
+    doubt: str | None = None
+    """A sentence that says why there may be more although nothing says so; then no record is deleted."""
 
 
 class Sink(Protocol):

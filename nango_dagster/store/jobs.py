@@ -175,8 +175,8 @@ def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, J
     return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
 
 
-CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left")
-"""Ends of a list (`fetch.Stop`) behind which there may be more."""
+CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left", "paging_not_found")
+"""Stop reasons of a list that may have more records."""
 
 
 def last_success(db: Database, sync_id: int, connection_id: str, variant: str) -> datetime | None:

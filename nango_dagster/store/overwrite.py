@@ -167,6 +167,12 @@ class Overwrite:
                 ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
             )
 
+    @property
+    def deletions(self) -> int:
+        """How many rows are not in the list."""
+        count: int = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
+        return count
+
     def finish(self, connection: Connection) -> None:
         """Write the difference, in the transaction that ends the execution."""
         if not self._complete:
@@ -180,7 +186,7 @@ class Overwrite:
         self._purge_tombstones(connection)
 
     def _write_difference(self, connection: Connection) -> None:
-        gone = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
+        gone = self.deletions
         total, added, refreshed = self._sizes()
         if refreshed and not self._sync.ignore_fields:
             self._refresh(connection)

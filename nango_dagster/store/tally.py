@@ -64,6 +64,10 @@ class Writer(Protocol):
     def settle(self, *, complete: bool) -> None:
         """Write, or make ready, whatever the execution's end needs."""
 
+    @property
+    def deletions(self) -> int:
+        """How many records `finish` deletes."""
+
     def finish(self, connection: Connection) -> None:
         """The last changes, in the transaction that ends the execution."""
 

@@ -422,6 +422,11 @@ class Upsert:
                 "If they really are gone, run the sync once with --accept-deletes."
             )
 
+    @property
+    def deletions(self) -> int:
+        """How many records `finish` marks as deleted."""
+        return len(self._vanished)
+
     def finish(self, connection: Connection) -> None:
         """Mark what has vanished as deleted, in the transaction that ends the execution."""
         self.tally.deleted += len(self._vanished)
