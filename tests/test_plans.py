@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, listing, open_database, outbox, pruning, queue, schema, syncs
-from nango_dagster.store.listing import Cursor, Names, Wanted
+from nango_dagster.store.changes import ACTIONS, Cursor
+from nango_dagster.store.listing import Names, Wanted
 from tests.conftest import fresh_schema
 from tests.plans import full_scans
 from tests.writing import Target
@@ -111,7 +112,7 @@ def list_records(target: Target) -> None:
     for wanted in (Wanted(), Wanted(actions=frozenset({"deleted"})), Wanted(ids=["10", "20"])):
         assert listing.page(target.db, target.dataset.id, wanted, 2).records
         assert listing.page_of(target.db, names, wanted, 2) is not None
-    assert len(listing.latest(target.db, target.dataset.id, listing.ACTIONS, 3)) == 3
+    assert len(listing.latest(target.db, target.dataset.id, ACTIONS, 3)) == 3
 
 
 def prune(target: Target) -> None:

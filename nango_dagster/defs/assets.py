@@ -6,9 +6,8 @@ partitioned sync claims the connections that are due, or those that somebody ask
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from dagster import (
@@ -27,7 +26,7 @@ from dagster import (
     multi_asset,
 )
 
-from .. import runs
+from .. import clock, runs
 from ..config import Sync
 from ..errors import NangoError, Refused
 from ..http import public_url
@@ -94,7 +93,7 @@ def _execute(
     """Claim the execution and give it to the IO manager; who was not asked by a person may find nothing to do."""
     tags = context.run.tags
     asked_by_our_schedule = tags.get("dagster/schedule_name") == names.schedule_name(sync)
-    due = runs.Due(sync.latest_slot(datetime.now(timezone.utc))) if asked_by_our_schedule else None
+    due = runs.Due(sync.latest_slot(clock.now())) if asked_by_our_schedule else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(logs.into(context.log))
         row = nango.row(sync)
@@ -131,7 +130,7 @@ def _execute_partitions(
                 nango.settings,
                 run_id=context.run.run_id,
                 save=lambda execution: io_manager.run(execution, listener),
-                until=time.monotonic() + (sync.max_duration or _A_WHILE),
+                until=clock.monotonic() + (sync.max_duration or _A_WHILE),
             ) as drain,
             Interrupts(drain.stop),
         ):
@@ -167,7 +166,7 @@ def _slot_of(context: AssetExecutionContext, sync: Sync) -> Callable[[], datetim
     name = names.schedule_name(sync)
     if context.run.tags.get("dagster/schedule_name") != name and name in stopped_schedules(context.instance):
         return lambda: None
-    return lambda: sync.latest_slot(datetime.now(timezone.utc))
+    return lambda: sync.latest_slot(clock.now())
 
 
 def _wishes(tags: Mapping[str, str]) -> runs.Wishes:

@@ -5,7 +5,6 @@ schedule of its own yet.
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -30,7 +29,7 @@ from dagster import (
     sensor,
 )
 
-from .. import runs
+from .. import clock, runs
 from ..config import Sync
 from ..errors import StoreUnavailable
 from ..store import queue, syncs
@@ -124,7 +123,7 @@ class Dispatcher:
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return clock.now()
 
 
 # --- the sensor -------------------------------------------------------------------------------------------------------
@@ -166,7 +165,7 @@ def _busy(instance: DagsterInstance, waiting: Sequence[Waiting]) -> str | None:
         return None
     if any(run.status in ON_ITS_WAY for run in found):
         return f"run {found[0].run_id[:8]} is about to start."
-    longest = datetime.now(timezone.utc) - min(one.since for one in waiting)
+    longest = clock.now() - min(one.since for one in waiting)
     if len(found) == MOST_RUNS or longest < PATIENCE:
         return f"run {found[0].run_id[:8]} is at it."
     return None
@@ -182,7 +181,7 @@ def _report_dead_runs(instance: DagsterInstance, nango: NangoResource) -> None:
 
 def _silent(instance: DagsterInstance, nango: NangoResource) -> list[DagsterRun]:
     """The runs that have started long ago, have no worker, and are not about to end: Dagster heard of them lately."""
-    long_ago = datetime.now(timezone.utc) - timedelta(seconds=2 * LEASE_SECONDS)
+    long_ago = clock.now() - timedelta(seconds=2 * LEASE_SECONDS)
     records = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=100)
     found = [record.dagster_run for record in records if _started(record) < long_ago]
     at_work = queue.runs_at_work(nango.database) if found else set()
@@ -229,7 +228,7 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
                     nango.settings,
                     run_id=context.run_id,
                     save=context.resources.nango_io_manager.run,
-                    until=time.monotonic() + LONGEST_SECONDS,
+                    until=clock.monotonic() + LONGEST_SECONDS,
                 ) as drain,
                 Interrupts(drain.stop),
             ):
@@ -266,8 +265,8 @@ def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[W
     begun: dict[int, datetime] = {}  # and since when it had waited
     looked_at = 0.0
     while True:
-        if not drain.at_work or time.monotonic() - looked_at >= LOOK_SECONDS:
-            looked_at = time.monotonic()
+        if not drain.at_work or clock.monotonic() - looked_at >= LOOK_SECONDS:
+            looked_at = clock.monotonic()
             at_work = {row.id for row in drain.at_work}
             found = [] if drain.is_stopped() else _looked(waiting, drain)
             # What was begun here already, and still waits as it did, waits for something else.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from math import ceil
 
 from dagster import (
@@ -19,6 +19,7 @@ from dagster import (
     SkipReason,
 )
 
+from .. import clock
 from ..config import Sync
 from ..errors import StoreUnavailable
 from ..store import Database, queue
@@ -112,7 +113,7 @@ def on_their_way(instance: DagsterInstance, database: Database, besides: str | N
 
 def _settling(instance: DagsterInstance, database: Database) -> list[DagsterRun]:
     """The runs that Dagster has just called started, and that have not come round to their work."""
-    lately = datetime.now(timezone.utc) - SETTLING
+    lately = clock.now() - SETTLING
     found = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED], updated_after=lately), limit=100)
     ours = [run for run in found if names.RUN_TAG in run.tags]
     at_work = queue.runs_at_work(database) if ours else set()

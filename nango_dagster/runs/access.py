@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
+from .. import clock
 from ..auth import OVER_HTTP, Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
@@ -261,12 +262,12 @@ def _end_surely(
     new: Mapping[str, Any] | None,
 ) -> bool:
     """A refresh token that has been used up is worth waiting for the database, to keep its successor."""
-    deadline = time.monotonic() + _KEEP_SECONDS
+    deadline = clock.monotonic() + _KEEP_SECONDS
     while True:
         try:
             return connections.end_refresh(database, vault, integration, connection_id, owner, new)
         except StoreUnavailable:
-            if new is None or time.monotonic() > deadline:
+            if new is None or clock.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 

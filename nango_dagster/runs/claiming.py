@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+from .. import clock
 from ..errors import Refused
 from ..settings import Settings
 from ..sources import Source
@@ -47,13 +48,13 @@ def claimed(
 
 def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str, variant: str) -> Claim:
     """The claim. Raises Refused with the name of the run that has it, which may be committing its own right now."""
-    deadline = time.monotonic() + _CLAIMING_SECONDS
+    deadline = clock.monotonic() + _CLAIMING_SECONDS
     while True:
         claims = queue.claim(database, worker, limit=1, slot=None, only=[(connection_id, variant)], force=True)
         if claims:
             return claims[0]
         holder = queue.holder(database, row.id, connection_id, variant)
-        if holder is not None or time.monotonic() > deadline:
+        if holder is not None or clock.monotonic() > deadline:
             raise Refused(held_sentence(row, connection_id, variant, holder))
         time.sleep(0.05)
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
+from .. import clock
 from ..errors import NangoError, QuotaSpent, Refused
 from ..partition_keys import key_of
 from ..settings import Settings
@@ -139,7 +140,7 @@ class Drain:
     @property
     def is_late(self) -> bool:
         """Whether it has gone on for so long that the rest is left to others."""
-        return self.until is not None and time.monotonic() > self.until
+        return self.until is not None and clock.monotonic() > self.until
 
 
 class _Lane:
@@ -243,10 +244,10 @@ class _Lane:
 
     def _tell_of_the_rest(self) -> None:
         """Those that were asked for by name, and that other runs have."""
-        deadline = time.monotonic() + _CLAIMING_SECONDS
+        deadline = clock.monotonic() + _CLAIMING_SECONDS
         for connection_id, variant in self._left or ():
             holder = None
-            while holder is None and time.monotonic() < deadline:
+            while holder is None and clock.monotonic() < deadline:
                 holder = queue.holder(self._drain.database, self.row.id, connection_id, variant)
                 if holder is None:
                     time.sleep(_LOOK_SECONDS)

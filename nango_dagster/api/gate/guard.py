@@ -9,12 +9,12 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from time import monotonic
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ... import clock
 from ..errors import HttpError, answer, server_error
 from .key import PROBES, Door
 from .limits import Rates, check_request
@@ -51,7 +51,7 @@ class Guard:
         path = scope["path"][: len(scope["path"]) - len(raw) + len(raw.rstrip(b"/"))] or "/"
         scope = {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
         sending = _Sending(send)
-        began = monotonic()
+        began = clock.monotonic()
         try:
             await self._answer(scope, receive, sending)
         except ClientDisconnect:
@@ -60,7 +60,7 @@ class Guard:
             log.error("%s %r: %s", method, path, "".join(frames(error)))
             if sending.status is None:
                 await server_error()(scope, receive, sending)
-        took = monotonic() - began
+        took = clock.monotonic() - began
         self.note(method, getattr(scope.get("route"), "path", "none"), sending.status, took)
         # Without its query, which may hold secrets; and a probe every few seconds is no news.
         level = logging.DEBUG if path in PROBES else logging.INFO

@@ -7,12 +7,12 @@ replaces its records may hold a dataset's lock for a minute. So who deletes give
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from ... import clock
 from ...errors import StoreUnavailable
 from ..database import Database
 from ..engine import Busy
@@ -33,10 +33,10 @@ def deleting(connection: Connection, db: Database, names: Iterable[tuple[int, st
     if not db.is_postgresql:
         yield
         return
-    deadline = time.monotonic() + SECONDS
+    deadline = clock.monotonic() + SECONDS
     try:
         for sync_id, connection_id, variant in sorted(names):
-            lock_dataset(connection, db, sync_id, connection_id, variant, deadline - time.monotonic())
+            lock_dataset(connection, db, sync_id, connection_id, variant, deadline - clock.monotonic())
         _wait_at_most(connection, SECONDS)
         yield
         connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
