@@ -50,7 +50,10 @@ class RecordsQuery(BaseModel):
     model: ModelName
     variant: VariantName = BASE
     modified_after: str | None = Field(None, description="An ISO 8601 time; that very time is included.")
-    delta: str | None = Field(None, deprecated=True, description="The older name of `modified_after`.")
+    # Not `deprecated=True`, with which pydantic warns whenever the field is read.
+    delta: str | None = Field(
+        None, json_schema_extra={"deprecated": True}, description="The older name of `modified_after`."
+    )
     filter: str | None = Field(
         None, description="`added`, `updated` and `deleted`, separated by commas: those with any of them."
     )
