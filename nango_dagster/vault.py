@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -68,6 +69,14 @@ class Vault:
 def vault_of(settings: Settings) -> Vault:
     """The vault of these settings, opened once per process."""
     return _opened(settings.encryption_keys, settings.db_url, settings.home)
+
+
+def hash_key(settings: Settings) -> bytes | None:
+    """The key of hashes that secrets go into; None on PostgreSQL without NANGO_ENCRYPTION_KEY."""
+    if not settings.encryption_keys and not settings.db_url.startswith("sqlite"):
+        return None
+    key = settings.encryption_keys[0] if settings.encryption_keys else _key_beside(settings.home)
+    return hashlib.blake2b(key.encode(), digest_size=32, person=b"nango hashes").digest()
 
 
 @lru_cache(maxsize=8)

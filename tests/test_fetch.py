@@ -53,6 +53,9 @@ class Says:
     def secrets(self) -> tuple[str, ...]:
         return tuple(self._known)
 
+    def hash_key(self) -> bytes | None:
+        return b"key"
+
     def close(self) -> None:
         """Nobody is waiting."""
 
@@ -676,8 +679,8 @@ def test_a_list_of_several_pages_has_no_etag(api: FakeApi) -> None:
     assert pull.etag_to_keep is None
 
 
-def test_an_etag_is_sent_with_the_same_request_only(api: FakeApi) -> None:
-    """What a connection's metadata fills in changes the request; a new access token does not."""
+def test_an_etag_is_sent_with_the_same_request_and_credentials_only(api: FakeApi) -> None:
+    """What a connection's metadata fills in changes the request; another token may be another account's."""
     api.route("/items", (200, {"ETag": '"v1"'}, ITEMS))
 
     def pull(team: str, token: str, etag: str | None, **fields: Any) -> str | None:
@@ -688,11 +691,12 @@ def test_an_etag_is_sent_with_the_same_request_only(api: FakeApi) -> None:
         return fetched.etag_to_keep
 
     kept = pull("a", "t-1", None)
+    pull("a", "t-1", kept)
     pull("a", "t-2", kept)
     pull("b", "t-2", kept)
     pull("a", "t-2", kept, ignore_fields=["x"])
     pull("a", "t-2", '"v1"')
-    assert [request.headers.get("If-None-Match") for request in api.requests] == [None, '"v1"', None, None, None]
+    assert [request.headers.get("If-None-Match") for request in api.requests] == [None, '"v1"', None, None, None, None]
 
 
 @pytest.mark.parametrize(

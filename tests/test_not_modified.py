@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from nango_dagster.store.upsert import Upsert
 from tests.executions import Record, assert_exact, execute, items
 from tests.fake_api import Answer, FakeApi, Received, Reply
 
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 MODES = pytest.mark.parametrize(
     "fields", [{"unique_key": "id", "track_deletes": True}, {}], ids=["upsert", "overwrite"]
 )
@@ -94,6 +96,45 @@ def test_a_list_with_a_record_that_was_left_out_is_read_again(
     row = source.registered(db, unique_key="id")
     execute(db, settings, row)
     assert execute(db, settings, row).counts.rejected == 1
+
+
+def test_a_list_is_read_again_after_a_reset(db: Database, settings: Settings, source: Versioned) -> None:
+    row = source.registered(db, unique_key="id")
+    execute(db, settings, row)
+    outcome = execute(db, settings, row, wishes=Wishes(reset=True))
+    assert (outcome.stop_reason, outcome.counts.fetched) == ("single_page", 3)
+    assert source.api.requests[-1].headers.get("If-None-Match") is None
+    assert execute(db, settings, row).stop_reason == "not_modified"
+
+
+@pytest.mark.parametrize("place", ["headers", "query_params"])
+def test_a_list_is_read_again_with_other_credentials_and_no_secret_is_kept(
+    db: Database, settings: Settings, source: Versioned, place: str
+) -> None:
+    name = "Authorization" if place == "headers" else "api_key"
+    row = source.registered(db, unique_key="id", **{place: {name: "${env.TOKEN}"}})
+
+    def read(token: str) -> str | None:
+        settings_of_token = replace(settings, env={**settings.env, "TOKEN": token}, encryption_keys=(KEY,))
+        return execute(db, settings_of_token, row).stop_reason
+
+    assert [read("secret-1"), read("secret-1"), read("secret-2"), read("secret-2")] == [
+        "single_page", "not_modified", "single_page", "not_modified",
+    ]  # fmt: skip
+    with db.connect() as connection:
+        (dataset,) = datasets.of_sync(connection, row.id)
+    assert dataset.etag is not None and "secret" not in dataset.etag
+
+
+def test_without_a_key_to_hash_secrets_with_no_etag_is_kept(
+    db: Database, settings: Settings, source: Versioned
+) -> None:
+    """On PostgreSQL without NANGO_ENCRYPTION_KEY; on SQLite a key is made."""
+    row = source.registered(db, unique_key="id", headers={"Authorization": "${env.TOKEN}"})
+    keyless = replace(settings, env={**settings.env, "TOKEN": "secret"}, encryption_keys=())
+    execute(db, keyless, row)
+    expected = "not_modified" if keyless.db_url.startswith("sqlite") else "single_page"
+    assert execute(db, keyless, row).stop_reason == expected
 
 
 # --- payloads that are pruned ---------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,11 +47,19 @@ class Access:
     {'X-Key': 'k1'}
     """
 
-    def __init__(self, sync: Sync, facts: Mapping[str, Any], source: Source | None = None) -> None:
+    def __init__(
+        self,
+        sync: Sync,
+        facts: Mapping[str, Any],
+        source: Source | None = None,
+        hash_key: Callable[[], bytes | None] = lambda: None,
+    ) -> None:
+        """`hash_key` gives the key of hashes that secrets go into; None where there is none."""
         names = set(placeholders([sync.url, sync.headers, sync.query_params, sync.body]))
         self._facts = facts
         self._hidden = tuple(_secret_facts(names, facts))
         self._source = source
+        self.hash_key = hash_key
         self._held: Mapping[str, Any] = {}
         self._signs = not any(map(is_credential, names))
 

@@ -74,6 +74,9 @@ class Access(Protocol):
     def secrets(self) -> tuple[str, ...]:
         """What has to be starred wherever it comes up."""
 
+    def hash_key(self) -> bytes | None:
+        """The key of hashes that secrets go into; None where there is none."""
+
     def close(self) -> None:
         """End whatever another thread may be waiting for."""
 
@@ -273,7 +276,9 @@ class Fetch:
     def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
         """The first request, with the kept ETag if that was the answer to the same one."""
         if request.method == "GET" and self._paging.in_body:
-            self._asked = digest(self.sync, filled(request, variables))
+            secrets = () if self._access is None else self._access.secrets()
+            key = (lambda: None) if self._access is None else self._access.hash_key
+            self._asked = digest(self.sync, filled(request, variables), secrets, key)
             asked, _, etag = (self._kept_etag or "").partition(" ")
             if etag and asked == self._asked:
                 return replace(request, headers={**request.headers, "If-None-Match": etag})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..config import Sync
-from ..http import Policy, RateLimit, Reach, Request, looks_secret, origin, query_pairs
+from ..http import Policy, RateLimit, Reach, Request, origin, query_pairs, secrets_of
 from ..templates import render, render_text, render_url
 
 
@@ -33,11 +32,16 @@ def filled(request: Request, variables: Mapping[str, Any]) -> Request:
     ).with_userinfo_in_header()
 
 
-def digest(sync: Sync, request: Request) -> str:
-    """Changes when the config or the request does, except for credentials in its headers: those change by the hour."""
-    headers = {name: value for name, value in request.headers.items() if not looks_secret(name)}
-    parts = f"{sync.fingerprint()} {replace(request, headers=headers).fingerprint()}"
-    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+def digest(
+    sync: Sync, request: Request, secrets: Iterable[str] = (), key: Callable[[], bytes | None] = lambda: None
+) -> str | None:
+    """A hash of the config, the request and the secrets in use; None where there are secrets and no key for it."""
+    known = sorted({*secrets_of(first_request(sync)), *secrets})
+    hash_key = key() if known else b""
+    if hash_key is None:
+        return None
+    parts = [sync.fingerprint(), request.fingerprint(), *known]
+    return hashlib.blake2b("\0".join(parts).encode(), key=hash_key, digest_size=16).hexdigest()
 
 
 def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:

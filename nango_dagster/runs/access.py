@@ -19,7 +19,7 @@ from ..store import Database, connections, jobs, reach
 from ..store.queue import Claim
 from ..store.syncs import SyncRow
 from ..templates import env_variables, host_variables
-from ..vault import Vault, vault_of
+from ..vault import Vault, hash_key, vault_of
 
 SINCE_EVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """What `${last_sync_date}` says before an execution has succeeded."""
@@ -114,7 +114,8 @@ def open_access(
         **env_variables(settings.env),
         **({} if metadata is None else {"metadata": metadata}),
     }
-    return ConnectionAccess(sync, facts, source or _pizzly_of(sync, settings, cancelled))
+    source = source or _pizzly_of(sync, settings, cancelled)
+    return ConnectionAccess(sync, facts, source, partial(hash_key, settings))
 
 
 def note(
