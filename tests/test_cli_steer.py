@@ -236,7 +236,7 @@ def test_a_connection_gets_a_frequency_of_its_own_and_gives_it_back(cli: Cli, db
 
 def test_what_is_no_frequency_is_a_sentence(cli: Cli) -> None:
     acme = ("frequency", "issues", "--connection", "acme")
-    refused(cli(*acme, "every 20s"), "frequency is 'every 20s'; wanted whole minutes")
+    refused(cli(*acme, "every 20s"), "frequency is 'every 20s'; wanted whole seconds")
     refused(cli(*acme, "sometimes"), "frequency is 'sometimes'; wanted a number of minutes, or text")
     refused(cli(*acme), "wanted either a frequency such as")
     refused(cli(*acme, "every day", "--default"), "wanted either a frequency such as")

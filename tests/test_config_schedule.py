@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from croniter import croniter
 from dagster import ScheduleDefinition, TimeWindowPartitionsDefinition
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from nango_dagster.config import Sync, from_body
-from nango_dagster.config.schedule import Cron, Interval, check_cron
+from nango_dagster.config.schedule import Cron, Interval, ShortInterval, check_cron
 from nango_dagster.errors import ConfigError
 
 UTC = timezone.utc
@@ -26,7 +28,7 @@ CRONS += ["15 1,2,3 * * 1-5", "@daily", "0 0 1 * *", "* * * * *", "0 6 L * *", "
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
 
 
-def slots(schedule: Interval | Cron, start: datetime, end: datetime) -> Iterator[datetime]:
+def slots(schedule: Interval | ShortInterval | Cron, start: datetime, end: datetime) -> Iterator[datetime]:
     """The slots after one moment, up to another."""
     slot = schedule.next(start)
     while slot <= end:
@@ -153,11 +155,103 @@ def test_a_zone_that_moves_its_clocks_by_half_an_hour() -> None:
     ]
 
 
+# --- where clocks change: at midnight, by half an hour, or not at all -----------------------------------------------
+
+CHANGING = [
+    "Europe/Berlin",
+    "Europe/Dublin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+    "Africa/Cairo",
+]
+CHANGING += [
+    "Asia/Beirut",
+    "America/Sao_Paulo",
+    "America/Havana",
+    "Pacific/Chatham",
+    "Africa/Casablanca",
+    "Asia/Tehran",
+]
+CHANGING += ["Asia/Gaza", "Atlantic/Azores", "America/St_Johns", "Antarctica/Troll", "Asia/Kolkata"]
+MINUTES, HOURS = st.integers(0, 59), st.integers(0, 23)
+
+
+def changes_of(zone: str, year: int) -> list[datetime]:
+    """The days on which a zone's clocks change, or one day of a year without a change."""
+    days = [datetime(year, 1, 2, tzinfo=UTC) + timedelta(days=day) for day in range(363)]
+    offsets = [day.astimezone(ZoneInfo(zone)).utcoffset() for day in days]
+    return [day for day, (one, other) in zip(days, pairwise(offsets), strict=False) if one != other] or days[:1]
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[str, datetime]:
+    """A zone, and a day on which its clocks change."""
+    zone = draw(st.sampled_from(CHANGING))
+    return zone, draw(st.sampled_from(changes_of(zone, draw(st.integers(2012, 2036)))))
+
+
+@examples(deadline=None, max_examples=60)
+@given(changes(), HOURS, MINUTES)
+def test_a_daily_sync_runs_once_on_each_day(change: tuple[str, datetime], hour: int, minute: int) -> None:
+    zone, day = change
+    found = slots(Cron(f"{minute} {hour} * * *", zone), day - timedelta(days=3), day + timedelta(days=4))
+    days = [slot.astimezone(ZoneInfo(zone)).date() for slot in found]
+    assert len(days) >= 6
+    assert {later - earlier for earlier, later in pairwise(days)} == {timedelta(days=1)}
+
+
+@examples(deadline=None, max_examples=60)
+@given(changes(), MINUTES, st.sampled_from(["*", "*/1", "0-23"]))
+def test_an_hourly_sync_never_waits_longer_than_an_hour(change: tuple[str, datetime], minute: int, hours: str) -> None:
+    zone, day = change
+    found = [*slots(Cron(f"{minute} {hours} * * *", zone), day - timedelta(days=1), day + timedelta(days=2))]
+    assert max(later - earlier for earlier, later in pairwise(found)) == timedelta(hours=1)
+    assert len(found) - 72 in (-1, 0, 1)
+
+
+@pytest.mark.parametrize("year", [2025])
+@pytest.mark.parametrize("zone", CHANGING[:-2])
+def test_each_tick_of_dagster_finds_a_slot_that_it_has_not_seen(zone: str, year: int) -> None:
+    """A tick that found none would leave the slot to the dispatcher, minutes later."""
+    for cron in ["0 0 * * *", "30 0 * * *", "30 1 * * *", "30 2 * * *", "15 3 * * *", "0 * * * *", "30 */2 * * *"]:
+        schedule = Cron(cron, zone)
+        for day in changes_of(zone, year):
+            before, end = day - timedelta(days=2), day + timedelta(days=2)
+            last = schedule.latest(before)
+            for at in ticks(cron, zone, before, end):
+                assert schedule.latest(at) > last, (zone, cron, at)
+                last = at
+
+
+# --- seconds ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(30, 5000), st.text(max_size=5), MOMENTS)
+def test_a_moment_lies_between_two_slots_of_seconds(seconds: int, name: str, at: datetime) -> None:
+    schedule = ShortInterval(seconds, name)
+    latest, following = schedule.latest(at), schedule.next(at)
+    assert latest <= at < following and following - latest == timedelta(seconds=seconds)
+    assert schedule.latest(following) == following and schedule.next(latest) == following
+
+
+def test_a_frequency_of_seconds_ticks_every_minute() -> None:
+    sync = from_body({"url": "https://api.example.com", "name": "pokemon", "frequency": "every 45 seconds"})
+    assert (sync.cron_schedule, sync.schedule_text, sync.interval) == (
+        "* * * * *",
+        "every 45 seconds",
+        timedelta(seconds=45),
+    )
+    assert from_body({"url": "https://api.example.com", "frequency": 0.5}).schedule_text == "every 30 seconds"
+
+
+@examples(deadline=None)
 @given(st.sampled_from(CRONS), st.sampled_from(ZONES), MOMENTS)
 def test_a_moment_lies_between_two_times_of_a_cron(cron: str, zone: str, at: datetime) -> None:
     assert_between(Cron(cron, zone), at)
 
 
+@examples(deadline=None)
 @given(st.sampled_from(CRONS), st.sampled_from(CHANGES), st.integers(0, 3 * 24 * 60))
 def test_a_moment_near_a_change_of_the_clocks(cron: str, change: tuple[str, datetime], minute: int) -> None:
     zone, start = change

@@ -23,6 +23,7 @@ from nango_dagster.store import Database, connections, datasets, jobs, open_data
 from nango_dagster.store.connections import NewConnection
 from nango_dagster.store.queue import deletion
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.target import Target
 from nango_dagster.vault import Vault
 from tests.apis import calling
 from tests.executions import PAGING, Source, items, until
@@ -308,7 +309,7 @@ def locked(settings: Settings, db: Database) -> Iterator[SyncRow]:
     other = open_database(settings)
     with contextlib.closing(other), other.begin() as connection:
         for variant in ("base", "second"):
-            queue.lock_dataset(connection, other, row.id, "acme", variant)
+            queue.lock_dataset(connection, other, Target(row.id, "acme", variant))
         yield row
 
 
@@ -339,7 +340,7 @@ def test_who_deletes_waits_for_an_execution_that_ends_soon(settings: Settings, d
     row, other = register(db, "issues"), open_database(settings)
     with contextlib.closing(other), ThreadPoolExecutor(1) as pool:
         with other.begin() as connection:
-            queue.lock_dataset(connection, other, row.id, "acme", "base")
+            queue.lock_dataset(connection, other, Target(row.id, "acme", "base"))
             removed = pool.submit(connections.remove, db, "github", "acme")
             until(lambda: somebody_waits(db))
         assert removed.result(20)

@@ -15,6 +15,7 @@ from nango_dagster.store import Database, changes, datasets, listing, open_datab
 from nango_dagster.store.changes import Cursor
 from nango_dagster.store.listing import Wanted
 from nango_dagster.store.pruning import Pruned
+from nango_dagster.store.target import Target as StoreTarget
 from tests.writing import Target
 
 EVER = Cursor(datetime(2999, 1, 1, tzinfo=timezone.utc), "")
@@ -158,7 +159,7 @@ def test_pruning_waits_for_no_longer_than_somebody_waits(settings: Settings, db:
 
     def hold() -> None:
         with other.begin() as connection:
-            queue.lock_dataset(connection, other, *names)
+            queue.lock_dataset(connection, other, StoreTarget(*names))
             locked.set()
             done.wait(60)
 

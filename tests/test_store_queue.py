@@ -26,6 +26,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Connection, Database, connections, jobs, open_database, queue, schema, syncs
 from nango_dagster.store.queue import Claim, Schedule, Worker
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.target import Target
 from tests.executions import until
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -83,7 +84,7 @@ def names(claims: Sequence[Claim]) -> list[str]:
 
 def guard(connection: Connection, db: Database, claim: Claim) -> None:
     """How every transaction of an execution begins."""
-    queue.lock_dataset(connection, db, claim.sync_id, claim.connection_id, claim.variant)
+    queue.lock_dataset(connection, db, claim.target)
     queue.check(connection, db, claim)
 
 
@@ -117,7 +118,7 @@ def lose(db: Database, row: SyncRow, name: str = "c1") -> None:
 
 
 def names_of(lost: Sequence[queue.Lost]) -> list[str]:
-    return [one.connection_id for one in lost]
+    return [loss.target.connection_id for loss in lost]
 
 
 def side_by_side(*works: Callable[[], None]) -> None:
@@ -331,7 +332,7 @@ def test_who_waited_for_the_lock_sees_what_happened_meanwhile(pg_db: Database) -
 
     thread = threading.Thread(target=batch)
     with db.begin() as reaper:
-        queue.lock_dataset(reaper, db, row.id, "c1", "base")
+        queue.lock_dataset(reaper, db, Target(row.id, "c1", "base"))
         thread.start()
         until(lambda: _waits_for_a_lock(db))
         reaper.execute(sa.update(schema.schedules).values(worker_id=None))
@@ -388,7 +389,7 @@ def test_nobody_waits_for_a_batch_that_is_being_written(pg_db: Database) -> None
         assert queue.cancel(other, row.id) == 1
         assert queue.beat(other, worker)
         assert names(queue.claim(other, work(other, row), limit=9, slot=now(db))) == ["c2"]
-        assert queue.holder(other, row.id, "c1", "base") is not None
+        assert queue.holder(other, Target(row.id, "c1", "base")) is not None
         assert queue.is_cancelled(other, claim)
         assert [job.added for job in jobs.list_jobs(other)] == [0]
 
@@ -414,7 +415,7 @@ def test_the_reaper_passes_over_what_is_being_written(pg_db: Database) -> None:
 def test_a_transaction_in_which_nothing_happens_does_not_hold_the_lock_for_ever(pg_db: Database) -> None:
     timeout = sa.text("SHOW idle_in_transaction_session_timeout")
     with pg_db.begin() as connection:
-        queue.lock_dataset(connection, pg_db, 1, "c1", "base")
+        queue.lock_dataset(connection, pg_db, Target(1, "c1", "base"))
         assert connection.execute(timeout).scalar_one() == f"{queue.STUCK_SECONDS // 60}min"
     with pg_db.connect() as connection:
         assert connection.execute(timeout).scalar_one() == "0"
@@ -466,7 +467,7 @@ def test_a_killed_run_is_found_and_its_execution_is_due_again(db: Database, sett
         assert queue.reap(db) == []  # it was heard from a moment ago
         fall_silent(db, worker)
         (lost,) = queue.reap(db)
-    assert (lost.sync_id, lost.connection_id, lost.variant, lost.worker) == (row.id, "c1", "base", worker)
+    assert (lost.target, lost.worker) == (Target(row.id, "c1", "base"), worker)
     (job,) = jobs.list_jobs(db)
     assert (job.id, job.status) == (lost.job_id, "failed")
     assert job.error_message is not None
@@ -837,17 +838,17 @@ def test_only_what_is_named_is_changed(db: Database) -> None:
 
 def test_the_holder_is_known_while_there_is_one(db: Database) -> None:
     row = sync_with(db, "c1")
-    assert queue.holder(db, row.id, "c1", "base") is None
+    assert queue.holder(db, Target(row.id, "c1", "base")) is None
     worker = work(db, row)
     before = now(db)
     claim = claim_one(db, worker)
-    holder = queue.holder(db, row.id, "c1", "base")
+    holder = queue.holder(db, Target(row.id, "c1", "base"))
     assert holder is not None
     assert holder.worker == worker
     assert before <= holder.since <= now(db)
     assert schedule(db, row).run_id == "run1"
     end(db, claim)
-    assert queue.holder(db, row.id, "c1", "base") is None
+    assert queue.holder(db, Target(row.id, "c1", "base")) is None
     assert schedule(db, row).run_id is None
 
 

@@ -15,6 +15,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, syncs
 from nango_dagster.store.queue import Claim, Schedule
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.target import Target
 from tests.apis import URL, calling
 
 GITHUB = {"provider_config_key": "github", "syncs": ["issues"]}
@@ -49,7 +50,7 @@ def writing(db: Database, row: SyncRow) -> Iterator[Claim]:
         queue.begin_execution(connection, db, claim)
         job_id = jobs.start(connection, db, claim, row, "run")
     with db.begin() as connection:
-        queue.lock_dataset(connection, db, row.id, "acme", "base")
+        queue.lock_dataset(connection, db, Target(row.id, "acme", "base"))
         queue.check(connection, db, claim)
         datasets.identify(connection, dataset.id, "id")
         yield claim

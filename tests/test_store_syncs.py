@@ -13,6 +13,7 @@ from nango_dagster.config import Sync, from_body
 from nango_dagster.errors import LeaseLost, Refused
 from nango_dagster.store import Database, datasets, jobs, queue, schema, syncs
 from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.target import Target
 
 URL = "https://api.example.com/items"
 
@@ -311,6 +312,6 @@ def test_a_run_finds_its_lease_lost_when_the_sync_is_deleted(db: Database) -> No
     (claim,) = queue.claim(db, worker, limit=1, slot=None, force=True)
     assert syncs.delete(db, row.id)
     with pytest.raises(LeaseLost, match="the sync was removed"), db.begin() as connection:
-        queue.lock_dataset(connection, db, row.id, "default", "base")
+        queue.lock_dataset(connection, db, Target(row.id, "default", "base"))
         queue.check(connection, db, claim)
     queue.end_worker(db, worker)

@@ -103,7 +103,7 @@ class ListedSync(BaseModel):
     origin: Origin = Field(description="`http` if it was posted; one of a `file` can only be changed there.")
     url: str = Field(description="Without its secrets.")
     metadata: dict[str, Any]
-    frequency: str = Field(examples=["every 60 minutes", "0 6 * * *"])
+    frequency: str = Field(examples=["every hour", "0 6 * * *"])
     enabled: bool
     next_run_at: datetime | None = Field(description="In the past when it is due and waits for a run.")
     last_job: LastJob | None

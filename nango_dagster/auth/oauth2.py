@@ -10,9 +10,9 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from time import monotonic
 from typing import Any, Final
 
-from .. import clock
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from ..http import Client, Policy, Reach, Request, Response, secrets_of
 from .kinds import secrets_in, token_of
@@ -81,7 +81,7 @@ class OAuth2:
     def _renewed(self, old: Mapping[str, Any]) -> Mapping[str, Any]:
         """Credentials with another token: refreshed here, or meanwhile by somebody else."""
         owner = uuid.uuid4().hex
-        deadline = clock.monotonic() + 2 * LEASE
+        deadline = monotonic() + 2 * LEASE
         while not self._keeper.begin(owner, LEASE):
             time.sleep(_ASK_AGAIN)
             kept = self._kept()
@@ -89,7 +89,7 @@ class OAuth2:
                 return kept
             if self._is_over():
                 raise Cancelled
-            if clock.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise ApiError(self._said(f"another run has been refreshing it for {2 * LEASE:g} s."))
         return self._refreshed(owner, old)
 
@@ -141,17 +141,17 @@ class OAuth2:
             client.hide(*secrets_of(Request("POST", request.url, body=answer)))
             said = client.excerpt(request, response)
             raise AuthenticationFailed(self._said(f"{request} answered without an access_token: {said}."))
-        return refreshed(given, answer, clock.now().timestamp())
+        return refreshed(given, answer, time.time())
 
     def _ask_until(self) -> Callable[[], bool]:
         """Whether a request has taken too long; asked many times."""
-        deadline = clock.monotonic() + REQUEST
+        deadline = monotonic() + REQUEST
 
         def is_enough() -> bool:
             nonlocal deadline
             if self._is_over():
-                deadline = min(deadline, clock.monotonic() + GRACE)
-            return clock.monotonic() > deadline
+                deadline = min(deadline, monotonic() + GRACE)
+            return monotonic() > deadline
 
         return is_enough
 
@@ -209,7 +209,7 @@ def can_refresh(given: Mapping[str, Any]) -> bool:
 def runs_out(given: Mapping[str, Any]) -> bool:
     """Whether there is no token, or one that is good for less than a minute."""
     at = expiry(given)
-    return token_of(given) is None or (at is not None and at - clock.now().timestamp() < MARGIN)
+    return token_of(given) is None or (at is not None and at - time.time() < MARGIN)
 
 
 def expiry(given: Mapping[str, Any]) -> float | None:

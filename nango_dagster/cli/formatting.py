@@ -18,7 +18,7 @@ def no_such_sync(name: str, where: str, names: Collection[str]) -> str:
     return f"there is no sync {name} {where}; {suggestion(name, names)}"
 
 
-def local_time(moment: datetime | None, now: datetime) -> str:
+def clock(moment: datetime | None, now: datetime) -> str:
     """A time as the clock on the wall says it, with the date where that is not today's."""
     if moment is None:
         return ""

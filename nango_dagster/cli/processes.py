@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from .. import clock
-
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 20
 """So long may a child take to end what it does: a run that is told to stop ends its job as cancelled."""
@@ -65,15 +63,15 @@ class Child:
         """Wait for its end until `deadline`."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, deadline - clock.monotonic()))
+                self._process.wait(max(0.0, deadline - time.monotonic()))
 
     def end_all_of_it(self) -> None:
         """End whatever is left of it and of what it started: politely, then for certain."""
         if self._process is None:
             return
-        deadline = clock.monotonic() + LAST_SECONDS
+        deadline = time.monotonic() + LAST_SECONDS
         self._signal_all(signal.SIGTERM)
-        while self._is_left() and clock.monotonic() < deadline:
+        while self._is_left() and time.monotonic() < deadline:
             time.sleep(0.05)
         self._signal_all(signal.SIGKILL)
         self._process.wait()
@@ -120,7 +118,7 @@ def _watch(children: Sequence[Child], when_ready: Callable[[], bool], told: list
 def _end(children: Sequence[Child]) -> None:
     for child in children:
         child.ask_to_end()
-    deadline = clock.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     for child in children:
         child.wait_until(deadline)
     for child in children:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import clock
 from ..config.source import quoted
 from ..errors import ConfigError, RecordRejected, Refused
 from ..records import decode
 from .command import Session, command, grid, sync_argument
-from .formatting import iso, local_time, number_of
+from .formatting import clock, iso, number_of
 from .steer import find_sync
 
 if TYPE_CHECKING:
@@ -128,12 +128,12 @@ def _decoded(text: str | None) -> Any:
 
 
 def _for_people(dataset: Dataset, found: list[Record], following: str) -> list[Any]:
-    now = clock.now()
+    now = datetime.now(timezone.utc)
     whose = f"{dataset.model} of {dataset.connection_id} ({dataset.variant})"
     said = f"{whose}: {number_of(dataset.live_count, 'record')}"
     if not found:
         return [f"{said}; none to show."]
-    rows = [(local_time(one.last_modified_at, now), one.action, one.external_id, _shown(one)) for one in found]
+    rows = [(clock(one.last_modified_at, now), one.action, one.external_id, _shown(one)) for one in found]
     goes_on = [f"More follow: --after {following}"] if following else []
     return [said, grid(["changed", "", "id", "record"], rows), *goes_on]
 

@@ -6,17 +6,16 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import clock
 from ..config import Sync
 from ..errors import ConfigError
 from ..partition_keys import BASE
 from .command import Session, command, complete_sync, grid
-from .formatting import iso, local_time, no_such_sync, number_of
+from .formatting import clock, iso, no_such_sync, number_of
 from .syncs import Known, known
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def status(
         states = _states(session, database, name, integration, connection_id, variant)
     in_detail = any(wanted is not None for wanted in (name, connection_id, variant))
     documents = [state.document(in_detail=in_detail) for state in states]
-    now = clock.now()
+    now = datetime.now(timezone.utc)
     shown = _in_detail(states, now, limit, named=name is not None) if in_detail else _overview(states, now)
     session.answer(documents[0] if name is not None else documents, *shown)
 
@@ -97,7 +96,7 @@ def _states(
         of_sync[status.row.id].append(status)
     if not of_sync and (connection_id, variant) != (None, None):
         raise _nobody(database, rows, connection_id, variant)
-    now = clock.now()
+    now = datetime.now(timezone.utc)
     return [State.of(one, of_sync.get(one.id or 0, []), now) for one in found]
 
 
@@ -299,13 +298,13 @@ def _counts(jobs: Iterable[Job | None]) -> Sequence[str]:
 
 
 def _result(job: Job | None, counts: Sequence[str], now: datetime) -> list[object]:
-    last = f"{job.status} {local_time(job.started_at, now)}" if job else ""
+    last = f"{job.status} {clock(job.started_at, now)}" if job else ""
     return [last, *(getattr(job, name) if job else None for name in counts)]
 
 
 def _next(state: State | Status, now: datetime) -> str:
     moment = state.next_run_at
-    return "due now" if moment is not None and moment <= now else local_time(moment, now)
+    return "due now" if moment is not None and moment <= now else clock(moment, now)
 
 
 # --- for people: each connection --------------------------------------------------------------------------------------

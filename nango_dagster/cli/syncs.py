@@ -97,6 +97,4 @@ def _url(one: Known) -> str | None:
 
 def _schedule(one: Known) -> str | None:
     """When it runs, as people say it; an asset runs when Dagster materializes it."""
-    from ..store.status import frequency_of
-
-    return None if one.origin == "asset" else frequency_of(one.sync)
+    return None if one.origin == "asset" else one.sync.schedule_text

@@ -109,12 +109,12 @@ def _rebuild(execution: Execution) -> dict[str, Any]:
     """Make the rows of the claimed connection anew; each transaction proves that the claim is still ours."""
     from ..runs import load_function
     from ..store import datasets, queue, tables
+    from ..store.target import Target
 
     database, row, claim = execution.database, execution.row, execution.claim
-    names = (claim.sync_id, claim.connection_id, claim.variant)
 
     def guard(connection: Any) -> None:
-        queue.lock_dataset(connection, database, *names)
+        queue.lock_dataset(connection, database, claim.target)
         queue.check(connection, database, claim)
 
     transform = load_function(row.sync.transform) if row.sync.transform else None
@@ -122,7 +122,7 @@ def _rebuild(execution: Execution) -> dict[str, Any]:
     assert table is not None
     with database.connect() as connection:
         found = datasets.of_sync(connection, row.id)
-    mine = [dataset for dataset in found if (dataset.sync_id, dataset.connection_id, dataset.variant) == names]
+    mine = [dataset for dataset in found if Target.of(dataset) == claim.target]
     count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
     pruned = tables.count_pruned(database, [dataset.id for dataset in mine])
     return {"table": table.name, "rows": count, "pruned": pruned, "misfits": dict(table.misfits)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import clock
 from ..errors import Refused
 from ..sentences import number_of
 from .command import Session, command, grid, group
-from .formatting import iso, local_time
+from .formatting import clock, iso
 
 if TYPE_CHECKING:
     from ..store.outbox import Delivery, Listed
@@ -44,7 +43,7 @@ def list_(session: Session, dead: bool, limit: int) -> None:
     with session.database() as database:
         found = outbox.listed(database, state="dead" if dead else None, limit=limit)
         depth = outbox.depth(database)
-    now = clock.now()
+    now = datetime.now(timezone.utc)
     headings = ["id", "state", "what", "connection", "to", "tries", "next try", "last error"]
     rows = [_row(one, now) for one in found]
     counted = f"{number_of(depth['pending'], 'webhook')} waiting, {depth['dead']:,} dead"
@@ -57,7 +56,7 @@ def list_(session: Session, dead: bool, limit: int) -> None:
 
 def _row(one: Listed, now: datetime) -> list[Any]:
     told = one.delivery
-    next_try = local_time(one.next_try_at, now) if one.state == "pending" else ""
+    next_try = clock(one.next_try_at, now) if one.state == "pending" else ""
     whose = told.connection_id if told.variant in ("base", "") else f"{told.connection_id} ({told.variant})"
     return [str(told.id), one.state, _what(told), whose, told.target, told.attempts, next_try, one.last_error]
 

@@ -9,7 +9,7 @@
 from nango_dagster.config.combinations import is_credential, placeholders
 from nango_dagster.config.fields import PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
-from nango_dagster.config.frequency import minutes, seconds
+from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.config.schema import json_schema, reference, schema_text, sync_schema
 from nango_dagster.config.sync import Sync, pascal_case, slug
 
@@ -21,11 +21,12 @@ __all__ = [
     "RateLimit",
     "Sync",
     "TrackDeletes",
+    "every",
     "from_body",
     "from_document",
+    "interval_of",
     "is_credential",
     "json_schema",
-    "minutes",
     "pascal_case",
     "placeholders",
     "read_dir",

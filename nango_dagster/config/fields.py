@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from nango_dagster import paths
-from nango_dagster.config.frequency import minutes, seconds
+from nango_dagster.config.frequency import normalised, seconds
 from nango_dagster.config.schedule import check_cron
 from nango_dagster.errors import ConfigError
 
@@ -323,9 +323,9 @@ Query = Annotated[str, Field(min_length=1)]
 Cron = Annotated[str, AfterValidator(_sentence(check_cron))]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Frequency = Annotated[
-    int,
-    BeforeValidator(_sentence(minutes)),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    int | str,
+    BeforeValidator(_sentence(normalised)),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0.5}, {"type": "string"}]}),
 ]
 Bytes = Annotated[
     int,

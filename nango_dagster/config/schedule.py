@@ -1,4 +1,4 @@
-"""When a sync is due: the slots of its interval or cron, and the cron string that ticks at each of them."""
+"""The slots of a sync, from its interval or cron, and the cron string of its Dagster schedule."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from nango_dagster.errors import ConfigError, Problem
@@ -15,8 +16,11 @@ from nango_dagster.errors import ConfigError, Problem
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EPOCH_WEEKDAY = 4  # a Thursday
 _HOUR, _DAY, _WEEK = 60, 1440, 10_080
-# No time zone moves its clocks by more than this.
+_MINUTE = timedelta(minutes=1)
+# No time zone changes its clocks by more than this.
 _SHIFT = timedelta(hours=3)
+# The hours in which Dagster expects clocks to change (DAYLIGHT_SAVINGS_HOURS of dagster/_utils/schedules.py).
+_CHANGING_HOURS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,14 @@ class Interval:
 
     def latest(self, at: datetime) -> datetime:
         """The last slot that is not after a moment."""
-        minute = (at - _EPOCH) // timedelta(minutes=1)
+        minute = (at - _EPOCH) // _MINUTE
         number = (minute - self._anchor) // self.minutes
         slot = self._slot(number)
         return _time(slot if slot <= minute else self._slot(number - 1))
 
     def next(self, after: datetime) -> datetime:
         """The first slot after a moment."""
-        minute = (after - _EPOCH) // timedelta(minutes=1)
+        minute = (after - _EPOCH) // _MINUTE
         number = (minute - self._anchor) // self.minutes
         slot = self._slot(number)
         return _time(slot if slot > minute else self._slot(number + 1))
@@ -102,11 +106,44 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Cron:
-    """The times of a cron expression in a time zone.
+class ShortInterval:
+    """An interval that is no whole number of minutes, such as 30 or 90 seconds.
 
-    Where the clocks change this does as Dagster's schedules do: a time that is skipped comes when the clocks
-    have moved on, a time that comes twice counts the second time, and "every hour" stays every hour.
+    Its schedule ticks every minute, the shortest that cron can say; the dispatcher runs what is due in between.
+
+    >>> ShortInterval(30, "pokemon").next(datetime(2026, 1, 1, tzinfo=timezone.utc)).isoformat()
+    '2026-01-01T00:00:27+00:00'
+    """
+
+    seconds: int
+    name: str
+
+    cron = "* * * * *"
+    timezone = "UTC"
+
+    def latest(self, at: datetime) -> datetime:
+        """The last slot that is not after a moment."""
+        step = timedelta(seconds=self.seconds)
+        first = _EPOCH + timedelta(seconds=_number(self.name) % self.seconds)
+        return first + (at - first) // step * step
+
+    def next(self, after: datetime) -> datetime:
+        """The first slot after a moment."""
+        return self.latest(after) + timedelta(seconds=self.seconds)
+
+
+@dataclass(frozen=True)
+class Cron:
+    """The times of a cron expression in a time zone; each time on the wall clock is one slot.
+
+    Dagster starts a run at each tick of its schedule, so a slot is not later than the tick that belongs to it.
+    Where the clocks change:
+
+    - A time that comes twice is one slot: the second time in the hours 1 to 3, where Dagster expects the change.
+      In other hours Dagster takes the first time for an expression of one time a day, week or month.
+    - A skipped time is a slot at the end of the gap, or in other hours as many minutes later as it lies in the gap.
+    - An expression for every hour follows the old and the new clock for as long as the clocks moved, so that its
+      slots are never further apart than without the change.
 
     >>> daily = Cron("30 2 * * *", "Europe/Berlin")
     >>> daily.next(datetime(2025, 3, 29, 12, tzinfo=timezone.utc)).isoformat()
@@ -117,50 +154,91 @@ class Cron:
     timezone: str = "UTC"
 
     def latest(self, at: datetime) -> datetime:
-        """The last time that is not after a moment."""
+        """The last slot that is not after a moment."""
         return max(moment for moment in self._moments(at, forward=False) if moment <= at)
 
     def next(self, after: datetime) -> datetime:
-        """The first time after a moment."""
+        """The first slot after a moment."""
         return min(moment for moment in self._moments(after, forward=True) if moment > after)
 
     def _moments(self, around: datetime, *, forward: bool) -> Iterator[datetime]:
-        """Moments before and after one, up to where no later one can be nearer."""
+        """Slots before and after a moment, up to where no later one can be nearer."""
         zone = ZoneInfo(self.timezone)
         local = around.astimezone(zone)
         day = timedelta(days=1)
         changes = (around - day).astimezone(zone).utcoffset() != (around + day).astimezone(zone).utcoffset()
-        reach = _SHIFT if changes else timedelta(minutes=1)
+        reach = _SHIFT if changes else _MINUTE
         step = self._walker(local.replace(tzinfo=None) + (-reach if forward else reach), forward=forward)
-        found: datetime | None = None  # the wall clock's time of the first hit
+        first_wall: datetime | None = None  # the wall clock's time of the first slot in the right direction
         while True:
             wall = step()
-            if found is not None and abs(wall - found) > reach:
+            if first_wall is not None and abs(wall - first_wall) > reach:
                 return
-            for moment in self._at(wall, zone):
-                if found is None and (moment > around if forward else moment <= around):
-                    found = wall
+            for moment in self._slots_of(wall, zone):
+                if first_wall is None and (moment > around if forward else moment <= around):
+                    first_wall = wall
                 yield moment
 
     def _walker(self, start: datetime, *, forward: bool) -> Callable[[], datetime]:
-        """A function that gives the expression's next (or previous) time on the wall clock with each call."""
+        """A function that returns the expression's next (or previous) time on the wall clock with each call."""
         from croniter import croniter
 
         # Going back, the start itself counts as well.
-        times = croniter(self.cron, start if forward else start + timedelta(minutes=1), max_years_between_matches=30)
+        times = croniter(self.cron, start if forward else start + _MINUTE, max_years_between_matches=30)
         get = times.get_next if forward else times.get_prev
         return lambda: get(datetime)
 
-    def _at(self, wall: datetime, zone: ZoneInfo) -> list[datetime]:
-        """The moments at which the wall clock shows a time: none, one or two."""
+    def _slots_of(self, wall: datetime, zone: ZoneInfo) -> list[datetime]:
+        """The slots of one time on the wall clock: one, or for an expression of every hour up to two."""
+        every_hour, is_simple = _kind(self.cron)
+        if every_hour:
+            return _on_both_clocks(wall, zone)
         first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(timezone.utc) for fold in (0, 1))
-        if first == second:
-            return [first]
-        hourly = self.cron.split()[1:2] == ["*"] or self.cron == "@hourly"
+        dagster_expects = wall.hour in _CHANGING_HOURS
         if first < second:  # the time comes twice
-            return [first, second] if hourly else [second]
-        # The time is skipped: PEP 495 gives moments on both sides of the gap, an hour (or so) apart.
-        return [] if hourly else [_gap_end(second, first, zone)]
+            return [second if dagster_expects or not is_simple else first]
+        if first == second or not dagster_expects:
+            return [first]
+        # The time is skipped: PEP 495 gives moments on both sides of the gap.
+        gap_end, length = _gap_end(second, first, zone), first - second
+        # Ireland's and Morocco's winter time is the exception to their standard time. Dagster moves a skipped time of a
+        # simple expression by `dst()`, which is 0 there, and ticks an hour before the change.
+        winter_is_exception = not (gap_end + timedelta(hours=1)).astimezone(zone).dst()
+        return [gap_end - length if is_simple and winter_is_exception else gap_end]
+
+
+@lru_cache(maxsize=1024)
+def _kind(cron: str) -> tuple[bool, bool]:
+    """Whether an expression is for every hour, and whether it is simple: one time a day, week or month.
+
+    >>> _kind("0 */1 * * *"), _kind("30 2 * * 1-5"), _kind("0 0,12 * * *")
+    ((True, False), (False, True), (False, False))
+    """
+    from croniter import croniter
+
+    fields, nth_weekdays, *_ = croniter.expand(cron)
+    minute, hour, day, month, weekday = fields
+    is_time = all(len(field) == 1 and isinstance(field[0], int) for field in (minute, hour))
+    every_day = day == ["*"] and all(isinstance(number, int) for number in weekday if number != "*")
+    monthly = weekday == ["*"] and len(day) == 1 and isinstance(day[0], int) and day[0] <= 28
+    return hour == ["*"], is_time and month == ["*"] and not nth_weekdays and (every_day or monthly)
+
+
+def _on_both_clocks(wall: datetime, zone: ZoneInfo) -> list[datetime]:
+    """The moments at which the clock before or after a change shows a time, within as long as the clocks moved."""
+    near = wall.replace(tzinfo=zone).astimezone(timezone.utc)
+    old, new = (_offset(near + shift, zone) for shift in (-_SHIFT, _SHIFT))
+    by_old, by_new = ((wall - offset).replace(tzinfo=timezone.utc) for offset in (old, new))
+    moments = {by_new} if _offset(by_new, zone) == new else set()
+    if _offset(by_old - abs(new - old), zone) == old:
+        moments.add(by_old)
+    return sorted(moments)
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    offset = moment.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
 
 
 def check_cron(cron: str) -> str:
@@ -181,11 +259,11 @@ def check_cron(cron: str) -> str:
 
 
 def _gap_end(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
-    """The moment between two at which the zone's clocks move on."""
-    before = low.astimezone(zone).utcoffset()
-    while high - low > timedelta(minutes=1):
+    """The moment between two at which the zone's clocks move forward."""
+    before = _offset(low, zone)
+    while high - low > _MINUTE:
         middle = low + (high - low) // 2
-        if middle.astimezone(zone).utcoffset() == before:
+        if _offset(middle, zone) == before:
             low = middle
         else:
             high = middle

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nango_dagster.config import fields as f
-from nango_dagster.config.schedule import Cron, Interval
+from nango_dagster.config.frequency import every, interval_of
+from nango_dagster.config.schedule import Cron, Interval, ShortInterval
 
 DEFAULT_FREQUENCY = 60
 
@@ -134,7 +135,8 @@ class Sync(BaseModel):
 
     # When it runs
     frequency: f.Frequency | None = Field(
-        None, description='How often it runs: minutes, or text such as "every 15 minutes"; hourly by default.'
+        None,
+        description='How often it runs: minutes, or text such as "every 30 seconds"; hourly by default.',
     )
     cron: f.Cron | None = Field(None, description="When it runs, as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
@@ -208,14 +210,26 @@ class Sync(BaseModel):
     @property
     def interval(self) -> timedelta | None:
         """The time between two executions; None with `cron`."""
-        return None if self.cron else timedelta(minutes=self.frequency or DEFAULT_FREQUENCY)
+        return None if self.cron else interval_of(self.frequency or DEFAULT_FREQUENCY)
 
     @property
-    def schedule(self) -> Interval | Cron:
+    def schedule_text(self) -> str:
+        """When it runs, in the words of configs.
+
+        >>> Sync(name="items", url="https://api.example.com/items", frequency="120 min").schedule_text
+        'every 2 hours'
+        """
+        return f"{self.cron} {self.timezone or ''}".strip() if self.interval is None else every(self.interval)
+
+    @property
+    def schedule(self) -> Interval | ShortInterval | Cron:
         """Its slots, and the cron string that ticks at every one of them."""
-        if self.cron:
-            return Cron(self.cron, self.timezone or "UTC")
-        return Interval(self.frequency or DEFAULT_FREQUENCY, self.name)
+        if self.interval is None:
+            return Cron(self.cron or "", self.timezone or "UTC")
+        minutes, rest = divmod(self.interval, timedelta(minutes=1))
+        if rest:
+            return ShortInterval(round(self.interval.total_seconds()), self.name)
+        return Interval(minutes, self.name)
 
     @property
     def cron_schedule(self) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from ..config.frequency import minutes
+from ..config import every, interval_of
 from ..errors import Refused
 from ..sentences import number_of
 from ..store import queue, status
 from ..store.queue import CANCEL_SECONDS
-from ..store.status import frequency_of
 from .report import SOON, Report
 from .selection import Selection, check_may_run
 
@@ -93,7 +90,7 @@ def set_frequency(selection: Selection, frequency: str | None) -> Report:
     else:
         next_step = f"Its next run is at {next_run_at:%Y-%m-%d %H:%M} UTC."
     if frequency is None:
-        change = f"follows its sync again, {frequency_of(selection.row.sync)}"
+        change = f"follows its sync again, {selection.row.sync.schedule_text}"
     else:
-        change = f"has a frequency of its own, {status.every(timedelta(minutes=minutes(frequency)))}"
+        change = f"has a frequency of its own, {every(interval_of(frequency))}"
     return Report(f"{selection} {change}.", next_step, document)

@@ -6,8 +6,7 @@ partitioned sync claims the connections that are due, or those that somebody ask
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dagster import (
@@ -34,7 +33,7 @@ from ..partition_keys import BASE, key_of, names_of
 from ..store import jobs, queue
 from ..store.syncs import SyncRow
 from . import checks, logs, metadata, names, partitions
-from .dagster_state import stopped_schedules
+from .dagster_state import record_stopped
 from .interrupts import Interrupts
 from .io_manager import Saved, log, on_progress
 from .resource import NangoResource
@@ -121,6 +120,7 @@ def _execute_partitions(
     with logs.into(context.log):
         row = nango.row(sync)
         partitions.refresh(context.instance, nango.database, [row])
+        record_stopped(context.instance, nango.database, [row])
         queue.reap(nango.database)
         asked = _asked(context, nango, row)
         results = Results(context, nango, every=asked is not None)
@@ -134,7 +134,7 @@ def _execute_partitions(
             ) as drain,
             Interrupts(drain.stop),
         ):
-            drain.add(row, _slot_of(context, sync), only=asked, wishes=_wishes(context.run.tags))
+            drain.add(row, lambda: sync.latest_slot(clock.now()), only=asked, wishes=_wishes(context.run.tags))
             results.follow(drain)
         for _, result in results.finish():
             if context.selected_asset_check_keys:
@@ -159,14 +159,6 @@ def _asked(context: AssetExecutionContext, nango: NangoResource, row: SyncRow) -
     else:
         command = f"nango-dagster connections add --integration {row.integration} --connection {connection_id}"
     raise Refused(f"{row.sync.display_name} does not run for {key_of(*unknown[0])}; to add it: {command}")
-
-
-def _slot_of(context: AssetExecutionContext, sync: Sync) -> Callable[[], datetime | None]:
-    """The sync's latest slot at any moment; none where its schedule is stopped and did not ask for this run."""
-    name = names.schedule_name(sync)
-    if context.run.tags.get("dagster/schedule_name") != name and name in stopped_schedules(context.instance):
-        return lambda: None
-    return lambda: sync.latest_slot(clock.now())
 
 
 def _wishes(tags: Mapping[str, str]) -> runs.Wishes:

@@ -1,7 +1,7 @@
-"""The dispatcher: one run for whatever cannot wait for a schedule's tick.
+"""The dispatcher: one run for every sync that cannot wait for a tick of its own schedule.
 
-That is a sync's first run, a trigger, what a dead run left behind, and a posted sync that no reload has given a
-schedule of its own yet.
+It runs first runs, triggers, executions that a dead run left behind, schedules with their own frequency, intervals
+shorter than a tick, and posted syncs that no reload has given a Dagster schedule yet.
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
@@ -31,12 +31,13 @@ from dagster import (
 
 from .. import clock, runs
 from ..config import Sync
+from ..config.schedule import ShortInterval
 from ..errors import StoreUnavailable
 from ..store import queue, syncs
 from ..store.queue import LEASE_SECONDS
 from ..store.syncs import SyncRow
 from . import checks, logs, names
-from .dagster_state import stopped_schedules
+from .dagster_state import record_stopped
 from .interrupts import Interrupts
 from .io_manager import log
 from .partitions import Keeper
@@ -47,32 +48,35 @@ from .schedules import ON_ITS_WAY, on_their_way
 OP = "nango_dispatch_waiting"
 INTERVAL_SECONDS = 5  # the daemon's sensor loop is no faster
 AT_ONCE = 8  # syncs side by side in one run
-MOST_RUNS = 3  # dispatch runs at a time, where one alone does not get round to all that waits
-PATIENCE = timedelta(seconds=60)  # so long something waits for a run that is busy
-OVERDUE = timedelta(minutes=10)  # so long a sync's own schedule may take to get it started
-LONGEST_SECONDS = 24 * 60 * 60.0  # after this long a dispatch run begins nothing more, and the next goes on
+MOST_RUNS = 3  # dispatch runs at a time
+PATIENCE = timedelta(seconds=60)  # how long a sync waits for a busy dispatch run before another one is requested
+OVERDUE = timedelta(minutes=10)  # how long a sync's own schedule may take to start it
+LONGEST_SECONDS = 24 * 60 * 60.0  # after this time a dispatch run begins nothing more, and the next one goes on
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A sync that should run now, its latest slot, and since when it waits."""
+    """A sync that should run now, and since when it waits."""
 
     row: SyncRow
-    slot: Callable[[], datetime | None]
     since: datetime
-    asked: bool
+    triggered: bool
     """Whether somebody triggered it, rather than its own time having come."""
+
+    def slot(self) -> datetime:
+        """The sync's latest slot."""
+        return self.row.sync.latest_slot(clock.now())
 
 
 class Dispatcher:
-    """Knows the syncs that have schedules of their own here, and finds what waits in spite of them."""
+    """Finds the syncs that wait although they may have schedules of their own in this code location."""
 
     def __init__(self, loaded: Sequence[Sync]) -> None:
         self._loaded = {(sync.integration_key, sync.name): sync for sync in loaded}
         self._partitions = Keeper()
 
     def rows(self, nango: NangoResource) -> list[SyncRow]:
-        """The syncs that are configured now, or were posted; not those whose file is gone, nor somebody's own asset."""
+        """The enabled syncs that are loaded here or were posted; no sync whose file is gone, no user's own asset."""
         nango.register(self._loaded.values())
         return [
             row
@@ -81,56 +85,44 @@ class Dispatcher:
         ]
 
     def refresh_partitions(self, nango: NangoResource, instance: DagsterInstance) -> None:
-        """Give Dagster the keys of connections and variants that are new, and take those of others away."""
+        """Add the partition keys of new connections and variants to Dagster, and remove those of deleted ones."""
         self._partitions.refresh(instance, nango.database, self.rows(nango))
 
     def waiting(self, nango: NangoResource, instance: DagsterInstance, run_id: str | None = None) -> list[Waiting]:
-        """The syncs that should run now, those that were asked for first; `run_id` is the run that asks."""
+        """The syncs that should run now, triggered ones first; `run_id` is the run that asks, if it is one."""
         rows = self.rows(nango)
         queue.reap(nango.database)
-        waiting = queue.waiting(nango.database)
-        maybe = [row for row in rows if row.id in waiting]
-        if not maybe:
+        record_stopped(instance, nango.database, rows)
+        reasons = queue.waiting(nango.database)
+        if not any(row.id in reasons for row in rows):
             return []
-        stopped, starting = stopped_schedules(instance), on_their_way(instance, nango.database, run_id)
+        starting = on_their_way(instance, nango.database, run_id)
         drained = queue.drained(nango.database)
-        found = [
-            self._waiting(row, waiting[row.id], is_stopped=names.schedule_name(row.sync) in stopped)
-            for row in maybe
-            if not (row.sync.partitioned and row.id in drained)  # whoever is at it takes the rest, too
-            if waiting[row.id].asked or names.run_name(row.sync) not in starting
+        waiting = [
+            Waiting(row, since, triggered=reasons[row.id].triggered is not None)
+            for row in rows
+            if row.id in reasons
+            if not (row.sync.partitioned and row.id in drained)  # the run that drains it takes the rest, too
+            if reasons[row.id].triggered or names.run_name(row.sync) not in starting
+            if reasons[row.id].since(self._overdue_slot(row)) is not None
+            if (since := reasons[row.id].since(row.sync.latest_slot(clock.now()))) is not None
         ]
-        return sorted(filter(None, found), key=lambda one: (not one.asked, one.since))
-
-    def _waiting(self, row: SyncRow, found: queue.Waiting, *, is_stopped: bool) -> Waiting | None:
-        since = found.asked if is_stopped else self._since(row, found)
-        if since is None:
-            return None
-        slot = (lambda: None) if is_stopped else (lambda: row.sync.latest_slot(_now()))
-        return Waiting(row, slot, since, asked=found.asked is not None)
+        return sorted(waiting, key=lambda sync: (not sync.triggered, sync.since))
 
     def _is_loaded(self, row: SyncRow) -> bool:
         return (row.integration, row.name) in self._loaded
 
-    def _since(self, row: SyncRow, waiting: queue.Waiting) -> datetime | None:
-        """Since when something of a sync waits that its own schedule does not run, or has not."""
-        moments = [waiting.asked, waiting.new, waiting.lost, waiting.own]
-        # Its own schedule runs it, if it has one; but the run may have died before it began.
-        patience = OVERDUE if self._is_loaded(row) else timedelta(0)
-        if waiting.begun is not None and waiting.begun < row.sync.latest_slot(_now() - patience):
-            moments.append(waiting.begun)
-        return min((moment for moment in moments if moment is not None), default=None)
-
-
-def _now() -> datetime:
-    return clock.now()
+    def _overdue_slot(self, row: SyncRow) -> datetime:
+        """The latest slot that the sync's own schedule, if it has one, has had enough time to start a run for."""
+        has_schedule = self._is_loaded(row) and not isinstance(row.sync.schedule, ShortInterval)
+        return row.sync.latest_slot(clock.now() - (OVERDUE if has_schedule else timedelta(0)))
 
 
 # --- the sensor -------------------------------------------------------------------------------------------------------
 
 
 def build_sensor(dispatcher: Dispatcher) -> SensorDefinition:
-    """The sensor that asks for a dispatch run where something waits that none gets round to."""
+    """The sensor that requests a dispatch run when a sync waits that no run takes."""
 
     @sensor(
         name=names.DISPATCHER,
@@ -138,9 +130,9 @@ def build_sensor(dispatcher: Dispatcher) -> SensorDefinition:
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
         required_resource_keys={names.RESOURCE},
-        description="Runs what cannot wait for a schedule: first runs, triggers, what a dead run left behind.",
+        description="Starts a run for syncs that cannot wait for a schedule: first runs, triggers, lost executions.",
     )
-    def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+    def evaluate(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         nango: NangoResource = context.resources.nango
         try:
             _report_dead_runs(context.instance, nango)
@@ -152,53 +144,52 @@ def build_sensor(dispatcher: Dispatcher) -> SensorDefinition:
             return SkipReason("nothing waits.")
         if busy := _busy(context.instance, waiting):
             return SkipReason(busy)
-        return RunRequest(tags=names.run_tag(one.row.sync for one in waiting[:AT_ONCE]))
+        return RunRequest(tags=names.run_tag(sync.row.sync for sync in waiting[:AT_ONCE]))
 
-    return look
+    return evaluate
 
 
 def _busy(instance: DagsterInstance, waiting: Sequence[Waiting]) -> str | None:
     """Why no further dispatch run is needed now."""
     of_ours = RunsFilter(job_name=names.DISPATCH_JOB, statuses=[*ON_ITS_WAY, DagsterRunStatus.STARTED])
-    found = instance.get_runs(of_ours, limit=MOST_RUNS)
-    if not found:
+    dispatch_runs = instance.get_runs(of_ours, limit=MOST_RUNS)
+    if not dispatch_runs:
         return None
-    if any(run.status in ON_ITS_WAY for run in found):
-        return f"run {found[0].run_id[:8]} is about to start."
-    longest = clock.now() - min(one.since for one in waiting)
-    if len(found) == MOST_RUNS or longest < PATIENCE:
-        return f"run {found[0].run_id[:8]} is at it."
+    if any(run.status in ON_ITS_WAY for run in dispatch_runs):
+        return f"run {dispatch_runs[0].run_id[:8]} is about to start."
+    longest = clock.now() - min(sync.since for sync in waiting)
+    if len(dispatch_runs) == MOST_RUNS or longest < PATIENCE:
+        return f"run {dispatch_runs[0].run_id[:8]} is at it."
     return None
 
 
 def _report_dead_runs(instance: DagsterInstance, nango: NangoResource) -> None:
-    """Tell Dagster of runs of ours that are at nothing any more: it keeps those that died with their machine."""
-    dead = [*_silent(instance, nango), *_never_begun(instance)]
-    for run in dead:
+    """Report our runs that died with their machine as failed: Dagster would show them as started for ever."""
+    for run in [*_silent(instance, nango), *_never_begun(instance)]:
         if names.RUN_TAG in run.tags:
             instance.report_run_failed(run, "The run's process is gone: nothing was heard of it for minutes.")
 
 
 def _silent(instance: DagsterInstance, nango: NangoResource) -> list[DagsterRun]:
-    """The runs that have started long ago, have no worker, and are not about to end: Dagster heard of them lately."""
+    """The runs that started long ago, have no worker, and have logged nothing lately."""
     long_ago = clock.now() - timedelta(seconds=2 * LEASE_SECONDS)
     records = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=100)
-    found = [record.dagster_run for record in records if _started(record) < long_ago]
-    at_work = queue.runs_at_work(nango.database) if found else set()
-    return [run for run in found if run.run_id not in at_work and not _was_heard_of(instance, run)]
+    started = [record.dagster_run for record in records if _started(record) < long_ago]
+    working = queue.runs_at_work(nango.database) if started else set()
+    return [run for run in started if run.run_id not in working and not _has_logged(instance, run)]
 
 
-def _was_heard_of(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether it has logged something lately; a run's last claim is free some time before it ends."""
+def _has_logged(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether the run has logged something lately; its last claim is free some time before it ends."""
     last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-    return any(one.timestamp > _now().timestamp() - LEASE_SECONDS for one in last)
+    return any(record.timestamp > clock.now().timestamp() - LEASE_SECONDS for record in last)
 
 
 def _never_begun(instance: DagsterInstance) -> list[DagsterRun]:
-    """The runs that were launched long ago and have not begun; those in Dagster's own queue may wait."""
+    """The runs that were launched long ago and have not started; runs in Dagster's own queue may wait."""
     launched = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
     records = instance.get_run_records(RunsFilter(statuses=launched), limit=100)
-    return [record.dagster_run for record in records if _utc(record.update_timestamp) < _now() - OVERDUE]
+    return [record.dagster_run for record in records if _utc(record.update_timestamp) < clock.now() - OVERDUE]
 
 
 def _started(record: RunRecord) -> datetime:
@@ -207,7 +198,7 @@ def _started(record: RunRecord) -> datetime:
 
 
 def _utc(at: datetime) -> datetime:
-    """A time as Dagster's storage gives it."""
+    """A time of Dagster's storage, which may lack its zone."""
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
@@ -241,7 +232,7 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
         name=names.DISPATCH_JOB,
         executor_def=in_process_executor,
         tags={"dagster/max_retries": "0"},
-        description="Runs the syncs that wait: first runs, triggers, what a dead run left behind.",
+        description="Runs the syncs that wait: first runs, triggers, lost executions.",
     )
     def nango_dispatch() -> None:
         dispatch()
@@ -249,31 +240,31 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
     return nango_dispatch
 
 
-def _looked(waiting: Callable[[], list[Waiting]], drain: runs.Drain) -> list[Waiting]:
-    """What waits; while something is being executed, a database that does not answer is only asked again later."""
+def _look_up(waiting: Callable[[], list[Waiting]], drain: runs.Drain) -> list[Waiting]:
+    """The syncs that wait; none while the database is away and executions are running, which may outlive that."""
     try:
         return waiting()
     except StoreUnavailable as error:
         if not drain.at_work:
             raise
-        log.warning("What else is due is not known: %s", error)
+        log.warning("The other syncs that are due are not known: %s", error)
         return []
 
 
 def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[Waiting]]) -> None:
-    """Drain the syncs that wait and those that come to, until nothing waits any more."""
-    begun: dict[int, datetime] = {}  # and since when it had waited
+    """Drain the syncs that wait, and those that begin to wait meanwhile, until none waits any more."""
+    begun: dict[int, datetime] = {}  # since when each sync had waited when it was begun
     looked_at = 0.0
     while True:
         if not drain.at_work or clock.monotonic() - looked_at >= LOOK_SECONDS:
             looked_at = clock.monotonic()
             at_work = {row.id for row in drain.at_work}
-            found = [] if drain.is_stopped() else _looked(waiting, drain)
-            # What was begun here already, and still waits as it did, waits for something else.
-            new = [one for one in found if one.row.id not in begun or one.since > begun[one.row.id]]
-            for one in [one for one in new if one.row.id not in at_work][: AT_ONCE - len(at_work)]:
-                begun[one.row.id] = one.since
-                drain.add(one.row, one.slot)
+            syncs_waiting = [] if drain.is_stopped() else _look_up(waiting, drain)
+            # A sync that was begun here and has waited since before that waits for another run.
+            new = [sync for sync in syncs_waiting if sync.row.id not in begun or sync.since > begun[sync.row.id]]
+            for sync in [sync for sync in new if sync.row.id not in at_work][: AT_ONCE - len(at_work)]:
+                begun[sync.row.id] = sync.since
+                drain.add(sync.row, sync.slot)
         if drain.is_over:
             return
         results.step(drain)

@@ -7,11 +7,11 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from time import monotonic
 
 from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
 
-from .. import clock
 from ..errors import LeaseLost, NangoError, QuotaSpent, Refused, StoreUnavailable
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
@@ -73,7 +73,7 @@ class Results:
         self._every = every
         self._tallies: dict[int, Tally] = {}
         self._lines: Counter[int] = Counter()
-        self._told_at = self._told_news_at = clock.monotonic()
+        self._told_at = self._told_news_at = monotonic()
 
     def follow(self, drain: Drain) -> None:
         """Tell of what has ended, until nothing is at work or somebody has stopped the drain."""
@@ -84,15 +84,15 @@ class Results:
         """The same for what ends within the next two seconds."""
         for done in drain.next(LOOK_SECONDS):
             self._tell(done)
-        if clock.monotonic() - self._told_news_at > LOOK_SECONDS:
-            self._told_news_at = clock.monotonic()
+        if monotonic() - self._told_news_at > LOOK_SECONDS:
+            self._told_news_at = monotonic()
             for tally in self._tallies.values():
                 try:
                     self._tell_news(tally)
                 except StoreUnavailable as error:  # the others go on; they are told of later
                     log.warning("Dagster is not told yet of what was stored: %s", error)
-        if clock.monotonic() - self._told_at > PROGRESS_SECONDS:
-            self._told_at = clock.monotonic()
+        if monotonic() - self._told_at > PROGRESS_SECONDS:
+            self._told_at = monotonic()
             for tally in self._tallies.values():
                 if tally.row.sync.partitioned:
                     log.info("%s so far.", tally)
@@ -150,7 +150,7 @@ class Results:
         claim = done.claim
         if claim is None or claim.shown_state != "MATERIALIZED" or claim.shown_at is None:
             return True
-        return clock.now() - claim.shown_at > QUIET
+        return datetime.now(timezone.utc) - claim.shown_at > QUIET
 
     def _materialize(self, tally: Tally, done: Done, outcome: Outcome) -> None:
         tally.news.append((done, outcome))

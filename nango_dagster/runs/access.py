@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from .. import clock
 from ..auth import OVER_HTTP, Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
@@ -52,7 +51,7 @@ def access_of(
         return of_connection(
             database, settings, row.sync, claim.connection_id, claim.variant, since=since, cancelled=cancelled
         )
-    last = jobs.last_success(database, row.id, claim.connection_id, claim.variant) if since else None
+    last = jobs.last_success(database, claim.target) if since else None
     return open_access(row.sync, settings, claim.connection_id, claim.variant, last, cancelled=cancelled)
 
 
@@ -263,12 +262,12 @@ def _end_surely(
     new: Mapping[str, Any] | None,
 ) -> bool:
     """A refresh token that has been used up is worth waiting for the database, to keep its successor."""
-    deadline = clock.monotonic() + _KEEP_SECONDS
+    deadline = time.monotonic() + _KEEP_SECONDS
     while True:
         try:
             return connections.end_refresh(database, vault, integration, connection_id, owner, new)
         except StoreUnavailable:
-            if new is None or clock.monotonic() > deadline:
+            if new is None or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 

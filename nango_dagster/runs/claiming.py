@@ -15,10 +15,11 @@ from ..sources import Source
 from ..store import Database, queue
 from ..store.queue import HEARTBEAT_SECONDS, LEASE_SECONDS, Claim, Holder, Worker
 from ..store.syncs import SyncRow
+from ..store.target import Target
 from .execution import Execution
 from .values import BASE, Due, Wishes
 
-_CLAIMING_SECONDS = 5  # another run's claim is not told of before it is committed
+_CLAIMING_SECONDS = 5  # how long another run's claim may take to be committed
 
 
 @contextlib.contextmanager
@@ -34,45 +35,45 @@ def claimed(
     source: Source | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Execution]:
-    """The sync's execution, for whoever was asked to run it now: a click, or `run SYNC`; or only if it is `due`.
+    """Claim the sync's base for one execution: at once, or only if it is `due`.
 
-    Raises Refused when another run is at it, or when it is not due.
+    Raises Refused when another run executes it, or when it is not due.
     """
-    names = (connection_id or row.sync.connection_key, BASE)
+    target = Target(row.id, connection_id or row.sync.connection_key, BASE)
     queue.reap(database)
     stopping = threading.Event()
-    with _working(database, row.id, run_id, stopping) as worker:
-        claim = _claim(database, worker, row, *names) if due is None else _claim_due(database, worker, row, due, *names)
+    with _worker(database, row.id, run_id, stopping) as worker:
+        claim = _claim(database, worker, row, target) if due is None else _claim_due(database, worker, row, due, target)
         yield Execution(database, settings, row, claim, run_id, stopping, wishes or Wishes(), source, cancelled)
 
 
-def _claim(database: Database, worker: Worker, row: SyncRow, connection_id: str, variant: str) -> Claim:
-    """The claim. Raises Refused with the name of the run that has it, which may be committing its own right now."""
+def _claim(database: Database, worker: Worker, row: SyncRow, target: Target) -> Claim:
+    """Claim the target. Raises Refused with the name of the run that holds it, once its claim is committed."""
     deadline = clock.monotonic() + _CLAIMING_SECONDS
     while True:
-        claims = queue.claim(database, worker, limit=1, slot=None, only=[(connection_id, variant)], force=True)
+        claims = queue.claim(database, worker, limit=1, slot=None, only=[target[1:]], force=True)
         if claims:
             return claims[0]
-        holder = queue.holder(database, row.id, connection_id, variant)
+        holder = queue.holder(database, target)
         if holder is not None or clock.monotonic() > deadline:
-            raise Refused(held_sentence(row, connection_id, variant, holder))
+            raise Refused(held_sentence(row, target, holder))
         time.sleep(0.05)
 
 
-def _claim_due(database: Database, worker: Worker, row: SyncRow, due: Due, connection_id: str, variant: str) -> Claim:
-    """The claim of what is still due. Raises Refused when it is not, or another run has it."""
-    claims = queue.claim(database, worker, limit=1, slot=due.slot, only=[(connection_id, variant)])
+def _claim_due(database: Database, worker: Worker, row: SyncRow, due: Due, target: Target) -> Claim:
+    """Claim the target if it is still due. Raises Refused when it is not, or when another run holds it."""
+    claims = queue.claim(database, worker, limit=1, slot=due.slot, only=[target[1:]])
     if claims:
         return claims[0]
-    holder = queue.holder(database, row.id, connection_id, variant)
+    holder = queue.holder(database, target)
     if holder is not None:
-        raise Refused(held_sentence(row, connection_id, variant, holder))
+        raise Refused(held_sentence(row, target, holder))
     raise Refused(f"{row.sync.display_name}: it is not due any more; nothing was done.")
 
 
 @contextlib.contextmanager
-def _working(database: Database, sync_id: int, run_id: str | None, stopping: threading.Event) -> Iterator[Worker]:
-    """A worker row with a heartbeat; `stopping` is set when the row is lost or somebody cancels."""
+def _worker(database: Database, sync_id: int, run_id: str | None, stopping: threading.Event) -> Iterator[Worker]:
+    """A worker with a heartbeat; `stopping` is set when its lease is lost."""
     worker = queue.start_worker(database, sync_id, run_id)
     try:
         with queue.heartbeat(database, worker, stopping.set):
@@ -81,9 +82,9 @@ def _working(database: Database, sync_id: int, run_id: str | None, stopping: thr
         queue.end_worker(database, worker)
 
 
-def held_sentence(row: SyncRow, connection_id: str, variant: str, holder: Holder | None) -> str:
-    """Why nothing was done for a connection and variant that another run has."""
-    name = connection_id if variant == BASE else f"{connection_id}|{variant}"
+def held_sentence(row: SyncRow, target: Target, holder: Holder | None) -> str:
+    """Why nothing was done for a target that another run holds."""
+    name = target.connection_id if target.variant == BASE else f"{target.connection_id}|{target.variant}"
     if holder is None:
         return f"{row.sync.display_name}: {name} is being synced by another run; nothing was done."
     who, since = holder.worker.name, holder.since.astimezone().strftime("%H:%M")

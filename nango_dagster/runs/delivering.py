@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from .. import clock, webhooks
+from .. import webhooks
 from ..control.connections import credentials_type
 from ..errors import StoreUnavailable
 from ..http import Reach
@@ -112,10 +112,10 @@ class Courier:
     def _deliver(self, seconds: float, patience: float) -> Delivered:
         arrived = failed = 0
         error: str | None = None
-        began = succeeded = clock.monotonic()
+        began = succeeded = time.monotonic()
         while True:
             results = self._record(patience)
-            now = clock.monotonic()
+            now = time.monotonic()
             if errors := [one.error for one in results if one.error is not None]:
                 error = errors[-1]
             failed += len(errors)
@@ -128,7 +128,7 @@ class Courier:
 
     def _go_on(self) -> bool:
         """Claim more where there is room for it; whether anything is left to wait for."""
-        busy, now = self._busy, clock.monotonic()
+        busy, now = self._busy, time.monotonic()
         quick = now - self._looked < _QUICK_SECONDS
         self._looked = self._looked if quick else now
         try:

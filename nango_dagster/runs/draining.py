@@ -19,6 +19,7 @@ from ..settings import Settings
 from ..store import Database, queue
 from ..store.queue import Claim, Worker
 from ..store.syncs import SyncRow
+from ..store.target import Target
 from .claiming import held_sentence
 from .execution import Execution
 from .limits import spent_until
@@ -243,15 +244,15 @@ class _Lane:
             self._broken.popleft()
 
     def _tell_of_the_rest(self) -> None:
-        """Those that were asked for by name, and that other runs have."""
+        """Report the targets that were named and that other runs hold."""
         deadline = clock.monotonic() + _CLAIMING_SECONDS
         for connection_id, variant in self._left or ():
-            holder = None
+            target, holder = Target(self.row.id, connection_id, variant), None
             while holder is None and clock.monotonic() < deadline:
-                holder = queue.holder(self._drain.database, self.row.id, connection_id, variant)
+                holder = queue.holder(self._drain.database, target)
                 if holder is None:
                     time.sleep(_LOOK_SECONDS)
-            refused = Refused(held_sentence(self.row, connection_id, variant, holder))
+            refused = Refused(held_sentence(self.row, target, holder))
             self._drain.tell(Done(self.row, connection_id, variant, error=refused))
 
     def _is_stopped(self) -> bool:

@@ -40,7 +40,7 @@ class Lease:
         Raises LeaseLost where another run has taken the execution over.
         """
         claim = self._claim
-        queue.lock_dataset(connection, self._database, claim.sync_id, claim.connection_id, claim.variant)
+        queue.lock_dataset(connection, self._database, claim.target)
         return queue.check(connection, self._database, claim)
 
     def check_or_stop(self, connection: Connection) -> None:

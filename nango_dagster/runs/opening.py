@@ -149,7 +149,7 @@ def _dataset(plan: Plan, sync: Sync) -> Dataset:
     claim, database = plan.claim, plan.database
     names = (sync.integration_key, claim.connection_id, claim.variant, sync.model)
     with database.ask() as connection:
-        stored = datasets.of_one(connection, plan.row.id, claim.connection_id, claim.variant)
+        stored = datasets.of_one(connection, claim.target)
     for dataset in stored:
         if (dataset.integration, dataset.model) == (sync.integration_key, sync.model):
             return dataset

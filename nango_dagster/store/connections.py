@@ -18,6 +18,7 @@ from ..vault import Vault
 from . import announcing, datasets, jobs, queue, schema, sealing, syncs, tables
 from .database import Database
 from .queue import REAUTHORISE_AFTER
+from .target import Target
 from .types import UtcTime
 
 MOST_BYTES = 255
@@ -265,7 +266,9 @@ def secrets(
     db: Database, integration: str, connection_id: str, job_of: tuple[int, str] | None = None
 ) -> Secrets | None:
     """What an execution needs, and with `job_of`, a sync's id and a variant, when it last succeeded."""
-    last = sa.null() if job_of is None else jobs.last_success_of(job_of[0], connection_id, job_of[1])
+    last = sa.null()
+    if job_of is not None:
+        last = jobs.last_success_query(Target(job_of[0], connection_id, job_of[1]))
     overridden = _of.config.contains(announcing.OVERRIDE, autoescape=True).label("overridden")
     last_at = sa.type_coerce(last, UtcTime).label("last")
     query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, overridden, last_at)
@@ -373,13 +376,10 @@ def _forget(
     query = sa.select(_schedules.id, _schedules.sync_id, _schedules.connection_id, _schedules.variant)
     rows = connection.execute(query.where(_schedules.sync_id.in_(ids), scheduled)).all()
     stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_one(dataset)]
-    names = {(row.sync_id, row.connection_id, row.variant) for row in rows}
-    names |= {(dataset.sync_id, dataset.connection_id, dataset.variant) for dataset in stored}
-    with queue.deleting(connection, db, names):
-        job = schema.jobs.c
-        for sync_id, connection_id, variant in names:
-            of_it = (job.sync_id == sync_id, job.connection_id == connection_id, job.variant == variant)
-            connection.execute(sa.delete(schema.jobs).where(*of_it))
+    targets = {Target.of(row) for row in [*rows, *stored]}
+    with queue.deleting(connection, db, targets):
+        for target in targets:
+            connection.execute(sa.delete(schema.jobs).where(target.condition(schema.jobs.c)))
         for dataset in stored:
             tables.forget_dataset(connection, db, dataset)
             connection.execute(sa.delete(schema.raw).where(schema.raw.c.dataset_id == dataset.id))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, not_, select, text, update
 
 from . import schema
 from .database import Database
+from .target import Target
 
 _TICK = timedelta(microseconds=1)
 
@@ -84,11 +85,9 @@ def find(database: Database, integration: str, connection_id: str, variant: str,
     return None if found is None else Dataset(*found)
 
 
-def of_one(connection: Connection, sync_id: int, connection_id: str, variant: str) -> list[Dataset]:
-    """The datasets that a sync writes for one connection and variant."""
-    of = _table.c
-    wanted = [of.sync_id == sync_id, of.connection_id == connection_id, of.variant == variant]
-    return [Dataset(*row) for row in connection.execute(_read.where(*wanted))]
+def of_one(connection: Connection, target: Target) -> list[Dataset]:
+    """The datasets of a target."""
+    return [Dataset(*row) for row in connection.execute(_read.where(target.condition(_table.c)))]
 
 
 def of_sync(connection: Connection, sync_id: int) -> list[Dataset]:

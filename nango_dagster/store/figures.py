@@ -1,4 +1,4 @@
-"""What monitoring asks for: numbers of each sync from schedules, jobs and datasets; no record is read for them."""
+"""Figures for monitoring: numbers of each sync from schedules, jobs and datasets; no record is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..config import Sync
 from . import jobs, queue, schema, syncs
 from .database import Database
 from .queue import REAUTHORISE_AFTER
@@ -24,36 +23,36 @@ _of = schema.schedules.c
 
 @dataclass(frozen=True)
 class SyncFigures:
-    """A sync for all its connections and variants, each of which counts as one."""
+    """The figures of a sync over its schedules, one for each connection and variant."""
 
     row: SyncRow
     last: Mapping[str, int]
-    """How many there are by how their last execution ended, `running` and `never` among it."""
+    """The number of schedules by the status of their last job, or `never`."""
     last_success: datetime | None
     waiting_since: datetime | None
-    """Since when that one waits for a run that has waited longest; None where none is due."""
+    """Since when the schedule that has waited longest waits for a run; None where none is due."""
     records: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known at one moment."""
+    """The figures at one moment."""
 
     now: datetime
     syncs: list[SyncFigures]
     needs_reauthorisation: Mapping[str, int]
-    """Connections that wait for other credentials, by integration."""
+    """The number of connections that wait for other credentials, by integration."""
 
 
 @dataclass
 class Reader:
-    """Reads them again and again, and a sync's config only when it has changed."""
+    """Reads the figures repeatedly, and decodes a sync's config only when it has changed."""
 
     database: Database
     _known: dict[int, SyncRow] = field(default_factory=dict)
 
     def read(self) -> Figures:
-        """What it is now."""
+        """Read the figures."""
         db = self.database
         rows = self._rows()
         waiting = queue.waiting(db)
@@ -68,44 +67,37 @@ class Reader:
             last.setdefault(row.sync_id, {})[row.status or NEVER] = row.number
             if row.succeeded_at is not None:
                 success[row.sync_id] = max(row.succeeded_at, success.get(row.sync_id, row.succeeded_at))
-        found = [
+        figures = [
             SyncFigures(
                 row,
                 last.get(row.id, {}),
                 success.get(row.id),
-                _since(row.sync, waiting[row.id], now) if row.id in waiting and _runs(row) else None,
+                waiting[row.id].since(row.sync.latest_slot(now)) if row.id in waiting and _runs(row) else None,
                 records.get(row.id, 0),
             )
             for row in rows
         ]
-        return Figures(now, found, refused)
+        return Figures(now, figures, refused)
 
     def _rows(self) -> list[SyncRow]:
-        """All syncs, of which only those are decoded that are new or have changed."""
+        """All syncs; those that are new or have changed are decoded."""
         of = schema.syncs.c
         with self.database.ask() as connection:
-            there = {row.id: row.updated_at for row in connection.execute(sa.select(of.id, of.updated_at))}
-        stale = [id for id, at in there.items() if id not in self._known or self._known[id].updated_at != at]
+            updated_at = {row.id: row.updated_at for row in connection.execute(sa.select(of.id, of.updated_at))}
+        stale = [id for id, at in updated_at.items() if id not in self._known or self._known[id].updated_at != at]
         if stale:
             self._known = {row.id: row for row in syncs.all(self.database)}
-        return [row for id, row in self._known.items() if id in there]
+        return [row for id, row in self._known.items() if id in updated_at]
 
 
 def _runs(row: SyncRow) -> bool:
     return row.sync.enabled and row.origin != "asset"
 
 
-def _since(sync: Sync, waiting: queue.Waiting, now: datetime) -> datetime | None:
-    slot = sync.latest_slot(now)
-    behind = slot if waiting.begun is not None and waiting.begun < slot else None
-    moments = [waiting.asked, waiting.new, waiting.lost, waiting.own, behind]
-    return min((moment for moment in moments if moment is not None), default=None)
-
-
 def _ended() -> sa.Select[Any]:
     job, older = schema.jobs.c, schema.jobs.alias("older").c
     same = (older.sync_id == _of.sync_id, older.connection_id == _of.connection_id, older.variant == _of.variant)
-    # The first row of the index that is looked at, unless it has failed for long.
+    # Usually the first row of the index, unless the sync has failed for long.
     before = (
         sa.select(older.ended_at)
         .where(*same, older.status == "succeeded")

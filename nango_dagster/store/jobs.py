@@ -15,10 +15,9 @@ from . import schema
 from .database import Database
 from .queue import Claim
 from .syncs import SyncRow
+from .target import Target
 
 Status = Literal["running", "succeeded", "failed", "cancelled"]
-Key = tuple[int, str, str]
-"""A schedule's sync, connection and variant."""
 
 _table = schema.jobs
 _of = schema.jobs.c
@@ -83,9 +82,9 @@ COLUMNS = [_of[_COLUMN_OF.get(name, name)].label(name) for name in Job.__datacla
 
 
 def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow, run_id: str | None) -> int:
-    """Note that an execution begins; the id of its job.
+    """Record that an execution begins; returns the id of its job.
 
-    Its attempt counts on from the executions before it that failed.
+    The job's attempt is one more than the number of executions before it that failed in a row.
     """
     made = connection.execute(
         insert(_table).values(
@@ -108,7 +107,7 @@ def start(connection: Connection, db: Database, claim: Claim, sync_row: SyncRow,
 
 
 def progress(connection: Connection, job_id: int, counts: Counts) -> None:
-    """Note how far an execution has come, so that a lost one still tells."""
+    """Record the counts of a running execution, so that the job of a lost one has them."""
     connection.execute(update(_table).where(_of.id == job_id).values(_counts(counts)))
 
 
@@ -123,7 +122,7 @@ def finish(
     error: str | None = None,
     stack: str | None = None,
 ) -> None:
-    """Note that an execution has succeeded, failed or was cancelled, with all that is known about it."""
+    """Record the end of an execution: it succeeded, failed or was cancelled."""
     updated = counts.added + counts.updated + counts.deleted
     connection.execute(
         update(_table)
@@ -146,7 +145,7 @@ def _counts(counts: Counts) -> dict[str, int]:
 
 
 def _storable(text: str | None) -> str | None:
-    """A text as both databases take it: an API's answer may hold NUL or half a surrogate pair."""
+    """A text that both databases can store: an API's answer may contain NUL or half a surrogate pair."""
     return text and text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
@@ -160,58 +159,55 @@ def list_jobs(
 ) -> list[Job]:
     """The last jobs, of one sync, connection or variant where they are named; the newest first."""
     query = select(*COLUMNS).order_by(_of.id.desc()).limit(limit)
-    for column, wanted in ((_of.sync_id, sync_id), (_of.connection_id, connection_id), (_of.variant, variant)):
-        if wanted is not None:
-            query = query.where(column == wanted)
+    for column, name in ((_of.sync_id, sync_id), (_of.connection_id, connection_id), (_of.variant, variant)):
+        if name is not None:
+            query = query.where(column == name)
     return _read(db, query)
 
 
-def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Key, Job]:
+def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Target, Job]:
     """The last job of each schedule of these syncs, or of all, that has had one."""
     of = schema.schedules.c
     query = select(*COLUMNS).select_from(schema.schedules).join(_table, _of.id == newest(schema.schedules))
     if sync_ids is not None:
         query = query.where(of.sync_id.in_(sync_ids))
-    return {(job.sync_id, job.connection_id, job.variant): job for job in _read(db, query)}
+    return {Target.of(job): job for job in _read(db, query)}
 
 
 CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left", "paging_not_found")
 """Stop reasons of a list that may have more records."""
 
 
-def last_success(db: Database, sync_id: int, connection_id: str, variant: str) -> datetime | None:
-    """When the last execution of this schedule that succeeded, and was not cut short by a limit, began."""
+def last_success(db: Database, target: Target) -> datetime | None:
+    """When the target's last execution that succeeded, and that no limit cut short, began."""
     with db.connect() as connection:
-        found: datetime | None = connection.execute(
-            select(last_success_of(sync_id, connection_id, variant))
-        ).scalar_one()
-    return found
+        started_at: datetime | None = connection.execute(select(last_success_query(target))).scalar_one()
+    return started_at
 
 
-def last_success_of(sync_id: int, connection_id: str, variant: str) -> Any:
-    """The same as a part of a query: usually the first row of the index that is looked at."""
+def last_success_query(target: Target) -> Any:
+    """The scalar subquery behind `last_success`: usually it reads the first row of an index."""
     of = _table.alias("last_success").c
-    same = and_(of.sync_id == sync_id, of.connection_id == connection_id, of.variant == variant)
-    query = select(of.started_at).where(same, of.status == "succeeded", _is_whole(of)).order_by(of.id.desc()).limit(1)
-    return query.scalar_subquery()
+    succeeded = (target.condition(of), of.status == "succeeded", _is_whole(of))
+    return select(of.started_at).where(*succeeded).order_by(of.id.desc()).limit(1).scalar_subquery()
 
 
 def _is_whole(of: Any) -> Any:
-    """Whether the execution has seen the whole list, as far as the API told."""
+    """The condition that an execution read the whole list, as far as the API said."""
     return or_(of.stop_reason.is_(None), of.stop_reason.not_in(CUT_SHORT))
 
 
 def newest(named: Any) -> Any:
-    """The id of the last job with a row's sync, connection and variant: one step into an index for each row."""
+    """The subquery for the id of a row's newest job, by its target: one index look-up for each row."""
     of = _table.alias("newest").c
     same = and_(of.sync_id == named.c.sync_id, of.connection_id == named.c.connection_id, of.variant == named.c.variant)
     return select(func.max(of.id)).where(same).correlate(named).scalar_subquery()
 
 
 def _next_success() -> Any:
-    """The id of the first later success of a job's schedule that tells as much as the job; NULL for none.
+    """The id of the next success of a job's target that read as much of the list as the job; NULL for none.
 
-    From one success to the next, so that no job is looked at for many others.
+    Each job is compared with its next success only, so that the cost is linear in the number of jobs.
     """
     of = _table.alias("next_success").c
     same = and_(of.sync_id == _of.sync_id, of.connection_id == _of.connection_id, of.variant == _of.variant)
@@ -229,9 +225,9 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
 def purge(db: Database, older_than: timedelta) -> int:
     """Delete jobs that ended longer ago than this, but never the last one of a schedule; how many.
 
-    Nor its last success, nor the last one that no limit cut short: a sync that fails for long still knows since when,
-    and what it asks for next. They are looked for before anything is locked, and go some hundred at a time, so that
-    nobody waits for long.
+    The last success stays, too, and the last one that no limit cut short: a sync that fails for long still knows since
+    when, and where to read from. Old jobs are found without a lock and deleted some hundred at a time, so that nobody
+    waits for long.
     """
     replaced = or_(_of.status != "succeeded", _next_success().is_not(None))
     count, after = 0, 0

@@ -10,6 +10,7 @@ are written by their place, which must not change meanwhile.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
 
-from .. import clock
 from ..errors import StoreUnavailable
 from ..sentences import number_of
 from . import listing, queue, schema
@@ -27,6 +27,7 @@ from .database import Database
 from .datasets import Dataset
 from .engine import Busy
 from .rows import PayloadQuestion, driver
+from .target import Target
 
 T = TypeVar("T")
 
@@ -61,13 +62,13 @@ def prune(
     count, size = 0, _FIRST
     while True:
         most = size if limit is None else min(size, limit - count)
-        began = clock.monotonic()
+        began = time.monotonic()
         work = partial(_prune, database, dataset, until, most, restorable)
         done = under_lock(database, dataset, work, lock_seconds)
         count += done.count
         if not done.has_more or count == limit:
             return Pruned(count, done.has_more)
-        size = paced(size, clock.monotonic() - began)
+        size = paced(size, time.monotonic() - began)
 
 
 def has_payloads(database: Database, dataset: Dataset, until: Cursor) -> bool:
@@ -91,9 +92,8 @@ def under_lock(
     """
 
     def locked(connection: Connection) -> T:
-        names = (dataset.sync_id, dataset.connection_id, dataset.variant)
         try:
-            queue.lock_dataset(connection, database, *names, patience=lock_seconds)
+            queue.lock_dataset(connection, database, Target.of(dataset), patience=lock_seconds)
         except Busy:
             raise StoreUnavailable(
                 f"{dataset.model} of {dataset.connection_id} has been locked for {number_of(lock_seconds, 'second')} "

@@ -46,6 +46,8 @@ syncs = Table(
     Column("origin", Text, nullable=False),
     Column("body_hash", Text),
     Column("config", Text, nullable=False),
+    Column("owner", Text),  # the project that may change it
+    Column("is_stopped", Boolean, nullable=False, server_default=text("false")),  # its schedule, in Dagster
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("integration", "name", name="_nango_syncs_name"),
@@ -104,12 +106,7 @@ schedules = Table(
     Column("shown_state", Text),  # what Dagster was last told of it, and when
     Column("shown_at", UtcTime),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
-    Index(  # partial: SQLite scans the table instead, once ANALYZE has seen an index in which nearly all is NULL
-        "_nango_schedules_worker",
-        "worker_id",
-        postgresql_where=text("worker_id IS NOT NULL"),
-        sqlite_where=text("worker_id IS NOT NULL"),
-    ),
+    Index("_nango_schedules_worker", "worker_id"),
     sqlite_autoincrement=True,
 )
 

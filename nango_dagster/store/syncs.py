@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ..http import public_config, public_url
 from ..partition_keys import BASE
 from . import datasets, queue, schema, sealing, tables
 from .database import Database
+from .target import Target
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class SyncRow:
     origin: Origin
     created_at: datetime
     updated_at: datetime
+    is_stopped: bool = False
+    """Whether its schedule is stopped in Dagster, as far as the daemon has said."""
 
 
 # --- from files -----------------------------------------------------------------------------------------------------
@@ -189,6 +192,20 @@ def _refuse_taken_model(connection: Connection, sync: Sync, row: Any) -> None:
         )
 
 
+def set_stopped(db: Database, is_stopped: Mapping[int, bool]) -> None:
+    """Record whether the schedules of these syncs, by id, are stopped in Dagster; only changes are written."""
+    with db.ask() as connection:
+        stored = connection.execute(sa.select(_of.id, _of.is_stopped)).all()
+    changes = [
+        {"sync_id": row.id, "stopped": is_stopped[row.id]}
+        for row in stored
+        if is_stopped.get(row.id, row.is_stopped) != row.is_stopped
+    ]
+    if changes:
+        change = sa.update(_table).where(_of.id == sa.bindparam("sync_id")).values(is_stopped=sa.bindparam("stopped"))
+        db.transact(lambda connection: connection.execute(change, changes))
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +258,13 @@ def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
 def _row(db: Database, row: Any) -> SyncRow:
     document = sealing.unseal(json.loads(row.config), db.vault)
     sync = Sync.model_validate(document) if row.origin == "asset" else from_document(document)
-    return SyncRow(row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at)
+    return _sync_row(row, sync)
+
+
+def _sync_row(row: Any, sync: Sync) -> SyncRow:
+    return SyncRow(
+        row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at, bool(row.is_stopped)
+    )
 
 
 # --- deleting -------------------------------------------------------------------------------------------------------
@@ -278,11 +301,11 @@ def forget_notifications(connection: Connection, id: int, *those: sa.ColumnEleme
     connection.execute(sa.delete(schema.webhooks).where(sa.tuple_(told.integration, told.sync_name).in_(named), *those))
 
 
-def _written_for(connection: Connection, id: int) -> set[tuple[int, str, str]]:
+def _written_for(connection: Connection, id: int) -> set[Target]:
     """The connections and variants of the sync that have records, or may get some right now."""
     query = sa.select(_schedules.c.connection_id, _schedules.c.variant).where(_schedules.c.sync_id == id)
-    scheduled = {(id, row.connection_id, row.variant) for row in connection.execute(query)}
-    stored = {(id, dataset.connection_id, dataset.variant) for dataset in datasets.of_sync(connection, id)}
+    scheduled = {Target(id, row.connection_id, row.variant) for row in connection.execute(query)}
+    stored = {Target.of(dataset) for dataset in datasets.of_sync(connection, id)}
     return scheduled | stored
 
 
@@ -310,7 +333,7 @@ def _write(
         if _changes(db, row, values):
             connection.execute(sa.update(_table).where(_of.id == row.id).values(**values, updated_at=db.clock()))
             row = connection.execute(sa.select(_table).where(_of.id == row.id)).one()
-    return SyncRow(row.id, sync.name, sync.integration_key, sync, origin, row.created_at, row.updated_at)
+    return _sync_row(row, sync)
 
 
 def _insert(connection: Connection, db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> Any:
@@ -339,16 +362,12 @@ def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> 
         "url": public_url(sync.url),
         "method": sync.method,
         "unique_key": sync.unique_key,
-        "frequency": "when Dagster materializes it" if origin == "asset" else _frequency(sync),
+        "frequency": "when Dagster materializes it" if origin == "asset" else sync.schedule_text,
         "mapped_table": sync.mapped_table,
         "origin": origin,
         "body_hash": body_hash,
         "config": json.dumps(sealing.seal(document, public_config(document), db.vault)),
     }
-
-
-def _frequency(sync: Sync) -> str:
-    return sync.cron or f"every {(sync.interval or timedelta()) // timedelta(minutes=1)} minutes"
 
 
 def _schedule(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:

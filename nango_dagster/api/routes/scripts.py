@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from ...store import status, syncs
+from ...store import syncs
 from ...store.syncs import SyncRow
 from ..answers import Functions, ShownScript, ShownScripts
 from ..docs.openapi import ERRORS
@@ -37,7 +37,7 @@ def _shown(row: SyncRow) -> ShownScript:
     return ShownScript(
         id=row.id,
         name=row.name,
-        runs=status.frequency_of(sync),
+        runs=sync.schedule_text,
         auto_start=sync.auto_start,
         enabled=sync.enabled,
         track_deletes=sync.track_deletes is not None,

@@ -41,7 +41,7 @@ def _fields_of(row: SyncRow, states: Sequence[Status]) -> dict[str, Any]:
         "origin": row.origin,
         "url": public_url(row.sync.url),
         "metadata": row.sync.metadata,
-        "frequency": status.frequency_of(row.sync),
+        "frequency": row.sync.schedule_text,
         "enabled": row.sync.enabled,
         "next_run_at": min(next_runs, default=None),
         "last_job": _last_job(max(last_jobs, key=lambda job: job.id)) if last_jobs else None,

@@ -11,7 +11,6 @@ from ...config.source import quoted
 from ...control import syncs
 from ...control.selection import Selection, check_may_run
 from ...partition_keys import BASE
-from ...store import status
 from ..answers import Active
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
@@ -144,4 +143,4 @@ def update_connection_frequency(nango: Nango, body: Annotated[Frequency, Depends
         sentence = f"{row.name} does not run for {body.connection_id} as variant {quoted(body.sync_variant)}."
         raise HttpError(400, "unknown_sync", sentence)
     syncs.set_frequency(selection, body.frequency)
-    return Active(frequency=body.frequency or status.frequency_of(row.sync))
+    return Active(frequency=body.frequency or row.sync.schedule_text)

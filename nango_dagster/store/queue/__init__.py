@@ -26,6 +26,7 @@ execution and is answered by the next; both are noted with one and the same time
 
 from .claims import begin_execution, check, claim, count_due, is_cancelled, lock_dataset, put_off, release
 from .deletion import deleting
+from .due import Hold, Slots, Timing, Waiting, waiting
 from .model import (
     CANCEL_SECONDS,
     HEARTBEAT_SECONDS,
@@ -38,7 +39,6 @@ from .model import (
     Schedule,
     Shown,
     State,
-    Waiting,
     Worker,
 )
 from .requests import cancel, set_frequency, set_state, trigger
@@ -51,7 +51,6 @@ from .schedules import (
     schedules,
     show,
     versions,
-    waiting,
 )
 from .workers import beat, drained, end_worker, forgive_silence, give_up, heartbeat, live_workers, reap, start_worker
 
@@ -62,11 +61,14 @@ __all__ = [
     "REAUTHORISE_AFTER",
     "STUCK_SECONDS",
     "Claim",
+    "Hold",
     "Holder",
     "Lost",
     "Schedule",
     "Shown",
+    "Slots",
     "State",
+    "Timing",
     "Waiting",
     "Worker",
     "beat",

@@ -9,11 +9,8 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    and_,
     bindparam,
     func,
-    literal_column,
-    or_,
     select,
     tuple_,
     update,
@@ -22,18 +19,17 @@ from sqlalchemy import (
 from ...errors import LeaseLost
 from .. import schema
 from ..database import Database
+from ..target import Target
 from . import due, workers
 from .model import (
     ASKED_AGAIN,
     AT_ONCE,
     FREED,
     LEASE_SECONDS,
-    REAUTHORISE_AFTER,
     STUCK_SECONDS,
     WORKER_COLUMNS,
     Claim,
     Worker,
-    lock_names,
     requests,
     worker_of,
 )
@@ -65,7 +61,7 @@ def claim(
         return []
     free = [_of.sync_id == worker.sync_id, _of.worker_id.is_(None)]
     if not force:
-        free.append(is_due(db, slot))
+        free = [due.is_due(db, worker.sync_id, slot)]
     return db.transact(lambda connection: _claim(connection, db, worker, min(limit, AT_ONCE), free, only))
 
 
@@ -143,41 +139,9 @@ def _as_claim(row: Any, worker: Worker) -> Claim:
     )
 
 
-def is_due(db: Database, slot: datetime | None) -> ColumnElement[bool]:
-    """Whether a schedule is to be executed now; `slot` is its sync's latest, None where Dagster has stopped it.
-
-    It was asked for; or it is started, its connection's credentials work, and it has not begun since its slot, or was
-    lost the last time but not the time before. What was put off waits until then, and no slot after it.
-    """
-    may = or_(_of.not_before.is_(None), _of.not_before <= db.clock())
-    asked = _of.triggered_at.is_not(None)
-    if slot is None:
-        return and_(may, asked)
-    missed = or_(
-        _of.last_started_at.is_(None),
-        and_(_of.due_at.is_(None), _of.last_started_at < slot),
-        _of.due_at <= db.clock(),
-        _of.losses == 1,
-        _of.not_before.is_not(None),
-    )
-    return and_(may, or_(asked, and_(_of.state == "STARTED", missed, works())))
-
-
-def works() -> ColumnElement[bool]:
-    """Whether the schedule's connection, if it has one, does not need new credentials."""
-    refused, of = schema.connections.c, schema.syncs.c
-    integration = select(of.integration).where(of.id == _of.sync_id).correlate(_table).scalar_subquery()
-    found = select(refused.id).where(
-        refused.integration == integration,
-        refused.connection_id == _of.connection_id,
-        refused.auth_failures >= literal_column(str(REAUTHORISE_AFTER)),  # as the index has it
-    )
-    return ~found.correlate(_table).exists()
-
-
 def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
-    """How many of a sync's schedules are due and held by nobody."""
-    query = select(func.count()).where(_of.sync_id == sync_id, _of.worker_id.is_(None), is_due(db, slot))
+    """How many of a sync's schedules are due; `slot` is the sync's latest."""
+    query = select(func.count()).select_from(_table).where(due.is_due(db, sync_id, slot))
     with db.ask() as connection:
         return connection.execute(query).scalar_one()
 
@@ -185,18 +149,15 @@ def count_due(db: Database, sync_id: int, slot: datetime | None) -> int:
 def lock_dataset(
     connection: Connection,
     db: Database,
-    sync_id: int,
-    connection_id: str,
-    variant: str,
+    target: Target,
     patience: float | None = None,
 ) -> None:
-    """Wait until nobody else writes what this sync stores for the connection and variant, and keep others out.
+    """Take the lock on a target's dataset: nobody else writes it until the transaction ends.
 
     Take it before anything else in the transaction, as the package says. Raises Busy after some seconds, or after
     `patience`, as `Database.lock` does.
     """
-    names = lock_names(sync_id, connection_id, variant)
-    db.lock(connection, *names, patience=patience, idle_limit=STUCK_SECONDS)
+    db.lock(connection, *target.lock_names, patience=patience, idle_limit=STUCK_SECONDS)
 
 
 # Made once: an execution says these several times, and to build a statement costs as much as to send it.
@@ -229,7 +190,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
     """Note that a claimed schedule begins now; a reset forgets its checkpoint."""
     values: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
-    values |= due.following(connection, db, claim)
+    values |= due.next_due_at(claim, db.now(connection))
     mine = update(_table).where(_of.id == claim.schedule_id)
     connection.execute(mine.values(last_started_at=db.clock(), not_before=None, **values))
 
@@ -253,7 +214,7 @@ def release(
         .values(
             **FREED,
             **requests(kept=ASKED_AGAIN),
-            **due.following(connection, db, claim),
+            **due.next_due_at(claim, db.now(connection)),
             last_ended_at=db.clock(),
             failures=failures[succeeded],
             losses=0,
@@ -275,8 +236,9 @@ def put_off(
 
     `claimed` is what this worker has claimed and will not begin; it is free again.
     """
-    named = [_of.sync_id == worker.sync_id] + ([] if connection_id is None else [_of.connection_id == connection_id])
-    waiting = update(_table).where(*named, _of.worker_id.is_(None), is_due(db, slot))
+    waiting = update(_table).where(due.is_due(db, worker.sync_id, slot))
+    if connection_id is not None:
+        waiting = waiting.where(_of.connection_id == connection_id)
     ids = [claim.schedule_id for claim in claimed]
     ours = update(_table).where(_of.id.in_(ids), _of.worker_id == worker.id)
 

@@ -1,7 +1,7 @@
-"""The locks of what somebody wants to delete.
+"""The locks that a deletion takes.
 
-Who deletes holds the lock on all syncs, which every new sync, connection and run waits for; and an execution that
-replaces its records may hold a dataset's lock for a minute. So who deletes gives up soon.
+A deletion holds the lock on all syncs, which every new sync, connection and run waits for, and an execution may hold a
+dataset's lock for a minute. So a deletion waits for its locks for some seconds only.
 """
 
 from __future__ import annotations
@@ -9,44 +9,31 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
 from ... import clock
 from ...errors import StoreUnavailable
 from ..database import Database
 from ..engine import Busy
+from ..target import Target
 from .claims import lock_dataset
 
-SECONDS = 5.0  # that it waits for all the datasets together
-_LOCKED = "55P03"
-_PATIENCE = text("SELECT set_config('lock_timeout', :patience, true)")
+SECONDS = 5.0  # for all the datasets together
 
 
 @contextlib.contextmanager
-def deleting(connection: Connection, db: Database, names: Iterable[tuple[int, str, str]]) -> Iterator[None]:
-    """Hold the locks of these datasets, each a sync's id, a connection and a variant; no lock is waited for long.
+def deleting(connection: Connection, db: Database, targets: Iterable[Target]) -> Iterator[None]:
+    """Hold the locks on these targets' datasets until the transaction ends.
 
-    They stay until the transaction ends. Raises StoreUnavailable when one is not to be had in time. SQLite has one lock
-    for all.
+    Raises StoreUnavailable when they are not free within some seconds. SQLite has one lock for all.
     """
-    if not db.is_postgresql:
-        yield
-        return
     deadline = clock.monotonic() + SECONDS
     try:
-        for sync_id, connection_id, variant in sorted(names):
-            lock_dataset(connection, db, sync_id, connection_id, variant, deadline - clock.monotonic())
-        _wait_at_most(connection, SECONDS)
-        yield
-        connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-    except (Busy, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) != _LOCKED:
-            raise
+        for target in sorted(targets):
+            lock_dataset(connection, db, target, deadline - clock.monotonic())
+        with db.engine.waiting_at_most(connection, SECONDS):
+            yield
+    except Busy:
         raise StoreUnavailable(
             "nothing was deleted: an execution is writing what is to be deleted; try again when it has ended."
         ) from None
-
-
-def _wait_at_most(connection: Connection, seconds: float) -> None:
-    connection.execute(_PATIENCE, {"patience": f"{max(1, round(1000 * seconds))}ms"})  # 0 would be for ever

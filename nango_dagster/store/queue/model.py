@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, case, false, null, or_
 
 from .. import schema
+from ..target import Target
 
 CANCEL_SECONDS = 2
 """Seconds between two checks of an execution for a cancellation."""
@@ -70,6 +71,11 @@ class Claim:
     shown_at: datetime | None = None
     """When Dagster was last told how this went."""
 
+    @property
+    def target(self) -> Target:
+        """What it executes."""
+        return Target.of(self)
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -84,9 +90,7 @@ class Holder:
 class Lost:
     """An execution whose run died."""
 
-    sync_id: int
-    connection_id: str
-    variant: str
+    target: Target
     job_id: int
     worker: Worker
     last_heard_at: datetime
@@ -119,22 +123,6 @@ class Schedule:
     due_at: datetime | None
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Since when some schedule of a sync has waited, for each reason it can have; None where none does."""
-
-    asked: datetime | None
-    """Somebody triggered it."""
-    new: datetime | None
-    """It has never been executed."""
-    lost: datetime | None
-    """The run that executed it died."""
-    own: datetime | None
-    """Its own frequency has come round, or it was put off until now."""
-    begun: datetime | None
-    """It follows the sync's slots; since when it was last executed."""
-
-
 WORKER_COLUMNS = tuple(
     schema.workers.c[name].label(f"worker_{name}") for name in ("id", "sync_id", "run_id", "host", "pid")
 )
@@ -144,11 +132,6 @@ def worker_of(row: Any) -> Worker:
     """The worker in a row that was selected with WORKER_COLUMNS."""
     named = row._mapping
     return Worker(*(named[column.name] for column in WORKER_COLUMNS))
-
-
-def lock_names(sync_id: int, connection_id: str, variant: str) -> tuple[str | int, ...]:
-    """The names of the lock on what a sync stores for a connection and variant."""
-    return ("dataset", sync_id, connection_id, variant)
 
 
 FREED: dict[str, Any] = {"worker_id": None, "claimed_at": None, "cancelled_at": None}

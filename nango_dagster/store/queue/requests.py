@@ -11,11 +11,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, literal, or_, select, update
 
-from ...config.frequency import minutes
+from ...config.frequency import interval_of
 from .. import schema
 from ..database import Database
 from ..types import UtcTime
-from .due import next_slot
+from .due import own_slot
 from .model import State
 
 _table = schema.schedules
@@ -109,14 +109,14 @@ def set_frequency(
     Returns how many schedules there are; running executions go on. Raises ConfigError for text that is no frequency.
     """
     if frequency is not None:
-        minutes(frequency)
+        interval_of(frequency)
 
     def request(connection: Connection) -> int:
         now = db.now(connection)
         schedules = select(_of.id, _of.created_at, _of.frequency).where(*named(sync_id, connection_id, variant))
         rows = connection.execute(schedules.with_for_update()).all()
         changes = [
-            {"row_id": row.id, "new": frequency, "slot": frequency and next_slot(frequency, row.created_at, now)}
+            {"row_id": row.id, "new": frequency, "slot": frequency and own_slot(frequency, row.created_at, now)}
             for row in rows
             if row.frequency != frequency
         ]

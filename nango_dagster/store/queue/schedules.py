@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import and_, case, func, or_, select, type_coerce, update
+from sqlalchemy import func, select, update
 
 from .. import schema
 from ..database import Database
-from ..types import UtcTime
-from .claims import works
+from ..target import Target
 from .model import (
     AT_ONCE,
     LEASE_SECONDS,
@@ -19,7 +18,6 @@ from .model import (
     Schedule,
     Shown,
     State,
-    Waiting,
     Worker,
     worker_of,
 )
@@ -31,12 +29,12 @@ _is_held = _of.worker_id.is_not(None)
 _COLUMNS = [schema.workers.c.run_id if name == "run_id" else _of[name] for name in Schedule.__dataclass_fields__]
 
 
-def holder(db: Database, sync_id: int, connection_id: str, variant: str) -> Holder | None:
-    """Who executes this schedule, if anybody does."""
+def holder(db: Database, target: Target) -> Holder | None:
+    """The run that executes a target, if one does."""
     query = (
         select(*WORKER_COLUMNS, _of.claimed_at, schema.workers.c.heartbeat_at)
         .join(_table, _of.worker_id == schema.workers.c.id)
-        .where(*named(sync_id, connection_id, variant))
+        .where(target.condition(_of))
     )
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
@@ -49,27 +47,6 @@ def runs_at_work(db: Database) -> set[str]:
     lately = of.heartbeat_at >= db.clock(timedelta(seconds=LEASE_SECONDS))
     with db.connect() as connection:
         return set(connection.execute(select(of.run_id).where(of.run_id.is_not(None), lately)).scalars())
-
-
-def waiting(db: Database) -> dict[int, Waiting]:
-    """What of each sync nobody executes, though somebody or something may want it to; by the sync's id."""
-    own = or_(_of.due_at <= db.clock(), _of.not_before.is_not(None))
-    own = and_(_of.state == "STARTED", _of.last_started_at.is_not(None), own)
-    since = {
-        "asked": case((_of.triggered_at.is_not(None), _of.triggered_at)),
-        "new": case((and_(_of.state == "STARTED", _of.last_started_at.is_(None)), _of.created_at)),
-        "lost": case((and_(_of.state == "STARTED", _of.losses == 1), _of.last_started_at)),
-        "own": case((own, func.coalesce(_of.due_at, _of.not_before))),
-        "begun": case((and_(_of.state == "STARTED", _of.due_at.is_(None)), _of.last_started_at)),
-    }
-    may = or_(_of.not_before.is_(None), _of.not_before <= db.clock())
-    query = (
-        select(_of.sync_id, *(type_coerce(func.min(moment), UtcTime).label(name) for name, moment in since.items()))
-        .where(~_is_held, may, or_(_of.triggered_at.is_not(None), and_(_of.state == "STARTED", works())))
-        .group_by(_of.sync_id)
-    )
-    with db.ask() as connection:
-        return {row.sync_id: Waiting(*row[1:]) for row in connection.execute(query)}
 
 
 def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:

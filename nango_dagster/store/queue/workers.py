@@ -1,4 +1,4 @@
-"""Workers: a row each, a heartbeat, and the reaper for those that were not heard from any more."""
+"""Workers: one row each, its heartbeat, and the reaper that ends the executions of dead workers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, not_, or_, select, update
 
 from .. import datasets, schema
 from ..announcing import Ended, announce
 from ..database import Database
+from ..target import Target
 from .model import (
     ASKED_AGAIN,
     AT_ONCE,
@@ -28,7 +29,6 @@ from .model import (
     Claim,
     Lost,
     Worker,
-    lock_names,
     requests,
     worker_of,
 )
@@ -42,7 +42,7 @@ _jobs = schema.jobs
 
 
 def start_worker(db: Database, sync_id: int, run_id: str | None, *, drains: bool = False) -> Worker:
-    """Note that this process begins to work on a sync; on all that is due, if it `drains`."""
+    """Record that this process begins to work on a sync; with `drains`, on all its schedules that are due."""
     host, pid = socket.gethostname(), os.getpid()
 
     def work(connection: Connection) -> Worker:
@@ -56,52 +56,53 @@ def start_worker(db: Database, sync_id: int, run_id: str | None, *, drains: bool
 
 
 def end_worker(db: Database, worker: Worker) -> None:
-    """Note that it is done: what it still holds is free again, and executions that it left open have failed."""
+    """Remove a worker that has finished: its claims are free again, and executions that it left open have failed."""
     _bury(db, worker, f"{worker.name} ended before this execution did.", _workers.c.id == worker.id)
 
 
 def give_up(db: Database, worker: Worker, claim: Claim, sentence: str) -> None:
-    """End one of its executions that could not record its own end, as the reaper would, while the worker goes on.
+    """End an execution that could not record its own end, as the reaper would, while its worker goes on.
 
-    A claim that was not begun stays: to free it now would have it claimed again at once, for ever.
+    A claim that was not begun stays: a free one would be claimed again at once, for ever.
     """
     held = select(_schedules).where(
         _schedules.c.id == claim.schedule_id, _schedules.c.worker_id == worker.id, _schedules.c.fence == claim.fence
     )
 
     def work(connection: Connection) -> None:
-        db.lock(connection, *lock_names(claim.sync_id, claim.connection_id, claim.variant))
+        db.lock(connection, *claim.target.lock_names)
         _end_begun(connection, db, worker, connection.execute(held).all(), sentence)
 
     db.transact(work)
 
 
 def beat(db: Database, worker: Worker) -> bool:
-    """Say that the worker is alive; False when it was taken for dead and holds nothing any more."""
+    """Record the worker's heartbeat; False when it was taken for dead and has lost its claims."""
     return db.transact(lambda connection: beat_in(connection, db, worker))
 
 
 def beat_in(connection: Connection, db: Database, worker: Worker) -> bool:
-    """The same inside the caller's transaction, which holds the worker's row from here on."""
+    """Record the worker's heartbeat in the caller's transaction, which locks the worker's row from here on."""
     alive = update(_workers).where(_workers.c.id == worker.id).values(heartbeat_at=db.clock())
     return connection.execute(alive).rowcount == 1
 
 
 def beat_along(connection: Connection, db: Database, worker: Worker, heard: datetime) -> None:
-    """The same on SQLite in a transaction that writes anyway, where the worker was last heard from a while ago.
+    """Record a heartbeat in a transaction of a single-writer database, if the last one is half an interval old.
 
-    Many of these, one after the other, would keep its heartbeat waiting for the one lock for longer than its lease.
+    Many transactions one after the other would keep the heartbeat's own thread waiting for the write lock for longer
+    than the lease.
     """
-    if not db.is_postgresql and db.now(connection) - heard > timedelta(seconds=HEARTBEAT_SECONDS / 2):
+    if db.engine.single_writer and db.now(connection) - heard > timedelta(seconds=HEARTBEAT_SECONDS / 2):
         beat_in(connection, db, worker)
 
 
 def forgive_silence(connection: Connection, db: Database) -> None:
-    """Let the time not count in which this transaction held SQLite's write lock, and nobody could say it was alive.
+    """Extend all leases by the time in which this transaction held the only write lock, so that no heartbeat passed.
 
-    The silence before it does: one such transaction after the other keeps no dead worker's claims.
+    The silence before the transaction still counts: a series of such transactions keeps no dead worker's claims.
     """
-    if db.is_postgresql:
+    if not db.engine.single_writer:
         return
     began, now = db.held_since(connection), db.now(connection)
     if now - began < timedelta(seconds=HEARTBEAT_SECONDS):
@@ -116,9 +117,9 @@ def forgive_silence(connection: Connection, db: Database) -> None:
 def heartbeat(
     db: Database, worker: Worker, on_lost: Callable[[], None], interval: float = HEARTBEAT_SECONDS
 ) -> Iterator[None]:
-    """Beat from a thread of its own while the block runs; when the worker was taken for dead, call `on_lost` once.
+    """Send heartbeats from a separate thread while the block runs; call `on_lost` once when the lease is lost.
 
-    A database that does not answer is asked again at the next beat: whatever the worker writes is checked anyway.
+    A database that does not answer is tried again at the next interval: every write of the worker is checked anyway.
     """
     ended = threading.Event()
 
@@ -127,7 +128,7 @@ def heartbeat(
             try:
                 alive = beat(db.separate, worker)
             except Exception as error:
-                # Whatever it was: a thread that ends silently would cost the worker its lease.
+                # Any error: if the thread ended, the worker would lose its lease.
                 log.warning("%s: no heartbeat: %s", worker.name, error)
                 continue
             if not alive:
@@ -144,7 +145,7 @@ def heartbeat(
 
 
 def live_workers(db: Database, sync_id: int, *, drains: bool | None = None) -> list[Worker]:
-    """The workers of a sync that were heard from lately, the oldest first; those that do or do not drain, or all."""
+    """The live workers of a sync, the oldest first: those that drain, those that do not, or all."""
     query = (
         select(*WORKER_COLUMNS)
         .where(_workers.c.sync_id == sync_id, _workers.c.heartbeat_at >= db.clock(_LEASE))
@@ -157,7 +158,7 @@ def live_workers(db: Database, sync_id: int, *, drains: bool | None = None) -> l
 
 
 def drained(db: Database) -> set[int]:
-    """The syncs that some live worker drains."""
+    """The ids of the syncs that a live worker drains."""
     query = select(_workers.c.sync_id).where(_workers.c.drains, _workers.c.heartbeat_at >= db.clock(_LEASE))
     with db.connect() as connection:
         return set(connection.execute(query).scalars())
@@ -167,10 +168,10 @@ def drained(db: Database) -> set[int]:
 
 
 def reap(db: Database) -> list[Lost]:
-    """End what dead workers were executing: their jobs have failed, and what they held is free.
+    """End the executions of dead workers: their jobs have failed and their claims are free.
 
     A lost execution is due again at once; after a second loss in a row it waits for the next slot and is then claimed
-    alone. Anybody may call this at any time; what two callers find is counted once.
+    alone. Any process may call this at any time; a loss that two callers find is counted once.
     """
     with db.connect() as connection:
         query = select(*WORKER_COLUMNS, _workers.c.heartbeat_at).where(_is_dead(db))
@@ -188,22 +189,22 @@ def _is_dead(db: Database) -> ColumnElement[bool]:
     return _workers.c.heartbeat_at < db.clock(_LEASE)
 
 
-def _bury(db: Database, worker: Worker, sentence: str, found: ColumnElement[bool]) -> list[Lost]:
-    """Free what a worker holds, step by step, as long as it is `found`; delete it after the last step."""
+def _bury(db: Database, worker: Worker, sentence: str, condition: ColumnElement[bool]) -> list[Lost]:
+    """Free a worker's claims in steps, as long as the condition is true for it, and delete it after the last step."""
     lost: list[Lost] = []
     while True:
-        ended, freed = db.transact(lambda connection: _free_some(connection, db, worker, sentence, found))
+        ended, freed = db.transact(lambda connection: _free_some(connection, db, worker, sentence, condition))
         lost += ended
         if freed < AT_ONCE:
             return lost
 
 
 def _free_some(
-    connection: Connection, db: Database, worker: Worker, sentence: str, found: ColumnElement[bool]
+    connection: Connection, db: Database, worker: Worker, sentence: str, condition: ColumnElement[bool]
 ) -> tuple[list[Lost], int]:
-    """Free up to AT_ONCE of its claims that no transaction is writing for; the lost executions, and how many."""
+    """Free up to AT_ONCE claims whose dataset's lock is free; returns the lost executions and the number of claims."""
     # The lock on the worker's row keeps out its own heartbeat, its own claims and other reapers.
-    locked = select(_workers.c.heartbeat_at).where(found).with_for_update(skip_locked=True)
+    locked = select(_workers.c.heartbeat_at).where(condition).with_for_update(skip_locked=True)
     heard = connection.execute(locked).scalar()
     if heard is None:
         return [], 0
@@ -214,38 +215,23 @@ def _free_some(
     _free_waiting(connection, [row.id for row in rows if row not in begun])
     if connection.execute(held.limit(1)).first() is None:
         connection.execute(delete(_workers).where(_workers.c.id == worker.id))
-    lost = [Lost(row.sync_id, row.connection_id, row.variant, job_id, worker, heard) for row, job_id in begun.items()]
+    lost = [Lost(Target.of(row), job_id, worker, heard) for row, job_id in begun.items()]
     return lost, len(rows)
 
 
 def _unlocked(connection: Connection, db: Database, rows: Sequence[Any]) -> list[Any]:
-    """Those rows whose dataset's lock is free; it is ours from here to the end of the transaction."""
-    if not db.is_postgresql:
-        return list(rows)
-    keys = {db.lock_key(*lock_names(row.sync_id, row.connection_id, row.variant)): row for row in rows}
-    query = text("SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key WHERE pg_try_advisory_xact_lock(key)")
-    free = connection.execute(query, {"keys": list(keys)}).scalars().all()
-    if len(free) < len(keys):
-        connection.execute(_END_STUCK, {"keys": list(keys), "stuck": timedelta(seconds=STUCK_SECONDS)})
-    return [keys[key] for key in free]
-
-
-# The server itself ends a transaction in which nothing happens, but not one whose COPY waits for the rest of its rows
-# from a process that was stopped in the middle of it.
-_END_STUCK = text(
-    "SELECT pg_terminate_backend(lock.pid) FROM pg_locks lock JOIN pg_stat_activity session USING (pid) "
-    "WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1 "
-    "AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-    "AND (lock.classid::bigint << 32) | lock.objid::bigint = ANY(CAST(:keys AS bigint[])) "
-    "AND session.usename = current_user AND session.wait_event = 'ClientRead' "
-    "AND session.query_start < clock_timestamp() - :stuck"
-)
+    """The rows whose dataset's lock was free; this transaction holds those locks from here on."""
+    row_of = {Target.of(row).lock_names: row for row in rows}
+    taken = db.try_locks(connection, row_of)
+    if len(taken) < len(row_of):
+        db.end_stuck_holders(connection, row_of, STUCK_SECONDS)
+    return [row for names, row in row_of.items() if names in taken]
 
 
 def _end_begun(
     connection: Connection, db: Database, worker: Worker, rows: Sequence[Any], sentence: str
 ) -> dict[Any, int]:
-    """Free those that the worker has begun, and say why their jobs have failed; each with its job."""
+    """Free the claims that the worker has begun and end their jobs as failed; returns row and job id of each."""
     job_ids = _running_jobs(connection, worker)
     begun = {row: job_ids[key] for row in rows if (key := _job_key(row)) in job_ids}
     _free_begun(connection, db, [row.id for row in begun])
@@ -259,7 +245,7 @@ def _end_begun(
 
 
 def _announce(connection: Connection, db: Database, begun: Mapping[Any, int], sentence: str) -> None:
-    """Tell of what the executions had written before they were lost, and that they were."""
+    """Announce the changes of the lost executions, and their failure."""
     for row, job_id in begun.items():
         of = schema.syncs.c
         query = select(of.name, of.integration, of.model).where(of.id == row.sync_id)
@@ -275,12 +261,12 @@ def _announce(connection: Connection, db: Database, begun: Mapping[Any, int], se
             succeeded=False,
             error=sentence,
         )
-        found = datasets.of_one(connection, row.sync_id, row.connection_id, row.variant)
-        announce(connection, db, ended, found[0] if found else None)
+        stored = datasets.of_one(connection, Target.of(row))
+        announce(connection, db, ended, stored[0] if stored else None)
 
 
 def _running_jobs(connection: Connection, worker: Worker) -> dict[Any, int]:
-    """The jobs that the worker has open: what it has begun, of all that it has claimed."""
+    """The ids of the jobs that the worker has begun and not ended."""
     query = select(_jobs).where(_jobs.c.worker_id == worker.id, _jobs.c.status == "running")
     return {_job_key(job): job.id for job in connection.execute(query)}
 
@@ -299,15 +285,15 @@ def _free_begun(connection: Connection, db: Database, ids: Sequence[int]) -> Non
             **requests(kept=or_(ASKED_AGAIN, not_(IS_CANCELLED))),
             last_ended_at=db.clock(),
             failures=of.failures + 1,
-            # Who cancels an execution and then kills its run does not want to see it again at once.
+            # A cancelled execution whose run was killed is not repeated at once.
             losses=case((IS_CANCELLED, 0), else_=of.losses + 1),
         )
     )
-    # Twice in a row: it waits for the next slot, also when somebody had asked for it.
+    # Lost twice in a row: it waits for the next slot, also if it was triggered.
     connection.execute(update(_schedules).where(of.id.in_(ids), of.losses >= 2).values(triggered_at=None))
 
 
 def _free_waiting(connection: Connection, ids: Sequence[int]) -> None:
-    """Free claims that were not begun: they had no part in the worker's death, and are as due as before."""
+    """Free claims that were not begun: they did not cause the worker's death, and are as due as before."""
     kept = requests(kept=or_(ASKED_AGAIN, not_(IS_CANCELLED)))
     connection.execute(update(_schedules).where(_schedules.c.id.in_(ids)).values(**FREED, **kept))

@@ -43,6 +43,8 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("body_hash", sa.Text()),
         sa.Column("config", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text()),
+        sa.Column("is_stopped", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("updated_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -103,13 +105,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "_nango_schedules_worker",
-        "_nango_schedules",
-        ["worker_id"],
-        postgresql_where=sa.text("worker_id IS NOT NULL"),
-        sqlite_where=sa.text("worker_id IS NOT NULL"),
-    )
+    op.create_index("_nango_schedules_worker", "_nango_schedules", ["worker_id"])
     op.create_table(
         "_nango_workers",
         sa.Column("id", Id, autoincrement=True, nullable=False),
