@@ -1,12 +1,16 @@
-"""Read and write `a.b.c` inside JSON."""
+"""Read and write `a.b.c` inside JSON; a path that begins with `$.` or `$[` is a JSONPath query (RFC 9535)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from nango_dagster.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from jsonpath import CompoundJSONPath, JSONPath
 
 
 class _Missing:
@@ -39,11 +43,72 @@ def dig(value: Any, path: str, default: Any = MISSING) -> Any:
     'https://api.example.com?page=2'
     >>> dig({"next": None}, "next.after")
     MISSING
+
+    A JSONPath query gives the first value that it finds.
+
+    >>> dig({"a": {"b": 7}}, "$.x | $.a.b")
+    7
     """
     if isinstance(value, Mapping) and path in value:
         return value[path]
+    if is_query(path):
+        return next(iter(matches(value, path)), default)
     found = follow(value, parse(path))
     return default if found is MISSING else found
+
+
+def is_query(path: str) -> bool:
+    """Whether a path is a JSONPath query rather than keys joined by dots.
+
+    >>> is_query("$.link[?@.relation == 'next'].url"), is_query("properties.$insert_id")
+    (True, False)
+    """
+    return path.startswith(("$.", "$["))
+
+
+def is_singular(path: str) -> bool:
+    """Whether a path leads to one value at most; a query with a filter, a wildcard or a slice may find several.
+
+    >>> is_singular("$.data['items']"), is_singular("$.pages.*"), is_singular("data.items")
+    (True, False, True)
+    """
+    if not is_query(path):
+        return True
+    query = compiled(path)
+    return not hasattr(query, "paths") and query.singular_query()
+
+
+def matches(value: Any, query: str) -> list[Any]:
+    """All values that a JSONPath query finds, in order.
+
+    Raises ConfigError where the value is nested too deeply for the query.
+
+    >>> links = [{"relation": "self", "url": "/1"}, {"relation": "next", "url": "/2"}]
+    >>> matches({"link": links}, "$.link[?@.relation == 'next'].url")
+    ['/2']
+    >>> matches({"cursor": {"after": "c2"}}, "$.next | $.cursor.after")
+    ['c2']
+    """
+    from jsonpath import JSONPathError
+
+    try:
+        return list(compiled(query).findall(value))
+    except (JSONPathError, RecursionError, TypeError, ValueError) as error:
+        sentence = f"the query {query!r} cannot be used on the answer: {error}."
+    raise ConfigError(sentence)
+
+
+@lru_cache(maxsize=256)
+def compiled(query: str) -> JSONPath | CompoundJSONPath:
+    """A JSONPath query, ready for use. Raises ConfigError where it is none."""
+    import jsonpath
+
+    try:
+        return jsonpath.compile(query)
+    except (jsonpath.JSONPathError, RecursionError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+    wanted = f"""a JSONPath query, such as "$.link[?@.relation == 'next'].url" ({reason})"""
+    raise ConfigError.of(Problem(f"{query!r} is no query; wanted {wanted}.", found=query, wanted=wanted))
 
 
 def follow(value: Any, steps: Sequence[Step]) -> Any:

@@ -241,7 +241,7 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._send(answer)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_SEARCH = do_QUERY = _serve
 
     def _send(self, answer: Answer) -> None:
         body, content_type = _encoded(answer.body)

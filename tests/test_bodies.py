@@ -64,7 +64,7 @@ def test_no_lines_are_no_records() -> None:
 
 
 def test_a_line_that_is_no_json_costs_only_itself() -> None:
-    page = read(json_text(Response(200, {}, b'{"id": 1}\n{"id": oops}\n{"id": 3}\n', ""), "jsonl"), None)
+    page = read(json_text(Response(200, {}, b'{"id": 1}\n{"id": oops}\n{"id": 3}\n', ""), "jsonl"))
     assert (page.records, [bad.position for bad in page.rejected]) == ([b'{"id": 1}', b'{"id": 3}'], [1])
 
 
@@ -143,7 +143,7 @@ def test_columns_without_a_name_or_with_a_repeated_one_are_kept_apart() -> None:
 
 def test_a_cell_that_is_no_utf_8_costs_only_its_record() -> None:
     content = b'id,name\n1,K\xf6ln "x"\n2,Bath\n'
-    page = read(json_text(Response(200, {}, content, ""), "csv"), None)
+    page = read(json_text(Response(200, {}, content, ""), "csv"))
     with pytest.raises(RecordRejected, match="not valid UTF-8"):
         decode(page.records[0])
     assert decode(page.records[1]) == {"id": "2", "name": "Bath"}

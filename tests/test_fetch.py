@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nango_dagster.config import RateLimit, Sync
+from nango_dagster.config import RateLimit, ResponseRule, Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError, PagingRepeats
 from nango_dagster.fetch import Fetch, Page, Stop, first_request, policy_of
 from nango_dagster.fetch.ahead import AHEAD_BYTES, Ahead
@@ -235,10 +235,19 @@ def test_a_short_page_does_not_end_a_counted_list(api: FakeApi) -> None:
     assert [request.params for request in api.requests][-1] == {"page": "4", "per_page": "3"}
 
 
-def test_no_content_is_an_empty_page(api: FakeApi) -> None:
+@pytest.mark.parametrize("status", [201, 203, 204, 205, 206])
+def test_only_status_200_carries_the_list(api: FakeApi, status: int) -> None:
+    api.route("/items", (status, {}, "" if status in (204, 205) else ITEMS))
+    _, error = read_until_error(fetch(made(api)))
+    action = "empty" if status in (204, 205) else "list"
+    assert f"add to responses: {{status: {status}, action: {action}}}" in str(error)
+
+
+def test_no_content_is_an_empty_page_where_a_rule_says_so(api: FakeApi) -> None:
     api.route("/items", Answer(204))
-    pull = fetch(made(api, response_path="data.items"))
+    pull = fetch(made(api, response_path="data.items", responses=[ResponseRule(status=[204], action="empty")]))
     assert (read_all(pull), pull.stop) == ([], Stop("empty_page"))
+    assert pull.rules == ["page 1: responses[0] (status 204: empty)"]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +304,12 @@ def test_errors_in_place_of_a_list_are_an_error_without_secrets(api: FakeApi) ->
     assert len(str(error)) < 1100
 
 
-def test_errors_beside_a_list_do_not_matter(api: FakeApi) -> None:
+def test_errors_beside_a_list_are_an_error_unless_a_rule_says_that_it_is_the_list(api: FakeApi) -> None:
     api.route("/items", {"errors": [{"message": "no"}], "results": ITEMS})
-    assert read_all(fetch(made(api))) == ITEMS
+    _, error = read_until_error(fetch(made(api)))
+    assert 'the response has errors and records as well; the first: "no".' in str(error)
+    rule = ResponseRule(path="errors", exists=True, action="list")
+    assert read_all(fetch(made(api, responses=[rule]))) == ITEMS
 
 
 # --- lists that lead nowhere ------------------------------------------------------------------------------
@@ -346,9 +358,9 @@ def test_a_bad_answer_in_the_middle_is_tried_again(api: FakeApi, bad: Any) -> No
 
 
 def test_pages_before_a_failure_are_given_first(api: FakeApi) -> None:
-    api.script("/items", {"results": [1], "next": "b"}, {"results": [2], "next": "c"}, (500, {}, "broken"))
+    api.script("/items", {"results": ITEMS[:1], "next": "b"}, {"results": ITEMS[1:2], "next": "c"}, (500, {}, "broken"))
     found, error = read_until_error(fetch(made(api, **NEXT)))
-    assert found == [1, 2]
+    assert found == ITEMS[:2]
     assert str(error) == (
         f'items: GET {api.url}/items?after=c answered 500 Internal Server Error: "broken" after 4 tries.'
     )
@@ -818,7 +830,7 @@ def test_no_style_runs_for_ever(server: FakeApi, style: str, data: st.DataObject
         asked += 1
         place = int(request.params.get("after", 0))
         to = leads_to[place]
-        return {"results": [place], "next": to, "url": None if to is None else f"/items?after={to}"}
+        return {"results": [{"place": place}], "next": to, "url": None if to is None else f"/items?after={to}"}
 
     server.route("/items", reply)
     fields = NEXT if style == "cursor" else {"paging_url_path": "url"}
@@ -858,7 +870,7 @@ def test_however_a_next_url_is_written_a_stranger_sees_no_credential(
         return
     if goes_to != "127.0.0.1":
         return  # a name that would have to be looked up
-    server.script("/*", {"results": [1], "next": url}, {"results": []})
+    server.script("/*", {"results": ITEMS[:1], "next": url}, {"results": []})
     other_server.route("/*", {"results": []})
     other_server.requests.clear()
     secret = {"Authorization": "Bearer sekret", "X-Any": "sekret"}
@@ -876,9 +888,9 @@ def host_of(base: str, url: str) -> str:
 @given(cursor=cursors)
 @settings(max_examples=50, deadline=None)
 def test_a_cursor_of_any_json_type_is_sent_back_as_it_came(server: FakeApi, method: str, cursor: Any) -> None:
-    server.script("/items", {"results": [1], "next": cursor}, {"results": [2]})
+    server.script("/items", {"results": ITEMS[:1], "next": cursor}, {"results": ITEMS[1:2]})
     server.requests.clear()
-    assert read_all(fetch(made(server, method=method, **NEXT))) == [1, 2]
+    assert read_all(fetch(made(server, method=method, **NEXT))) == ITEMS[:2]
     second = server.requests[1]
     if method == "POST":
         assert second.json["after"] == cursor

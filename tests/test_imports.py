@@ -70,6 +70,9 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__main__", "reference"),
     ),
     "client": (("answers", "calls"), ("reading",), ("nango",)),
+    "records": (("decoding", "raw_json"), ("document", "hashes"), ("keys", "refusals"), ("envelope",)),
+    "paging": (("answer",), ("counted", "cursors", "ending"), ("urls",), ("styles",)),
+    "fetch": (("ahead", "evidence", "guard", "requests", "responses"), ("sending",), ("pages",)),
 }
 
 # Packages that are being taken apart: a circle between modules of the same one is not an error yet.
@@ -82,6 +85,7 @@ HOMES: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "cli", "demo"}),
     "fastapi": frozenset({"api"}),
     "prometheus_client": frozenset({"api"}),
+    "jsonpath": frozenset({"paths"}),
     "psycopg": frozenset({"store"}),
     "requests": frozenset({"http"}),
     "sqlalchemy": frozenset({"store"}),
@@ -107,6 +111,7 @@ SAME = {"dagster_postgres": "dagster", "dagster_webserver": "dagster", "dagster_
 
 # Where the name to import is not the name to install, or what we import comes with something we declare.
 DISTRIBUTIONS = {
+    "jsonpath": "python-jsonpath",
     "dotenv": "python-dotenv",
     "pydantic_core": "pydantic",
     "starlette": "fastapi",

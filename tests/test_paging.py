@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, ConfigError
+from nango_dagster.fetch.requests import first_request, with_limit
 from nango_dagster.http import Request, Response
 from nango_dagster.paging import (
     Answer,
@@ -21,15 +22,15 @@ from nango_dagster.paging import (
     Offset,
     PageNumber,
     Paging,
+    RequestPath,
     SinglePage,
-    Sized,
     UrlInBody,
     UrlInHeader,
     UrlInLinkHeader,
-    says_no_more,
+    says_no,
     style,
 )
-from nango_dagster.records import read
+from nango_dagster.records import Shape, read
 from tests.strategies import cursors
 
 URL = "https://api.example.com/items"
@@ -40,7 +41,7 @@ POST = Request("POST", URL, body={"limit": 2})
 def page(body: Any = None, request: Request = GET, **headers: str) -> Answer:
     content = json.dumps({"results": [{"id": 1}, {"id": 2}], **(body or {})}).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(request, Response(200, named, content, request.full_url), read(content, "results"), 1, 2)
+    return Answer(request, Response(200, named, content, request.full_url), read(content, Shape("results")), 1, 2)
 
 
 def after(paging: Paging, answer: Answer) -> str | None:
@@ -52,33 +53,33 @@ def after(paging: Paging, answer: Answer) -> str | None:
 
 
 def test_a_cursor_beside_the_records_goes_into_the_query() -> None:
-    paging = CursorInBody("paging.next.after", "after")
+    paging = CursorInBody("paging.next.after", RequestPath("after"))
     assert after(paging, page({"paging": {"next": {"after": "NTI1Cg=="}}})) == f"{URL}?limit=2&after=NTI1Cg%3D%3D"
 
 
 def test_a_cursor_in_the_last_record_goes_into_the_query() -> None:
-    assert after(CursorInLastRecord("id", "before"), page()) == f"{URL}?limit=2&before=2"
+    assert after(CursorInLastRecord("id", RequestPath("before")), page()) == f"{URL}?limit=2&before=2"
 
 
 def test_a_cursor_in_a_header_goes_into_the_query() -> None:
-    assert after(CursorInHeader("X-Next", "cursor"), page(X_Next="c2")) == f"{URL}?limit=2&cursor=c2"
+    assert after(CursorInHeader("X-Next", RequestPath("cursor")), page(X_Next="c2")) == f"{URL}?limit=2&cursor=c2"
 
 
 def test_a_later_cursor_replaces_the_one_before_wherever_that_stands() -> None:
-    paging = CursorInBody("next", "after")
+    paging = CursorInBody("next", RequestPath("after"))
     earlier = Request("GET", f"{URL}?after=0&x=1", params=(("after", "1"),))
     assert after(paging, page({"next": "2"}, earlier)) == f"{URL}?x=1&after=2"
 
 
 def test_a_parameter_name_is_literal_in_a_query() -> None:
-    request = CursorInBody("next", "page.after").after(page({"next": "c"}))
+    request = CursorInBody("next", RequestPath("page.after")).after(page({"next": "c"}))
     assert request is not None and request.full_url == f"{URL}?limit=2&page.after=c"
-    request = CursorInBody("next", "filter[id][_gt]").after(page({"next": 7}))
+    request = CursorInBody("next", RequestPath("filter[id][_gt]")).after(page({"next": 7}))
     assert request is not None and request.full_url == f"{URL}?limit=2&filter[id][_gt]=7"
 
 
 def test_a_cursor_goes_to_a_dotted_place_in_a_body() -> None:
-    request = CursorInBody("next", "paging.after").after(page({"next": {"id": [1, None]}}, POST))
+    request = CursorInBody("next", RequestPath("paging.after")).after(page({"next": {"id": [1, None]}}, POST))
     assert request is not None
     assert request.body == {"limit": 2, "paging": {"after": {"id": [1, None]}}}
     assert POST.body == {"limit": 2}
@@ -86,7 +87,7 @@ def test_a_cursor_goes_to_a_dotted_place_in_a_body() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PUT", "PATCH"])
 def test_the_method_decides_where_a_cursor_goes(method: str) -> None:
-    request = CursorInBody("next", "after").after(page({"next": "c"}, Request(method, URL)))
+    request = CursorInBody("next", RequestPath("after")).after(page({"next": "c"}, Request(method, URL)))
     assert request is not None
     in_query = method in ("GET", "DELETE")
     assert (request.full_url == f"{URL}?after=c", request.body == {"after": "c"}) == (in_query, not in_query)
@@ -94,7 +95,8 @@ def test_the_method_decides_where_a_cursor_goes(method: str) -> None:
 
 @pytest.mark.parametrize("end", [{}, {"next": None}, {"next": ""}, {"next": False}, {"other": "c"}])
 @pytest.mark.parametrize(
-    "paging", [CursorInBody("next", "after"), UrlInBody("next"), CursorOrUrlInBody("next", "after")]
+    "paging",
+    [CursorInBody("next", RequestPath("after")), UrlInBody("next"), CursorOrUrlInBody("next", RequestPath("after"))],
 )
 def test_nothing_null_false_and_empty_text_end_the_list(paging: Paging, end: Any) -> None:
     assert paging.after(page(end)) is None
@@ -105,19 +107,19 @@ def test_nothing_null_false_and_empty_text_end_the_list(paging: Paging, end: Any
     [(0, "0"), ("0", "0"), (True, "true"), (1.5, "1.5"), (10**30, str(10**30)), ([], "[]")],
 )
 def test_zero_is_a_cursor_like_any_other_value(cursor: Any, sent: str) -> None:
-    request = CursorInBody("next", "after").after(page({"next": cursor}))
+    request = CursorInBody("next", RequestPath("after")).after(page({"next": cursor}))
     assert request is not None and dict(request.params)["after"] == sent
 
 
 @given(cursors)
 def test_a_cursor_of_any_json_type_arrives_in_a_body_as_it_came(cursor: Any) -> None:
-    request = CursorInBody("next", "deep.after").after(page({"next": cursor}, POST))
+    request = CursorInBody("next", RequestPath("deep.after")).after(page({"next": cursor}, POST))
     assert request is not None and request.value("deep.after") == request.body["deep"]["after"]
 
 
 def test_an_empty_page_has_no_last_record() -> None:
-    empty = Answer(GET, Response(200, {}, b"[]", URL), read(b"[]", None), 1, 0)
-    assert CursorInLastRecord("id", "after").after(empty) is None
+    empty = Answer(GET, Response(200, {}, b"[]", URL), read(b"[]"), 1, 0)
+    assert CursorInLastRecord("id", RequestPath("after")).after(empty) is None
 
 
 # --- URLs -------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def test_next_urls_may_be_relative_and_keep_their_own_values(found: str, followe
 def test_a_relative_url_is_meant_from_where_the_answer_came() -> None:
     content = b'{"results": [], "next": "b?page=2"}'
     moved = Response(200, {}, content, "https://api.example.com/v2/items/a")
-    answer = Answer(GET, moved, read(content, None), 1, 0)
+    answer = Answer(GET, moved, read(content), 1, 0)
     assert after(UrlInBody("next"), answer) == "https://api.example.com/v2/items/b?page=2&limit=2"
 
 
@@ -192,7 +194,13 @@ def test_the_body_of_a_post_goes_along_to_a_next_url() -> None:
     ],
 )
 def test_the_older_field_follows_a_url_and_sends_anything_else(request_path: str | None, found: Any, sent: str) -> None:
-    assert after(CursorOrUrlInBody("next", request_path), page({"next": found})) == sent
+    assert (
+        after(
+            CursorOrUrlInBody("next", None if request_path is None else RequestPath(request_path)),
+            page({"next": found}),
+        )
+        == sent
+    )
 
 
 # --- counting ---------------------------------------------------------------------------------------------
@@ -226,7 +234,7 @@ def test_numbers_in_a_body_are_numbers() -> None:
 
 def test_an_offset_moves_by_what_was_sent_unreadable_records_included() -> None:
     content = b'[{"id": 1}, {"id": NaN}, {"id": 3}]'
-    answer = Answer(Offset("skip").first(GET), Response(200, {}, content, URL), read(content, None), 1, 2)
+    answer = Answer(Offset("skip").first(GET), Response(200, {}, content, URL), read(content), 1, 2)
     assert after(Offset("skip"), answer) == f"{URL}?limit=2&skip=3"
 
 
@@ -236,11 +244,10 @@ def test_a_number_that_is_none_is_an_error() -> None:
 
 
 def test_the_size_of_a_page_goes_along_with_any_style() -> None:
-    paging = Sized(UrlInBody("next"), "per_page", 100)
-    begin = paging.first(Request("GET", URL))
+    sync = Sync(url=URL, paging_url_path="next", paging_limit_request_path="per_page", paging_limit=100)
+    begin = style(sync).first(with_limit(sync, first_request(sync)))
     assert begin.full_url == f"{URL}?per_page=100"
-    assert after(paging, page({"next": "?page=2"}, begin)) == f"{URL}?page=2&per_page=100"
-    assert paging.ends == "no_next_url"
+    assert after(style(sync), page({"next": "?page=2"}, begin)) == f"{URL}?page=2&per_page=100"
 
 
 # --- from a sync's fields to a style ----------------------------------------------------------------------
@@ -250,19 +257,15 @@ def test_the_size_of_a_page_goes_along_with_any_style() -> None:
     ("fields", "paging"),
     [
         ({}, SinglePage()),
-        ({"paging_cursor_metadata_response_path": "a"}, CursorInBody("a", "q")),
-        ({"paging_cursor_object_response_path": "a"}, CursorInLastRecord("a", "q")),
-        ({"paging_header_cursor": "X-A"}, CursorInHeader("X-A", "q")),
+        ({"paging_cursor_metadata_response_path": "a"}, CursorInBody("a", RequestPath("q"))),
+        ({"paging_cursor_object_response_path": "a"}, CursorInLastRecord("a", RequestPath("q"))),
+        ({"paging_header_cursor": "X-A"}, CursorInHeader("X-A", RequestPath("q"))),
         ({"paging_url_path": "a"}, UrlInBody("a")),
         ({"paging_header_link_rel": "next"}, UrlInLinkHeader("next")),
         ({"paging_header_url": "X-A"}, UrlInHeader("X-A")),
-        ({"paging_response_path": "a"}, CursorOrUrlInBody("a", "q")),
+        ({"paging_response_path": "a"}, CursorOrUrlInBody("a", RequestPath("q"))),
         ({"paging_page_request_path": "p", "paging_page_start": 0}, PageNumber("p", 0)),
         ({"paging_offset_request_path": "o"}, Offset("o")),
-        (
-            {"paging_url_path": "a", "paging_limit_request_path": "n", "paging_limit": 9},
-            Sized(UrlInBody("a"), "n", 9),
-        ),
     ],
 )
 def test_fields_say_which_style_it_is(fields: dict[str, Any], paging: Paging) -> None:
@@ -286,7 +289,7 @@ def test_fields_say_which_style_it_is(fields: dict[str, Any], paging: Paging) ->
     ],
 )
 def test_what_says_that_there_is_no_more(found: Any, no_more: bool) -> None:
-    assert says_no_more(found) is no_more
+    assert says_no(found) is no_more
 
 
 @given(st.text(), st.text())

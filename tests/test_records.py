@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from nango_dagster import records
 from nango_dagster.errors import ApiError, RecordRejected
 from nango_dagster.paths import MISSING
-from nango_dagster.records import content_hash, decode, encode, key_reader, read
+from nango_dagster.records import Shape, content_hash, decode, encode, key_reader, read
 from tests.strategies import json_values
 
 
-def texts(body: str | bytes, response_path: str | None = None) -> list[str]:
-    page = read(body.encode() if isinstance(body, str) else body, response_path)
+def texts(body: str | bytes, response_path: str | None = None, **shape: Any) -> list[str]:
+    page = read(body.encode() if isinstance(body, str) else body, Shape(response_path, **shape))
     assert page.rejected == []
     return [record.decode() for record in page.records]
 
@@ -30,6 +30,9 @@ def key_of(record: str | bytes, unique_key: str = "id") -> str:
     return str(key_reader(unique_key)([record.encode() if isinstance(record, str) else record])[0])
 
 
+HINT = " If that is how the API writes an empty list, set missing_is_empty: true."
+objects = st.dictionaries(st.text(max_size=5), json_values, min_size=1, max_size=3)
+
 # --- where the records are ----------------------------------------------------------------------------------------
 
 
@@ -38,17 +41,21 @@ def key_of(record: str | bytes, unique_key: str = "id") -> str:
     [
         ('[{"id": 1}, {"id": 2}]', None, ['{"id": 1}', '{"id": 2}']),
         ('{"results": [{"id": 1}], "next": null}', None, ['{"id": 1}']),
-        ('{"data": {"items": [1, 2]}}', "data.items", ["1", "2"]),
-        ('{"pages": [{"items": [1]}, {"items": [2]}]}', "pages[1].items", ["2"]),
-        ('[{"items": [1]}]', "[0].items", ["1"]),
-        ('{"@odata.value": [1]}', "@odata.value", ["1"]),
-        ('{"data": {"a.b": [1]}}', 'data["a.b"]', ["1"]),
-        ('{"user": {"id": 1}}', "user", ['{"id": 1}']),
+        ('{"data": {"items": [{"id": 1}, {"id": 2}]}}', "data.items", ['{"id": 1}', '{"id": 2}']),
+        ('{"pages": [{"items": [{"a": 1}]}, {"items": [{"a": 2}]}]}', "pages[1].items", ['{"a": 2}']),
+        ('[{"items": [{"id": 1}]}]', "[0].items", ['{"id": 1}']),
+        ('{"@odata.value": [{"id": 1}]}', "@odata.value", ['{"id": 1}']),
+        ('{"data": {"a.b": [{"id": 1}]}}', 'data["a.b"]', ['{"id": 1}']),
+        ('{"data": [{"id": 1.10}], "meta": {}}', "$.data", ['{"id":1.10}']),
+        (
+            '{"groups": [{"items": [{"id": 1}]}, {"items": [{"id": 2}]}]}',
+            "$.groups[*].items[*]",
+            ['{"id":1}', '{"id":2}'],
+        ),
         ('{"results": null}', None, []),
         ('{"results": []}', None, []),
         ("[]", None, []),
-        ('[["a"], "b", 3, null]', None, ['["a"]', '"b"', "3", "null"]),
-        ('\ufeff \n{"results": [ 1 ,\t2 ]}\n', None, ["1", "2"]),
+        ('\ufeff \n{"results": [ {"a": 1} ,\t{"a":2} ]}\n', None, ['{"a": 1}', '{"a":2}']),
     ],
 )
 def test_records_are_at_the_path_else_at_the_root_else_at_results(
@@ -63,25 +70,32 @@ def test_records_are_at_the_path_else_at_the_root_else_at_results(
         (
             '{"count": 1, "items": []}',
             None,
-            'no records: response_path is not set and there is no "results"; the response has "count", "items".',
+            'no records: response_path is not set and there is no "results"; the response has "count", "items". '
+            "Set response_path, or records: object or values.",
         ),
         (
             '{"data": {"nodes": [], "total": 0}}',
             "data.items",
-            'nothing at response_path "data.items"; the response has "nodes", "total".',
+            'nothing at response_path "data.items"; the response has "nodes", "total".'
+            " If that is how the API writes an empty list, set missing_is_empty: true.",
         ),
-        ('{"data": 3}', "data.items", 'nothing at response_path "data.items"; the response has no object there.'),
-        ("{}", "data", 'nothing at response_path "data"; the response has an empty object there.'),
-        ("[1, 2]", "data", 'nothing at response_path "data"; the response has a list of 2 there.'),
+        (
+            '{"data": 3}',
+            "data.items",
+            f'nothing at response_path "data.items"; the response has the number 3 there.{HINT}',
+        ),
+        ("{}", "data", f'nothing at response_path "data"; the response has an empty object there.{HINT}'),
+        ("[1, 2]", "data", f'nothing at response_path "data"; the response has a list of 2 there.{HINT}'),
         (
             '{"errors": [{"message": "timed out"}, {}], "data": {"issues": {"nodes": null}}}',
             "data.issues.nodes",
-            'the response has errors and no records; the first: "timed out".',
+            'the response has errors and no records; the first: "timed out".'
+            " If it is a good answer, a rule in responses says so: action: list.",
         ),
         (
             '{"errors": [{"code": 7}], "data": null}',
             "data.issues.nodes",
-            'the response has errors and no records; the first: "{"code": 7}".',
+            "the response has errors and no records; the first: 7.",
         ),
         ('{"errors": ["no"]}', None, 'the response has errors and no records; the first: "no".'),
         ("", None, "the response is empty; wanted JSON."),
@@ -98,16 +112,16 @@ def test_what_is_no_list_of_records_is_answered_with_a_sentence(
     body: str, response_path: str | None, sentence: str
 ) -> None:
     with pytest.raises(ApiError) as error:
-        read(body.encode(), response_path)
+        read(body.encode(), Shape(response_path))
     assert str(error.value) == sentence
 
 
 def test_half_a_body_full_of_quotes_is_found_out_at_once() -> None:
     with pytest.raises(ApiError, match="ends too early"):
-        read(b'{"results": ["' + rb"\"" * 200_000, None)
+        read(b'{"results": ["' + rb"\"" * 200_000)
 
 
-@given(st.lists(json_values, max_size=5), st.sampled_from(["compact", "wide"]))
+@given(st.lists(objects, max_size=5), st.sampled_from(["compact", "wide"]))
 @settings(deadline=None, max_examples=100)
 def test_each_record_is_its_own_text_as_it_was_sent(values: list[Any], style: str) -> None:
     parts = [json.dumps(value, indent=None if style == "compact" else 1) for value in values]
@@ -147,7 +161,7 @@ SPOILED = [
 ]
 
 
-@given(st.lists(json_values, max_size=4), st.lists(json_values, max_size=4), st.sampled_from(SPOILED), st.booleans())
+@given(st.lists(objects, max_size=4), st.lists(objects, max_size=4), st.sampled_from(SPOILED), st.booleans())
 @settings(deadline=None, max_examples=200)
 def test_a_record_that_is_no_json_costs_only_itself(
     before: list[Any], after: list[Any], spoiled: bytes, at_root: bool
@@ -157,18 +171,18 @@ def test_a_record_that_is_no_json_costs_only_itself(
     parts = [json.dumps(value).encode() for value in before]
     rest = [json.dumps(value, ensure_ascii=False).encode() for value in after]
     listed = b"[" + b", ".join([*parts, spoiled, *rest]) + b"]"
-    page = read(listed, None) if at_root else read(b'{"data": [{"items": ' + listed + b"}]}", "data[0].items")
+    page = read(listed) if at_root else read(b'{"data": [{"items": ' + listed + b"}]}", Shape("data[0].items"))
     assert page.records == parts + rest
     assert [one.position for one in page.rejected] == [len(parts)]
 
 
 def test_a_record_that_is_no_json_is_rejected_with_its_reason() -> None:
-    page = read(b'[{"id": 1}, {"price": NaN}, {"id": 3}]', None)
+    page = read(b'[{"id": 1}, {"price": NaN}, {"id": 3}]')
     assert page.rejected == [records.Rejected(1, "NaN is no JSON number")]
 
 
 def test_a_value_that_is_no_json_beside_the_records_costs_no_record() -> None:
-    page = read(b'{"results": [{"id": 1}], "took": NaN, "next": "c2"}', None)
+    page = read(b'{"results": [{"id": 1}], "took": NaN, "next": "c2"}')
     assert (page.records, page.rejected) == ([b'{"id": 1}'], [])
     assert page.dig("next") == "c2"
     with pytest.raises(ApiError, match='the value at "took" in the response cannot be read: NaN is no JSON number'):
@@ -183,7 +197,7 @@ def test_a_spoiled_body_is_records_or_a_sentence(value: Any, data: st.DataObject
         at = data.draw(st.integers(0, len(body)))
         body = body[:at] + data.draw(st.sampled_from(PIECES)) + body[at + data.draw(st.integers(0, 3)) :]
     try:
-        page = read(body, data.draw(st.sampled_from([None, "results", "next", "results[1].id"])))
+        page = read(body, Shape(data.draw(st.sampled_from([None, "results", "next", "results[1].id"]))))
     except ApiError as error:
         assert str(error).endswith(".")
         return
@@ -223,7 +237,7 @@ def test_lone_surrogates_stay_as_the_escapes_they_are() -> None:
 
 
 def test_invalid_utf_8_is_found_out_by_who_decodes_the_record() -> None:
-    page = read(b'[{"id": 1}, {"name": "\xff"}, {"id": 3}]', None)
+    page = read(b'[{"id": 1}, {"name": "\xff"}, {"id": 3}]')
     assert page.records == [b'{"id": 1}', b'{"name": "\xff"}', b'{"id": 3}']
     with pytest.raises(RecordRejected, match="it is not valid UTF-8"):
         decode(page.records[1])
@@ -238,7 +252,7 @@ def test_records_may_be_nested_deeply(levels: int) -> None:
 
 def test_a_record_nested_without_end_costs_only_itself() -> None:
     deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
-    page = read(b'[{"id": 1}, ' + deep + b', {"id": 3}]', None)
+    page = read(b'[{"id": 1}, ' + deep + b', {"id": 3}]')
     assert page.records == [b'{"id": 1}', b'{"id": 3}']
     assert page.rejected == [records.Rejected(1, "it is nested too deeply")]
 
@@ -250,7 +264,6 @@ def test_paging_reads_the_response_and_its_last_record() -> None:
     page = read(
         b'{"results": [{"id": 1}, {"data": {"name": "t3_b"}, "n": 1.10}],'
         b' "paging": {"next": [{"after": "c2"}]}, "@odata.nextLink": "u", "zero": 0, "none": null}',
-        None,
     )
     assert page.dig("paging.next[0].after") == page.dig("paging.next.0.after") == "c2"
     assert page.dig("@odata.nextLink") == "u"
@@ -263,16 +276,16 @@ def test_paging_reads_the_response_and_its_last_record() -> None:
 
 
 def test_a_response_without_fields_or_records_has_nothing_to_dig() -> None:
-    assert read(b"[]", None).dig_last("id") is MISSING
-    assert read(b"[[1], 2]", None).dig_last("id") is MISSING
-    assert read(b"[1]", None).dig("next") is MISSING
+    assert read(b"[]").dig_last("id") is MISSING
+    assert read(b'[{"a": 1}]').dig_last("id") is MISSING
+    assert read(b'[{"a": 1}]').dig("next") is MISSING
 
 
 def test_a_cursor_is_found_beside_records_that_cannot_be_read() -> None:
-    page = read(b'{"data": {"children": [{"a": NaN}, {"id": 2, "b": "\xff"}], "after": "c2"}}', "data.children")
+    page = read(b'{"data": {"children": [{"a": NaN}, {"id": 2, "b": "\xff"}], "after": "c2"}}', Shape("data.children"))
     assert page.dig("data.after") == "c2"
     assert (len(page.records), len(page.rejected)) == (0, 2)
-    page = read(b'{"data": [{"id": 2, "b": "\xff"}]}', "data")
+    page = read(b'{"data": [{"id": 2, "b": "\xff"}]}', Shape("data"))
     assert page.dig_last("id") == 2
 
 

@@ -55,7 +55,7 @@ class Access:
         hash_key: Callable[[], bytes | None] = lambda: None,
     ) -> None:
         """`hash_key` gives the key of hashes that secrets go into; None where there is none."""
-        names = set(placeholders([sync.url, sync.headers, sync.query_params, sync.body]))
+        names = set(placeholders(sync.templates))
         self._facts = facts
         self._hidden = tuple(_secret_facts(names, facts))
         self._source = source

@@ -35,6 +35,13 @@ STOPS = {
     "empty_pages": "ten pages in a row were empty, though each said where to go on",
     "more_left": "the API says that there is more, but not how to get it",
     "has_more_false": "the API says that there is no more",
+    "end": "the API says that this was the last page",
+    "end_rule": "an answer says that there are no more pages",
+    "total_reached": "all records that the API counts were read",
+    "last_page": "all pages that the API counts were read",
+    "last_page_again": "the API answers every further page number with its last page",
+    "cursor_stays": "the cursor moves no more",
+    "skipped": "a rule left a page out, so this is not the whole list",
     "max_total": "max_total was reached",
     "max_pages": "that were all the pages that were asked for",
     "not_modified": "the API says that nothing has changed",
@@ -64,7 +71,8 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     and what paging would do next, or why it stopped. The database is opened only for connections.
 
     With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
-    (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), error.
+    (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), rules (that decided what an
+    answer means), doubt (about the end of the list), error.
     """
     from ..fetch import Fetch
 
@@ -85,6 +93,8 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
         "keys": keys,
         "next_request": fetch.next_request if found.error is None else None,
         "stop": asdict(fetch.stop) if fetch.stop else None,
+        "rules": fetch.rules,
+        "doubt": fetch.paging_doubt,
         "error": found.error,
     }
     if found.error is not None and not fetch.pages:
@@ -136,7 +146,7 @@ def _only_one(database: Database, sync: Sync) -> str:
 def _read(sync: Sync, fetch: Fetch) -> Found:
     """The pages, until the last one that was asked for or the first that fails."""
     found = Found()
-    read_keys = key_reader(sync.unique_key) if sync.unique_key else None
+    read_keys = key_reader(sync.key_fields) if sync.key_fields else None
     try:
         for page in fetch:
             found.rejected += [{"page": page.number, **asdict(rejected)} for rejected in page.rejected]
@@ -173,7 +183,7 @@ def _keys(sync: Sync, keys: Sequence[str | RecordRejected]) -> dict[str, Any] | 
         return None
     counts = Counter(key for key in keys if isinstance(key, str))
     return {
-        "unique_key": sync.unique_key,
+        "unique_key": sync.key_name,
         "distinct": len(counts),
         "repeated": counts.total() - len(counts),
         "missing": len(keys) - counts.total(),
@@ -183,6 +193,8 @@ def _keys(sync: Sync, keys: Sequence[str | RecordRejected]) -> dict[str, Any] | 
 def _for_people(
     found: Found, columns: Sequence[Column], keys: dict[str, Any] | None, fetch: Fetch
 ) -> Iterator[RenderableType]:
+    if fetch.paging_doubt is not None:
+        yield f"doubtful: {fetch.paging_doubt} The list may have more pages."
     shown = found.records[:SHOWN]
     fetched = f"{number_of(len(found.records), 'record')} on {number_of(fetch.pages, 'page')}"
     yield f"{fetch.sync.display_name}: {fetched}" + ("; the first ones:" if len(found.records) > SHOWN else "")
@@ -197,6 +209,7 @@ def _for_people(
         yield "no columns: auto_mapping is off" if not fetch.sync.auto_mapping else "no columns"
     yield ""
     yield _about_keys(keys)
+    yield from (f"rule: {rule}" for rule in fetch.rules)
     if found.error is None:
         yield _about_paging(fetch)
 

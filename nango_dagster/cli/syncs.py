@@ -80,7 +80,7 @@ def _listed(one: Known) -> dict[str, Any]:
         "enabled": one.sync.enabled,
         "url": _url(one),
         "mode": one.sync.mode,
-        "unique_key": one.sync.unique_key,
+        "unique_key": one.sync.key_name,
         "schedule": _schedule(one),
         "table": one.table,
     }

@@ -25,6 +25,25 @@ WAYS = (
 )
 _CURSORS = WAYS[:3]
 _COUNTED = WAYS[-2:]
+_DESTINATIONS = ("paging_cursor_request_path", "paging_cursor_request_header")
+# Fields that say where a list ends, or how it goes on; they mean nothing without a way to find the next page.
+_WITH_PAGING = (
+    "paging_has_more_response_path",
+    "paging_end_response_path",
+    "paging_total_response_path",
+    "paging_header_total",
+    "paging_total_pages_response_path",
+    "paging_header_total_pages",
+    "paging_cursor_repeats",
+    "paging_inclusive",
+    "next_request",
+)
+# Fields of which a sync has at most one.
+_ONE_OF = (
+    _DESTINATIONS,
+    ("paging_total_response_path", "paging_header_total"),
+    ("paging_total_pages_response_path", "paging_header_total_pages"),
+)
 # A field that means nothing without another.
 _NEEDS = {
     "paging_page_start": "paging_page_request_path",
@@ -34,6 +53,7 @@ _NEEDS = {
     "timezone": "cron",
     "pizzly_connection_id": "pizzly_provider_config_key",
     "pizzly_provider_config_key": "pizzly_connection_id",
+    "missing_is_empty": "response_path",
 }
 _REQUEST_PATHS = (
     "paging_cursor_request_path",
@@ -42,50 +62,68 @@ _REQUEST_PATHS = (
     "paging_limit_request_path",
 )
 # Fields that may hold secrets: an error about them does not show what it found. Also those with placeholders.
-MAY_BE_SECRET = ("url", "headers", "query_params", "body")
+MAY_BE_SECRET = ("url", "headers", "query_params", "body", "next_request")
 
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
-    checks = (_paging, _needs, _timing, _body_paths, _format, _table, _accounts, _since)
+    checks = (_paging, _endings, _needs, _records, _timing, _body_paths, _format, _table, _accounts, _since)
     return [found for check in checks for found in check(fields)]
 
 
 def _paging(fields: Mapping[str, Any]) -> Iterator[Found]:
     ways = [way for way in WAYS if way in fields]
-    cursor = "paging_cursor_request_path"
+    destination = next((name for name in _DESTINATIONS if name in fields), None)
     if len(ways) > 1:
         both = "both" if len(ways) == 2 else "all"
         yield _misfit(
             ways[-1],
             f"{_listed(ways)} {both} say how to find the next page; keep one of them.",
         )
-    elif ways and ways[0] in _CURSORS and cursor not in fields:
+    elif ways and ways[0] in _CURSORS and destination is None:
         yield _misfit(
             ways[0],
             f"{ways[0]} finds a cursor, but nothing says where to send it; "
-            f"add {cursor}, the name that the API has for it (such as after).",
+            f"add {_DESTINATIONS[0]}, the name that the API has for it (such as after).",
         )
-    elif ways and ways[0] in _COUNTED and cursor in fields:
-        yield _misfit(cursor, f"{cursor} is not used with {ways[0]}; leave one of them out.")
-    elif cursor in fields and not ways:
+    elif ways and ways[0] in _COUNTED and destination is not None:
+        yield _misfit(destination, f"{destination} is not used with {ways[0]}; leave one of them out.")
+    elif destination is not None and not ways:
         yield _misfit(
-            cursor,
-            f"{cursor} says where to send a cursor, but nothing says where to find it; "
+            destination,
+            f"{destination} says where to send a cursor, but nothing says where to find it; "
             f"add one of {', '.join(_CURSORS)}.",
         )
-    if "paging_has_more_response_path" in fields and not ways:
-        yield _misfit(
-            "paging_has_more_response_path",
-            f"paging_has_more_response_path says when to stop, but nothing says how to go on; "
-            f"add one of {', '.join(WAYS)}.",
-        )
+
+
+def _endings(fields: Mapping[str, Any]) -> Iterator[Found]:
+    ways = [way for way in WAYS if way in fields]
+    for name in _WITH_PAGING:
+        if name in fields and fields[name] is not False and not ways:
+            what = "describes further pages" if name == "next_request" else "says when to stop"
+            yield _misfit(name, f"{name} {what}, but nothing says how to go on; add one of {', '.join(WAYS)}.")
+    for names in _ONE_OF:
+        if all(name in fields for name in names):
+            yield _misfit(names[1], f"{_listed(list(names))} both say the same; keep one of them.")
+    if fields.get("paging_cursor_repeats") and ways and ways[0] in _COUNTED:
+        yield _misfit("paging_cursor_repeats", f"{ways[0]} counts, so no cursor repeats; leave one of them out.")
+    if fields.get("paging_inclusive") and ways and ways[0] in _COUNTED:
+        yield _misfit("paging_inclusive", f"{ways[0]} counts, so its pages share no record; leave one of them out.")
 
 
 def _needs(fields: Mapping[str, Any]) -> Iterator[Found]:
     for name, other in _NEEDS.items():
         if name in fields and other not in fields:
             yield _misfit(name, f"{name} goes with {other}; add {other} or leave {name} out.")
+
+
+def _records(fields: Mapping[str, Any]) -> Iterator[Found]:
+    shape = fields.get("records", "list")
+    if "record_key_field" in fields and shape != "values":
+        yield _misfit("record_key_field", "record_key_field goes with records: values, whose keys it names; add that.")
+    ways = [way for way in WAYS if way in fields]
+    if shape == "object" and ways:
+        yield _misfit("records", f"records: object is one record, and {ways[0]} reads several pages; keep one of them.")
 
 
 def _timing(fields: Mapping[str, Any]) -> Iterator[Found]:
@@ -97,7 +135,7 @@ def _timing(fields: Mapping[str, Any]) -> Iterator[Found]:
 
 def _body_paths(fields: Mapping[str, Any]) -> Iterator[Found]:
     """In a query a name is literal (`filter[id]`); in a JSON body it is a path, which has to be one."""
-    if str(fields.get("method", "GET")).upper() not in ("POST", "PUT", "PATCH"):
+    if str(fields.get("method", "GET")).upper() not in ("POST", "PUT", "PATCH", "SEARCH", "QUERY"):
         return
     for name in _REQUEST_PATHS:
         path = fields.get(name)

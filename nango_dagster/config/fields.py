@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainValidator,
     WithJsonSchema,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -52,10 +53,25 @@ class Matches:
 
 def _path(text: str) -> str:
     try:
-        paths.parse(text)
+        paths.compiled(text) if paths.is_query(text) else paths.parse(text)
     except ConfigError as error:
         raise ValueError(error.problems[0].wanted) from None
     return text
+
+
+def _field_path(text: str) -> str:
+    if paths.is_query(text):
+        raise ValueError("keys joined by dots, such as owner.id; a query is only used on a whole answer")
+    return _path(text)
+
+
+def _unique_key(value: Any) -> str | list[str]:
+    """One path, or several; a list of one is that one."""
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(path, str) for path in several) or len(set(several)) < len(several):
+        raise ValueError("a path, or a list of different paths")
+    checked = [_field_path(path) for path in several]
+    return checked[0] if len(checked) == 1 else checked
 
 
 def _url(text: str) -> str:
@@ -105,8 +121,11 @@ def _headers(value: Any) -> Any:
     return {name: _header(name, item) for name, item in value.items()}
 
 
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
+
 def _header(name: Any, value: Any) -> Any:
-    if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+    if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
         raise ValueError(f"names of letters, digits and - such as X-Api-Key, not {name!r:.80}")
     if name.lower() in FORBIDDEN_HEADERS:
         raise ValueError(f"headers without {name}, which the HTTP client sets itself")
@@ -206,11 +225,13 @@ def _timezone(name: str) -> str:
     return name
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A field of a sync that has fields of its own."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class TrackDeletes(_Part):
+class TrackDeletes(Part):
     """How many vanished records one execution may mark as deleted."""
 
     max_fraction: float = Field(0.5, gt=0, le=1, description="Share of the records that may go at once.")
@@ -239,7 +260,7 @@ Seconds = Annotated[
 ]
 
 
-class RateLimit(_Part):
+class RateLimit(Part):
     """How many requests a sync may send in how much time."""
 
     requests: int = Field(ge=1, description="The number of requests.")
@@ -250,17 +271,27 @@ class RateLimit(_Part):
     )
 
 
-Path = Annotated[str, AfterValidator(_path), Field(json_schema_extra={"format": "path"})]
+_PATH = Field(json_schema_extra={"format": "path"})
+Path = Annotated[str, AfterValidator(_path), _PATH]
+"""A path in an answer, which may be a JSONPath query."""
+FieldPath = Annotated[str, AfterValidator(_field_path), _PATH]
+"""A path in a record."""
+_PATH_SCHEMA: dict[str, Any] = {"type": "string", "format": "path"}
+UniqueKey = Annotated[
+    str | list[str],
+    PlainValidator(_unique_key),
+    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
+]
 
 
-class Column(_Part):
+class Column(Part):
     """One column of a custom mapping."""
 
-    path: Path = Field(description="The path to the value inside the record.")
+    path: FieldPath = Field(description="The path to the value inside the record.")
     type: Literal["boolean", "number", "string", "timestamp"] = Field(description="The column's type.")
 
 
-class CustomMapping(_Part):
+class CustomMapping(Part):
     """The columns of a mapped table, chosen by hand."""
 
     columns: dict[Annotated[str, AfterValidator(_column)], Column] = Field(
@@ -297,9 +328,9 @@ Function = Annotated[
     str,
     Matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "module:function, such as my_transforms:clean"),
 ]
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "SEARCH", "QUERY"]
 Method = Annotated[
-    Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
+    Literal["GET", "POST", "PUT", "PATCH", "DELETE", "SEARCH", "QUERY"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) and value.upper() in _METHODS else value),
     WithJsonSchema({"enum": _METHODS + [method.lower() for method in _METHODS]}),
 ]
@@ -319,6 +350,7 @@ QueryParams = Annotated[
 Body = Annotated[Any, AfterValidator(_object_or_list), WithJsonSchema({"type": ["object", "array"]})]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Text = Annotated[str, Field(min_length=1)]
+HeaderName = Annotated[str, Matches(_HEADER_NAME, "the name of a header, such as x-ms-continuation")]
 Query = Annotated[str, Field(min_length=1)]
 Cron = Annotated[str, AfterValidator(_sentence(check_cron))]
 Timezone = Annotated[str, AfterValidator(_timezone)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from nango_dagster.config.list_guide import LISTS
 from nango_dagster.config.sync import Sync
 
 # Names that earlier Nango versions and their guides used; two of them are misspelled there.
@@ -85,11 +86,13 @@ def reference() -> str:
     rows = "\n".join(
         _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES
     )
-    parts = "\n".join(_part_rows(name) for name in ("mapping", "rate_limit", "track_deletes"))
+    parts = "\n".join(
+        _part_rows(name) for name in ("mapping", "rate_limit", "track_deletes", "next_request", "responses")
+    )
     older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
     later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())
     values = "\n".join(f"- `{what}`: {instead}." for _, what, instead in NOT_YET_VALUES.values())
-    return _REFERENCE.format(rows=rows, parts=parts, older=older, later=later, values=values)
+    return _REFERENCE.format(rows=rows, parts=parts, older=older, later=later, values=values, lists=LISTS)
 
 
 def words(schema: Mapping[str, Any]) -> str:
@@ -144,13 +147,16 @@ def _alternatives(schema: Mapping[str, Any]) -> Iterator[str]:
             yield from _kind(kind, schema)
 
 
+_PLURALS = {"a path": "paths", "an object": "objects", "text or a number or true or false": "them"}
+
+
 def _kind(kind: str, schema: Mapping[str, Any]) -> Iterator[str]:
     if kind in ("integer", "number"):
         yield _number("a whole number" if kind == "integer" else "a number", schema)
     elif kind == "array":
         items = schema.get("items")
         noun = words(items) if items else "values"
-        yield f"a list of {'paths' if noun == 'a path' else noun}"
+        yield f"a list of {_PLURALS.get(noun, noun)}"
     elif kind != "null":
         form = {"path": "a path", "url": "a URL"}.get(schema.get("format", ""), "text")
         yield {"string": form, "boolean": "true or false", "object": "an object"}[kind]
@@ -187,6 +193,8 @@ def _default(part: Mapping[str, Any]) -> str:
 
 def _part_rows(name: str) -> str:
     whole = part_of((name,))
+    if whole.get("type") == "array":
+        name, whole = f"{name}[]", part_of((name, 0))
     required = whole.get("required", ())
     return "\n".join(
         _row(f"{name}.{inner}", part, required=inner in required) for inner, part in whole["properties"].items()
@@ -228,7 +236,8 @@ syncs:
 
 `${{env.NAME}}` in the URL, headers, query parameters and body is the environment variable `NANGO_ENV_NAME`;
 `$${{` is a plain `${{`. [Connections](connections.md#where-they-go) have more to name. Paths are keys joined by
-dots, with indexes in brackets: `data.items[0].id`; a key with a dot in it is written `["a.b"]`. YAML is read as
+dots, with indexes in brackets: `data.items[0].id`; a key with a dot in it is written `["a.b"]`. Wherever an answer is
+read, a path may also be a JSONPath query, which begins with `$.` or `$[`: see [Queries](#queries). YAML is read as
 YAML 1.2 does: `on`, `no` and dates are text.
 
 [sync.schema.json](sync.schema.json) lets an editor complete and check fields: begin a file with
@@ -238,17 +247,7 @@ YAML 1.2 does: `on`, `no` and dates are text.
 | --- | --- | --- | --- |
 {rows}
 
-`query_params` go along with every page, also with a next URL that the API gives, unless it has them already. An API
-whose next URLs stand for themselves and allow no other parameters (such as Shopify's, with `page_info`) wants them in
-`url` instead, which only the first request has:
-
-```yaml
-url: "https://example.myshopify.com/admin/api/2024-01/orders.json?status=any&limit=250"
-headers: {{X-Shopify-Access-Token: "${{env.SHOPIFY_TOKEN}}"}}
-response_path: orders
-unique_key: id
-paging_header_link_rel: next
-```
+{lists}
 
 `rate_limit` and `daily_quota` hold across all syncs, connections, threads and runs that share them: those of an
 integration, or with `scope: connection` those of one connection; syncs that name no integration share them with

@@ -41,7 +41,7 @@ def is_written(place: Place) -> bool:
     """Headers and query parameters go out as text, so `1.10` must stay `1.10` and `on` stay `on`."""
     if not place or place[-1] not in ("headers", "query_params"):
         return False
-    around = place[:-1]
+    around = place[:-2] if place[-2:-1] == ("next_request",) else place[:-1]
     if len(around) == 2:
         return around[0] == "syncs"
     return not around or (len(around) == 1 and not _is_field(around[0]))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nango_dagster.config import fields as f
 from nango_dagster.config.frequency import every, interval_of
+from nango_dagster.config.responses import NextRequest, ResponseRule
 from nango_dagster.config.schedule import Cron, Interval, ShortInterval
 
 DEFAULT_FREQUENCY = 60
@@ -52,6 +53,10 @@ class Sync(BaseModel):
     )
     body: f.Body | None = Field(None, repr=False, description="A JSON body that is sent with every request.")
 
+    next_request: NextRequest | None = Field(
+        None, repr=False, description="What differs in the requests for the pages after the first."
+    )
+
     # The records in the answer
     format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(
         None,
@@ -61,16 +66,36 @@ class Sync(BaseModel):
     response_path: f.Path | None = Field(
         None, description="Where the records stand in the answer; a list at the root or `results` by default."
     )
-    unique_key: f.Path | None = Field(
-        None, description="The field that tells records apart; without it each execution replaces all rows."
+    records: Literal["list", "object", "values", "plain"] = Field(
+        "list",
+        description="What is a record there. `list`: each object of a list. `object`: the object there is the one "
+        "record. `values`: each value of an object, or of a list that has null holes. `plain`: each value of a list of "
+        "texts or numbers, as a record with the field `value`.",
+    )
+    record_key_field: f.Text | None = Field(
+        None, description="With `records: values`: the field of each record that gets its key in the object."
+    )
+    missing_is_empty: bool = Field(
+        False, description="The API leaves the list's key out, or writes null, where the list is empty."
+    )
+    responses: list[ResponseRule] = Field(
+        [], description="Rules that say what an answer means, by its status, a header or its body; the first that fits."
+    )
+    unique_key: f.UniqueKey | None = Field(
+        None,
+        description="The field that tells records apart, or the fields that do so together; without it each execution "
+        "replaces all rows.",
     )
     model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
-    ignore_fields: list[f.Path] = Field([], description="Volatile fields whose changes do not count as changes.")
+    ignore_fields: list[f.FieldPath] = Field([], description="Volatile fields whose changes do not count as changes.")
 
     # The next page
     paging_cursor_request_path: f.Query | None = Field(
         None,
         description="Where the cursor goes: a query parameter, or a path in the body where there is one.",
+    )
+    paging_cursor_request_header: f.HeaderName | None = Field(
+        None, description="The request's header that the cursor goes to, such as `Range` or `x-ms-continuation`."
     )
     paging_cursor_metadata_response_path: f.Path | None = Field(
         None, description="Where the next page's cursor stands in the answer."
@@ -97,6 +122,31 @@ class Sync(BaseModel):
     paging_limit: int | None = Field(None, ge=1, description="The number of records to ask for in a page.")
     paging_has_more_response_path: f.Path | None = Field(
         None, description="Where the answer says whether there are more pages; false ends the list."
+    )
+    paging_end_response_path: f.Path | None = Field(
+        None, description="Where the answer says whether this is the last page; true ends the list."
+    )
+    paging_total_response_path: f.Path | None = Field(
+        None, description="Where the answer says how many records the whole list has; the list ends with as many."
+    )
+    paging_header_total: f.Text | None = Field(
+        None, description="The answer's header with the number of records in the whole list."
+    )
+    paging_total_pages_response_path: f.Path | None = Field(
+        None, description="Where the answer says how many pages the list has; the list ends with as many."
+    )
+    paging_header_total_pages: f.Text | None = Field(
+        None, description="The answer's header with the number of pages in the list."
+    )
+    paging_cursor_repeats: bool = Field(
+        False,
+        description="The API gives one cursor for all pages and moves it itself, as a scroll does; an empty page ends "
+        "the list.",
+    )
+    paging_inclusive: bool = Field(
+        False,
+        description="A page begins with the record that its cursor names, which ended the page before; the list ends "
+        "where the cursor moves no more.",
     )
     max_total: f.Total | None = Field(
         None,
@@ -186,6 +236,33 @@ class Sync(BaseModel):
     def display_name(self) -> str:
         """The name for people."""
         return self.friendly_name or self.name
+
+    @property
+    def templates(self) -> list[Any]:
+        """The fields whose texts may hold `${...}` placeholders."""
+        following = None if self.next_request is None else self.next_request.model_dump(exclude_none=True)
+        return [self.url, self.headers, self.query_params, self.body, following]
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs that it asks by itself."""
+        return [self.url] + ([self.next_request.url] if self.next_request and self.next_request.url else [])
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """The paths of `unique_key`; none where there is none.
+
+        >>> Sync(url="https://api.example.com/insights", unique_key=["ad_id", "date"]).key_fields
+        ('ad_id', 'date')
+        """
+        if self.unique_key is None:
+            return ()
+        return (self.unique_key,) if isinstance(self.unique_key, str) else tuple(self.unique_key)
+
+    @property
+    def key_name(self) -> str | None:
+        """The `unique_key` as one text, which the store keeps; several fields are joined by a comma."""
+        return ", ".join(self.key_fields) or None
 
     @property
     def mode(self) -> Literal["upsert", "overwrite"]:

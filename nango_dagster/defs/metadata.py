@@ -41,7 +41,7 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
         "dagster/storage_kind": database_kind,
     }
     if sync.unique_key:
-        found["nango/unique_key"] = sync.unique_key
+        found["nango/unique_key"] = sync.key_name
     if sync.mapped_table:
         found["nango/mapped_table"] = sync.mapped_table
     return found

@@ -2,58 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
-from ..errors import NangoError, PagingRepeats
+from ..config import Sync
 from ..http import Request
-from ..paging import Answer
+from ..paging import Answer, Offset, PageNumber, Paging
 
 SAME_AGAIN: Final = 3
-"""So often the same page in a row means that the API does not understand how it is asked for the next one."""
+"""So many equal pages in a row mean that the API does not understand how it is asked for the next one."""
 SAME_AGAIN_IF_ALIKE: Final = 1000
-"""The same where all records of the page are alike, so that two pages of them can be."""
+"""As many where all records of the page are alike, so that two pages of the list can be equal."""
 EMPTY_AGAIN: Final = 10
 """So many empty pages in a row are no list that will come to an end."""
 
+Repetition = Literal["none", "held", "end", "stuck"]
+"""`held`: a page equals the one before, and may be the last one again. `end`: it is. `stuck`: paging does not move."""
+
 
 class Guard:
-    """What no paging style has to think of: a list that leads back to where it has been."""
+    """What has been sent and seen; asked once for each page.
 
-    def __init__(self, error: Callable[[type[NangoError], Request, str], NangoError]) -> None:
-        self._error = error
-        self._been: set[str] = set()
+    An API that answers a page number beyond the end with its last page does so for ever: the list ends after
+    `SAME_AGAIN` equal pages, if there was another page before them. Without such a page, the API may as well not
+    understand the paging parameter.
+    """
+
+    def __init__(self, sync: Sync, paging: Paging) -> None:
+        self._sync = sync
+        self._paging = paging
+        self._sent: set[str] = set()
         self._last: list[bytes] = []
         self._times = 1
         self._empty = 0
+        self._first_size = 0
+        self.largest = 0
+        """The number of records in the largest page so far."""
 
     def before(self, request: Request) -> None:
         """Remember a request that is sent."""
-        self._been.add(request.fingerprint())
+        self._sent.add(request.fingerprint())
 
     def was_sent(self, request: Request) -> bool:
-        return request.fingerprint() in self._been
+        return request.fingerprint() in self._sent
 
-    def is_all_empty(self, page: Answer) -> bool:
-        """Whether so many pages in a row were empty that this leads nowhere; to be asked once for each page."""
-        self._empty = 0 if page.size else self._empty + 1
+    @property
+    def is_all_empty(self) -> bool:
+        """Whether so many pages in a row were empty that this leads nowhere."""
         return self._empty >= EMPTY_AGAIN
 
-    def after(self, page: Answer, following: Request) -> NangoError | None:
-        """What is wrong when the next request was sent before, or makes no difference to the API."""
-        if self.was_sent(following):
-            sentence = f"paging repeats: page {page.number} leads back to {following}."
-        elif self._is_stuck(page):
-            pages = f"pages {page.number - self._times + 1} to {page.number}"
-            sentence = f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
-        else:
-            return None
-        return self._error(PagingRepeats, page.request, sentence)
+    @property
+    def times(self) -> int:
+        """How many equal pages have come in a row."""
+        return self._times
 
-    def _is_stuck(self, page: Answer) -> bool:
-        found = page.envelope.records
-        self._times = self._times + 1 if found == self._last else 1
-        self._last = found
-        if self._times < SAME_AGAIN or not found:
+    def see(self, page: Answer) -> None:
+        """Remember a page."""
+        records = page.envelope.records
+        self._empty = 0 if page.size else self._empty + 1
+        self._times = self._times + 1 if records == self._last else 1
+        self._last = records
+        self.largest = max(self.largest, page.size)
+        self._first_size = self._first_size or page.size
+
+    def repetition(self, page: Answer) -> Repetition:
+        """Whether the page repeats the one before, and what that means."""
+        if self._times == 1 or not page.envelope.records:
+            return "none"
+        are_alike = all(record == page.envelope.records[0] for record in page.envelope.records)
+        if self._can_be_last_page_again(page, are_alike):
+            return "end" if self._times >= SAME_AGAIN else "held"
+        is_stuck = self._times >= (SAME_AGAIN_IF_ALIKE if are_alike else SAME_AGAIN)
+        return "stuck" if is_stuck else "none"
+
+    def _can_be_last_page_again(self, page: Answer, are_alike: bool) -> bool:
+        has_key = self._sync.unique_key is not None
+        is_short = page.size < (self._sync.paging_limit or 0)
+        if page.number == self._times and not is_short:  # there was no other page
             return False
-        return self._times >= SAME_AGAIN_IF_ALIKE or any(record != found[0] for record in found)
+        if isinstance(self._paging, PageNumber):
+            return has_key or not are_alike or page.size < self._first_size
+        # An offset beyond the end may lead to a page that overlaps with others; their records must have a key.
+        return isinstance(self._paging, Offset) and has_key
+
+
+def remedies(sync: Sync, paging: Paging) -> str:
+    """The fields that say where a list ends, for the error of one that does not."""
+    if paging.counts:
+        return (
+            "If the API says how many records or pages there are, name the place with paging_total_response_path, "
+            "paging_header_total or paging_total_pages_response_path; if it answers with another status after the last "
+            "page, with a rule in responses (action: end)."
+        )
+    return (
+        "If the API says in another place that this was the last page, name it with paging_end_response_path or "
+        "paging_has_more_response_path; if it gives one cursor for all pages, set paging_cursor_repeats: true; if a "
+        "page begins with the record that its cursor names, set paging_inclusive: true."
+    )

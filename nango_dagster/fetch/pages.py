@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Final
 
 from ..bodies import BodyLimits, json_text
 from ..config import Sync
-from ..errors import ApiError, ConfigError, NangoError, RecordRejected
-from ..http import (
-    Client,
-    Limiter,
-    Policy,
-    Reach,
-    Request,
-    Response,
-    origin,
-    secrets_of,
-)
-from ..paging import Answer, says_no_more, style
-from ..records import Envelope, Rejected, read
+from ..errors import ApiError, ConfigError, NangoError, PagingRepeats, RecordRejected
+from ..http import Client, Limiter, Policy, Reach, Request, Response
+from ..paging import Answer, Ending, PageNumber, style
+from ..records import Document, Envelope, Rejected, Shape, read
 from .ahead import Ahead
-from .guard import Guard
-from .requests import digest, filled, first_request, policy_of
+from .evidence import PagingEvidence
+from .guard import Guard, remedies
+from .requests import first_request, next_request, policy_of, with_limit
+from .responses import Meaning, Position
+from .sending import Access, Sender
 
 Record = bytes
 
@@ -50,9 +44,11 @@ class Page:
 class Stop:
     """Why a pull is over, and whether the whole list was seen.
 
-    The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false` and `not_modified`;
-    never complete are `max_total`, `max_pages`, `empty_pages`, and `more_left`, where the API says that there is more
-    and not how to get it.
+    The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false`, `end` (a flag is true),
+    `total_reached`, `last_page` (by the number of pages), `last_page_again`, `cursor_stays`, `end_rule` (a rule or a
+    status says that there are no more pages) and `not_modified`; never complete are `max_total`, `max_pages`,
+    `empty_pages`, `skipped` (a rule left a page out), and `more_left`, where the API says that there is more and not
+    how to get it.
     """
 
     reason: str
@@ -62,32 +58,13 @@ class Stop:
 _MORE_LEFT = Stop("more_left", complete=False)
 
 
-class Access(Protocol):
-    """What a connection gives to the requests of a sync; asked from another thread than the Fetch's caller's."""
-
-    def variables(self, fresh: bool) -> Mapping[str, Any]:
-        """The values of the sync's `${...}`, before each request, and with `fresh=True` after a 401."""
-
-    def sign(self, request: Request) -> Request:
-        """A request, whose placeholders have been filled, with what the API wants to see besides."""
-
-    def secrets(self) -> tuple[str, ...]:
-        """What has to be starred wherever it comes up."""
-
-    def hash_key(self) -> bytes | None:
-        """The key of hashes that secrets go into; None where there is none."""
-
-    def close(self) -> None:
-        """End whatever another thread may be waiting for."""
-
-
 class Fetch:
     """The pages of one sync for one connection, read once, each fetched while the one before is used.
 
-    `access` and `cancelled` are asked from another thread than the caller's.
+    `access` and `cancelled` are called from another thread than the caller's.
 
     Iterating raises what went wrong after the pages before it; they were good. Afterwards `stop` says why it
-    ended.
+    ended, `paging_doubt` whether that end is doubtful, and `rules` which rules decided on answers.
     """
 
     def __init__(
@@ -110,17 +87,19 @@ class Fetch:
         self.etag_to_keep: str | None = None
         """The list's ETag, if it is one page, and what was asked: the `etag` of the next Fetch, whatever that asks."""
         self._paging = style(sync)
-        self._first = start or self._paging.first(first_request(sync))
+        self._ending = Ending.of(sync)
+        self._shape = Shape(
+            sync.response_path, sync.records, sync.record_key_field, sync.missing_is_empty, sync.max_page_records
+        )
+        self._body_limits = BodyLimits(sync.max_page_bytes, sync.max_page_records)
+        self._evidence = PagingEvidence(sync)
+        self._first = start or self._paging.first(with_limit(sync, first_request(sync)))
         self._next: Request | None = self._first
-        self._kept_etag = etag
-        self._asked: str | None = None
         self._max_pages = max_pages or sync.max_pages
         self._access = access
-        self._home: str | None = None
-        self._body_limits = BodyLimits(sync.max_page_bytes, sync.max_page_records)
         self._cancelled = cancelled
         self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
-        self._client.hide(*secrets_of(first_request(sync)))
+        self._sender = Sender(sync, self._client, access, etag)
         self._ahead: Ahead[Page | Stop] | None = None
 
     def __iter__(self) -> Iterator[Page]:
@@ -150,9 +129,20 @@ class Fetch:
         return self._client.retries
 
     @property
+    def rules(self) -> list[str]:
+        """The rules and defaults that decided on answers, such as "page 2: 202 is retried"."""
+        return self._sender.rules
+
+    @property
     def not_modified(self) -> bool:
         """Whether the API said that nothing changed since the `etag`."""
         return self.stop is not None and self.stop.reason == "not_modified"
+
+    @property
+    def paging_doubt(self) -> str | None:
+        """Why the end of the list is doubtful: no answer had anything at the paging path. None where it is not."""
+        doubt = None if self.stop is None else self._evidence.doubt(self.stop.reason)
+        return None if doubt is None else self._client.redact(doubt)
 
     @property
     def next_request(self) -> str | None:
@@ -178,134 +168,125 @@ class Fetch:
     # --- the guard loop, in a thread of its own ------------------------------------------------------------
 
     def _pages(self) -> Iterator[Page | Stop]:
-        """The pages and, at the end, the reason for it."""
-        guard = Guard(self._error)
+        """The pages and, at the end, the reason for it.
+
+        A page that equals the one before is held back until it is known whether it is the last one again.
+        """
+        guard = Guard(self.sync, self._paging)
+        progress = _Progress()
+        held: list[Page] = []
         request = self._first
-        total = 0
         for number in count(1):
             guard.before(request)
-            response = self._send(request, number)
-            if response.status == 304:
-                self.etag_to_keep = self._kept_etag
-                yield Stop("not_modified")
+            response, meaning = self._send(request, number, progress)
+            if response.status == 304 or meaning.action == "end":
+                self.etag_to_keep = self._sender.etag_of(response) if response.status == 304 else None
+                yield from held
+                yield progress.final(Stop("not_modified" if response.status == 304 else "end_rule"))
                 return
-            envelope = self._read(request, response)
-            total += len(envelope.records)
-            answer = Answer(request, response, envelope, number, total)
-            following, stop = self._decide(answer, guard)
-            kept, dropped = self._within_total(answer)
-            if dropped:
+            answer = self._answer(request, response, meaning, progress)
+            guard.see(answer)
+            following, stop = self._decide(replace(answer, step=guard.largest), guard, progress)
+            repetition = guard.repetition(answer) if stop is None else "none"
+            error = self._repetition(answer, following, guard, repetition) if stop is None and following else None
+            page, is_cut = self._page(answer, following, progress)
+            if is_cut:
                 stop = Stop("max_total", complete=False)
             elif number == 1 and following is None:
-                self.etag_to_keep = self._with_asked(response.headers.get("ETag"))
-            repetition = guard.after(answer, following) if stop is None and following else None
-            page = Page(number, kept, envelope.rejected, len(response.content), following)
+                self.etag_to_keep = self._sender.etag_of(response)
             # While this page waits for its reader, its body need not.
-            del response, envelope, answer
-            yield page
-            if stop is not None:
-                yield stop
+            del response, answer
+            if repetition == "end":
+                yield progress.final(Stop("last_page_again"))
                 return
-            if repetition is not None:
-                raise repetition
+            held.append(page)
+            if repetition != "held" or stop is not None or error is not None:
+                yield from held
+                held.clear()
+            if stop is not None:
+                yield progress.final(stop)
+                return
+            if error is not None:
+                raise error
             assert following is not None
             request = following
 
-    def _decide(self, page: Answer, guard: Guard) -> tuple[Request | None, Stop | None]:
+    def _answer(self, request: Request, response: Response, meaning: Meaning, progress: _Progress) -> Answer:
+        """The answer as paging sees it."""
+        envelope = self._read(request, response, meaning)
+        progress.add(envelope, is_skipped=meaning.action == "skip", is_inclusive=self.sync.paging_inclusive)
+        base = next_request(self.sync, request) if progress.number == 1 and self.sync.next_request else None
+        answer = Answer(request, response, envelope, progress.number, progress.total, base, seen=progress.seen)
+        if self._ending.by_number:
+            progress.is_last = bytes(envelope.document.fields.get("next", b"")) == b"null"
+        return answer
+
+    def _decide(self, page: Answer, guard: Guard, progress: _Progress) -> tuple[Request | None, Stop | None]:
         """The next request, and why it is not sent if it is not.
 
         An empty page is not yet the end: an API may filter what it has counted, and still say where to go on.
         """
-        more = self._has_more(page)
-        following = None if more is False else self._following(page)
-        if page.size == 0 and (following is None or guard.was_sent(following)):
-            return None, Stop("empty_page") if more is not True else _MORE_LEFT
-        if more is False:
-            return None, Stop("has_more_false")
-        if guard.is_all_empty(page):
-            return following, Stop("empty_pages", complete=False)
-        return following, self._limit(page, following, more)
-
-    def _following(self, page: Answer) -> Request | None:
         try:
-            return self._paging.after(page)
+            said = self._ending.said(page)
+            self._evidence.see(page)
+            more = True if progress.is_skipped and said.more is None else said.more
+            following = None if more is False else self._paging.after(replace(page, more=more))
         except (ApiError, ConfigError, RecordRejected) as error:
             sentence = str(error)
+        else:
+            if page.size == 0 and (following is None or guard.was_sent(following)):
+                return None, Stop("empty_page") if more is not True else _MORE_LEFT
+            if more is False:
+                return None, Stop(said.reason)
+            if following is None:
+                return None, Stop(self._paging.ends) if more is not True else _MORE_LEFT
+            if self.sync.paging_inclusive and guard.was_sent(following) and page.size < guard.largest:
+                return None, Stop("cursor_stays")
+            return following, self._limit(page, guard)
         raise self._error(ApiError, page.request, sentence)
 
-    def _limit(self, page: Answer, following: Request | None, more: bool | None) -> Stop | None:
-        if following is None:
-            return Stop(self._paging.ends) if more is not True else _MORE_LEFT
+    def _limit(self, page: Answer, guard: Guard) -> Stop | None:
+        if guard.is_all_empty:
+            return Stop("empty_pages", complete=False)
         if self.sync.max_total is not None and page.total >= self.sync.max_total:
             return Stop("max_total", complete=False)
         if self._max_pages is not None and page.number >= self._max_pages:
             return Stop("max_pages", complete=False)
         return None
 
-    def _has_more(self, page: Answer) -> bool | None:
-        """What the API says itself; None where it says nothing."""
-        path = self.sync.paging_has_more_response_path
-        if path is None:
+    def _repetition(self, page: Answer, following: Request, guard: Guard, repetition: str) -> NangoError | None:
+        """What is wrong when the next request was sent before, or makes no difference to the API."""
+        if guard.was_sent(following) and not self.sync.paging_cursor_repeats:
+            sentence = f"paging repeats: page {page.number} leads back to {following}."
+        elif repetition == "stuck":
+            pages = f"pages {page.number - guard.times + 1} to {page.number}"
+            sentence = f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
+        else:
             return None
-        found = page.envelope.dig(path)
-        return False if says_no_more(found) else True if found else None
+        return self._error(PagingRepeats, page.request, f"{sentence} {remedies(self.sync, self._paging)}")
 
-    def _within_total(self, page: Answer) -> tuple[list[Record], bool]:
-        """The records up to `max_total`, and whether some were left out."""
-        found = page.envelope.records
-        excess = page.total - (self.sync.max_total or page.total)
-        return (found[: len(found) - excess], True) if excess > 0 else (found, False)
+    def _page(self, answer: Answer, following: Request | None, progress: _Progress) -> tuple[Page, bool]:
+        """The page's new records up to `max_total`, and whether some are left out for that."""
+        records = answer.envelope.records[progress.overlap :]
+        excess = answer.total - (self.sync.max_total or answer.total)
+        kept = records[: len(records) - excess] if excess > 0 else records
+        size = len(answer.response.content)
+        return Page(progress.number, kept, answer.envelope.rejected, size, following), excess > 0
 
     # --- one page ------------------------------------------------------------------------------------------
 
-    def _send(self, request: Request, number: int) -> Response:
-        variables = self._variables()
-        try:
-            if number == 1:
-                request = self._if_changed(request, variables)
-            ready = self._filled(request, variables)
-            self._home = self._home or origin(filled(first_request(self.sync), variables).url)
-        except ConfigError as error:
-            sentence = self._client.redact(f"{self.sync.display_name}: {error}")
-        else:
-            return self._client.send(
-                ready, home=self._home, rebuild=lambda refused: self._filled(request, self._variables(fresh=refused))
-            )
-        raise ConfigError(sentence)
+    def _send(self, request: Request, number: int, progress: _Progress) -> tuple[Response, Meaning]:
+        is_range = (self.sync.paging_cursor_request_header or "").lower() == "range"
+        position = Position(number, isinstance(self._paging, PageNumber), progress.is_last, is_range)
+        with_etag = number == 1 and request.method == "GET" and self._paging.in_body
+        return self._sender.send(request, position, with_etag=with_etag)
 
-    def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
-        """The first request, with the kept ETag if that was the answer to the same one."""
-        if request.method == "GET" and self._paging.in_body:
-            secrets = () if self._access is None else self._access.secrets()
-            key = (lambda: None) if self._access is None else self._access.hash_key
-            self._asked = digest(self.sync, filled(request, variables), secrets, key)
-            asked, _, etag = (self._kept_etag or "").partition(" ")
-            if etag and asked == self._asked:
-                return replace(request, headers={**request.headers, "If-None-Match": etag})
-        return request
-
-    def _with_asked(self, etag: str | None) -> str | None:
-        return f"{self._asked} {etag}" if etag and self._asked else None
-
-    def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
-        """What the sync's placeholders stand for at this moment; what of it is secret is told in no error."""
-        if self._access is None:
-            return {}
-        variables = self._access.variables(fresh)
-        self._client.hide(*self._access.secrets())
-        return variables
-
-    def _filled(self, request: Request, variables: Mapping[str, Any]) -> Request:
-        """The request as it is sent. To whom it is sent decides what of it stays: see `Client.send`."""
-        filled_request = filled(request, variables)
-        return filled_request if self._access is None else self._access.sign(filled_request)
-
-    def _read(self, request: Request, response: Response) -> Envelope:
-        if response.status in (204, 205):  # No Content
-            return Envelope([])
+    def _read(self, request: Request, response: Response, meaning: Meaning) -> Envelope:
+        if meaning.action in ("empty", "skip"):
+            return Envelope([], [], Document(response.content.strip()))
         try:
             text = json_text(response, self.sync.format, self._body_limits)
-            return read(text, self.sync.response_path, self._body_limits.max_records)
+            return read(text, self._shape, trusted=bool(meaning.rule))
         except NangoError as error:
             # It may quote the API at any length; redacted first, for half a secret is not known as one.
             sentence = textwrap.shorten(self._client.redact(str(error), request), LONGEST, placeholder=" …")
@@ -317,3 +298,41 @@ class Fetch:
     def _error(self, kind: type[NangoError], request: Request, sentence: str) -> NangoError:
         """An error about an answer: whose, to what, and without secrets."""
         return kind(self._client.redact(f"{self.sync.display_name}: {request}: {sentence}", request))
+
+
+@dataclass
+class _Progress:
+    """How far a pull is: counts, and what the next page needs to know of the one before."""
+
+    number: int = 0
+    total: int = 0
+    """Records that can be used."""
+    seen: int = 0
+    """All records that the API sent."""
+    is_last: bool = False
+    """Whether the page before said that it is the last one."""
+    is_skipped: bool = False
+    """Whether a rule left this page out."""
+    overlap: int = 0
+    """How many records this page began with that ended the page before."""
+    size: int = 0
+    """The number of records in this page."""
+    _any_skipped: bool = False
+    _previous: frozenset[bytes] = frozenset()
+
+    def add(self, envelope: Envelope, *, is_skipped: bool, is_inclusive: bool) -> None:
+        """Count a page; with `is_inclusive` without the records that it shares with the end of the page before."""
+        records = envelope.records
+        if is_inclusive:
+            self.overlap = next((at for at, record in enumerate(records) if record not in self._previous), len(records))
+            self._previous = frozenset(records)
+        self.number += 1
+        self.total += len(records) - self.overlap
+        self.size = len(records) + len(envelope.rejected)
+        self.seen += self.size - self.overlap
+        self.is_skipped = is_skipped
+        self._any_skipped |= is_skipped
+
+    def final(self, stop: Stop) -> Stop:
+        """The end of the pull; not complete where a page was left out."""
+        return Stop("skipped", complete=False) if self._any_skipped else stop

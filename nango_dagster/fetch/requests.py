@@ -21,6 +21,42 @@ def first_request(sync: Sync) -> Request:
     return request.with_query_as_params()
 
 
+def next_request(sync: Sync, request: Request) -> Request:
+    """The request that the second page's is made from: the first one with what `next_request` says.
+
+    >>> sync = Sync(
+    ...     url="https://api.example.com/list", method="POST", body={"path": ""},
+    ...     next_request={"url": "https://api.example.com/list/continue", "body": {}},
+    ... )
+    >>> following = next_request(sync, first_request(sync))
+    >>> following, following.body
+    (Request(POST https://api.example.com/list/continue), {})
+    """
+    own = sync.next_request
+    if own is None:
+        return request
+    changed = Request(
+        own.method or request.method,
+        own.url or request.url,
+        request.headers if own.headers is None else own.headers,
+        request.params if own.query_params is None else query_pairs(own.query_params),
+        request.body if own.body is None else own.body,
+    )
+    return with_limit(sync, changed.with_query_as_params())
+
+
+def with_limit(sync: Sync, request: Request) -> Request:
+    """The request with `paging_limit`, where the sync has one.
+
+    >>> sync = Sync(url="https://api.example.com/items", paging_limit=100, paging_limit_request_path="limit")
+    >>> with_limit(sync, first_request(sync))
+    Request(GET https://api.example.com/items?limit=100)
+    """
+    if sync.paging_limit_request_path is None or sync.paging_limit is None:
+        return request
+    return request.with_value(sync.paging_limit_request_path, sync.paging_limit)
+
+
 def filled(request: Request, variables: Mapping[str, Any]) -> Request:
     """The request as it is sent, with the values of its placeholders."""
     return Request(

@@ -80,6 +80,8 @@ def public_config(document: Mapping[str, Any]) -> dict[str, Any]:
     {'url': 'https://api.example.com/items?key=***', 'headers': {'Authorization': '***'}}
     """
     shown = {name: public_json(document[name]) for name in ("headers", "query_params", "body") if name in document}
+    if isinstance(document.get("next_request"), Mapping):
+        shown["next_request"] = public_config(document["next_request"])
     return {**document, **({"url": public_url(document["url"])} if "url" in document else {}), **shown}
 
 

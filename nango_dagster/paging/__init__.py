@@ -3,10 +3,11 @@
 A style only reads and places. The guards against lists that never end stand once, in :mod:`nango_dagster.fetch`.
 """
 
-from .answer import Answer, Paging, SinglePage, Style, says_no_more
-from .counted import Offset, PageNumber, Sized
-from .cursors import CursorInBody, CursorInHeader, CursorInLastRecord
-from .styles import style
+from .answer import Answer, Paging, SinglePage, Style
+from .counted import Offset, PageNumber
+from .cursors import CursorInBody, CursorInHeader, CursorInLastRecord, RequestHeader, RequestPath
+from .ending import Ending, Said, says_no
+from .styles import body_path, style
 from .urls import CursorOrUrlInBody, UrlInBody, UrlInHeader, UrlInLinkHeader
 
 __all__ = [
@@ -15,15 +16,19 @@ __all__ = [
     "CursorInHeader",
     "CursorInLastRecord",
     "CursorOrUrlInBody",
+    "Ending",
     "Offset",
     "PageNumber",
     "Paging",
+    "RequestHeader",
+    "RequestPath",
+    "Said",
     "SinglePage",
-    "Sized",
     "Style",
     "UrlInBody",
     "UrlInHeader",
     "UrlInLinkHeader",
-    "says_no_more",
+    "body_path",
+    "says_no",
     "style",
 ]

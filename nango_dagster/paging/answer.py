@@ -12,7 +12,7 @@ from ..records import Envelope
 
 @dataclass(frozen=True)
 class Answer:
-    """One page as paging sees it: what was asked and what came back."""
+    """One page as paging sees it: what was sent and what came back."""
 
     request: Request
     response: Response
@@ -20,12 +20,25 @@ class Answer:
     number: int
     """1 for the first page of the pull."""
     total: int
-    """Records so far, this page's included."""
+    """Records so far that can be used, this page's included."""
+    base: Request | None = None
+    """The request that the next one is made from, where it is not `request`."""
+    more: bool | None = None
+    """Whether the API says that there is more; None where it says nothing."""
+    seen: int = 0
+    """Records so far, this page's included, usable or not."""
+    step: int = 0
+    """The number of records that a page has at most, as far as that is known: how far an empty page leads on."""
 
     @property
     def size(self) -> int:
         """How many records the API sent in this page, usable or not."""
         return len(self.envelope.records) + len(self.envelope.rejected)
+
+    @property
+    def continued(self) -> Request:
+        """The request that the next one is made from."""
+        return self.base or self.request
 
 
 class Paging(Protocol):
@@ -39,6 +52,11 @@ class Paging(Protocol):
     @property
     def in_body(self) -> bool:
         """Whether an answer with the same body, which is what an ETag stands for, leads to the same next page."""
+        ...
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts pages or records, so that it always knows a next request."""
         ...
 
     def first(self, request: Request) -> Request:
@@ -55,6 +73,7 @@ class Style:
 
     ends = "no_cursor"
     in_body = True
+    counts = False
 
     def first(self, request: Request) -> Request:
         return request
@@ -71,17 +90,6 @@ class SinglePage(Style):
 
     def after(self, page: Answer) -> Request | None:
         return None
-
-
-def says_no_more(found: Any) -> bool:
-    """Whether the value at `paging_has_more_response_path` ends the list; a missing one says nothing.
-
-    >>> [says_no_more(found) for found in (False, None, "false", 0, True, "yes", MISSING)]
-    [True, True, True, True, False, False, False]
-    """
-    if isinstance(found, str):
-        return found.strip().lower() in ("", "false", "no", "n", "0")
-    return found is not MISSING and not found
 
 
 def is_end(found: Any) -> bool:

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from ..http import Request
+from ..errors import ApiError
+from ..http import Request, query_text
 from .answer import Answer, Style, is_end
+
+
+class Destination(Protocol):
+    """Where a cursor goes in the next request."""
+
+    def put(self, request: Request, cursor: Any) -> Request:
+        """The request with the cursor."""
+        ...
+
+
+@dataclass(frozen=True)
+class RequestPath:
+    """`paging_cursor_request_path`: a query parameter, or a path in the body.
+
+    >>> RequestPath("after").put(Request("GET", "https://a.example/items"), "c2").full_url
+    'https://a.example/items?after=c2'
+    """
+
+    path: str
+
+    def put(self, request: Request, cursor: Any) -> Request:
+        return request.with_value(self.path, cursor)
+
+
+@dataclass(frozen=True)
+class RequestHeader:
+    """`paging_cursor_request_header`: a header, such as `Range` or `x-ms-continuation`.
+
+    >>> RequestHeader("Range").put(Request("GET", "https://a.example/items", {"range": "id ..;"}), "id b..;").headers
+    {'Range': 'id b..;'}
+    """
+
+    name: str
+
+    def put(self, request: Request, cursor: Any) -> Request:
+        others = {name: value for name, value in request.headers.items() if name.lower() != self.name.lower()}
+        return replace(request, headers={**others, self.name: query_text(cursor).replace("${", "$${")})
 
 
 @dataclass(frozen=True)
@@ -17,10 +55,10 @@ class CursorInBody(Style):
     """
 
     path: str
-    request_path: str
+    destination: Destination
 
     def after(self, page: Answer) -> Request | None:
-        return with_cursor(page, self.request_path, page.envelope.dig(self.path))
+        return with_cursor(page, self.destination, page.envelope.dig(self.path))
 
 
 @dataclass(frozen=True)
@@ -28,13 +66,21 @@ class CursorInLastRecord(Style):
     """`paging_cursor_object_response_path`: a cursor inside the last record.
 
     `{"results": [..., {"id": 7, "cursor": "NTI1"}]}`
+
+    A page whose last record cannot be used goes on with the one before it, and never ends the list.
     """
 
     path: str
-    request_path: str
+    destination: Destination
 
     def after(self, page: Answer) -> Request | None:
-        return with_cursor(page, self.request_path, page.envelope.dig_last(self.path))
+        cursor = page.envelope.dig_last(self.path)
+        if is_end(cursor) and page.more is not False and (reason := page.envelope.last_rejected):
+            raise ApiError(
+                "the last record of the page cannot be used, so that there is no cursor at "
+                f'paging_cursor_object_response_path "{self.path}": {reason}.'
+            )
+        return with_cursor(page, self.destination, cursor)
 
 
 @dataclass(frozen=True)
@@ -45,12 +91,13 @@ class CursorInHeader(Style):
     """
 
     header: str
-    request_path: str
+    destination: Destination
     in_body = False
 
     def after(self, page: Answer) -> Request | None:
-        return with_cursor(page, self.request_path, page.response.headers.get(self.header))
+        return with_cursor(page, self.destination, page.response.headers.get(self.header))
 
 
-def with_cursor(page: Answer, request_path: str, cursor: Any) -> Request | None:
-    return None if is_end(cursor) else page.request.with_value(request_path, cursor)
+def with_cursor(page: Answer, destination: Destination, cursor: Any) -> Request | None:
+    """The next request with the cursor; None where there is no cursor."""
+    return None if is_end(cursor) else destination.put(page.continued, cursor)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ApiError
-from ..http import Request
+from ..http import Request, parse_links
 from .answer import Answer, Style, is_end
-from .cursors import with_cursor
+from .cursors import Destination, with_cursor
+
+_NO = ("false", "no", "0")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class UrlInLinkHeader(Style):
     """`paging_header_link_rel`: the next page's URL in the Link header.
 
     `Link: <https://api.github.com/user/repos?page=2>; rel="next"`
+
+    A link with `results="false"`, as Sentry writes it, leads to nothing and ends the list.
     """
 
     rel: str
@@ -37,7 +42,15 @@ class UrlInLinkHeader(Style):
     in_body = False
 
     def after(self, page: Answer) -> Request | None:
-        return _at_url(page, page.response.links.get(self.rel.lower()), "the Link header")
+        header = page.response.headers.get("Link", "")
+        for link in parse_links(header):
+            if self.rel.lower() in link.relations:
+                if link.parameters.get("results", "").lower() in _NO:
+                    return None
+                return _at_url(page, link.url, "the Link header")
+        if re.search(rf"\brel\W{{0,8}}{re.escape(self.rel)}\b", header, re.IGNORECASE):
+            raise ApiError(f'the Link header names "{self.rel}", but its URL cannot be read: {header[:200]!r}.')
+        return None
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class UrlInHeader(Style):
     in_body = False
 
     def after(self, page: Answer) -> Request | None:
-        return _at_url(page, page.response.headers.get(self.header), f"the header {self.header}")
+        return _at_url(page, page.response.header(self.header), f"the header {self.header}")
 
 
 @dataclass(frozen=True)
@@ -63,13 +76,13 @@ class CursorOrUrlInBody(Style):
     """
 
     path: str
-    request_path: str | None
+    destination: Destination | None
 
     def after(self, page: Answer) -> Request | None:
         found = page.envelope.dig(self.path)
-        if self.request_path is None or _is_whole_url(found):
+        if self.destination is None or _is_whole_url(found):
             return _at_url(page, found, f'paging_response_path "{self.path}"')
-        return with_cursor(page, self.request_path, found)
+        return with_cursor(page, self.destination, found)
 
 
 def _at_url(page: Answer, found: Any, where: str) -> Request | None:
@@ -77,7 +90,7 @@ def _at_url(page: Answer, found: Any, where: str) -> Request | None:
         return None
     if not isinstance(found, str):
         raise ApiError(f"{where} holds {_kind(found)}; wanted the URL of the next page.")
-    return page.request.follow(found, page.response.url)
+    return page.continued.follow(found, page.response.url)
 
 
 def _is_whole_url(found: Any) -> bool:

@@ -1,24 +1,30 @@
 """A response body becomes records; a record becomes Python values, a key and hashes."""
 
 from .decoding import decode, encode, is_utf8
-from .envelope import Envelope, Rejected, fields_of, read
+from .document import Document, described
+from .envelope import Envelope, Rejected, Shape, fields_of, read
 from .hashes import byte_hash, content_hash, content_hash_of
 from .keys import MAX_KEY_BYTES, KeyReader, key_reader
 from .raw_json import with_fields
+from .refusals import said
 
 __all__ = [
     "MAX_KEY_BYTES",
+    "Document",
     "Envelope",
     "KeyReader",
     "Rejected",
+    "Shape",
     "byte_hash",
     "content_hash",
     "content_hash_of",
     "decode",
+    "described",
     "encode",
     "fields_of",
     "is_utf8",
     "key_reader",
     "read",
+    "said",
     "with_fields",
 ]

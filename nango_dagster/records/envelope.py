@@ -2,19 +2,26 @@
 
 Nothing is decoded that need not be. A body is cut into the records' own bytes; their hash alone tells most of
 them unchanged. A page that holds one unreadable record is cut again by a tolerant splitter, so that this record
-costs only itself.
+costs only itself. An answer that is not the list is an error, never a record.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..bodies import MAX_MEMBERS
-from ..errors import ApiError, RecordRejected
-from ..paths import MISSING, parse
-from .decoding import decode
-from .raw_json import NOT_STRICT, Fields, Malformed, items_of, parts_of, split, text_at
+from ..errors import ApiError, ConfigError, RecordRejected
+from ..paths import MISSING, is_query, is_singular, matches
+from .decoding import decode, encode
+from .document import Document, described, listed
+from .raw_json import NOT_STRICT, Malformed, items_of, parts_of, split, text_at, with_fields
+from .refusals import refusal, said
+
+_SHORTEST_OBJECT = 6  # bytes of one with a field: {"":0}
+_EMPTY_HINT = "If that is how the API writes an empty list, set missing_is_empty: true."
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,28 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Where the records stand in an answer, and what is a record there: the fields of a sync."""
+
+    response_path: str | None = None
+    records: Literal["list", "object", "values", "plain"] = "list"
+    record_key_field: str | None = None
+    missing_is_empty: bool = False
+    max_records: int = MAX_MEMBERS
+    """A page with more records is refused."""
+
+    @property
+    def place(self) -> str:
+        """The place of the records, for a sentence."""
+        return "the root of the response" if self.response_path is None else f'response_path "{self.response_path}"'
+
+
 @dataclass
 class Envelope:
     """One response: the records in it, and whatever else paging wants to read.
 
-    >>> page = read(b'{"results": [{"id": 1}, {"id": 2}], "next": null}', None)
+    >>> page = read(b'{"results": [{"id": 1}, {"id": 2}], "next": null}')
     >>> page.records
     [b'{"id": 1}', b'{"id": 2}']
     >>> page.dig("next") is None, page.dig_last("id")
@@ -38,109 +62,235 @@ class Envelope:
 
     records: list[bytes]
     rejected: list[Rejected] = field(default_factory=list)
-    _fields: Fields = field(default_factory=dict)
+    document: Document = field(default_factory=lambda: Document(b""))
 
     def dig(self, path: str) -> Any:
-        """The value at `path` in the response, or MISSING.
+        """The value at `path` in the response, or MISSING. Raises ApiError when it cannot be read."""
+        return self.document.dig(path)
 
-        Raises ApiError when the value there cannot be read.
-        """
-        return _dig(self._fields, path)
+    @property
+    def last_rejected(self) -> str | None:
+        """Why the last record of the page was rejected; None where it was not."""
+        last = max(self.rejected, key=lambda rejected: rejected.position, default=None)
+        is_last = last is not None and last.position == len(self.records) + len(self.rejected) - 1
+        return last.reason if last is not None and is_last else None
 
     def dig_last(self, path: str) -> Any:
-        """The same in the last record."""
-        return _dig(parts_of(self.records[-1]), path) if self.records else MISSING
+        """The value at `path` in the last record, or MISSING. Raises ApiError when it cannot be read."""
+        return Document(self.records[-1]).dig(path) if self.records else MISSING
 
 
-def _dig(fields: Fields, path: str) -> Any:
-    """Only the value itself is decoded, nothing on the way to it."""
-    first, *rest = (path,) if path in fields else parse(path)
-    if str(first) not in fields:
-        return MISSING
-    try:
-        text = text_at(bytes(fields[str(first)]), rest)
-        return MISSING if text is None else decode(text)
-    except (RecordRejected, Malformed) as reason:
-        raise ApiError(f'the value at "{path}" in the response cannot be read: {reason}.') from None
+def read(body: bytes, shape: Shape = Shape(), *, trusted: bool = False) -> Envelope:
+    """Cut `body` into records: those at `response_path`, else a list at the root, else the one at "results".
 
-
-def read(body: bytes, response_path: str | None, max_records: int = MAX_MEMBERS) -> Envelope:
-    """Cut `body` into records: the list at `response_path`, else a list at the root, else the one at "results".
-
-    A record's own text is not looked into: whether it is valid UTF-8 is found out by who decodes it. Raises ApiError
-    when there is no JSON, nothing at the path, or more than `max_records`.
+    A record's own text is not looked into: whether it is valid UTF-8 is found out by its reader. `trusted` says that a
+    rule of the sync calls the answer a page of the list, so that signs of a refusal in it do not count. Raises ApiError
+    for an answer that is no list of records, with what is there in its place.
     """
-    body = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if body[:1] not in (b"{", b"["):
-        raise ApiError(_no_json(body))
+    document = Document(body.removeprefix(b"\xef\xbb\xbf").strip(), shape.response_path or "results")
+    _check_root(document, shape)
     try:
-        likely = str(parse(response_path)[0]) if response_path else "results"
-        fields = parts_of(body, likely) if body[:1] == b"{" else {}
-        found = body if response_path is None and body[:1] == b"[" else _descend(body, fields, response_path)
-        if found == b"null" and (instead := _errors_instead(fields)):
-            raise ApiError(instead)
-        return _envelope(found, fields, max_records)
+        found = _found(document, shape)
+        envelope = _envelope(found, document, shape)
+        if not trusted:
+            _refuse_failure(document, shape, envelope)
+        return envelope
     except Malformed as reason:
-        raise ApiError(f"the response is no complete JSON: {reason}.") from None
+        sentence = f"the response is no complete JSON: {reason}."
+    raise ApiError(sentence)
 
 
-def _envelope(found: bytes, fields: Fields, max_records: int) -> Envelope:
-    if found == b"null":
-        return Envelope([], [], fields)
+def _check_root(document: Document, shape: Shape) -> None:
+    text = document.text
+    if text[:1] in (b"{", b"[") or (text == b"null" and shape.response_path is None and _null_is_empty(shape)):
+        return
+    raise ApiError(_no_json(text))
+
+
+def _null_is_empty(shape: Shape) -> bool:
+    return shape.missing_is_empty or shape.records == "values"
+
+
+def _found(document: Document, shape: Shape) -> bytes:
+    """The text of the records' place. Raises ApiError where nothing is there."""
+    path = shape.response_path
+    if path is not None and is_query(path):
+        return _found_by_query(document, path, shape)
+    if path is None:
+        if document.text[:1] != b"{" or shape.records in ("object", "values"):
+            return document.text
+        path = "results"
+    text = document.text_at(path)
+    if text is not None:
+        return text
+    if shape.missing_is_empty and shape.response_path is not None and document.parent_of(path) is not None:
+        return b"null"
+    raise ApiError(refusal(document, has_records=False) or _nothing_there(document, shape))
+
+
+def _found_by_query(document: Document, query: str, shape: Shape) -> bytes:
+    """The value of a query that leads to one value, or a list of the values that a query finds."""
     try:
-        if found[:1] == b"[":
-            return Envelope([bytes(raw) for raw in items_of(found, max_records)], [], fields)
-        texts = iter([found])  # one object, or one scalar, is one record
+        values = matches(document.value, query)
+        if not is_singular(query) and not (len(values) == 1 and isinstance(values[0], list)):
+            return encode(values)
+        if values:
+            return encode(values[0])
+    except (RecordRejected, ConfigError) as reason:
+        sentence = f"the records at {shape.place} cannot be read: {reason}."
+    else:
+        if shape.missing_is_empty:
+            return b"null"
+        sentence = refusal(document, has_records=False) or _nothing_there(document, shape)
+    raise ApiError(sentence)
+
+
+# --- records of each shape ----------------------------------------------------------------------------------------
+
+
+def _envelope(found: bytes, document: Document, shape: Shape) -> Envelope:
+    if found == b"null":
+        return Envelope([], [], document)
+    if shape.records == "object":
+        return _one_object(found, document, shape)
+    if shape.records == "values" and found[:1] == b"{":
+        return _values(found, document, shape)
+    if found[:1] != b"[":
+        raise ApiError(refusal(document, has_records=False) or _no_list(found, shape))
+    try:
+        texts: Iterable[bytes] = [bytes(raw) for raw in items_of(found, shape.max_records)]
     except NOT_STRICT:
-        texts = split(found)
-    page = Envelope([], [], fields)
-    for position, text in enumerate(texts):
-        try:
-            decode(text)
-            page.records.append(text)
-        except RecordRejected as reason:
-            page.rejected.append(Rejected(position, str(reason)))
+        return _tolerant(split(found), document, shape)
+    return _items(list(texts), document, shape)
+
+
+def _items(texts: list[bytes], document: Document, shape: Shape) -> Envelope:
+    """The items of a list, each as a record."""
+    if shape.records == "list" and (
+        not texts or (min(map(len, texts)) >= _SHORTEST_OBJECT and {text[:1] for text in texts} == {b"{"})
+    ):
+        return Envelope(texts, [], document)
+    if shape.records == "plain":
+        return Envelope([b'{"value":' + text + b"}" for text in texts if text != b"null"], [], document)
+    keyed: list[tuple[str, bytes]] = [(str(index), text) for index, text in enumerate(texts)]
+    return _objects(keyed, document, shape, document.text if shape.response_path is None else None)
+
+
+def _values(found: bytes, document: Document, shape: Shape) -> Envelope:
+    """The values of an object, each as a record."""
+    keyed = [(key, bytes(raw)) for key, raw in parts_of(found).items()]
+    return _objects(keyed, document, shape, found)
+
+
+def _objects(keyed: list[tuple[str, bytes]], document: Document, shape: Shape, found: bytes | None) -> Envelope:
+    """The objects among values; a null is a hole with `records: values`, and everything else is rejected."""
+    page = Envelope([], [], document)
+    holes = 0
+    for position, (key, text) in enumerate(keyed):
+        if text[:1] == b"{" and parts_of(text):
+            own_key = shape.record_key_field
+            page.records.append(text if own_key is None else with_fields(text, {own_key: json.dumps(key).encode()}))
+        elif text == b"null" and shape.records == "values":
+            holes += 1
+        else:
+            page.rejected.append(
+                Rejected(position, f"it is {described(text)}; wanted an object with fields{_hint(text)}")
+            )
+    if keyed and not page.records and holes < len(keyed):
+        sentence = refusal(document, has_records=False)
+        raise ApiError(sentence or _no_objects([text for _, text in keyed], shape))
     return page
 
 
-def _descend(body: bytes, fields: Fields, response_path: str | None) -> bytes:
-    """The text of the value at the path."""
-    path = response_path or "results"
-    here, inside = body, fields or parts_of(body)
-    for depth, step in enumerate((path,) if path in inside else parse(path)):
-        inside = inside if depth == 0 else parts_of(here, str(step))
-        if str(step) not in inside:
-            raise ApiError(_errors_instead(fields) or _nothing_there(response_path, inside, here))
-        here = bytes(inside[str(step)])
-    return here
+def _one_object(found: bytes, document: Document, shape: Shape) -> Envelope:
+    if found[:1] != b"{" or not parts_of(found):
+        sentence = f"{shape.place} holds {described(found)}; wanted one object, as records: object says."
+        raise ApiError(refusal(document, has_records=False) or sentence)
+    return Envelope([found], [], document)
 
 
-def _errors_instead(fields: Fields) -> str | None:
-    """What the API says in place of a list, as GraphQL does with the status 200."""
-    text = bytes(fields.get("errors", b""))
-    first = text_at(text, [0]) if text[:1] == b"[" else None
-    if first is None:
+def _tolerant(texts: Iterator[bytes], document: Document, shape: Shape) -> Envelope:
+    """The items of a list that holds something unreadable: each by itself, and the unreadable ones rejected."""
+    good: dict[int, bytes] = {}
+    rejected: list[Rejected] = []
+    for position, text in enumerate(texts):
+        try:
+            decode(text)
+            good[position] = text
+        except RecordRejected as reason:
+            rejected.append(Rejected(position, str(reason)))
+    page = _items(list(good.values()), document, shape) if good else Envelope([], [], document)
+    places = list(good)
+    others = [Rejected(places[one.position], one.reason) for one in page.rejected]
+    return Envelope(page.records, sorted([*rejected, *others], key=lambda one: one.position), document)
+
+
+def _refuse_failure(document: Document, shape: Shape, envelope: Envelope) -> None:
+    """Raise ApiError where the body says that the answer is a failure, whatever is at the records' place."""
+    is_root = shape.response_path is None and shape.records in ("object", "values")
+    has_records = bool(envelope.records or envelope.rejected) and not is_root
+    first = "results" if shape.response_path is None else shape.response_path
+    ignored = () if document.text[:1] != b"{" or is_query(first) else (str(document.steps(first)[0]),)
+    sentence = refusal(document, has_records=has_records, ignored=ignored)
+    if sentence is None and not envelope.records and not envelope.rejected and not _null_is_empty(shape):
+        sentence = _doubtful_null(document, shape)
+    if sentence is not None:
+        raise ApiError(f"{sentence} If it is a good answer, a rule in responses says so: action: list.")
+
+
+def _doubtful_null(document: Document, shape: Shape) -> str | None:
+    """A null beside a sentence is an error as likely as an empty list."""
+    if document.text[:1] != b"{" or (shape.response_path is not None and is_query(shape.response_path)):
         return None
-    message = text_at(first, ["message"]) or first
-    try:
-        said = decode(message)
-    except RecordRejected:
-        said = None
-    said = said if isinstance(said, str) else message.decode(errors="replace")
-    said = "".join(character if character.isprintable() else " " for character in said)
-    return f'the response has errors and no records; the first: "{said}".'
+    if document.text_at(shape.response_path or "results") == b"null" and (reason := said(document)):
+        return f"{shape.place} holds null, and the response says {reason}. {_EMPTY_HINT}"
+    return None
 
 
-def _nothing_there(response_path: str | None, inside: Fields, text: bytes) -> str:
-    if text[:1] == b"[":
-        have = f"a list of {len(inside):,} there"
-    elif inside:
-        have = _listed(inside)
-    else:
-        have = "an empty object there" if text[:1] == b"{" else "no object there"
-    if response_path is None:
-        return f'no records: response_path is not set and there is no "results"; the response has {have}.'
-    return f'nothing at response_path "{response_path}"; the response has {have}.'
+# --- sentences ----------------------------------------------------------------------------------------------------
+
+
+def _no_list(found: bytes, shape: Shape) -> str:
+    sentence = f"{shape.place} holds {described(found)}; wanted a list of records."
+    if found[:1] != b"{":
+        return sentence
+    inner = [bytes(raw) for raw in parts_of(found).values()]
+    if inner and all(text[:1] == b"{" for text in inner):
+        return f"{sentence} It is an object of {len(inner):,} objects; if they are the records, set records: values."
+    return f"{sentence} If the object is the one record, set records: object." if inner else sentence
+
+
+def _no_objects(texts: list[bytes], shape: Shape) -> str:
+    first = next((text for text in texts if text != b"null"), b"null")
+    sentence = f"{shape.place} holds no objects; the first value is {described(first)}."
+    hint = _hint(first, " If these are the records, set ")
+    return f"{sentence}{hint}." if hint else sentence
+
+
+def _hint(text: bytes, before: str = ", or ") -> str:
+    """The field that makes a record of such an item."""
+    if text == b"null":
+        return f"{before}records: values, which leaves nulls out"
+    return f"{before}records: plain" if text[:1] != b"{" else ""
+
+
+def _nothing_there(document: Document, shape: Shape) -> str:
+    path = shape.response_path
+    if path is None:
+        have = listed(document.fields) or "an empty object there"
+        hint = "Set response_path, or records: object or values."
+        return f'no records: response_path is not set and there is no "results"; the response has {have}. {hint}'
+    if is_query(path):
+        return f"nothing at {shape.place}; the response has {listed(document.fields) or described(document.text)}."
+    deepest = document.text
+    for step in document.steps(path):
+        inner = text_at(deepest, [step])
+        if inner is None:
+            break
+        deepest = inner
+    have = listed(parts_of(deepest)) if deepest[:1] == b"{" else ""
+    have = have or f"{described(deepest)} there"
+    return f"nothing at {shape.place}; the response has {have}. {_EMPTY_HINT}"
 
 
 def fields_of(record: bytes) -> str:
@@ -150,18 +300,19 @@ def fields_of(record: bytes) -> str:
     ('"id", "name"', 'no fields')
     """
     try:
-        return (_listed(parts_of(record)) if record[:1] == b"{" else "") or "no fields"
+        return (listed(parts_of(record)) if record[:1] == b"{" else "") or "no fields"
     except Malformed:
         return "no fields"
 
 
-def _listed(inside: Fields) -> str:
-    return ", ".join(f'"{name}"' for name in list(inside)[:20])
-
-
-def _no_json(body: bytes) -> str:
-    if not body:
+def _no_json(text: bytes) -> str:
+    if not text:
         return "the response is empty; wanted JSON."
-    if body[:1] == b"<":
+    if text[:1] == b"<":
         return "the response is HTML or XML; wanted JSON."
-    return "the response is no JSON object or list."
+    try:
+        decode(text)
+    except RecordRejected:
+        return "the response is no JSON object or list."
+    hint = f" {_EMPTY_HINT}" if text == b"null" else ""
+    return f"the response is {described(text)}; wanted a JSON object or list.{hint}"

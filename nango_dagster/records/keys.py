@@ -19,26 +19,51 @@ MAX_KEY_BYTES = 1024
 KeyReader = Callable[[Sequence[bytes]], "list[str | RecordRejected]"]
 
 
-def key_reader(unique_key: str) -> KeyReader:
+def key_reader(unique_key: str | Sequence[str]) -> KeyReader:
     """A function that reads the keys of many records at once; a record without one gets the reason instead.
+
+    The key of several fields is a JSON list of their values.
 
     >>> read_keys = key_reader("profile.email")
     >>> read_keys([b'{"profile": {"email": "a@b.c"}}', b'{"profile": null}'])
     ['a@b.c', RecordRejected('unique_key "profile.email" is missing')]
+    >>> key_reader(["ad", "day"])([b'{"ad": 7, "day": "2024-05-01"}', b'{"ad": 7}'])
+    ['[7,"2024-05-01"]', RecordRejected('unique_key "day" is missing')]
     """
+    paths = [unique_key] if isinstance(unique_key, str) else list(unique_key)
+    readers = [_token_reader(path) for path in paths]
+
+    def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
+        tokens = [read(records) for read in readers]
+        if len(paths) == 1:
+            return [_key_text(token, paths[0]) for token in tokens[0]]
+        return [_composed(row, paths) for row in zip(*tokens, strict=True)]
+
+    return read_keys
+
+
+def _composed(tokens: Sequence[bytes], paths: Sequence[str]) -> str | RecordRejected:
+    """The key of several values: a JSON list, so that no two lists of values have the same key."""
+    for token, path in zip(tokens, paths, strict=True):
+        if isinstance(reason := _key_text(token, path), RecordRejected):
+            return reason
+    return _key_text(b"[" + b",".join(tokens) + b"]", ", ".join(paths))
+
+
+def _token_reader(unique_key: str) -> Callable[[Sequence[bytes]], list[bytes]]:
+    """A function that reads the JSON texts of one field of many records; empty where it is missing."""
     means = ways(unique_key)
     shapes = _key_shapes(means)
     leaf = _leaf if len(means) == 1 else _whole_or_leaf
     depth = len(means[-1])
 
-    def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
+    def read_tokens(records: Sequence[bytes]) -> list[bytes]:
         try:
-            found = [leaf(shape, depth) for shape in shapes(b"[" + b",".join(records) + b"]")]
+            return [leaf(shape, depth) for shape in shapes(b"[" + b",".join(records) + b"]")]
         except NOT_STRICT:
-            found = [_one_key(record, means) for record in records]
-        return [_key_text(token, unique_key) for token in found]
+            return [_one_key(record, means) for record in records]
 
-    return read_keys
+    return read_tokens
 
 
 def _key_shapes(means: Sequence[Sequence[Step]]) -> Callable[[bytes], list[Any]]:

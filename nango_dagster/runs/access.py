@@ -210,7 +210,7 @@ def has_own_host(sync: Sync) -> bool:
     One that a file leaves to its connections may be a stranger's: their metadata and credentials, and their names,
     come over HTTP.
     """
-    return all(name.startswith("env.") or name == "last_sync_date" for name in host_variables(sync.url))
+    return all(name.startswith("env.") or name == "last_sync_date" for url in sync.urls for name in host_variables(url))
 
 
 def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> Source | None:
@@ -273,7 +273,7 @@ def _end_surely(
 
 
 def _uses(sync: Sync, name: str) -> bool:
-    return name in placeholders([sync.url, sync.headers, sync.query_params, sync.body])
+    return name in placeholders(sync.templates)
 
 
 def _iso(moment: datetime) -> str:

@@ -209,7 +209,7 @@ def _needs_all(dataset: Dataset, sync: Sync) -> bool:
     The dataset was emptied and not filled since, or its records have another key: those that are not seen under the
     new one are deleted at the end.
     """
-    has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.unique_key
+    has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
     return dataset.is_emptied or (dataset.live_count > 0 and has_other_key)
 
 

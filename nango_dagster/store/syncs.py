@@ -361,7 +361,7 @@ def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> 
         "model": sync.model,
         "url": public_url(sync.url),
         "method": sync.method,
-        "unique_key": sync.unique_key,
+        "unique_key": sync.key_name,
         "frequency": "when Dagster materializes it" if origin == "asset" else sync.schedule_text,
         "mapped_table": sync.mapped_table,
         "origin": origin,

@@ -80,7 +80,7 @@ class Upsert:
         self._dataset = dataset
         self._table = table
         self._guard = guard
-        self._read_keys = records.key_reader(sync.unique_key or "")
+        self._read_keys = records.key_reader(sync.key_fields)
         self._seen = KeySet()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -88,7 +88,7 @@ class Upsert:
         self._vanished = KeyList()
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
-        self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.unique_key
+        self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
         # Rows under another key are the same records once more; those that are not seen under this one go at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
@@ -350,7 +350,7 @@ class Upsert:
             updated = len(change.rows) - change.added
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
             if self._has_other_key:
-                datasets.identify(connection, dataset.id, self._sync.unique_key, mixed=self._takes_over)
+                datasets.identify(connection, dataset.id, self._sync.key_name, mixed=self._takes_over)
             version = moment
         if change.also is not None:
             change.reached_also = True
@@ -409,7 +409,7 @@ class Upsert:
         if live >= tracking.min_rows and live - seen > live * tracking.max_fraction:
             raise Refused(
                 f"{self._sync.display_name}: unique_key changed, and the source has {seen:,} records under "
-                f'"{self._sync.unique_key}" to take the place of {live:,}; nothing was deleted. '
+                f'"{self._sync.key_name}" to take the place of {live:,}; nothing was deleted. '
                 "If the others really are gone, run the sync once with --empty-cache."
             )
 
@@ -431,7 +431,7 @@ class Upsert:
         """Mark what has vanished as deleted, in the transaction that ends the execution."""
         self.tally.deleted += len(self._vanished)
         if self._takes_over:
-            datasets.identify(connection, self._dataset.id, self._sync.unique_key)
+            datasets.identify(connection, self._dataset.id, self._sync.key_name)
         if not self._vanished:
             return
         keep, database, dataset = not self._takes_over, self._database, self._dataset

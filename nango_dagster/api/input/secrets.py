@@ -46,11 +46,15 @@ def unstarred(body: dict[str, Any], stored: Sync | None = None) -> dict[str, Any
 
 
 def _starred_places(body: Mapping[str, Any]) -> Iterator[Place]:
-    url = body.get("url")
-    if isinstance(url, str) and STARS in secrets_of(Request("GET", url)):
-        yield ("url",)
-    for part in _PARTS:
-        yield from _stars_in(body.get(part), (part,), secret=False)
+    for around in ((), ("next_request",)):
+        request = body if not around else body.get("next_request")
+        if not isinstance(request, Mapping):
+            continue
+        url = request.get("url")
+        if isinstance(url, str) and STARS in secrets_of(Request("GET", url)):
+            yield (*around, "url")
+        for part in _PARTS:
+            yield from _stars_in(request.get(part), (*around, part), secret=False)
 
 
 def _stars_in(value: Any, place: Place, *, secret: bool) -> Iterator[Place]:
@@ -70,7 +74,7 @@ def _fill(new: Any, old: Any, place: Place) -> bool:
     for step in around:
         new, old = new[step], _child(old, step)
     found = _child(old, last)
-    if found is None or isinstance(found, Mapping | list) or (place == ("url",) and new["url"] != public_url(found)):
+    if found is None or isinstance(found, Mapping | list) or (last == "url" and new["url"] != public_url(found)):
         return False
     new[last] = found
     return True
@@ -84,13 +88,15 @@ def _child(value: Any, step: str | int) -> Any:
 
 def _leads_to(document: Mapping[str, Any]) -> tuple[Any, ...]:
     """Which servers get to see a sync's credentials: as it is written, and as who connects understands it."""
+    following = document.get("next_request")
+    further = _leads_to(following) if isinstance(following, Mapping) else ()
     url = str(document.get("url", ""))
     written = re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0].rpartition("@")[2]
     try:
         there = origin(PLACEHOLDER.sub("1", url))
     except ConfigError:
         there = ""
-    return there, written.lower(), document.get("allowed_origins") or []
+    return there, written.lower(), document.get("allowed_origins") or [], further
 
 
 def _problem(place: Place) -> Problem:

@@ -1,0 +1,50 @@
+"""Whether the answers showed that paging looks at the right place."""
+
+from __future__ import annotations
+
+from ..config import Sync
+from ..paging import Answer, body_path
+from ..paths import MISSING, is_query
+from ..records import described
+
+_DOUBTFUL_ENDS = ("no_cursor", "no_next_url")
+
+
+class PagingEvidence:
+    """Whether any answer had something at the paging path, null included, and what the first answer has instead.
+
+    A list of one page rightly has no next page. It is doubtful where the page was as full as its limit, or where the
+    object around the path was there without it: a path that is written wrong ends every list at its first page.
+    """
+
+    def __init__(self, sync: Sync) -> None:
+        self._path = body_path(sync)
+        self._limit = sync.paging_limit
+        self._is_there = False
+        self._is_full = False
+        self._around: str | None = None
+        self._fields = ""
+
+    def see(self, page: Answer) -> None:
+        """Take an answer into account. Raises ApiError where the value at the path cannot be read."""
+        if self._path is None or self._is_there:
+            return
+        document = page.envelope.document
+        self._is_there = bool(document.text) and page.envelope.dig(self._path) is not MISSING
+        if page.number > 1 or self._is_there or not document.text:
+            return
+        self._is_full = self._limit is not None and page.size >= self._limit
+        if not is_query(self._path) and len(document.steps(self._path)) > 1:
+            self._around = document.parent_of(self._path)
+        self._fields = described(document.text)
+
+    def doubt(self, reason: str) -> str | None:
+        """The sentence about a list that ended for a reason, where its end is doubtful."""
+        if self._path is None or self._is_there or reason not in _DOUBTFUL_ENDS:
+            return None
+        if not self._is_full and self._around is None:
+            return None
+        around = f"; the object around it has {self._around or 'nothing'}" if self._around is not None else ""
+        full = f"; the first page was full with {self._limit:,} records" if self._is_full and self._limit else ""
+        place = f'the paging path "{self._path}"'
+        return f"no answer has anything at {place}; the first answer is {self._fields}{around}{full}."

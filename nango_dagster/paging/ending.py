@@ -1,0 +1,130 @@
+"""What an answer says about the end of its list, beside the next cursor, URL or number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Sync
+from ..errors import ApiError
+from ..paths import MISSING
+from .answer import Answer
+
+# WordPress and GitLab name the number of pages of every list in these.
+_KNOWN_TOTAL_PAGES = ("X-WP-TotalPages", "X-Total-Pages")
+
+
+@dataclass(frozen=True)
+class Said:
+    """Whether there is more, None where the answer says nothing, and the reason of a Stop where there is not."""
+
+    more: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The fields of a sync that say where its list ends.
+
+    `paging_has_more_response_path`: `{"has_more": false}` on the last page.
+    `paging_end_response_path`: `{"end_of_stream": true}` on the last page.
+    `paging_total_response_path`, `paging_header_total`: `{"total_count": 7}` on every page.
+    `paging_total_pages_response_path`, `paging_header_total_pages`: `X-Total-Pages: 3` on every page.
+    """
+
+    has_more: str | None = None
+    end: str | None = None
+    total: str | None = None
+    header_total: str | None = None
+    total_pages: str | None = None
+    header_total_pages: str | None = None
+    by_number: bool = False
+    """Whether pages are numbered, so that well-known headers with their number count."""
+    is_counted: bool = False
+    """Whether the next request is made by counting pages or records."""
+
+    @classmethod
+    def of(cls, sync: Sync) -> Ending:
+        """The fields of a sync."""
+        return cls(
+            sync.paging_has_more_response_path,
+            sync.paging_end_response_path,
+            sync.paging_total_response_path,
+            sync.paging_header_total,
+            sync.paging_total_pages_response_path,
+            sync.paging_header_total_pages,
+            sync.paging_page_request_path is not None,
+            sync.paging_page_request_path is not None or sync.paging_offset_request_path is not None,
+        )
+
+    def said(self, page: Answer) -> Said:
+        """What the answer says. Where its total says that there is more, every other sign of an end is doubtful.
+
+        A total ends only a list whose pages are counted: some APIs stop counting at 10,000 and still give a cursor.
+        Raises ApiError where a total is no number.
+        """
+        total = self._records(page)
+        if total is not None and page.seen < total:
+            return Said(True)
+        flag = self._flag(page)
+        if flag.more is False or not self.is_counted:
+            return flag
+        if total is not None:
+            return Said(False, "total_reached")
+        pages = self._pages(page)
+        if pages is not None:
+            return Said(True) if page.number < pages else Said(False, "last_page")
+        return flag
+
+    def _flag(self, page: Answer) -> Said:
+        ends: list[Said] = []
+        if self.has_more is not None:
+            found = page.envelope.dig(self.has_more)
+            ends.append(Said(False, "has_more_false") if says_no(found) else Said(True if found else None))
+        if self.end is not None:
+            found = page.envelope.dig(self.end)
+            ends.append(Said(None if found is MISSING else True) if not found or says_no(found) else Said(False, "end"))
+        return min(ends, key=lambda said: {False: 0, True: 1, None: 2}[said.more], default=Said())
+
+    def _records(self, page: Answer) -> int | None:
+        if self.total is not None:
+            return _number(page.envelope.dig(self.total), f'paging_total_response_path "{self.total}"', "records")
+        if self.header_total is not None:
+            text = page.response.headers.get(self.header_total)
+            return _number(text, f"the header {self.header_total}", "records")
+        return None
+
+    def _pages(self, page: Answer) -> int | None:
+        if self.total_pages is not None:
+            where = f'paging_total_pages_response_path "{self.total_pages}"'
+            return _number(page.envelope.dig(self.total_pages), where, "pages")
+        if self.header_total_pages is not None:
+            text = page.response.headers.get(self.header_total_pages)
+            return _number(text, f"the header {self.header_total_pages}", "pages")
+        if self.by_number:
+            known = (page.response.headers.get(name) for name in _KNOWN_TOTAL_PAGES)
+            return next((int(text) for text in known if text and text.isascii() and text.isdigit()), None)
+        return None
+
+
+def says_no(found: Any) -> bool:
+    """Whether the value of a flag means no; a missing one says nothing.
+
+    >>> [says_no(found) for found in (False, None, "false", 0, True, "yes", MISSING)]
+    [True, True, True, True, False, False, False]
+    """
+    if isinstance(found, str):
+        return found.strip().lower() in ("", "false", "no", "n", "0")
+    return found is not MISSING and not found
+
+
+def _number(found: Any, where: str, noun: str) -> int | None:
+    """A total; None where the answer has none. Content-Range writes it behind a slash: `items 0-24/573`."""
+    if found is MISSING or found is None:
+        return None
+    text = str(found).rpartition("/")[2].strip().replace(",", "")
+    if isinstance(found, bool) or not text.isascii() or not text.isdigit():
+        if text == "*":
+            return None
+        raise ApiError(f"{where} holds {found!r:.80}; wanted the number of {noun} in the list.")
+    return int(text)
