@@ -1,8 +1,8 @@
-"""What `workspace.yaml` names: the definitions of every sync in the configured folder, and of the posted ones."""
+"""The module that `workspace.yaml` names: definitions of all syncs in the config folder and of all posted syncs."""
 
 from dagster import Definitions, in_process_executor
 
 from .defs import build_definitions
 
-# One process for all that a click starts: a second one per asset would cost as much again as the run.
+# One process for a manual run: the default executor would start a second process for each asset.
 defs = Definitions.merge(build_definitions(), Definitions(executor=in_process_executor))

@@ -1,7 +1,7 @@
-"""What can go wrong, grouped by what to do next: fix the config, try later, or skip one record.
+"""The classes of errors, grouped by what to do next: fix the config, try later, or skip one record.
 
-A message is a sentence for the person who can act on it: what happened, where, the value found and the value wanted.
-Secrets never enter a message; :mod:`nango_dagster.http` stars them before an error is made.
+A message is a sentence for the person who can act on it: what happened, where, the value found, the value wanted and
+the next command. A message holds no secret: :mod:`nango_dagster.http` replaces secrets by stars before it raises.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from datetime import datetime
 
 
 class NangoError(Exception):
-    """Something in nango_dagster did not work."""
+    """The base class of all errors of this package."""
 
     status: int | None = None
-    """The HTTP status, where an answer had one."""
+    """The HTTP status of the answer, or None."""
     code: str | None = None
-    """What a nango-dagster API calls the error, such as `unknown_connection`."""
+    """The code of the error in the HTTP API, such as `unknown_connection`, or None."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip())
@@ -24,7 +24,7 @@ class NangoError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a config: where it stands, what was found there, what is allowed."""
+    """One problem of a config: its place, the value found and the values allowed."""
 
     sentence: str
     file: str | None = None
@@ -33,7 +33,7 @@ class Problem:
     found: object = None
     wanted: str | None = None
     code: str | None = None
-    """What Nango's API calls it, such as `invalid_type`."""
+    """The code of the problem in Nango's API, such as `invalid_type`."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.file and self.line else self.file
@@ -41,7 +41,7 @@ class Problem:
 
 
 class ConfigError(NangoError):
-    """A sync config or a setting has to be changed before this can work.
+    """A sync config or a setting has to be changed.
 
     >>> print(ConfigError.of(Problem("frequency is 0; wanted at least 1 minute.", file="a.yaml", line=3)))
     a.yaml:3: frequency is 0; wanted at least 1 minute.
@@ -53,20 +53,20 @@ class ConfigError(NangoError):
 
     @classmethod
     def of(cls, *problems: Problem) -> ConfigError:
-        """One error that says all problems, a line each."""
+        """One error for several problems; its message has a line for each."""
         return cls("\n".join(map(str, problems)), problems)
 
 
 class Refused(NangoError):
-    """What was asked for would destroy or mix up data, so it was not done."""
+    """A request was refused because it would destroy or mix up data. Nothing was done."""
 
 
 class TryLater(NangoError):
-    """The outside world did not answer as it should; the next run may succeed."""
+    """An external system did not respond as expected; the next run may succeed."""
 
 
 class ApiError(TryLater):
-    """The external API answered with an error, or with something that is no list of records."""
+    """The external API answered with an error, or its answer is not a list of records."""
 
     def __init__(self, message: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
@@ -74,42 +74,42 @@ class ApiError(TryLater):
 
 
 class AuthenticationFailed(ApiError):
-    """The external API refused the connection's credentials."""
+    """The external API refused the credentials of the connection."""
 
 
 class QuotaSpent(TryLater):
-    """The day's budget of requests is used up; nothing is asked of the API before `until`."""
+    """The daily quota of requests is used up; no request is sent before `until`."""
 
     def __init__(self, message: str, until: datetime, connection_id: str | None = None) -> None:
-        """`connection_id` says whose budget it was; None for that of the whole integration."""
+        """`connection_id` is the connection that the quota belongs to; None for the quota of the integration."""
         super().__init__(message)
         self.until = until
         self.connection_id = connection_id
 
 
 class StoreUnavailable(TryLater):
-    """The database cannot be reached, or not worked with in time."""
+    """The database cannot be reached, or did not respond in time."""
 
 
 class StoreUnreachable(StoreUnavailable):
-    """It cannot be reached. The sentence says where it is looked for, so it is for who runs it alone."""
+    """The database cannot be reached. The message names its address, so it is for the operator only."""
 
 
 class Incomplete(TryLater):
-    """The list ended in a way that does not prove that all of it was seen."""
+    """The list ended without proof that all records were read."""
 
 
 class PagingRepeats(Incomplete):
-    """The API answered with a cursor or next URL that was already followed."""
+    """The API returned a cursor or next URL that was already used."""
 
 
 class RecordRejected(NangoError):
-    """One record cannot be stored; the others are."""
+    """One record cannot be stored; the other records are stored."""
 
 
 class LeaseLost(NangoError):
-    """Another run took this execution over; nothing more may be written."""
+    """Another run has taken over this execution; this one must not write any more."""
 
 
 class Cancelled(NangoError):
-    """Somebody asked this execution to stop."""
+    """The execution was cancelled."""

@@ -1,4 +1,4 @@
-"""The names of Dagster's partitions: a connection, or a connection and a variant of the sync for it."""
+"""The partition keys of Dagster: `connection`, or `connection|variant`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPECIAL = re.compile(r"[|%\x00-\x1f\x7f-\x9f]")
 
 
 def key_of(connection_id: str, variant: str = BASE) -> str:
-    """The partition of a connection and variant.
+    """The partition key of a connection and variant; special characters are percent-encoded.
 
     >>> key_of("acme"), key_of("acme", "eu"), key_of("a|b%")
     ('acme', 'acme|eu', 'a%7Cb%25')
@@ -22,7 +22,7 @@ def key_of(connection_id: str, variant: str = BASE) -> str:
 
 
 def names_of(key: str) -> tuple[str, str]:
-    """The connection and variant of a partition.
+    """The connection and variant of a partition key.
 
     >>> names_of("acme"), names_of("a%7Cb%25|eu")
     (('acme', 'base'), ('a|b%', 'eu'))
@@ -32,4 +32,4 @@ def names_of(key: str) -> tuple[str, str]:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
+    return _SPECIAL.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)

@@ -1,4 +1,4 @@
-"""Parts of sentences that several modules say."""
+"""Parts of messages that several modules use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 
 def number_of(count: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun.
+    """A number and its noun in singular or plural.
 
     >>> number_of(1, "page"), number_of(1200, "record"), number_of(0, "query", "queries")
     ('1 page', '1,200 records', '0 queries')
@@ -16,14 +16,14 @@ def number_of(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def suggestion(name: str, names: Collection[str]) -> str:
-    """The name that was probably meant, or those there are.
+    """The most similar name, or a list of up to ten of the names.
 
     >>> suggestion("pokmon", ["items", "pokemon"]), suggestion("xyz", ["items", "pokemon"]), suggestion("xyz", [])
     ('did you mean pokemon?', 'there are items, pokemon.', 'there is none.')
     """
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]}?"
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if similar:
+        return f"did you mean {similar[0]}?"
     listed = sorted(names)[:10]
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
     return f"there {'are ' + ', '.join(listed) + more if listed else 'is none'}."

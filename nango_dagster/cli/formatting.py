@@ -1,4 +1,4 @@
-"""Sentences and values as people read them."""
+"""Values and sentences in the form that people read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..sentences import suggestion
 
 
 def no_such_sync(name: str, where: str, names: Collection[str]) -> str:
-    """A sentence with the name that was probably meant, or with those there are.
+    """The sentence about an unknown sync, with the most similar name or the known names.
 
     >>> no_such_sync("pokmon", "in sync_configs", ["items", "pokemon"])
     'there is no sync pokmon in sync_configs; did you mean pokemon?'
@@ -18,14 +18,14 @@ def no_such_sync(name: str, where: str, names: Collection[str]) -> str:
     return f"there is no sync {name} {where}; {suggestion(name, names)}"
 
 
-def clock(moment: datetime | None, now: datetime) -> str:
-    """A time as the clock on the wall says it, with the date where that is not today's."""
+def local_time(moment: datetime | None, now: datetime) -> str:
+    """A time in the local time zone; with its date if that is not today."""
     if moment is None:
         return ""
-    here = moment.astimezone()
-    return here.strftime("%H:%M" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
+    local = moment.astimezone()
+    return local.strftime("%H:%M" if local.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
 
 def iso(moment: datetime | None) -> str | None:
-    """A time for machines."""
+    """A time in ISO 8601, or None."""
     return None if moment is None else moment.isoformat()

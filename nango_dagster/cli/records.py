@@ -11,7 +11,7 @@ from ..config.source import quoted
 from ..errors import ConfigError, RecordRejected, Refused
 from ..records import decode
 from .command import Session, command, grid, sync_argument
-from .formatting import clock, iso, number_of
+from .formatting import iso, local_time, number_of
 from .steer import find_sync
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _for_people(dataset: Dataset, found: list[Record], following: str) -> list[A
     said = f"{whose}: {number_of(dataset.live_count, 'record')}"
     if not found:
         return [f"{said}; none to show."]
-    rows = [(clock(one.last_modified_at, now), one.action, one.external_id, _shown(one)) for one in found]
+    rows = [(local_time(one.last_modified_at, now), one.action, one.external_id, _shown(one)) for one in found]
     goes_on = [f"More follow: --after {following}"] if following else []
     return [said, grid(["changed", "", "id", "record"], rows), *goes_on]
 

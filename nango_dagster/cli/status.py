@@ -15,7 +15,7 @@ from ..config import Sync
 from ..errors import ConfigError
 from ..partition_keys import BASE
 from .command import Session, command, complete_sync, grid
-from .formatting import clock, iso, no_such_sync, number_of
+from .formatting import iso, local_time, no_such_sync, number_of
 from .syncs import Known, known
 
 if TYPE_CHECKING:
@@ -298,13 +298,13 @@ def _counts(jobs: Iterable[Job | None]) -> Sequence[str]:
 
 
 def _result(job: Job | None, counts: Sequence[str], now: datetime) -> list[object]:
-    last = f"{job.status} {clock(job.started_at, now)}" if job else ""
+    last = f"{job.status} {local_time(job.started_at, now)}" if job else ""
     return [last, *(getattr(job, name) if job else None for name in counts)]
 
 
 def _next(state: State | Status, now: datetime) -> str:
     moment = state.next_run_at
-    return "due now" if moment is not None and moment <= now else clock(moment, now)
+    return "due now" if moment is not None and moment <= now else local_time(moment, now)
 
 
 # --- for people: each connection --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import click
 from ..errors import Refused
 from ..sentences import number_of
 from .command import Session, command, grid, group
-from .formatting import clock, iso
+from .formatting import iso, local_time
 
 if TYPE_CHECKING:
     from ..store.outbox import Delivery, Listed
@@ -56,7 +56,7 @@ def list_(session: Session, dead: bool, limit: int) -> None:
 
 def _row(one: Listed, now: datetime) -> list[Any]:
     told = one.delivery
-    next_try = clock(one.next_try_at, now) if one.state == "pending" else ""
+    next_try = local_time(one.next_try_at, now) if one.state == "pending" else ""
     whose = told.connection_id if told.variant in ("base", "") else f"{told.connection_id} ({told.variant})"
     return [str(told.id), one.state, _what(told), whose, told.target, told.attempts, next_try, one.last_error]
 
