@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -85,22 +86,33 @@ def _opened(keys: tuple[str, ...], db_url: str, home: Path) -> Vault:
 
 
 def _key_beside(home: Path) -> str:
-    """The key in the file beside the database, made the first time, readable by its owner alone."""
+    """The key in the file beside the database, made the first time, readable by its owner alone.
+
+    The file appears with its whole content or not at all: another process never reads half a key, and a crash leaves
+    none behind.
+    """
     file = home / KEY_FILE
+    if file.exists():
+        return _read(file)
+    from cryptography.fernet import Fernet
+
     try:
         home.mkdir(parents=True, exist_ok=True)
-        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, name = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=home)  # its mode is 0600
+        try:
+            with os.fdopen(descriptor, "w") as sink:
+                sink.write(Fernet.generate_key().decode())
+                sink.flush()
+                os.fsync(sink.fileno())
+            os.link(name, file)  # fails where another process was first
+        finally:
+            os.unlink(name)
     except FileExistsError:
         return _read(file)
     except OSError as error:
         raise ConfigError(f"cannot write the encryption key to {file}: {error.strerror}.") from None
-    from cryptography.fernet import Fernet
-
-    key = Fernet.generate_key().decode()
-    with os.fdopen(made, "w") as sink:
-        sink.write(key)
     log.warning("made the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
-    return key
+    return _read(file)
 
 
 def _read(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nango_dagster.auth import Access, Stored, check_credentials
+from nango_dagster.auth import Access, StaticCredentials, check_credentials
 from nango_dagster.auth.kinds import KINDS
 from nango_dagster.auth.oauth1 import authorization, base_string
 from nango_dagster.config import Sync
@@ -35,7 +35,7 @@ def read(api: FakeApi, credentials: Mapping[str, Any], facts: Mapping[str, Any] 
     """A Fetch of a list with these credentials, read to its end."""
     given = {"name": "items", "url": api.url + "/items", "retries": 0, **fields}
     sync = Sync(**given)
-    fetch = Fetch(sync, access=Access(sync, facts or {}, Stored(check_credentials(credentials))))
+    fetch = Fetch(sync, access=Access(sync, facts or {}, StaticCredentials(check_credentials(credentials))))
     for _ in fetch:
         pass
     return fetch
@@ -312,7 +312,7 @@ def test_what_the_api_echoes_of_the_credentials_is_starred(
 
 
 def test_nothing_prints_credentials() -> None:
-    stored = Stored({"type": "BEARER", "token": "s3cr3t"})
+    stored = StaticCredentials({"type": "BEARER", "token": "s3cr3t"})
     access = Access(Sync(url="https://api.example.com"), {}, stored)
     access.variables()
     assert "s3cr3t" not in f"{stored!r} {access!r} {vars(access)['_source']!r}"

@@ -20,8 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster import runs
-from nango_dagster.auth import Keeper, OAuth2
-from nango_dagster.auth.oauth2 import can_refresh, expiry, runs_out
+from nango_dagster.auth import OAuth2, TokenStore
+from nango_dagster.auth.oauth2 import can_refresh, expiry, is_expired
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from nango_dagster.runs import Outcome
@@ -105,12 +105,12 @@ class Kept:
         return True
 
     @property
-    def keeper(self) -> Keeper:
-        return Keeper(lambda: self.given, self.begin, self.end)
+    def store(self) -> TokenStore:
+        return TokenStore(lambda: self.given, self.begin, self.end)
 
 
 def made(given: Mapping[str, Any], kept: Kept | None = None, **options: Any) -> OAuth2:
-    return OAuth2(given, (kept or Kept(given)).keeper, name="items", **options)
+    return OAuth2(given, (kept or Kept(given)).store, name="items", **options)
 
 
 @pytest.fixture
@@ -128,6 +128,14 @@ def test_a_token_is_used_until_shortly_before_its_end(server: TokenServer) -> No
     assert source.credentials(fresh=False)["access_token"] == "s3cr3t-access-2"
     assert source.credentials(fresh=False)["access_token"] == "s3cr3t-access-2"
     assert len(server.requests) == 1
+
+
+def test_a_token_of_a_short_life_is_not_refreshed_for_each_request(server: TokenServer) -> None:
+    server.expires_in = 40
+    source = made(server.credentials(expires_at=time.time() - 1))
+    tokens = {source.credentials(fresh=False)["access_token"] for _ in range(5)}
+    assert tokens == {"s3cr3t-access-2"}
+    assert len(server.forms) == 1
 
 
 def test_a_token_whose_end_nobody_knows_is_refreshed_after_it_was_refused(server: TokenServer) -> None:
@@ -166,7 +174,7 @@ def test_who_has_nothing_to_refresh_with_does_not_try() -> None:
     assert can_refresh({"type": "OAUTH2_CC", "token_url": "x"})
     assert not can_refresh({"type": "OAUTH2", "token_url": "x"})
     assert not can_refresh({"type": "BEARER", "refresh_token": "r", "token_url": "x"})
-    assert runs_out({"type": "OAUTH2_CC"}) and not runs_out({"access_token": "t"})
+    assert is_expired({"type": "OAUTH2_CC"}) and not is_expired({"access_token": "t"})
 
 
 # --- what is asked and kept -----------------------------------------------------------------------------------------
@@ -223,7 +231,7 @@ def test_a_time_that_makes_no_sense_is_no_time(server: TokenServer, seconds: Any
 
 def test_a_token_may_last_for_ever(server: TokenServer) -> None:
     server.answer = lambda request: {"access_token": "s3cr3t-access-2", "expires_in": 10**20}
-    assert not runs_out(made(server.credentials()).credentials(fresh=True))
+    assert not is_expired(made(server.credentials()).credentials(fresh=True))
 
 
 def test_a_token_that_another_has_refreshed_is_taken_over(server: TokenServer) -> None:
@@ -423,12 +431,12 @@ def test_who_refreshes_keeps_the_others_waiting_for_the_one_token(
         return begun
 
     def refresh() -> None:
-        keeper = Keeper(
+        store = TokenStore(
             lambda: connections.credentials(db, vault_of(sealed), "github", "acme"),
             begin,
             lambda owner, new: connections.end_refresh(db, vault_of(sealed), "github", "acme", owner, new),
         )
-        found.append(OAuth2(server.credentials(), keeper, name="items").credentials(fresh=True)["access_token"])
+        found.append(OAuth2(server.credentials(), store, name="items").credentials(fresh=True)["access_token"])
 
     found: list[str] = []
     threads = [threading.Thread(target=refresh) for _ in range(4)]

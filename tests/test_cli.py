@@ -259,7 +259,25 @@ def test_validate_has_nothing_to_say_about_good_configs(cli: Cli) -> None:
     write_sync("a", url=URL)
     write_sync("b", url=URL)
     assert cli.good("validate").stdout == "2 syncs, nothing to complain about: a, b\n"
-    assert cli.good("validate", "--json").json == {"valid": True, "syncs": ["a", "b"], "problems": []}
+    assert cli.good("validate", "--json").json == {"valid": True, "syncs": ["a", "b"], "problems": [], "warnings": []}
+
+
+def test_validate_warns_of_a_variable_without_a_value_and_stays_good(cli: Cli) -> None:
+    write_sync("a", url=URL, headers={"Authorization": "Bearer ${env.TOKEN}"})
+    sentence = "a: ${env.TOKEN} has no value here; set NANGO_ENV_TOKEN before it runs."
+    result = cli.good("validate")
+    assert (result.stdout, result.stderr) == ("1 sync, nothing to complain about: a\n", sentence + "\n")
+    assert cli.good("validate", "--json").json["warnings"] == [sentence]
+    assert cli.good("validate", "--json", NANGO_ENV_TOKEN="t").json["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "Connection"])
+def test_validate_refuses_a_header_that_only_the_client_sets(cli: Cli, name: str) -> None:
+    Path("sync_configs").mkdir()
+    Path("sync_configs/a.yaml").write_text(f"url: {URL}\nheaders:\n  {name}: x\n")
+    result = cli("validate")
+    assert result.status == 1
+    assert f"headers without {name}, which the HTTP client sets itself" in result.stdout
 
 
 def test_validate_finds_a_transform_that_cannot_be_loaded(cli: Cli) -> None:

@@ -76,7 +76,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 
 # Packages that are being taken apart: a circle between modules of the same one is not an error yet.
-UNFINISHED = frozenset({"http", "store"})
+UNFINISHED = frozenset({"store"})
 
 # The only units that may import it at all.
 HOMES: dict[str, frozenset[str]] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,16 @@ def test_on_postgresql_no_key_is_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="NANGO_ENCRYPTION_KEY is not set; wanted 32 bytes"):
         Vault.open(settings)
     assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_processes_that_start_at_once_share_one_whole_key(tmp_path: Path) -> None:
+    code = (
+        "import sys; from nango_dagster.settings import Settings; from nango_dagster.vault import Vault; "
+        "print(Vault.open(Settings.from_env({'NANGO_HOME': sys.argv[1]}, dotenv=None)).encrypt({'k': 1}))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    texts = [process.communicate()[0].strip() for process in processes]
+    vault = Vault.open(settings_of(tmp_path))
+    assert [vault.decrypt(text) for text in texts] == [{"k": 1}] * 4
+    assert [file.name for file in tmp_path.iterdir()] == [KEY_FILE]

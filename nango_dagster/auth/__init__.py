@@ -1,19 +1,19 @@
 """A connection's credentials, from the store, Pizzly or a Nango server, become what a request needs."""
 
-from .access import Access, Source, Stored
+from .access import Access, CredentialSource, StaticCredentials
 from .kinds import OVER_HTTP, Credentials, check_credentials
-from .oauth2 import Keeper, OAuth2
+from .oauth2 import OAuth2, TokenStore
 from .servers import NangoServer, Pizzly
 
 __all__ = [
     "OVER_HTTP",
     "Access",
+    "CredentialSource",
     "Credentials",
-    "Keeper",
     "NangoServer",
     "OAuth2",
     "Pizzly",
-    "Source",
-    "Stored",
+    "StaticCredentials",
+    "TokenStore",
     "check_credentials",
 ]

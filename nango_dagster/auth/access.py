@@ -1,4 +1,4 @@
-"""What the requests of one connection need: the values of placeholders, a signature, and what nobody may see."""
+"""The access of one connection to an API: values of placeholders, a signature, and the secrets to star."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..paths import MISSING, dig
 from .kinds import secrets_in, signed, token_of
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """Where a connection's credentials come from."""
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:
         """The credentials as they are now; `fresh` where the API has just refused them."""
 
     def close(self) -> None:
-        """Let go of whoever was asked for them."""
+        """Release the connections that this source opened."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class StaticCredentials:
     """Credentials that never change by themselves."""
 
     given: Mapping[str, Any] = field(repr=False)
@@ -32,16 +32,16 @@ class Stored:
         return self.given
 
     def close(self) -> None:
-        """Nobody was asked."""
+        """Nothing was opened."""
 
 
 class Access:
-    """What a sync may say about a connection, and what its requests need so that the API lets them in.
+    """The values that a sync may use of a connection, and the credentials that its requests carry.
 
-    `facts` are the values of placeholders that are no credentials: `env.NAME`, `metadata`, `connection_id`...
+    `facts` are the values of placeholders that are no credentials, such as `env.NAME`, `metadata`, `connection_id`.
 
     >>> sync = Sync(url="https://api.example.com/items")
-    >>> access = Access(sync, {}, Stored({"type": "API_KEY", "apiKey": "k1", "header": "X-Key"}))
+    >>> access = Access(sync, {}, StaticCredentials({"type": "API_KEY", "apiKey": "k1", "header": "X-Key"}))
     >>> _ = access.variables()
     >>> dict(access.sign(Request("GET", sync.url)).headers)
     {'X-Key': 'k1'}
@@ -51,7 +51,7 @@ class Access:
         self,
         sync: Sync,
         facts: Mapping[str, Any],
-        source: Source | None = None,
+        source: CredentialSource | None = None,
         hash_key: Callable[[], bytes | None] = lambda: None,
     ) -> None:
         """`hash_key` gives the key of hashes that secrets go into; None where there is none."""
@@ -77,15 +77,15 @@ class Access:
         return signed(request, self._held) if self._signs else request
 
     def secrets(self) -> tuple[str, ...]:
-        """What has to be starred wherever it comes up."""
+        """The values to star wherever they occur."""
         return (*self._hidden, *secrets_in(self._held))
 
     def hide(self, held: Mapping[str, Any]) -> None:
-        """Star the values of these credentials, too, which nobody has asked for yet."""
+        """Star the values of these credentials too, before they are first used."""
         self._hidden = (*self._hidden, *secrets_in(held))
 
     def close(self) -> None:
-        """Let go of whoever was asked for credentials."""
+        """Release the connections of the source."""
         if self._source is not None:
             self._source.close()
 

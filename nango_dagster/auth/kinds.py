@@ -1,4 +1,4 @@
-"""The kinds of credentials, as Nango has them: what each needs, and how it gets a request past the API's door."""
+"""The kinds of credentials, as Nango has them: the fields each needs, and how it authenticates a request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..config import FORBIDDEN_HEADERS
 from ..errors import ConfigError
 from ..http import Request, looks_secret, origin, query_of
 from .oauth1 import authorization
@@ -15,26 +16,26 @@ Credentials = Mapping[str, Any]
 
 
 OVER_HTTP = "came_over_http"
-"""The field that says so of credentials: the URL among them may be a stranger's, and not lead everywhere."""
+"""The field that marks credentials which came over HTTP: a URL in them may not lead to every address."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What credentials of one type must hold, a URL among it, and how they sign a request."""
+    """The fields that credentials of one type must have, and how they authenticate a request."""
 
     sign: Callable[[Request, Credentials], Request] | None
     needs: tuple[str, ...] = ()
     url: str | None = None
     one_of: tuple[str, ...] = ()
     refreshed_by: tuple[str, ...] = ()
-    """What it must hold besides, once it holds a refresh_token."""
+    """The fields that it must have besides, once it has a refresh_token."""
 
 
 # --- how a request is signed ----------------------------------------------------------------------------------------
 
 
 def signed(request: Request, held: Credentials) -> Request:
-    """The request as the API wants it from these credentials; what it says itself already stays.
+    """The request with these credentials; a header or parameter that the request has already stays.
 
     >>> signed(Request("GET", "https://a.example"), {"type": "BEARER", "token": "t1"}).headers["Authorization"]
     'Bearer t1'
@@ -49,8 +50,8 @@ def signed(request: Request, held: Credentials) -> Request:
 
 def token_of(held: Credentials) -> str | None:
     """The access token among credentials, by the names that kinds and servers have for it."""
-    found = held.get("access_token") or (held.get("token") if held.get("type") else None)
-    return found if isinstance(found, str) else None
+    token = held.get("access_token") or (held.get("token") if held.get("type") else None)
+    return token if isinstance(token, str) else None
 
 
 def _by_token(request: Request, held: Credentials) -> Request:
@@ -61,8 +62,8 @@ def _by_token(request: Request, held: Credentials) -> Request:
 def _by_api_key(request: Request, held: Credentials) -> Request:
     key = str(held.get("apiKey", ""))
     if name := held.get("query"):
-        there = {name for name, _ in (*query_of(request.url), *request.params)}
-        return request if name in there else replace(request, params=(*request.params, (name, key)))
+        names = {name for name, _ in (*query_of(request.url), *request.params)}
+        return request if name in names else replace(request, params=(*request.params, (name, key)))
     header = held.get("header")
     return _with_header(request, header or "Authorization", key if header else f"Bearer {key}")
 
@@ -77,7 +78,7 @@ def _pair(held: Credentials) -> str:
 
 
 def _by_signature(request: Request, held: Credentials) -> Request:
-    if any(name.lower() == "authorization" for name in request.headers):
+    if request.header("Authorization") is not None:
         return request
     if not held.get("consumer_key"):
         raise ConfigError(
@@ -88,7 +89,7 @@ def _by_signature(request: Request, held: Credentials) -> Request:
 
 
 def _with_header(request: Request, name: str, value: str) -> Request:
-    if any(there.lower() == name.lower() for there in request.headers):
+    if request.header(name) is not None:
         return request
     return replace(request, headers={**request.headers, name: value})
 
@@ -110,7 +111,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def check_credentials(given: Any) -> dict[str, Any]:
-    """Credentials that can be used. Raises ConfigError with what they lack; no value is told.
+    """Credentials that can be used. Raises ConfigError with the fields they lack; no value is shown.
 
     >>> check_credentials({"type": "BASIC"})
     Traceback (most recent call last):
@@ -136,10 +137,12 @@ def check_credentials(given: Any) -> dict[str, Any]:
 def _check(name: str, kind: Kind, given: Credentials) -> None:
     needs = [*kind.needs, *(kind.refreshed_by if given.get("refresh_token") else ())]
     lacks = [need for need in needs if not _is_text(given.get(need))]
-    if kind.one_of and not any(_is_text(given.get(one)) for one in kind.one_of):
+    if kind.one_of and not any(_is_text(given.get(field)) for field in kind.one_of):
         lacks.append(" or ".join(kind.one_of))
     if lacks:
         raise ConfigError(f"credentials of type {name} lack {' and '.join(lacks)}; docs/connections.md shows them.")
+    if str(given.get("header") or "").lower() in FORBIDDEN_HEADERS:
+        raise ConfigError(f"credentials of type {name} name the header {given['header']}, which only the client sets.")
     if given.get("header") and given.get("query"):
         raise ConfigError(f"credentials of type {name} say both header and query; keep the one that the API reads.")
     if kind.url and given.get(kind.url):
@@ -155,14 +158,14 @@ def _check_url(name: str, field: str, url: Any) -> None:
         origin(str(url))
         return
     except ConfigError as error:
-        said = str(error)
-    raise ConfigError(f"credentials of type {name}: {field}: {said}")
+        sentence = str(error)
+    raise ConfigError(f"credentials of type {name}: {field}: {sentence}")
 
 
 # --- what nobody may see --------------------------------------------------------------------------------------------
 
 
-# What a person may read without being let in anywhere.
+# Fields that give nobody access.
 _PUBLIC = frozenset(
     {
         "type",

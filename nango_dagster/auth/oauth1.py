@@ -1,4 +1,4 @@
-"""OAuth 1.0a signatures with HMAC-SHA1 (RFC 5849)."""
+"""OAuth 1.0a signatures with HMAC-SHA1 (RFC 5849). docs/decisions.md says why no library makes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def authorization(
 
 
 def base_string(request: Request, parameters: Mapping[str, str]) -> str:
-    """What is signed: the method, the URL without its query, and all parameters in one order (section 3.4.1).
+    """The text that is signed: the method, the URL without its query, and all parameters in order (section 3.4.1).
 
     >>> base_string(Request("GET", "HTTP://Example.com:80/r%20v?b=2&a=1%20x"), {"oauth_nonce": "n"})
     'GET&http%3A%2F%2Fexample.com%2Fr%2520v&a%3D1%2520x%26b%3D2%26oauth_nonce%3Dn'
@@ -44,15 +44,15 @@ def base_string(request: Request, parameters: Mapping[str, str]) -> str:
     pairs = [*query_of(url), *form_pairs(request), *parameters.items()]
     encoded = sorted((_encoded(name), _encoded(value)) for name, value in pairs)
     joined = "&".join(f"{name}={value}" for name, value in encoded)
-    return "&".join([request.method.upper(), _encoded(_bare(url)), _encoded(joined)])
+    return "&".join([request.method.upper(), _encoded(_without_query(url)), _encoded(joined)])
 
 
-def _bare(url: str) -> str:
+def _without_query(url: str) -> str:
     parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
-    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    port = "" if parts.port in (None, default_port) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path or '/'}"
 
 

@@ -1,4 +1,4 @@
-"""OAuth 2: an access token that is refreshed before it runs out, by one at a time wherever it is used."""
+"""OAuth 2: an access token that is refreshed before it expires, by one process at a time."""
 
 from __future__ import annotations
 
@@ -18,79 +18,79 @@ from ..http import Client, Policy, Reach, Request, Response, secrets_of
 from .kinds import secrets_in, token_of
 
 MARGIN: Final = 60.0
-"""Seconds before its end at which a token is taken to have run out."""
+"""Seconds before its end at which a token counts as expired; for a short-lived one a quarter of its life."""
 REQUEST: Final = 45.0
-"""Seconds that a new token may take, retries included."""
+"""Seconds that the request for a new token may take, retries included."""
 LEASE: Final = 60.0
-"""Seconds for which one may keep the others from refreshing; whoever died holds them up no longer."""
+"""Seconds for which a process may keep the others from refreshing; a dead process holds them up no longer."""
 GRACE: Final = 5.0
-"""Seconds that a token on its way gets when nobody waits for it any more: its refresh token may be the only one."""
-_ASK_AGAIN: Final = 0.25
-_LONG: Final = 3e9  # a century; what lasts longer need not be told apart
-_MAYBE_LATER: Final = frozenset({408, 425, 429})
+"""Seconds that a refresh gets to finish after it was cancelled: its refresh token may be the only valid one."""
+_POLL_SECONDS: Final = 0.25
+_CENTURY: Final = 3e9  # seconds; longer lives need not be told apart
+_TEMPORARY: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
-class Keeper:
-    """Keeps a connection's credentials for all who use them, and lets one at a time refresh them."""
+class TokenStore:
+    """A connection's credentials as all processes share them; one process at a time may refresh them."""
 
     load: Callable[[], Mapping[str, Any] | None]
-    """The credentials as they are kept now."""
+    """The credentials as they are stored now."""
     begin: Callable[[str, float], bool]
-    """Take the right to refresh them, for a name and so many seconds; False while another has it."""
+    """Take the right to refresh, for a name of the holder and a number of seconds; False while another holds it."""
     end: Callable[[str, Mapping[str, Any] | None], bool]
-    """Give it back, with the new credentials if there are any; False when it was lost, and they are not kept."""
+    """Return the right, with the new credentials if any; False when it was lost, and they are not stored."""
 
 
 class OAuth2:
     """Credentials of type OAUTH2 or OAUTH2_CC.
 
-    The token is refreshed shortly before it runs out; one of which nobody knows when that is, after the API has
-    refused it. `name` begins every error.
+    The token is refreshed shortly before it expires; one without a known end after the API has refused it. `name`
+    begins every error.
     """
 
     def __init__(
         self,
         given: Mapping[str, Any],
-        keeper: Keeper,
+        store: TokenStore,
         *,
         name: str,
         reach: Reach = "anywhere",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._now = given
-        self._keeper = keeper
+        self._credentials = given
+        self._store = store
         self._name = name
         self._reach = reach
         self._cancelled = cancelled
         self._closed = False
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:
-        """The credentials, with a token that is good for a while. Raises AuthenticationFailed where there is none."""
-        if can_refresh(self._now) and (fresh or runs_out(self._now)):
-            self._now = self._renewed(self._now)
-        return self._now
+        """The credentials with a token that is valid for a while. Raises AuthenticationFailed where there is none."""
+        if can_refresh(self._credentials) and (fresh or is_expired(self._credentials)):
+            self._credentials = self._renewed(self._credentials)
+        return self._credentials
 
     def close(self) -> None:
         """Give up waiting for a token."""
         self._closed = True
 
-    def _is_over(self) -> bool:
+    def _is_cancelled(self) -> bool:
         return self._closed or self._cancelled()
 
     def _renewed(self, old: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Credentials with another token: refreshed here, or meanwhile by somebody else."""
+        """Credentials with another token: refreshed here, or meanwhile by another process."""
         owner = uuid.uuid4().hex
         deadline = monotonic() + 2 * LEASE
-        while not self._keeper.begin(owner, LEASE):
-            time.sleep(_ASK_AGAIN)
+        while not self._store.begin(owner, LEASE):
+            time.sleep(_POLL_SECONDS)
             kept = self._kept()
             if _is_newer(kept, old):
                 return kept
-            if self._is_over():
+            if self._is_cancelled():
                 raise Cancelled
             if monotonic() > deadline:
-                raise ApiError(self._said(f"another run has been refreshing it for {2 * LEASE:g} s."))
+                raise ApiError(self._sentence(f"another run has been refreshing it for {2 * LEASE:g} s."))
         return self._refreshed(owner, old)
 
     def _refreshed(self, owner: str, old: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -99,18 +99,18 @@ class OAuth2:
             kept = self._kept()
             if _is_newer(kept, old):
                 return kept
-            new = self._ask(kept)
+            new = self._request_token(kept)
         finally:
-            is_kept = self._keeper.end(owner, new)
-        return new if is_kept else self._kept()  # somebody has given the connection others
+            is_kept = self._store.end(owner, new)
+        return new if is_kept else self._kept()  # the connection has been given other credentials
 
     def _kept(self) -> Mapping[str, Any]:
-        kept = self._keeper.load()
+        kept = self._store.load()
         if kept is None:
-            raise ConfigError(self._said("the connection has no credentials any more."))
+            raise ConfigError(self._sentence("the connection has no credentials any more."))
         return kept
 
-    def _ask(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _request_token(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The credentials with the token that the token endpoint gives for them."""
         named = f"{self._name}: no new access token"
         policy = Policy(
@@ -118,17 +118,17 @@ class OAuth2:
         )
         request = token_request(given)
         failed: ApiError
-        with Client(policy, cancelled=self._ask_until()) as client:
+        with Client(policy, cancelled=self._time_limit()) as client:
             try:
                 return self._read(client, request, client.send(request), given)
             except ApiError as error:
                 failed = error
             except Cancelled:
-                if self._is_over():
+                if self._is_cancelled():
                     raise
-                failed = ApiError(self._said(f"{request} gave none within {REQUEST:g} s."))
+                failed = ApiError(self._sentence(f"{request} gave none within {REQUEST:g} s."))
         status = failed.status or 0
-        refused = 400 <= status < 500 and status not in _MAYBE_LATER
+        refused = 400 <= status < 500 and status not in _TEMPORARY
         # Outside of the except clause, so that the traceback is of one error.
         raise (AuthenticationFailed if refused else type(failed))(str(failed), failed.status)
 
@@ -139,28 +139,28 @@ class OAuth2:
         if not token_of(answer):
             # GitHub answers 200 with {"error": "bad_refresh_token"}.
             client.hide(*secrets_of(Request("POST", request.url, body=answer)))
-            said = client.excerpt(request, response)
-            raise AuthenticationFailed(self._said(f"{request} answered without an access_token: {said}."))
+            excerpt = client.excerpt(request, response)
+            raise AuthenticationFailed(self._sentence(f"{request} answered without an access_token: {excerpt}."))
         return refreshed(given, answer, time.time())
 
-    def _ask_until(self) -> Callable[[], bool]:
-        """Whether a request has taken too long; asked many times."""
+    def _time_limit(self) -> Callable[[], bool]:
+        """A function that tells whether the request has taken too long."""
         deadline = monotonic() + REQUEST
 
-        def is_enough() -> bool:
+        def is_over() -> bool:
             nonlocal deadline
-            if self._is_over():
+            if self._is_cancelled():
                 deadline = min(deadline, monotonic() + GRACE)
             return monotonic() > deadline
 
-        return is_enough
+        return is_over
 
-    def _said(self, sentence: str) -> str:
+    def _sentence(self, sentence: str) -> str:
         return f"{self._name}: no new access token: {sentence}"
 
 
 def token_request(given: Mapping[str, Any]) -> Request:
-    """What a token endpoint is sent (RFC 6749, sections 4.4 and 6).
+    """The request for a new token (RFC 6749, sections 4.4 and 6).
 
     >>> request = token_request({"type": "OAUTH2", "refresh_token": "r", "client_id": "c", "token_url": "https://a/t"})
     >>> request.body
@@ -183,37 +183,44 @@ def token_request(given: Mapping[str, Any]) -> Request:
 
 
 def refreshed(given: Mapping[str, Any], answer: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The credentials with what a token endpoint answered; a refresh token that it does not change stays.
+    """The credentials with the answer of a token endpoint; a refresh token that the answer lacks stays.
 
     >>> refreshed({"access_token": "a", "refresh_token": "r"}, {"access_token": "b", "expires_in": 60}, 0.0)
-    {'access_token': 'b', 'refresh_token': 'r', 'expires_at': '1970-01-01T00:01:00Z'}
+    {'access_token': 'b', 'refresh_token': 'r', 'expires_at': '1970-01-01T00:01:00Z', 'expires_in': 60.0}
     """
-    new = {name: value for name, value in given.items() if name not in ("expires_at", "token")}
+    new = {name: value for name, value in given.items() if name not in ("expires_at", "expires_in", "token")}
     new["access_token"] = token_of(answer)
     if isinstance(answer.get("refresh_token"), str) and answer["refresh_token"]:
         new["refresh_token"] = answer["refresh_token"]
     seconds = _number(answer.get("expires_in"))
     if seconds is not None:
-        at = datetime.fromtimestamp(now + min(seconds, _LONG), timezone.utc)
+        at = datetime.fromtimestamp(now + min(seconds, _CENTURY), timezone.utc)
         new["expires_at"] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        new["expires_in"] = seconds
     return new
 
 
 def can_refresh(given: Mapping[str, Any]) -> bool:
-    """Whether there is something to get another token with."""
+    """Whether the credentials hold what a request for another token needs."""
     if not given.get("token_url"):
         return False
     return given.get("type") == "OAUTH2_CC" or (given.get("type") == "OAUTH2" and bool(given.get("refresh_token")))
 
 
-def runs_out(given: Mapping[str, Any]) -> bool:
-    """Whether there is no token, or one that is good for less than a minute."""
+def is_expired(given: Mapping[str, Any]) -> bool:
+    """Whether there is no token, or one that expires within MARGIN, or within a quarter of a shorter life.
+
+    >>> is_expired({"access_token": "t", "expires_at": time.time() + 40, "expires_in": 60})
+    False
+    """
     at = expiry(given)
-    return token_of(given) is None or (at is not None and at - time.time() < MARGIN)
+    life = _number(given.get("expires_in"))
+    margin = MARGIN if life is None else min(MARGIN, life / 4)
+    return token_of(given) is None or (at is not None and at - time.time() < margin)
 
 
 def expiry(given: Mapping[str, Any]) -> float | None:
-    """When the token ends, in seconds since 1970; None where that is not known.
+    """The end of the token in seconds since 1970; None where it is not known.
 
     >>> expiry({"expires_at": "1970-01-01T00:01:00.000Z"}), expiry({"expires_at": 60_000_000_000_000}), expiry({})
     (60.0, 60000000000.0, None)
@@ -230,8 +237,8 @@ def expiry(given: Mapping[str, Any]) -> float | None:
 
 
 def _is_newer(kept: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether what is kept is good to use, unlike the old."""
-    return not can_refresh(kept) or (token_of(kept) != token_of(old) and not runs_out(kept))
+    """Whether the stored credentials can be used instead of the old ones."""
+    return not can_refresh(kept) or (token_of(kept) != token_of(old) and not is_expired(kept))
 
 
 def answered(response: Response) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from ..errors import ApiError, AuthenticationFailed, ConfigError
 from ..http import Client, Policy, Reach, Request, Response
 from .kinds import secrets_in
-from .oauth2 import answered, runs_out
+from .oauth2 import answered, is_expired
 
 # How Pizzly 0.3 spelled them.
 _OLDER_NAMES = {
@@ -20,11 +20,11 @@ _OLDER_NAMES = {
     "oAuthToken": "oauth_token",
     "oAuthTokenSecret": "oauth_token_secret",
 }
-_MAYBE_LATER = frozenset({408, 425, 429})
+_TEMPORARY = frozenset({408, 425, 429})
 
 
 class _Server:
-    """Asks a server for the credentials of one connection, over one HTTP connection that is kept open."""
+    """Requests the credentials of one connection from a server, over one HTTP connection that is kept open."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class _Server:
         self._cancelled = cancelled
         self._client: Client | None = None
 
-    def ask(self, *urls: str) -> Mapping[str, Any]:
-        """The credentials that the first of these URLs that is there answers."""
+    def request(self, *urls: str) -> Mapping[str, Any]:
+        """The credentials from the first of these URLs that exists."""
         if self._client is None:
             self._client = Client(self._policy, cancelled=self._cancelled)
             self._client.hide(*secrets_in(self._given))
@@ -63,11 +63,11 @@ class _Server:
         raise self._failure(failed)
 
     def _failure(self, error: ApiError) -> Exception:
-        """Who can do something: whoever runs this, where the key is refused; else the connection's owner."""
+        """The error by who can act: the operator where the key is refused, else the connection's owner."""
         status = error.status or 0
         if status in (401, 403):
             return ConfigError(f"{error} The secret key of {self._what} is wrong or missing.")
-        if 400 <= status < 500 and status not in _MAYBE_LATER:
+        if 400 <= status < 500 and status not in _TEMPORARY:
             return AuthenticationFailed(str(error), error.status)
         return ApiError(str(error), error.status)
 
@@ -78,7 +78,7 @@ class _Server:
             keys = ", ".join(map(repr, row)) or "no JSON object"
             raise ApiError(f"{self._policy.name}: {request} answered without credentials; the answer has {keys}.")
         named = {_OLDER_NAMES.get(name, name): value for name, value in found.items()}
-        # What only the application knows, such as the consumer_key of OAuth 1, stands beside the server's address.
+        # Values of the application, such as the consumer_key of OAuth 1, stand beside the address of the server.
         own = {name: value for name, value in self._given.items() if name not in ("type", "secret_key")}
         return {**own, **found, **named}
 
@@ -88,7 +88,7 @@ class _Server:
 
 
 class Pizzly:
-    """The tokens of a Pizzly server, which refreshes them itself; asked before every request.
+    """The tokens of a Pizzly server, which refreshes them itself; they are requested before every request.
 
     >>> Pizzly("http://localhost:3004", None, "github", "user 1", {}, name="items").url
     'http://localhost:3004/connection/user%201?provider_config_key=github'
@@ -112,7 +112,7 @@ class Pizzly:
         self._server = _Server("Pizzly", headers, given, name=name, cancelled=cancelled)
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:
-        return self._server.ask(self.url)
+        return self._server.request(self.url)
 
     def close(self) -> None:
         self._server.close()
@@ -121,7 +121,7 @@ class Pizzly:
 class NangoServer:
     """The credentials of a connection of a Nango server, which refreshes them itself.
 
-    Asked once, and again when they run out or the API has refused them.
+    They are requested once, and again when they expire or the API has refused them.
     """
 
     def __init__(
@@ -141,18 +141,18 @@ class NangoServer:
         self._now: Mapping[str, Any] | None = None
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:
-        if self._now is None or fresh or _has_run_out(self._now):
+        if self._now is None or fresh or _has_expired(self._now):
             tail = f"{self._tail}&force_refresh=true" if fresh else self._tail
             # Older servers know only the second.
-            self._now = self._server.ask(f"{self._host}/connections/{tail}", f"{self._host}/connection/{tail}")
+            self._now = self._server.request(f"{self._host}/connections/{tail}", f"{self._host}/connection/{tail}")
         return self._now
 
     def close(self) -> None:
         self._server.close()
 
 
-def _has_run_out(held: Mapping[str, Any]) -> bool:
-    return "expires_at" in held and runs_out(held)
+def _has_expired(held: Mapping[str, Any]) -> bool:
+    return "expires_at" in held and is_expired(held)
 
 
 def _part(text: str) -> str:

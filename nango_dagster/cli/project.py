@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import click
 
-from ..config import Configs, schema_text
+from ..config import Configs, placeholders, schema_text
 from ..errors import ConfigError, NangoError, Problem
+from . import sample
 from .command import Failed, Session, as_json, command, printable
 from .formatting import number_of
 
@@ -92,7 +93,9 @@ def validate(session: Session, schema: bool) -> None:
     A line for each problem: file, line, field, what was found and what is allowed. Status 1 if there is one. Nothing
     is requested and no database is opened, so this can run in CI.
 
-    With --json: valid, syncs (names), problems (file, line, field, found, wanted, sentence).
+    A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs.
+
+    With --json: valid, syncs (names), problems (file, line, field, found, wanted, sentence), warnings.
     """
     if schema:
         click.echo(schema_text(), nl=False)
@@ -100,11 +103,15 @@ def validate(session: Session, schema: bool) -> None:
     configs = session.configs
     problems = [*session.problems, *_unloadable(configs)]
     names = [sync.name for sync in configs.syncs]
+    warnings = list(_unset_variables(configs, session.settings.env))
     document = {
         "valid": not problems,
         "syncs": names,
         "problems": [asdict(problem) for problem in problems],
+        "warnings": warnings,
     }
+    for warning in [] if session.as_json else warnings:
+        click.echo(printable(warning), err=True)
     good = number_of(len(names), "sync")
     if not problems:
         session.answer(document, f"{good}, nothing to complain about: {', '.join(names)}" if names else "no syncs")
@@ -114,6 +121,15 @@ def validate(session: Session, schema: bool) -> None:
     if session.as_json:
         click.echo(as_json(document))
     raise Failed(f"{number_of(len(problems), 'problem')}; {good} without.")
+
+
+def _unset_variables(configs: Configs, env: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each environment variable that a sync uses and that has no value here."""
+    for sync in configs.syncs:
+        for name in dict.fromkeys(placeholders(sync.templates)):
+            variable = name.removeprefix("env.")
+            if variable != name and variable not in env and variable != sample.VARIABLE:
+                yield f"{sync.name}: ${{{name}}} has no value here; set NANGO_ENV_{variable} before it runs."
 
 
 def _unloadable(configs: Configs) -> Iterator[Problem]:

@@ -7,7 +7,7 @@
 """
 
 from nango_dagster.config.combinations import is_credential, placeholders
-from nango_dagster.config.fields import PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
+from nango_dagster.config.fields import FORBIDDEN_HEADERS, PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.config.responses import NextRequest, ResponseRule
@@ -15,6 +15,7 @@ from nango_dagster.config.schema import json_schema, reference, schema_text, syn
 from nango_dagster.config.sync import Sync, pascal_case, slug
 
 __all__ = [
+    "FORBIDDEN_HEADERS",
     "PLACEHOLDER",
     "Column",
     "Configs",

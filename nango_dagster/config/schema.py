@@ -249,6 +249,31 @@ YAML 1.2 does: `on`, `no` and dates are text.
 
 {lists}
 
+### Answers that are not JSON
+
+| the answer | recognised by | records |
+| --- | --- | --- |
+| JSON lines | `application/x-ndjson`, `application/jsonl` and others, or `format: jsonl` | each line |
+| CSV with a line of names | `text/csv`, or `format: csv` | each row |
+| values separated by tabs | `text/tab-separated-values`, or `format: tsv` | each row |
+| a gzip file of any of these | its first bytes | those in the file |
+| another charset | `charset` in the Content-Type, or a byte order mark | as in UTF-8 |
+| JSON behind `)]}}'`, `while(1);` or `for(;;);` | the prefix itself | as without it |
+
+Every value of CSV is text, and an empty cell is null; cells are separated by `,`, `;`, tabs or vertical bars. The
+name of a gzip file says its format, as in `events.jsonl.gz`, unless `format` does.
+
+An answer in another format is an error that names the format and the field. `max_page_bytes` limits an answer once it
+is decompressed, and `max_page_records` the number of its records. Lines that were cut off, and a single line of text in
+place of CSV, are errors, so that they never count as a short or empty list:
+
+```yaml
+url: "https://data.example.com/api/2.0/export?from_date=2024-01-01"
+format: jsonl
+unique_key: event_id
+max_page_records: 1000000
+```
+
 `rate_limit` and `daily_quota` hold across all syncs, connections, threads and runs that share them: those of an
 integration, or with `scope: connection` those of one connection; syncs that name no integration share them with
 others that ask the same host. Requests are spread evenly over the time, retries are counted too. When a day's quota is

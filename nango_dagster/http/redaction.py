@@ -113,7 +113,7 @@ def _alternative(form: str) -> str:
 def _forms(secret: str) -> Iterator[str]:
     """How a secret may be written in a URL, in JSON, in HTML, in a traceback or in a header."""
     secret = secret.strip()
-    if secret and secret.lower() not in _WORDS:
+    if _is_literal(secret) and secret.lower() not in _WORDS:  # a placeholder names a secret, and holds none
         for plain in {secret, unquote(secret), unquote_plus(secret)}:
             yield from _forms_of(plain)
 

@@ -110,7 +110,7 @@ class Request:
         >>> Request("GET", "${env.API}/items").follow("https://a.example/items?page=2").full_url
         'https://a.example/items?page=2'
         >>> Request("GET", "https://a.example/items?t=${access_token}").follow("?page=2&t=old").full_url
-        'https://a.example/items?page=2&t=%24%7Baccess_token%7D'
+        'https://a.example/items?page=2&t=$%7Baccess_token%7D'
         """
         target = joined(base or self.url, url).replace("${", "$%7B")
         host = host_text(self.url)

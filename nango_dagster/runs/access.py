@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from ..auth import OVER_HTTP, Access, Keeper, NangoServer, OAuth2, Pizzly, Source, Stored
+from ..auth import OVER_HTTP, Access, CredentialSource, NangoServer, OAuth2, Pizzly, StaticCredentials, TokenStore
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..http import Reach
@@ -102,7 +102,7 @@ def open_access(
     last_success: datetime | None = None,
     *,
     metadata: Mapping[str, Any] | None = None,
-    source: Source | None = None,
+    source: CredentialSource | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ConnectionAccess:
     """The access that a source of credentials gives: by default the sync's own connection in Pizzly, if it has one."""
@@ -159,7 +159,7 @@ def _kept_source(
     given: Mapping[str, Any],
     name: str,
     cancelled: Callable[[], bool],
-) -> Source:
+) -> CredentialSource:
     """What gives the credentials that the store keeps for an integration's connection, or that it says who keeps.
 
     `name` begins its errors.
@@ -167,15 +167,15 @@ def _kept_source(
     kind = given.get("type")
     where = reach_of(database, settings) if given.get(OVER_HTTP) else "anywhere"
     if kind in ("OAUTH2", "OAUTH2_CC"):
-        keeper = _keeper(database, vault_of(settings), *named)
-        return OAuth2(given, keeper, name=name, reach=where, cancelled=cancelled)
+        tokens = _token_store(database, vault_of(settings), *named)
+        return OAuth2(given, tokens, name=name, reach=where, cancelled=cancelled)
     key = str(given.get("provider_config_key") or named[0])
     there = str(given.get("connection_id") or named[1])
     if kind == "PIZZLY":
         return _pizzly(name, settings, key, there, given, cancelled)
     if kind == "NANGO":
         return NangoServer(given, key, there, name=name, reach=where, cancelled=cancelled)
-    return Stored(given)
+    return StaticCredentials(given)
 
 
 def keep_reach(database: Database, settings: Settings) -> None:
@@ -213,7 +213,7 @@ def has_own_host(sync: Sync) -> bool:
     return all(name.startswith("env.") or name == "last_sync_date" for url in sync.urls for name in host_variables(url))
 
 
-def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> Source | None:
+def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) -> CredentialSource | None:
     key, connection_id = sync.pizzly_provider_config_key, sync.pizzly_connection_id
     if key is None or connection_id is None:
         return None
@@ -244,9 +244,9 @@ def _pizzly(
     )
 
 
-def _keeper(database: Database, vault: Vault, integration: str, connection_id: str) -> Keeper:
+def _token_store(database: Database, vault: Vault, integration: str, connection_id: str) -> TokenStore:
     named = (integration, connection_id)
-    return Keeper(
+    return TokenStore(
         load=partial(connections.credentials, database, vault, *named),
         begin=partial(connections.begin_refresh, database, *named),
         end=partial(_end_surely, database, vault, *named),
