@@ -297,16 +297,6 @@ def test_a_list_that_changes_is_read_as_it_is_each_time(api: FakeApi, name: str)
     assert [list(records(Fetch(at(api, example(name))))) for _ in lists] == lists
 
 
-def test_all_examples_can_be_loaded_side_by_side() -> None:
-    configs = read_dir(EXAMPLES)
-    assert configs.errors == ()
-    tested = {case.file.rpartition(":")[2] for case in CASES}
-    assert {sync.name for sync in configs.syncs} == tested | {
-        "changing-list-upserted",
-        "changing-list-overwritten",
-    }
-
-
 def test_no_example_holds_a_credential() -> None:
     for sync in read_dir(EXAMPLES).syncs:
         secret = [value for name, value in sync.headers.items() if name.lower() == "authorization"]
