@@ -157,7 +157,13 @@ def bigcommerce(api: FakeApi, request: Received) -> Reply:
     start = (number - 1) * SIZE
     links = {"current": f"?page={number}&limit=250"}
     links |= {"next": f"?page={number + 1}&limit=250"} if has_more(start) else {}
-    pagination = {"total": RECORDS, "per_page": SIZE, "current_page": number, "total_pages": -(-RECORDS // SIZE), "links": links}
+    pagination = {
+        "total": RECORDS,
+        "per_page": SIZE,
+        "current_page": number,
+        "total_pages": -(-RECORDS // SIZE),
+        "links": links,
+    }
     return 200, {}, {"data": page(start, lambda each: {"id": each}), "meta": {"pagination": pagination}}
 
 
