@@ -226,7 +226,7 @@ def _query(db: Database, dataset_id: int, case: Case) -> tuple[str, list[str]]:
     """How somebody would ask the database by hand, who names the condition of the index that the page is in."""
     place = case.cursor or changes.Cursor(_BEGAN - timedelta(days=1), "")
     condition = _AFTER[case.filter] or " AND deleted_at IS NULL AND first_seen_at = last_modified_at"
-    text, mark = ("data::text", "%s") if db.is_postgresql else ("data", "?")
+    text, mark = ("data::text", "%s") if db.engine.name == "postgresql" else ("data", "?")
     query = (
         f"SELECT external_id, first_seen_at, last_modified_at, deleted_at, pruned_at, {text} FROM _nango_raw "
         f"WHERE dataset_id = {dataset_id} AND (last_modified_at, external_id) > ({mark}, {mark}){condition} "
@@ -239,7 +239,11 @@ def _query(db: Database, dataset_id: int, case: Case) -> tuple[str, list[str]]:
 
 
 def _place(db: Database, url: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{db.schema}" if db.is_postgresql else url
+    return (
+        f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{db.schema}"
+        if db.engine.name == "postgresql"
+        else url
+    )
 
 
 @contextlib.contextmanager

@@ -126,7 +126,7 @@ def fill(database: Database, count: int, accounts: int) -> None:
     for row in syncs.register(database, found).values():
         with database.begin() as connection:
             _execute(connection, row, names)
-    if database.is_postgresql:
+    if database.engine.name == "postgresql":
         with database.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE"))
 

@@ -21,7 +21,7 @@ _POSTGRESQL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "postgres
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says; one object that everything else is handed.
+    """All settings of a process, as one immutable value.
 
     >>> Settings.from_env({"NANGO_DB_HOST": "db", "NANGO_DB_PASSWORD": "secret"}, dotenv=None).redacted_db_url
     'postgresql+psycopg://nango:***@db:5432/nango'
@@ -51,7 +51,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Settings:
-        """The settings of an environment, the process's own by default, and a `.env` file, which yields."""
+        """Read the settings from the process's environment and a `.env` file; the environment wins.
+
+        Raises ConfigError with a sentence for each variable that is wrong.
+        """
         process = os.environ if environ is None else environ
         read = _Reader({**_dotenv(dotenv), **process})
         secret_keys = read.texts("NANGO_SECRET_KEY")
@@ -84,12 +87,12 @@ class Settings:
 
     @property
     def redacted_db_url(self) -> str:
-        """The database's URL as it may be shown: without the password."""
+        """The database's URL with stars in place of the password."""
         return redact_url(self.db_url)
 
 
 def redact_url(url: str) -> str:
-    """A database URL with its password starred, wherever in the URL it stands.
+    """A database URL with stars in place of its passwords, also those in its query.
 
     >>> redact_url("postgresql://ann:s3:cr@t@db/nango?password=x")
     'postgresql://ann:***@db/nango?password=***'
@@ -99,7 +102,7 @@ def redact_url(url: str) -> str:
 
 
 class _Reader:
-    """Reads and checks variables; what is wrong is collected, so that one error tells all of it."""
+    """Reads and checks variables, and collects the problems, so that one error names all of them."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -131,14 +134,14 @@ class _Reader:
         return text in ("1", "true", "yes", "on")
 
     def url(self, name: str) -> str | None:
-        """An http(s) URL; it may hold a secret and is never shown."""
+        """An http(s) URL; it may contain a secret, so errors do not show it."""
         text = self.text(name)
         if text is not None and not _is_http(text):
             self.wrong(name, None, "a URL such as https://example.com/hook")
         return text
 
     def base_url(self, name: str) -> str | None:
-        """A URL that paths are added to, without its last slash."""
+        """A URL without its last slash, to which paths are added."""
         return (self.url(name) or "").rstrip("/") or None
 
     def path(self, name: str, default: str) -> Path:
@@ -152,9 +155,9 @@ class _Reader:
         }
 
     def wrong(self, name: str, found: str | None, wanted: str) -> None:
-        """Note a problem; `found` is None for values that may be secret."""
-        said = f"{name} is {found!r}" if found is not None else f"{name} cannot be used"
-        self._problems.append(Problem(f"{said}; wanted {wanted}.", field=name, found=found, wanted=wanted))
+        """Add a problem; `found` is None for values that may be secret."""
+        subject = f"{name} is {found!r}" if found is not None else f"{name} cannot be used"
+        self._problems.append(Problem(f"{subject}; wanted {wanted}.", field=name, found=found, wanted=wanted))
 
     def finish(self) -> None:
         if self._problems:
@@ -249,12 +252,12 @@ def _log_level(read: _Reader) -> str:
 
 
 def _webhook_on(read: _Reader) -> frozenset[str]:
-    """What is announced: by default new data, failures, and connections that need other credentials."""
+    """The events of webhooks: by default new data, failures, and connections that need new credentials."""
     text = read.text("NANGO_WEBHOOK_ON") or "changes,failure,auth"
-    found = {one.strip().lower() for one in text.split(",")}
-    if not found <= {*_WEBHOOKS}:
+    events = {event.strip().lower() for event in text.split(",")}
+    if not events <= {*_WEBHOOKS}:
         read.wrong("NANGO_WEBHOOK_ON", text, f"any of {', '.join(_WEBHOOKS)}, separated by commas")
-    return frozenset(found)
+    return frozenset(events)
 
 
 def _encryption_keys(read: _Reader) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Credentials at rest: encrypted and authenticated, with keys that can be changed. The only home of `cryptography`."""
+"""Encryption of credentials in the database, with keys that can be changed. The only home of `cryptography`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ KEY_FILE = "encryption.key"
 
 
 class Vault:
-    """Encrypts with the first key, and decrypts with whichever of the keys it was.
+    """Encrypts with the first key, and decrypts with every one of them.
 
-    To change the key put the new one in front: `NANGO_ENCRYPTION_KEY=new,old`.
+    To change the key, put the new one in front: `NANGO_ENCRYPTION_KEY=new,old`.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
@@ -33,9 +33,9 @@ class Vault:
 
     @classmethod
     def open(cls, settings: Settings) -> Vault:
-        """The vault of these settings; on SQLite a key is made beside the database where there is none.
+        """The vault of these settings; on SQLite without a key, one is created in a file of NANGO_HOME.
 
-        Raises ConfigError on PostgreSQL without a key: whoever else uses that database must not read it.
+        Raises ConfigError on PostgreSQL without a key: other users of that database must not read the credentials.
         """
         if settings.encryption_keys:
             return cls(settings.encryption_keys)
@@ -47,24 +47,21 @@ class Vault:
         return cls((_key_beside(settings.home),))
 
     def encrypt(self, credentials: Mapping[str, Any]) -> str:
-        """A text that only this vault reads."""
+        """The credentials as encrypted text."""
         return self._fernet.encrypt(json.dumps(credentials).encode()).decode()
 
     def decrypt(self, text: str) -> dict[str, Any]:
-        """What was encrypted.
-
-        Raises ConfigError when it was under a key that is not there any more.
-        """
+        """The credentials of an encrypted text. Raises ConfigError when none of the keys fits."""
         from cryptography.fernet import InvalidToken
 
         try:
-            found: dict[str, Any] = json.loads(self._fernet.decrypt(str(text).encode()))
+            credentials: dict[str, Any] = json.loads(self._fernet.decrypt(str(text).encode()))
         except InvalidToken:
             raise ConfigError(
                 "the stored credentials were encrypted with another key; add it to NANGO_ENCRYPTION_KEY, after the "
                 "present one and a comma."
             ) from None
-        return found
+        return credentials
 
 
 def vault_of(settings: Settings) -> Vault:
@@ -86,7 +83,7 @@ def _opened(keys: tuple[str, ...], db_url: str, home: Path) -> Vault:
 
 
 def _key_beside(home: Path) -> str:
-    """The key in the file beside the database, made the first time, readable by its owner alone.
+    """The key in the file of NANGO_HOME, which is created the first time, readable by its owner alone.
 
     The file appears with its whole content or not at all: another process never reads half a key, and a crash leaves
     none behind.
@@ -100,10 +97,10 @@ def _key_beside(home: Path) -> str:
         home.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=home)  # its mode is 0600
         try:
-            with os.fdopen(descriptor, "w") as sink:
-                sink.write(Fernet.generate_key().decode())
-                sink.flush()
-                os.fsync(sink.fileno())
+            with os.fdopen(descriptor, "w") as writer:
+                writer.write(Fernet.generate_key().decode())
+                writer.flush()
+                os.fsync(writer.fileno())
             os.link(name, file)  # fails where another process was first
         finally:
             os.unlink(name)
@@ -111,7 +108,7 @@ def _key_beside(home: Path) -> str:
         return _read(file)
     except OSError as error:
         raise ConfigError(f"cannot write the encryption key to {file}: {error.strerror}.") from None
-    log.warning("made the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
+    log.warning("created the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
     return _read(file)
 
 

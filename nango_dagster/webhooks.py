@@ -1,6 +1,6 @@
 """One notification: its body, its signatures, and one try to deliver it.
 
-Body and signatures are those of Nango, so that what verifies and reads its webhooks takes ours.
+Body and signatures have Nango's format, so that receivers of Nango's webhooks accept them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .errors import ConfigError
 from .http import Poster, Reach, origin
 
 TIMEOUT: Final = 20.0
-"""Seconds for a try, from the connection to the end of the answer."""
+"""The time limit of a try in seconds, from the connection to the end of the answer."""
 GONE: Final = 410
-"""The status by which a receiver says that it will never take one again."""
+"""The status with which a receiver refuses all later notifications."""
 ENVIRONMENT: Final = "prod"
-"""What notifications of the type `auth` call the environment, of which there is one."""
+"""The environment in notifications of the type `auth`; there is only one."""
 AUTH_MODES: Final = frozenset({"OAUTH1", "OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "JWT", "NONE", "CUSTOM"})
-"""What Nango's types let `authMode` be, of the kinds of credentials that there are here."""
-_SINCE_EVER: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""The values of `authMode` in Nango's types that fit the kinds of credentials here."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 # --- the body -------------------------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ _SINCE_EVER: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class About:
-    """Whose records a notification is about."""
+    """The sync and dataset that a notification is about."""
 
     integration: str
     connection_id: str
@@ -43,7 +43,7 @@ class About:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the body says of it."""
+        """The body's fields about the sync."""
         return {
             "type": "sync",
             "providerConfigKey": self.integration,
@@ -56,25 +56,25 @@ class About:
 
 
 def changed(about: About, added: int, updated: int, deleted: int, modified_after: datetime | None) -> bytes:
-    """That records have changed, all of them later than a time; None for all there are.
+    """The body for changed records: all changes after `modified_after`; None means all changes.
 
     >>> about = About("github", "acme", "base", "issues", "Issue", "INITIAL")
     >>> changed(about, 2, 0, 0, None)[:61]
     b'{"connectionId":"acme","from":"nango","model":"Issue","modifi'
     """
-    since = _next(modified_after) if modified_after else stamp(_SINCE_EVER)
+    since = _next(modified_after) if modified_after else stamp(_EPOCH)
     counts = {"added": added, "updated": updated, "deleted": deleted}
     return _body({**about.fields, "responseResults": counts, "modifiedAfter": since, "queryTimeStamp": since}, True)
 
 
 def failed(about: About, error: str, started_at: datetime, failed_at: datetime) -> bytes:
-    """That an execution has failed."""
+    """The body for a failed execution."""
     times = {"startedAt": stamp(started_at), "failedAt": stamp(failed_at)}
     return _body({**about.fields, **times, "error": {"type": "script_error", "description": error}}, False)
 
 
 def refused(integration: str, connection_id: str, error: str, auth_mode: str = "CUSTOM") -> bytes:
-    """That a connection's credentials are good no more; `auth_mode` is their type."""
+    """The body for a connection that needs new credentials; `auth_mode` is their type."""
     fields = {
         "type": "auth",
         "operation": "refresh",
@@ -89,14 +89,14 @@ def refused(integration: str, connection_id: str, error: str, auth_mode: str = "
 
 
 def _body(fields: Mapping[str, Any], success: bool) -> bytes:
-    """JSON as Nango writes it: the keys in order, no blanks, and nothing escaped that need not be."""
+    """JSON as Nango writes it: sorted keys, no blanks, and only the necessary escapes."""
     whole = {**fields, "from": "nango", "success": success}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode(errors="backslashreplace")  # half a surrogate pair, which JSON can only say escaped
+    return text.encode(errors="backslashreplace")  # a lone surrogate, which UTF-8 cannot encode
 
 
 def _next(moment: datetime) -> str:
-    """The moment after this one, from which on `GET /records` gives what came later and nothing that is known already.
+    """The next microsecond: `GET /records` from there returns later changes, and none that the receiver has already.
 
     >>> _next(datetime(2026, 1, 2, 3, 4, 5, 678999, tzinfo=timezone.utc))
     '2026-01-02T03:04:05.679000Z'
@@ -106,7 +106,7 @@ def _next(moment: datetime) -> str:
 
 
 def stamp(moment: datetime) -> str:
-    """A time in milliseconds, cut off rather than rounded: nothing that came after it lies before what this says.
+    """A time in milliseconds, truncated and not rounded, so that it is never later than the time itself.
 
     >>> stamp(datetime(2026, 1, 2, 3, 4, 5, 678999, tzinfo=timezone.utc))
     '2026-01-02T03:04:05.678Z'
@@ -114,11 +114,11 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-# --- what proves where it comes from --------------------------------------------------------------------------------
+# --- signatures -----------------------------------------------------------------------------------------------------
 
 
 def headers(body: bytes, delivery_id: str, key: str | None) -> dict[str, str]:
-    """What goes along with a body; the signatures only where there is a key.
+    """The HTTP headers of a notification; the signatures only where there is a key.
 
     >>> sorted(headers(b"{}", "d1", "k1"))
     ['Content-Type', 'X-Nango-Delivery-Id', 'X-Nango-Hmac-Sha256', 'X-Nango-Signature', 'webhook-id']
@@ -128,7 +128,7 @@ def headers(body: bytes, delivery_id: str, key: str | None) -> dict[str, str]:
 
 
 def signatures(body: bytes, key: str) -> dict[str, str]:
-    """Both signatures that Nango's clients know: the HMAC, and the older hash of key and body."""
+    """Both signatures that Nango's clients verify: the HMAC, and the older hash of key and body."""
     secret = key.encode()
     return {
         "X-Nango-Signature": hashlib.sha256(secret + body).hexdigest(),
@@ -141,33 +141,33 @@ def signatures(body: bytes, key: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of a try: why it was not delivered, or None; and whether the receiver is gone for good."""
+    """The result of a try: the error, None when it was delivered; and whether the receiver refused all later ones."""
 
     error: str | None = None
     gone: bool = False
 
 
 class Sender:
-    """Delivers notifications to receivers that may be reached so far; for one thread at a time."""
+    """Sends notifications to receivers on hosts that `reach` allows; for one thread at a time."""
 
     def __init__(self, key: str | None, reach: Reach = "anywhere", timeout: float = TIMEOUT) -> None:
         self._key = key
         self._poster = Poster(timeout=timeout, reach=reach)
 
     def send(self, url: str, delivery_id: str, body: bytes) -> Tried:
-        """One try. A status of 2xx says that it was delivered; of the URL an error shows the origin alone."""
+        """Send one notification; a status of 2xx means delivered. The error shows only the origin of the URL."""
         posted = self._poster.post(url, headers(body, delivery_id, self._key), body)
         if posted.error is None:
             return Tried()
         return Tried(f"{shown(url)} {posted.error}.", gone=posted.status == GONE)
 
     def close(self) -> None:
-        """Leave the connections to others."""
+        """Close the connections."""
         self._poster.close()
 
 
 def shown(url: str) -> str:
-    """What may be shown of a receiver's URL, in which each other part may be a secret.
+    """The origin of a receiver's URL; every other part may contain a secret.
 
     >>> shown("https://me:pw@hooks.example.com/services/T0/s3cret?token=k")
     'https://hooks.example.com'

@@ -32,7 +32,7 @@ def take_for_dead(db: Database) -> None:
 
 def nobody_is_writing(db: Database) -> bool:
     """Whether no other session is inside a transaction that holds a dataset's lock."""
-    if not db.is_postgresql:
+    if db.engine.name == "sqlite":
         return True  # its locks went with the process
     query = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid != pg_backend_pid())"
     with db.connect() as connection:

@@ -408,7 +408,7 @@ def test_a_refused_refresh_ends_the_execution_and_nothing_tells_the_secrets(
 
 def everything_in(db: Database) -> str:
     with db.connect() as connection:
-        names = sa.inspect(connection).get_table_names(schema=db.schema if db.is_postgresql else None)
+        names = sa.inspect(connection).get_table_names(schema=db.schema if db.engine.name == "postgresql" else None)
         return str([connection.execute(sa.text(f'SELECT * FROM "{name}"')).all() for name in names])
 
 

@@ -136,11 +136,13 @@ def test_a_name_that_is_none_is_a_sentence(cli: Cli) -> None:
 def test_without_a_key_sqlite_gets_one_and_postgresql_gets_no_credentials(cli: Cli, db: Database) -> None:
     command = ("connections", "add", *ACME, "--credentials", "-")
     said = cli(*command, answer=json.dumps({"token": SECRET}), NANGO_ENCRYPTION_KEY="")
-    if db.is_postgresql:
+    if db.engine.name == "postgresql":
         refused(said, "NANGO_ENCRYPTION_KEY is not set")
         assert connections.list_connections(db) == []
     else:
-        assert said.status == 0 and "made the key" in said.stderr and "keep a copy elsewhere" in said.stderr
+        assert (
+            said.status == 0 and "created the key" in said.stderr and "keep a copy elsewhere" in said.stderr
+        )
 
 
 def test_who_runs_for_an_integration_without_syncs_is_told(cli: Cli) -> None:

@@ -240,7 +240,7 @@ def test_the_table_is_called_like_the_asset_unless_its_metadata_says_otherwise(
 ) -> None:
     orders.write(ROWS)
     assert "sales_orders" in sa.inspect(db.engine.sqlalchemy).get_table_names(
-        schema=db.schema if db.is_postgresql else None
+        schema=db.schema if db.engine.name == "postgresql" else None
     )
     renamed = Orders(make, db, {"unique_key": "id", "mapped_table": "revenue"})
     renamed.write(ROWS)
@@ -397,7 +397,7 @@ def test_numbers_that_no_float_holds_stay_exact(make: MakeProject, db: Database)
     digits = "0.12345678901234567890123"
     orders.write([{"id": 1, "n": Decimal(digits)}])
     (row,) = tables.rows(db, orders.row.id, orders.row.sync)
-    assert row["n"] == (Decimal(digits) if db.is_postgresql else None)  # SQLite has no type that holds it
+    assert row["n"] == (Decimal(digits) if db.engine.name == "postgresql" else None)  # SQLite has no type that holds it
 
 
 def test_an_empty_table_is_an_empty_data_frame_with_its_columns(make: MakeProject, db: Database) -> None:

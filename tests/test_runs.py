@@ -152,7 +152,7 @@ def test_an_execution_that_cannot_end_well_at_the_very_end_says_why(
 def _refuse(db: Database, verb: str, table: str) -> None:
     """A trigger that lets nobody delete from a table, or insert into it."""
     with db.begin() as connection:
-        if db.is_postgresql:
+        if db.engine.name == "postgresql":
             connection.exec_driver_sql(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
                 "$$ BEGIN RAISE EXCEPTION 'we keep it as it is'; END $$"

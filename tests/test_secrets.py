@@ -183,7 +183,7 @@ class Search:
     def _files(self) -> Iterator[tuple[str, bytes]]:
         """Every file, and what SQLite files hold compressed; Dagster's run storage, events and logs are among them."""
         folders = [self.home, self.given.home]
-        if not self.db.is_postgresql:
+        if self.db.engine.name == "sqlite":
             folders.append(Path(str(self.db.engine.url.database)).parent)
         for file in {file for folder in folders for file in folder.rglob("*") if file.is_file()}:
             if "sync_configs" in file.parts or file.suffix in (".py", ".pyc"):  # the user's own

@@ -233,7 +233,7 @@ def test_a_checkpoint_and_the_records_before_it_are_one_transaction(db: Database
 def refuse_checkpoints(db: Database) -> None:
     """A trigger that lets nobody store a checkpoint."""
     with db.begin() as connection:
-        if db.is_postgresql:
+        if db.engine.name == "postgresql":
             connection.exec_driver_sql(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
                 "$$ BEGIN RAISE EXCEPTION 'no checkpoints'; END $$"

@@ -133,7 +133,7 @@ def test_a_page_begins_in_the_index_of_each_kind_of_change(
     with db.begin() as connection:
         if analyzed:
             driver(connection).execute("ANALYZE _nango_raw")
-        how = "EXPLAIN" if db.is_postgresql else "EXPLAIN QUERY PLAN"
+        how = "EXPLAIN" if db.engine.name == "postgresql" else "EXPLAIN QUERY PLAN"
         plan = [str(row[-1]) for row in driver(connection).execute(f"{how} {query}", values)]
     for action in actions:
         assert any(f"_nango_raw_{action}" in line for line in plan), plan

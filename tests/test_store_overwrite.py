@@ -162,7 +162,7 @@ def test_a_transaction_that_is_repeated_counts_once(target: Target) -> None:
             transaction.rollback()
     target.db.transact(writer.finish)
     writer.close()
-    refused = 1 if target.db.is_postgresql else 0
+    refused = 1 if target.db.engine.name == "postgresql" else 0
     tally = writer.tally
     assert (tally.added, tally.deleted, tally.unchanged, tally.rejected) == (3 - refused, 1, 0, refused)
     assert target.dataset.live_count == 3 - refused

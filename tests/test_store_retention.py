@@ -14,7 +14,7 @@ from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, listing, retention, schema
 from nango_dagster.store.listing import Wanted
-from nango_dagster.store.retention import Gone
+from nango_dagster.store.retention import Removed
 from tests.executions import Source, items
 from tests.fake_api import FakeApi
 from tests.materializing import MakeProject, making_projects
@@ -65,12 +65,12 @@ def test_what_has_not_changed_for_so_long_loses_its_payload_for_good(
     first, *_, last = sorted(target.raw())
     age(target, 31, first)
     age(target, 29, last)
-    assert retention.retain(db, pruning) == Gone(payloads=1)
+    assert retention.retain(db, pruning) == Removed(payloads=1)
     assert [key for key, row in target.raw().items() if row.text is None] == [first]
     target.write([{"id": n} for n in range(5)])
     assert target.raw()[first].text is None
     assert len(target.mapped()) == 5
-    assert retention.retain(db, pruning) == Gone()
+    assert retention.retain(db, pruning) == Removed()
 
 
 def test_nothing_goes_unless_somebody_says_so(settings: Settings, db: Database) -> None:
@@ -78,7 +78,7 @@ def test_nothing_goes_unless_somebody_says_so(settings: Settings, db: Database) 
     target.write([{"id": 1}])
     age(target, 4000)
     before = target.raw()
-    assert retention.retain(db, settings) == Gone()
+    assert retention.retain(db, settings) == Removed()
     assert target.raw() == before
 
 
@@ -92,14 +92,14 @@ def test_what_nobody_has_executed_for_so_long_is_deleted(
         age(one, 61)
         use(one, 61, checkpoint='{"after": 1}')
     use(other, 59)
-    assert retention.retain(db, deleting) == Gone(records=500)
+    assert retention.retain(db, deleting) == Removed(records=500)
     assert not target.raw() and not target.mapped()
     assert target.dataset.live_count == 0
     assert len(other.raw()) == len(other.mapped()) == other.dataset.live_count == 500
     with db.connect() as connection:
         of = schema.schedules.c
         assert connection.execute(sa.select(of.checkpoint).where(of.sync_id == target.row.id)).scalar() is None
-    assert retention.retain(db, deleting) == Gone()
+    assert retention.retain(db, deleting) == Removed()
 
 
 @pytest.mark.parametrize("values", [{"created_at": None}, {"last_started_at": None}, {"last_ended_at": None}])
@@ -111,11 +111,11 @@ def test_a_sync_that_was_made_or_executed_since_then_is_kept(
     target.write([{"id": 1}])
     age(target, 100)
     use(target, 100, **dict.fromkeys(values, target.raw_now()))
-    assert retention.retain(db, deleting) == Gone()
+    assert retention.retain(db, deleting) == Removed()
     use(target, 100, worker_id=7)
-    assert retention.retain(db, deleting) == Gone()
+    assert retention.retain(db, deleting) == Removed()
     use(target, 100)
-    assert retention.retain(db, deleting) == Gone(records=1)
+    assert retention.retain(db, deleting) == Removed(records=1)
 
 
 def test_a_reader_whose_cursor_lies_in_what_was_deleted_goes_on(deleting: Settings, db: Database) -> None:

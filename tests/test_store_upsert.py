@@ -35,7 +35,7 @@ def target(db: Database) -> Target:
 def versions(target: Target) -> list[Any]:
     """What changes with each row that is written, in raw and mapped."""
     name = target.open_table().name  # type: ignore[union-attr]
-    columns = "*, xmin::text, ctid::text" if target.db.is_postgresql else "*"
+    columns = "*, xmin::text, ctid::text" if target.db.engine.name == "postgresql" else "*"
     with target.db.connect() as connection:
         return [
             connection.execute(sa.text(f"SELECT {columns} FROM {table} ORDER BY 1, 2")).all()

@@ -1,8 +1,8 @@
-"""Budgets of requests that all threads and all runs share: a rate, and a number a day.
+"""Budgets of requests that all threads and all runs share: a rate, and a daily quota.
 
-The database is asked about once a second for each: a process takes a block of requests and hands them out to its
-threads. The blocks of a rate are pieces of time that follow one another, and requests in them are an interval apart, so
-that no window of time sees more than the rate. A process that dies costs the others the rest of its block, no more.
+A process reserves a block of requests in the database about once a second, and its threads use them. The blocks of a
+rate are pieces of time that follow one another, and the requests in a block are an interval apart, so no window of time
+has more requests than the rate allows. When a process dies, only the rest of its block is lost.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from . import schema
 from .database import Database
 
 BLOCK_SECONDS: Final = 1.0
-# With others at the same budget, nobody waits long for a block that its holder may not even need.
+# The longest block while other processes use the same budget, so that they do not wait for requests nobody needs.
 SHARED_SECONDS: Final = 0.5
 MOMENT_SECONDS: Final = 0.02
-REMEMBERED_SECONDS: Final = 10.0  # so long others are reckoned with after they were last seen
+REMEMBERED_SECONDS: Final = 10.0  # after another process was seen, blocks stay short
 
 _of = schema.budgets.c
 
 
 class Key(NamedTuple):
-    """Whose budget it is: an integration's, or that of one of its connections."""
+    """The owner of a budget: an integration, or one of its connections."""
 
     integration: str
     connection_id: str | None = None
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 class Budget:
     """A rate, a daily quota, or both, for all threads of this process; one object for each key.
 
-    An execution enters it, takes, and leaves it; the last one to leave gives back what is left.
+    An execution calls `enter`, `take` for each request, and `leave`; the last one to leave returns unused requests.
     """
 
     def __init__(self, key: Key, interval: float | None = None, daily_quota: int | None = None) -> None:
@@ -59,12 +59,12 @@ class Budget:
         return self._rate.take(db, n) if self._rate is not None else 0.0
 
     def enter(self) -> None:
-        """Say that somebody begins to use it."""
+        """Register a user of the budget."""
         with self._lock:
             self._users += 1
 
     def leave(self, db: Database) -> None:
-        """Say that they are done; what they took and did not use is given back after the last one."""
+        """Unregister a user; after the last one, reserved requests that were not used are returned."""
         with self._lock:
             self._users -= 1
         if self._is_used():
@@ -78,15 +78,15 @@ class Budget:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody uses it and nothing is lost with it."""
+        """Whether the budget has no user, and holds no reserved request."""
         return not self._is_used() and (self._rate is None or self._rate.pace.ends_at < clock.monotonic())
 
 
-# --- a number of requests in a time ---------------------------------------------------------------------------------
+# --- the rate -------------------------------------------------------------------------------------------------------
 
 
 class Pace:
-    """Hands out the requests of one block after another, an interval apart; in seconds of any clock.
+    """The times of the requests of one block after another, an interval apart; in seconds of any clock.
 
     >>> pace = Pace(0.25)
     >>> pace.begin(10.0, 3)
@@ -107,44 +107,45 @@ class Pace:
         self._shared_until = 0.0
 
     def begin(self, at: float, size: int) -> None:
-        """Begin a block of so many requests."""
+        """Begin a block of `size` requests at the time `at`."""
         self.free_at = at
         self.ends_at = at + size * self.interval
         self._size = size
         self._used = 0
 
     def turn(self, now: float, n: int = 1) -> float | None:
-        """When `n` requests may be sent; None when the block has no room for them any more."""
+        """The time when `n` requests may be sent; None when the block has no room for them."""
         turn = max(now, self.free_at)
-        after = turn + n * self.interval
-        if after > self.ends_at + self.interval * 1e-6:  # sums of fractions are not exact
+        next_free = turn + n * self.interval
+        if next_free > self.ends_at + self.interval * 1e-6:  # sums of fractions are not exact
             return None
-        self.free_at = after
+        self.free_at = next_free
         self._used += n
         return turn
 
     def next_block(self, now: float, n: int, taken_until: float, holder: str | None) -> tuple[float, int]:
-        """When our next block begins, and how many requests it holds; `holder` has the last one.
+        """The begin and the size of this process's next block; `holder` has the last block, until `taken_until`.
 
-        It is a second's worth; with others at the same budget it is what was needed lately, so that nobody waits for
-        what its holder does not use. The rest of a block of our own need not be waited for.
+        A block has the requests of one second. While other processes use the same budget it has as many requests as
+        were needed lately, so that nobody waits for requests that are not used. The rest of this process's own last
+        block is part of the next one.
         """
-        is_ours = holder == self.holder
-        if holder is not None and not is_ours and taken_until > now - REMEMBERED_SECONDS:
+        is_own = holder == self.holder
+        if holder is not None and not is_own and taken_until > now - REMEMBERED_SECONDS:
             self._shared_until = now + REMEMBERED_SECONDS
         size = self._within(BLOCK_SECONDS)
         if now < self._shared_until:
             needed = 2 * self._used if self._used >= self._size else self._used
             size = max(self._within(MOMENT_SECONDS), min(needed, self._within(SHARED_SECONDS)))
-        return max(now, self.free_at if is_ours else taken_until), max(n, size)
+        return max(now, self.free_at if is_own else taken_until), max(n, size)
 
     def _within(self, seconds: float) -> int:
-        """How many requests there are in so much time; at least one."""
+        """The number of requests in a span of time, at least one."""
         return max(1, int(seconds / self.interval + 1e-6))
 
 
 class Rate:
-    """A request each `interval` seconds, for all who use the key."""
+    """One request per `interval` seconds, shared by all processes that use the key."""
 
     def __init__(self, key: Key, interval: float) -> None:
         self.pace = Pace(interval)
@@ -158,13 +159,13 @@ class Rate:
             if turn is None:
                 begin, size = db.transact(lambda connection: self._reserve(connection, db, n))
                 self.pace.begin(begin, size)
-                # A commit takes longer than a small block may last; its first request is sent all the same.
+                # The commit can take longer than a small block lasts; its first request is sent nevertheless.
                 turn = self.pace.turn(clock.monotonic(), n) or self.pace.turn(begin, n)
             assert turn is not None
         return max(0.0, turn - clock.monotonic())
 
     def _reserve(self, connection: Connection, db: Database, n: int) -> tuple[float, int]:
-        """When the next block begins, on this process's clock, and its size."""
+        """The begin of the next block, in seconds of this process's clock, and its size."""
         row, now = _locked(connection, db, self._key)
         here = clock.monotonic()
         taken_until = here + (row.free_at - now).total_seconds() if row.free_at else here
@@ -174,8 +175,8 @@ class Rate:
         return begin, size
 
     def give_back(self, db: Database, is_used: Callable[[], bool]) -> None:
-        """Let others have what is left of the block, where that is long and nobody here waits for a turn any more."""
-        with self._lock:  # who begins to use it from here on takes when this has ended
+        """Return the rest of the block to other processes when it is long and nobody here uses the budget."""
+        with self._lock:  # a new user takes a block after this has ended
             if not is_used() and self.pace.ends_at > clock.monotonic() + BLOCK_SECONDS:
                 db.transact(lambda connection: self._shorten(connection, db))
                 self.pace = Pace(self.pace.interval)
@@ -187,11 +188,11 @@ class Rate:
             connection.execute(_row(self._key).values(free_at=free_at, holder=None))
 
 
-# --- a number of requests a day -------------------------------------------------------------------------------------
+# --- the quota ------------------------------------------------------------------------------------------------------
 
 
 class Quota:
-    """So many requests in a day, which begins at midnight UTC, for all who use the key."""
+    """A number of requests per day, which begins at midnight UTC, shared by all processes that use the key."""
 
     def __init__(self, key: Key, requests: int) -> None:
         self._key = key
@@ -203,7 +204,7 @@ class Quota:
         self._ends_at = 0.0
 
     def take(self, db: Database, n: int = 1) -> None:
-        """Take `n` requests. Raises QuotaSpent when the day has none left."""
+        """Take `n` requests. Raises QuotaSpent when the day has not enough left."""
         with self._lock:
             if clock.monotonic() >= self._ends_at:
                 self._left = 0
@@ -212,10 +213,10 @@ class Quota:
             self._left -= n
 
     def _take_more(self, db: Database, needed: int) -> None:
-        """As many as a second took lately, so that little is left over; at least what is needed now."""
-        took = max(clock.monotonic() - self._asked_at, 1e-3)
-        wanted = max(1, min(int(self._size * BLOCK_SECONDS / took), 2 * self._size))
-        granted, now = db.transact(lambda connection: self._spend(connection, db, max(wanted, needed)))
+        """Reserve as many requests as were used in a second lately, at least those needed now."""
+        elapsed = max(clock.monotonic() - self._asked_at, 1e-3)
+        estimate = max(1, min(int(self._size * BLOCK_SECONDS / elapsed), 2 * self._size))
+        granted, now = db.transact(lambda connection: self._spend(connection, db, max(estimate, needed)))
         midnight = _midnight_after(now)
         self._left += granted
         self._size = max(granted, 1)
@@ -229,16 +230,17 @@ class Quota:
                 self._key.connection_id,
             )
 
-    def _spend(self, connection: Connection, db: Database, wanted: int) -> tuple[int, datetime]:
+    def _spend(self, connection: Connection, db: Database, requests: int) -> tuple[int, datetime]:
+        """Count up to `requests` as spent today; returns how many were left, and the database's time."""
         row, now = _locked(connection, db, self._key)
         spent = row.spent if row.day == _day(now) else 0
-        granted = max(0, min(wanted, self._requests - spent))
+        granted = max(0, min(requests, self._requests - spent))
         connection.execute(_row(self._key).values(day=_day(now), spent=spent + granted))
         return granted, now
 
     def give_back(self, db: Database, is_used: Callable[[], bool]) -> None:
-        """Return what was taken and not used, where nobody here needs it any more."""
-        with self._lock:  # as above
+        """Return reserved requests that were not used when nobody here uses the budget."""
+        with self._lock:  # a new user takes requests after this has ended
             if is_used():
                 return
             if self._left and clock.monotonic() < self._ends_at:
@@ -252,7 +254,7 @@ class Quota:
 
 
 def spent_until(db: Database, key: Key, daily_quota: int) -> datetime | None:
-    """When there are requests again, where today's are all taken; None while there are some left."""
+    """The time when a spent quota has requests again; None while today's are not all taken."""
     with db.connect() as connection:
         row = connection.execute(select(_of.day, _of.spent).where(_of.key == str(key))).first()
         now = db.now(connection)
@@ -272,7 +274,9 @@ def _midnight_after(now: datetime) -> datetime:
 # --- the row --------------------------------------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
+class _NoRow(NamedTuple):
+    """The values of a budget that nobody has used yet."""
+
     holder: str | None = None
     free_at: datetime | None = None
     day: str | None = None
@@ -280,12 +284,12 @@ class _Found(NamedTuple):
 
 
 def _locked(connection: Connection, db: Database, key: Key) -> tuple[Any, datetime]:
-    """The budget's row, which is ours until the transaction ends, and the time."""
+    """The budget's row, locked until the transaction ends, and the database's time."""
     db.lock(connection, "budget", str(key))
     row = connection.execute(select(_of.holder, _of.free_at, _of.day, _of.spent).where(_of.key == str(key))).first()
     if row is None:
         connection.execute(insert(schema.budgets).values(key=str(key)))
-    return row or _Found(), db.now(connection)
+    return row or _NoRow(), db.now(connection)
 
 
 def _row(key: Key) -> Any:

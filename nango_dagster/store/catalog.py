@@ -1,4 +1,4 @@
-"""The mapped tables there are, for people who look: their columns, how many rows they have, and whose."""
+"""The mapped tables, for people: their columns, their numbers of rows, and the syncs that fill them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class TableInfo:
 
 
 def mapped_tables(database: Database) -> list[TableInfo]:
-    """Every table that syncs have made, the oldest first; nothing is scanned for the number of rows."""
+    """Every mapped table, the oldest first; the numbers of rows come from the datasets, without a scan."""
     of = schema.mapped_tables.c
     names = select(schema.syncs.c.id, schema.syncs.c.name).order_by(schema.syncs.c.id)
-    found = []
+    tables_ = []
     with database.connect() as connection:
         filled = [
             (dataset, sync.name)
@@ -34,8 +34,8 @@ def mapped_tables(database: Database) -> list[TableInfo]:
             for dataset in datasets.of_sync(connection, sync.id)
         ]
         for name in connection.execute(select(of.table_name).order_by(of.created_at, of.table_name)).scalars():
-            mine = [(dataset.live_count, sync) for dataset, sync in filled if dataset.mapped_table == name]
-            rows = sum(count for count, _ in mine)
-            syncs = tuple(dict.fromkeys(sync for _, sync in mine))
-            found.append(TableInfo(name, rows, syncs, tuple(registered(connection, name) or ())))
-    return found
+            sources = [(dataset.live_count, sync) for dataset, sync in filled if dataset.mapped_table == name]
+            rows = sum(count for count, _ in sources)
+            syncs = tuple(dict.fromkeys(sync for _, sync in sources))
+            tables_.append(TableInfo(name, rows, syncs, tuple(registered(connection, name) or ())))
+    return tables_

@@ -21,7 +21,7 @@ class Integration:
 
 
 def list_integrations(db: Database, name: str | None = None) -> list[Integration]:
-    """All of them by name, or the one of this name."""
+    """All integrations in the order of their names, or only the one with this name."""
     named = [
         sa.select(table.c.integration, table.c.created_at, table.c.updated_at)
         for table in (schema.syncs, schema.connections)

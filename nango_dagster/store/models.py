@@ -1,4 +1,4 @@
-"""What is known of the records that syncs store: the fields that a config declares, and those that were seen."""
+"""The models of syncs: the fields that a config declares, and those that records were seen to have."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Steps = tuple[Step, ...]
 
 @dataclass(frozen=True)
 class Model:
-    """The records of a sync: where their fields stand, and what type each was when it was first seen."""
+    """The records of a sync: the path of each field, and the type that it had when it was first seen."""
 
     row: SyncRow
     fields: tuple[tuple[Steps, mapping.Type], ...]
 
 
 def version(database: Database) -> tuple[Any, ...]:
-    """What changes when a sync or a field comes, changes or goes."""
+    """A value that differs after a sync or a field was added, changed or removed."""
     of, known = schema.columns.c, schema.syncs.c
     count = sa.func.count()
     queries = [
@@ -41,7 +41,7 @@ def version(database: Database) -> tuple[Any, ...]:
 
 
 def models(database: Database, most: int) -> tuple[list[Model], int]:
-    """The models of the syncs, in the order they became known, and how many there are beyond so many."""
+    """The models of the first `most` syncs, in the order of their registration, and the number of the others."""
     rows = [row for row in syncs.all(database) if row.origin != "asset"]
     shown = rows[:most]
     columns = _columns(database, {tables.table_name(row.sync, row.id) for row in shown})
@@ -50,10 +50,10 @@ def models(database: Database, most: int) -> tuple[list[Model], int]:
 
 
 def _fields(row: SyncRow, columns: Sequence[tuple[str, str]]) -> list[tuple[Steps, mapping.Type]]:
-    """The fields of the records as the API sends them; a transform's are others, and what a config adds is none."""
+    """The fields of the records as the API sends them, without those that the config adds; none with a transform."""
     if row.sync.transform is not None:
         return []
-    declared = [(one.steps, one.type) for one in tables.plan_of(row.sync).declared]
+    declared = [(field.steps, field.type) for field in tables.plan_of(row.sync).declared]
     seen = [(mapping.path_steps(path), mapping.Type(type_)) for path, type_ in columns if not path.startswith(BY_HAND)]
     added = {(name,) for name in row.sync.metadata}
     return [*declared, *((steps, type_) for steps, type_ in seen if steps not in added)]

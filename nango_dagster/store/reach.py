@@ -1,10 +1,10 @@
-"""Where URLs may lead that came over HTTP: an API with a key says it, and every process of its database follows."""
+"""Which hosts URLs that came over HTTP may reach: an API with a key decides, every process of its database follows."""
 
 from __future__ import annotations
 
 from typing import get_args
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from ..http import Reach
 from . import schema
@@ -16,18 +16,16 @@ _of = schema.settings.c
 
 
 def keep(db: Database, reach: Reach) -> None:
-    """Have every process follow this from now on; where they do already, nothing is written."""
-    if kept(db) != reach:
-        db.transact(lambda connection: _put(connection, db, reach))
+    """Store the reach for every process of this database; nothing is written when it is stored already."""
+    if kept(db) == reach:
+        return
+    insert = db.insert(schema.settings).values(name=_NAME, value=reach)
+    upsert = insert.on_conflict_do_update(index_elements=[_of.name], set_={"value": reach})
+    db.transact(lambda connection: connection.execute(upsert))
 
 
 def kept(db: Database) -> Reach | None:
-    """What the last API with a key has said; None where there never was one."""
+    """The reach that the last API with a key has stored; None when there was none."""
     with db.ask() as connection:
-        found = connection.execute(select(_of.value).where(_of.name == _NAME)).scalar()
-    return next((reach for reach in get_args(Reach) if reach == found), None)
-
-
-def _put(connection: Connection, db: Database, reach: Reach) -> None:
-    put = db.insert(schema.settings).values(name=_NAME, value=reach)
-    connection.execute(put.on_conflict_do_update(index_elements=[_of.name], set_={"value": reach}))
+        stored = connection.execute(select(_of.value).where(_of.name == _NAME)).scalar()
+    return next((reach for reach in get_args(Reach) if reach == stored), None)

@@ -1,7 +1,7 @@
-"""What is too old to be kept: payloads, the records of datasets that nobody runs any more, and jobs.
+"""Remove old payloads, the records of datasets that are not executed any more, and old jobs.
 
-Off unless the settings say otherwise, but for the jobs: the store is the user's own. Everything goes in small
-transactions, so that no writer waits for long; what is interrupted goes on the next time.
+Only jobs are removed by default; the settings switch the rest on, because the store belongs to the user. Small
+transactions keep no writer waiting for long; an interrupted removal continues the next time.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _schedules = schema.schedules.c
 
 
 @dataclass(frozen=True)
-class Gone:
-    """What was removed."""
+class Removed:
+    """The numbers of what was removed."""
 
     payloads: int = 0
     records: int = 0
     jobs: int = 0
 
     def __str__(self) -> str:
-        removed = number_of(self.payloads, "payload"), number_of(self.records, "record"), number_of(self.jobs, "job")
-        return f"removed {', '.join(removed)}."
+        counts = number_of(self.payloads, "payload"), number_of(self.records, "record"), number_of(self.jobs, "job")
+        return f"removed {', '.join(counts)}."
 
 
-def retain(database: Database, settings: Settings) -> Gone:
-    """Remove what is older than the settings say; a dataset that an execution keeps locked waits for the next time."""
-    gone = Gone(jobs=jobs.purge(database, KEEP_JOBS))
+def retain(database: Database, settings: Settings) -> Removed:
+    """Remove what is older than the settings allow; a dataset that an execution has locked waits for the next time."""
+    removed = Removed(jobs=jobs.purge(database, KEEP_JOBS))
     with database.connect() as connection:
         now = database.now(connection)
         all_ = datasets.written(connection)
@@ -55,17 +55,17 @@ def retain(database: Database, settings: Settings) -> Gone:
         try:
             if settings.delete_after_days:
                 before = now - timedelta(days=settings.delete_after_days)
-                gone = replace(gone, records=gone.records + delete_unused(database, dataset, before))
+                removed = replace(removed, records=removed.records + delete_unused(database, dataset, before))
             if settings.prune_after_days:
                 before = now - timedelta(days=settings.prune_after_days)
-                gone = replace(gone, payloads=gone.payloads + prune_old(database, dataset, before))
+                removed = replace(removed, payloads=removed.payloads + prune_old(database, dataset, before))
         except StoreUnavailable as busy:
             log.warning("%s", busy)
-    return gone
+    return removed
 
 
 def prune_old(database: Database, dataset: Dataset, before: datetime) -> int:
-    """Remove the payloads of records that have not changed since then; how many."""
+    """Remove the payloads of records that have not changed since `before`; returns how many."""
     until = Cursor(before, "")
     if not pruning.has_payloads(database, dataset, until):
         return 0
@@ -75,9 +75,9 @@ def prune_old(database: Database, dataset: Dataset, before: datetime) -> int:
 
 
 def delete_unused(database: Database, dataset: Dataset, before: datetime) -> int:
-    """Delete all records of a dataset that has not changed and was not executed since then; how many.
+    """Delete all records of a dataset that has not changed and was not executed since `before`; returns how many.
 
-    Its clock stays, so that a reader's cursor is good also for what comes later.
+    The dataset's last_modified_at stays, so that a reader's cursor is valid also for later changes.
     """
     if dataset.last_modified_at is None or dataset.last_modified_at >= before:
         return 0
@@ -98,7 +98,7 @@ def delete_unused(database: Database, dataset: Dataset, before: datetime) -> int
 def _delete_some(
     database: Database, dataset: Dataset, before: datetime, after: str, most: int, connection: Connection
 ) -> list[str]:
-    """Delete the first so many records behind a key; nothing where somebody executes or has executed the sync."""
+    """Delete up to `most` records after a key; none when the sync is, or was meanwhile, executed."""
     if not _is_unused(connection, dataset, before):
         return []
     of = _raw.c
@@ -118,9 +118,9 @@ def _delete_some(
 
 
 def _is_unused(connection: Connection, dataset: Dataset, before: datetime) -> bool:
-    """Whether nothing has happened to it since then; nobody can claim its execution until the transaction ends."""
-    now = datasets.read_or_none(connection, dataset.id)
-    if now is None or now.last_modified_at is None or now.last_modified_at >= before:
+    """Whether nothing has changed since `before`; no worker can claim the sync until the transaction ends."""
+    current = datasets.read_or_none(connection, dataset.id)
+    if current is None or current.last_modified_at is None or current.last_modified_at >= before:
         return False
     rows = connection.execute(
         select(_schedules.worker_id, _schedules.created_at, _schedules.last_started_at, _schedules.last_ended_at)

@@ -1,4 +1,4 @@
-"""JSON with secrets in it, as it is kept: stars where they stood, and they themselves encrypted beside them."""
+"""Documents with secrets: each secret is stored as stars, and encrypted beside them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..vault import Vault
 log = logging.getLogger(__name__)
 
 SEALED = "$sealed"
-"""The name that the encrypted values stand under."""
+"""The key of the encrypted values in a sealed document."""
 OpenVault = Callable[[], Vault]
 
 
 def seal(document: Mapping[str, Any], shown: Mapping[str, Any], vault: OpenVault) -> dict[str, Any]:
-    """The document to keep, of which only `shown`, a copy with stars, may be read.
+    """The document to store: `shown`, a copy with stars in place of secrets, and the secrets encrypted.
 
-    Without a key for PostgreSQL it is kept as it is, with a warning.
+    Without a key on PostgreSQL the document is stored as it is, with a warning.
     """
     hidden = {name: value for name, value in document.items() if shown[name] != value}
     if not hidden:
@@ -35,25 +35,28 @@ def seal(document: Mapping[str, Any], shown: Mapping[str, Any], vault: OpenVault
 @lru_cache(maxsize=1)
 def _warn() -> None:
     log.warning(
-        "secrets in sync configs and in metadata are stored as they are, for NANGO_ENCRYPTION_KEY is not set; "
+        "secrets in sync configs and in metadata are stored unencrypted, because NANGO_ENCRYPTION_KEY is not set; "
         "wanted 32 bytes as Base64, the same for every process: openssl rand -base64 32"
     )
 
 
-def unseal(kept: Mapping[str, Any], vault: OpenVault) -> dict[str, Any]:
-    """The document that was sealed. Raises ConfigError when that was with a key that is not there."""
-    if SEALED not in kept:
-        return dict(kept)
-    return {**with_stars(kept), **vault().decrypt(kept[SEALED])}
+def unseal(stored: Mapping[str, Any], vault: OpenVault) -> dict[str, Any]:
+    """The document that was sealed. Raises ConfigError when its key is missing."""
+    if SEALED not in stored:
+        return dict(stored)
+    return {**with_stars(stored), **vault().decrypt(stored[SEALED])}
 
 
-def with_stars(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a sealed document may be read without its key."""
-    return {name: value for name, value in kept.items() if name != SEALED}
+def with_stars(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a sealed document that can be read without its key."""
+    return {name: value for name, value in stored.items() if name != SEALED}
 
 
 def is_same(one: Mapping[str, Any], other: Mapping[str, Any], vault: OpenVault) -> bool:
-    """Whether two are the same document, kept in the same way; what is encrypted twice never looks the same."""
+    """Whether two stored documents have the same content, both sealed or both not.
+
+    They have to be decrypted for that: encrypting the same text twice gives two different texts.
+    """
     if SEALED not in one or SEALED not in other:
         return one == other
     try:
