@@ -104,7 +104,7 @@ def _fill(settings: Settings) -> None:
         (claim,) = queue.claim(db, worker, limit=1, slot=None, force=True)
 
         def begin(connection: sa.Connection) -> None:
-            queue.lock_dataset(connection, db, claim.sync_id, claim.connection_id, claim.variant)
+            queue.lock_dataset(connection, db, claim.target)
             queue.begin_execution(connection, db, claim)
             jobs.start(connection, db, claim, filled.row, worker.run_id)
 

@@ -1049,7 +1049,7 @@ def test_who_could_not_say_that_it_lives_while_somebody_held_the_write_lock_is_n
         syncs.delete(db, other.id)
     else:
         connections.remove(db, "api.example.com", "acme")
-    assert queue.live_workers(db, row.id) == ([] if db.is_postgresql else [writer, waits])
+    assert queue.live_workers(db, row.id) == ([] if db.engine.name == "postgresql" else [writer, waits])
     assert silence(db, dead) > queue.LEASE_SECONDS
 
 
@@ -1060,7 +1060,7 @@ def test_one_long_transaction_after_another_keeps_no_dead_runs_claims(db: Databa
     worker = work(db, row, "dying")
     silent_for(db, dying=360)
     db.transact(lambda connection: None)
-    assert silence(db, worker) == pytest.approx(360 if db.is_postgresql else 60, abs=5)
+    assert silence(db, worker) == pytest.approx(360 if db.engine.name == "postgresql" else 60, abs=5)
 
 
 @pytest.mark.parametrize(("before", "says_it"), [(80, True), (5, False)])
@@ -1077,4 +1077,4 @@ def test_an_execution_that_writes_to_sqlite_says_that_its_run_is_alive_where_the
     silent_for(db, run1=before)
     with db.begin() as connection:
         guard(connection, db, claim)
-    assert silence(db, worker) == pytest.approx(0 if says_it and not db.is_postgresql else before, abs=4)
+    assert silence(db, worker) == pytest.approx(0 if says_it and db.engine.single_writer else before, abs=4)

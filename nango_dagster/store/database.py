@@ -52,11 +52,6 @@ class Database:
         return self.engine.name
 
     @property
-    def is_postgresql(self) -> bool:
-        """Whether this is PostgreSQL."""
-        return self.engine.name == "postgresql"
-
-    @property
     def rows(self) -> Rows:
         """How this database stores and finds many rows at once."""
         return self.engine.rows

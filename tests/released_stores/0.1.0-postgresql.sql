@@ -207,6 +207,8 @@ CREATE TABLE nango_of_the_release._nango_syncs (
     origin text NOT NULL,
     body_hash text,
     config text NOT NULL,
+    owner text,
+    is_stopped boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL
 );
@@ -278,26 +280,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 05:36:21.031505+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 05:36:21.031505+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 05:36:21.031505+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 05:36:21.031505+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 05:36:21.031505+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCvh4JTOgflwlJJfgG6ugi5xTa7vskD5yZ6iv0s2wjfGdYL73Tth_CPBNd71svQa54gluSEmvd4L4jjZy7YX9x6-uSwQnVD303e2GuMuM6dGmPPbxpwUSLCtImDRUCdX8IxJD', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 05:36:20.825511+13:45', '2026-11-29 05:36:20.825511+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 05:36:21.241133+13:45', '2026-11-29 05:36:21.241133+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, NULL, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 05:36:21.32138+13:45', '2026-11-29 05:36:21.379926+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 05:36:20.907112+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 05:43:38.853667+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 05:43:38.853667+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 05:43:38.853667+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 05:43:38.853667+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 05:43:38.853667+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCvouTzlq0LYHpdyrvb5qnyUaxJEcBN-_4WG20zgd9ZCQAupg99jk81CB4gisDgj2PTI0RzK_mOiCGX5RcLlKFZZ4y1u7Emj1ux97qmRNR4lOE8AXcifZHId0DAsm_d0lwNWw', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 05:43:38.633713+13:45', '2026-11-29 05:43:38.633713+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, NULL, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 05:43:39.224243+13:45', '2026-11-29 05:43:39.293459+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 05:43:38.706638+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 05:36:21.05312+13:45', '2026-11-29 05:36:21.05312+13:45', NULL, NULL, false, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 05:36:21.05312+13:45', '2026-11-29 05:36:21.182402+13:45', NULL, NULL, false, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 05:36:21.05312+13:45', '2026-11-29 05:36:21.241133+13:45', '2026-11-29 05:36:21.241133+13:45', NULL, false, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 05:36:21.482515+13:45', false, false, NULL, '2026-11-29 05:36:21.313438+13:45', '2026-11-29 05:36:21.36976+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 05:36:20.862194+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 05:36:21.05312+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 05:36:21.182402+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 05:36:21.241133+13:45', '2026-11-29 05:36:21.241133+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every 60 minutes', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', '2026-11-29 05:36:20.752173+13:45', '2026-11-29 05:36:20.752173+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '442f25fd-3610-4b17-9ebc-962191aeac9a', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 05:36:21.441772+13:45', 'pending', 0, '2026-11-29 05:36:21.441773+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'a3cd1033-75f0-473d-94c0-ebb0a670df97', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 05:36:21.32138+13:45', '2026-11-29 05:36:21.457461+13:45', 'pending', 0, '2026-11-29 05:36:21.457461+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:38.88682+13:45', NULL, NULL, false, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:39.02912+13:45', NULL, NULL, false, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', NULL, false, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 05:43:39.437933+13:45', false, false, NULL, '2026-11-29 05:43:39.216831+13:45', '2026-11-29 05:43:39.270586+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 05:43:38.667585+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 05:43:38.88682+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 05:43:39.02912+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', NULL, false, '2026-11-29 05:43:38.521152+13:45', '2026-11-29 05:43:38.521152+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, 'eb8c0aac-988e-4d2b-9131-b5274408c6e4', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 05:43:39.377443+13:45', 'pending', 0, '2026-11-29 05:43:39.377443+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '46fbdac2-dc9b-4dbe-8557-dd8378eca42a', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 05:43:39.224243+13:45', '2026-11-29 05:43:39.411761+13:45', 'pending', 0, '2026-11-29 05:43:39.411761+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);
@@ -352,7 +354,7 @@ CREATE INDEX _nango_jobs_worker ON nango_of_the_release._nango_jobs USING btree 
 CREATE INDEX _nango_raw_added ON nango_of_the_release._nango_raw USING btree (dataset_id, last_modified_at, external_id) WHERE ((deleted_at IS NULL) AND (first_seen_at = last_modified_at));
 CREATE INDEX _nango_raw_deleted ON nango_of_the_release._nango_raw USING btree (dataset_id, last_modified_at, external_id) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX _nango_raw_updated ON nango_of_the_release._nango_raw USING btree (dataset_id, last_modified_at, external_id) WHERE ((deleted_at IS NULL) AND (first_seen_at <> last_modified_at));
-CREATE INDEX _nango_schedules_worker ON nango_of_the_release._nango_schedules USING btree (worker_id) WHERE (worker_id IS NOT NULL);
+CREATE INDEX _nango_schedules_worker ON nango_of_the_release._nango_schedules USING btree (worker_id);
 CREATE INDEX _nango_webhooks_due ON nango_of_the_release._nango_webhooks USING btree (state, next_try_at);
 CREATE INDEX _nango_webhooks_of ON nango_of_the_release._nango_webhooks USING btree (integration, connection_id, sync_name, variant);
 ALTER TABLE ONLY nango_of_the_release._nango_datasets

@@ -16,11 +16,11 @@ CREATE TABLE _nango_columns (
 	PRIMARY KEY (table_name, path), 
 	CONSTRAINT _nango_columns_name UNIQUE (table_name, column_name)
 );
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-28 15:51:19.615794+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-28 15:51:19.615794+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-28 15:51:19.615794+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-28 15:51:19.615794+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-28 15:51:19.615794+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-28 15:58:37.213477+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-28 15:58:37.213477+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-28 15:58:37.213477+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-28 15:58:37.213477+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-28 15:58:37.213477+00:00');
 CREATE TABLE _nango_connections (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -35,7 +35,7 @@ CREATE TABLE _nango_connections (
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_connections_key UNIQUE (integration, connection_id)
 );
-INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrCvh3OiypyLowarSbPQ6TiJg83S_XuCOOc-YaLBwmN1QAGGQ6gwPRXrX3-GpMBMPFmCZRl_9McDOW4odqIklIFs4IBoIv75U6R42hFmTlOwyWfZF33k9NjJibTgRp47ifRcvo','{"region": "eu"}','{}',0,NULL,NULL,'2026-11-28 15:51:19.490159+00:00','2026-11-28 15:51:19.490159+00:00');
+INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrCvotcntMUXqGU8uopXE7qWSHT9nqv6Eh-cG9Avw-PrF960n_MLuZyezVbvjuu3uH34N-WfOdiDlO19TNSrclaV-tcMx7c8hOvTyWNI6N8mqrwqEAN19ccR3mmTiWGsytA9AA','{"region": "eu"}','{}',0,NULL,NULL,'2026-11-28 15:58:37.044772+00:00','2026-11-28 15:58:37.044772+00:00');
 CREATE TABLE _nango_datasets (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -60,7 +60,7 @@ CREATE TABLE _nango_datasets (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id), 
 	CONSTRAINT _nango_datasets_key UNIQUE (integration, connection_id, variant, model)
 );
-INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-28 15:51:19.734601+00:00','2026-11-28 15:51:19.734601+00:00','id',0,'_nango_sync_1','18e627717b18f414',NULL,0,0,NULL,0,0,0);
+INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-28 15:58:37.338031+00:00','2026-11-28 15:58:37.338031+00:00','id',0,'_nango_sync_1','18e627717b18f414',NULL,0,0,NULL,0,0,0);
 CREATE TABLE _nango_jobs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	sync_id INTEGER NOT NULL, 
@@ -90,13 +90,13 @@ CREATE TABLE _nango_jobs (
 	retry_count BIGINT DEFAULT '0' NOT NULL, 
 	warnings TEXT DEFAULT '[]' NOT NULL
 );
-INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-28 15:51:19.794656+00:00','2026-11-28 15:51:19.870412+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
+INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-28 15:58:37.407074+00:00','2026-11-28 15:58:37.494385+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
 CREATE TABLE _nango_mapped_tables (
 	table_name TEXT NOT NULL, 
 	created_at TEXT NOT NULL, 
 	PRIMARY KEY (table_name)
 );
-INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-28 15:51:19.535201+00:00');
+INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-28 15:58:37.115317+00:00');
 CREATE TABLE _nango_migrations (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT _nango_migrations_pkc PRIMARY KEY (version_num)
@@ -116,9 +116,9 @@ CREATE TABLE _nango_raw (
 	data TEXT, 
 	PRIMARY KEY (dataset_id, external_id)
 );
-INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-28 15:51:19.635254+00:00','2026-11-28 15:51:19.705576+00:00',NULL,NULL,0,'{"id":1,"name":"Anna","price":2}');
-INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-28 15:51:19.635254+00:00','2026-11-28 15:51:19.635254+00:00',NULL,NULL,0,'{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-28 15:51:19.635254+00:00','2026-11-28 15:51:19.734601+00:00','2026-11-28 15:51:19.734601+00:00',NULL,0,'{"id":3}');
+INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-28 15:58:37.227842+00:00','2026-11-28 15:58:37.295448+00:00',NULL,NULL,0,'{"id":1,"name":"Anna","price":2}');
+INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-28 15:58:37.227842+00:00','2026-11-28 15:58:37.227842+00:00',NULL,NULL,0,'{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-28 15:58:37.227842+00:00','2026-11-28 15:58:37.338031+00:00','2026-11-28 15:58:37.338031+00:00',NULL,0,'{"id":3}');
 CREATE TABLE _nango_schedules (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	sync_id INTEGER NOT NULL, 
@@ -146,16 +146,16 @@ CREATE TABLE _nango_schedules (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id) ON DELETE CASCADE, 
 	CONSTRAINT _nango_schedules_key UNIQUE (sync_id, connection_id, variant)
 );
-INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-28 15:51:20.026110+00:00',0,0,NULL,'2026-11-28 15:51:19.793035+00:00','2026-11-28 15:51:19.838217+00:00',1,1,NULL,NULL,NULL,1,'2026-11-28 15:51:19.514325+00:00',NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-28 15:58:37.633189+00:00',0,0,NULL,'2026-11-28 15:58:37.405224+00:00','2026-11-28 15:58:37.454407+00:00',1,1,NULL,NULL,NULL,1,'2026-11-28 15:58:37.067936+00:00',NULL,NULL,NULL,NULL);
 CREATE TABLE _nango_settings (
 	name TEXT NOT NULL, 
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
 CREATE TABLE "_nango_sync_1" (_nango_sync_id bigint NOT NULL, _nango_model TEXT NOT NULL, _nango_connection_id TEXT NOT NULL, _nango_variant TEXT NOT NULL, _nango_unique_key TEXT NOT NULL, _nango_emitted_at TIMESTAMP NOT NULL, _nango_deleted_at TIMESTAMP, "id" NUMERIC, "name" TEXT, "price" NUMERIC, "tags_0" TEXT, "tags_1" TEXT, UNIQUE (_nango_sync_id, _nango_model, _nango_connection_id, _nango_variant, _nango_unique_key));
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-28 15:51:19.635254+00:00',NULL,2,'Bob',NULL,'a','b');
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-28 15:51:19.734601+00:00','2026-11-28 15:51:19.734601+00:00',3,NULL,NULL,NULL,NULL);
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-28 15:51:19.705576+00:00',NULL,1,'Anna',2,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-28 15:58:37.227842+00:00',NULL,2,'Bob',NULL,'a','b');
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-28 15:58:37.338031+00:00','2026-11-28 15:58:37.338031+00:00',3,NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-28 15:58:37.295448+00:00',NULL,1,'Anna',2,NULL,NULL);
 CREATE TABLE _nango_syncs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -170,11 +170,13 @@ CREATE TABLE _nango_syncs (
 	origin TEXT NOT NULL, 
 	body_hash TEXT, 
 	config TEXT NOT NULL, 
+	owner TEXT, 
+	is_stopped BOOLEAN DEFAULT false NOT NULL, 
 	created_at TEXT NOT NULL, 
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_syncs_name UNIQUE (integration, name)
 );
-INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every 60 minutes',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}','2026-11-28 15:51:19.339506+00:00','2026-11-28 15:51:19.339506+00:00');
+INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every hour',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}',NULL,0,'2026-11-28 15:58:36.857649+00:00','2026-11-28 15:58:36.857649+00:00');
 CREATE TABLE _nango_webhook_circuits (
 	circuit TEXT NOT NULL, 
 	failures INTEGER NOT NULL, 
@@ -206,8 +208,8 @@ CREATE TABLE _nango_webhooks (
 	leased_until TEXT, 
 	last_error TEXT
 );
-INSERT INTO "_nango_webhooks" VALUES(1,'5ac1ae5f-dbb8-47a0-a1a6-af9ccca6d0ff','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,'2026-11-28 15:51:19.934002+00:00','pending',0,'2026-11-28 15:51:19.934089+00:00',NULL,NULL);
-INSERT INTO "_nango_webhooks" VALUES(2,'a7e27595-a4e7-42ba-bd33-b8b3135b5160','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,'run a-run ended before this execution did.','2026-11-28 15:51:19.794656+00:00','2026-11-28 15:51:19.951319+00:00','pending',0,'2026-11-28 15:51:19.951352+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(1,'e3f92960-44ea-4a72-a6ce-4f6073140d10','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,'2026-11-28 15:58:37.558501+00:00','pending',0,'2026-11-28 15:58:37.558642+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(2,'618cbe67-b9c4-446c-8d78-ecf547827ac9','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,'run a-run ended before this execution did.','2026-11-28 15:58:37.407074+00:00','2026-11-28 15:58:37.583337+00:00','pending',0,'2026-11-28 15:58:37.583392+00:00',NULL,NULL);
 CREATE TABLE _nango_workers (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	sync_id INTEGER NOT NULL, 
@@ -219,7 +221,7 @@ CREATE TABLE _nango_workers (
 	drains BOOLEAN DEFAULT false NOT NULL
 );
 CREATE INDEX _nango_connections_refused ON _nango_connections (integration, connection_id) WHERE auth_failures >= 3;
-CREATE INDEX _nango_schedules_worker ON _nango_schedules (worker_id) WHERE worker_id IS NOT NULL;
+CREATE INDEX _nango_schedules_worker ON _nango_schedules (worker_id);
 CREATE INDEX _nango_datasets_sync ON _nango_datasets (sync_id, connection_id, variant);
 CREATE INDEX _nango_jobs_schedule ON _nango_jobs (sync_id, connection_id, variant, id);
 CREATE INDEX _nango_jobs_worker ON _nango_jobs (worker_id);
