@@ -140,9 +140,7 @@ def test_without_a_key_sqlite_gets_one_and_postgresql_gets_no_credentials(cli: C
         refused(said, "NANGO_ENCRYPTION_KEY is not set")
         assert connections.list_connections(db) == []
     else:
-        assert (
-            said.status == 0 and "created the key" in said.stderr and "keep a copy elsewhere" in said.stderr
-        )
+        assert said.status == 0 and "created the key" in said.stderr and "keep a copy elsewhere" in said.stderr
 
 
 def test_who_runs_for_an_integration_without_syncs_is_told(cli: Cli) -> None:
