@@ -25,9 +25,9 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from ..errors import ConfigError
+from ..http.addresses import is_loopback
 from ..settings import Settings
 from .app import create_app
-from .gate.key import is_loopback
 from .gate.protocol import CarefulProtocol
 from .routes.metrics import SHARED
 

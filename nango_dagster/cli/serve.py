@@ -114,7 +114,17 @@ def _dagster_dev(settings: Settings, port: int) -> list[str]:
     where = ["-w", "workspace.yaml"] if Path("workspace.yaml").exists() else ["-m", "nango_dagster.definitions"]
     # At "info" Dagster's daemon writes two lines for every tick of every sensor, one each five seconds.
     level = "warning" if settings.log_level == "INFO" else settings.log_level.lower()
-    return [*_python("dagster", _NO_ADVICE), "dev", *where, "--host", HOST, "--port", str(port), "--log-level", level]
+    return [
+        *_python("nango_dagster.defs.webserver", _NO_ADVICE),
+        "dev",
+        *where,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--log-level",
+        level,
+    ]
 
 
 def _python(module: str, *options: str) -> list[str]:

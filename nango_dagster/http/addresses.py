@@ -75,3 +75,18 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
     if address.packed.startswith(bytes.fromhex("0064ff9b0000000000000000")):
         return IPv4Address(address.packed[-4:])
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name means this machine; the name is not resolved.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.1.2.3", "[::1]", "10.0.0.1", "localhost.example.com")]
+    [True, True, True, False, False]
+    """
+    name = host.lower().rstrip(".").removeprefix("[").removesuffix("]")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -8,11 +8,11 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from ...http.addresses import is_loopback
 from ...settings import Settings
 from ..errors import HttpError
 
@@ -72,21 +72,6 @@ def _given(headers: Sequence[str], *, in_browser: bool) -> bytes:
         with contextlib.suppress(ValueError):  # what is no Base64
             return base64.b64decode(found[2]).partition(b":")[2]
     raise HttpError(401, "malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name; no name is looked up.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.1.2.3", "[::1]", "10.0.0.1", "localhost.example.com")]
-    [True, True, True, False, False]
-    """
-    name = host.lower().rstrip(".").removeprefix("[").removesuffix("]")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_is_here(request: HTTPConnection) -> None:

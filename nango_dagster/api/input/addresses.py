@@ -10,8 +10,7 @@ from typing import Any
 from ...config import Sync
 from ...errors import ConfigError, Problem
 from ...http import Reach
-from ...http.addresses import refuse
-from ..gate.key import is_loopback
+from ...http.addresses import is_loopback, refuse
 
 
 def check_addresses(sync: Sync, reach: Reach) -> None:
