@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,3 +61,33 @@ def test_the_syncs_of_each_integration_are_listed_with_what_they_are_set_to(http
     assert (answer[1]["actions"], answer[1]["on-events"]) == ([], [])
     assert http.get("/scripts/config/?format=openai").json() == {"data": []}
     assert http.get("/scripts/config?format=yaml").json()["error"]["code"] == "invalid_query_params"
+
+
+# --- functions, as the newest client of Nango asks for syncs --------------------------------------------------------
+
+
+def test_an_integrations_syncs_are_its_functions(http: TestClient, db: Database) -> None:
+    headers = {"Authorization": "Bearer s3cret"}
+    names = ("deals", "calls", "a")
+    syncs.register(
+        db, [Sync(name=name, url=URL, integration="crm", model=f"M{name}", headers=headers) for name in names]
+    )
+    page = http.get("/integrations/crm/functions?limit=2").json()
+    assert [one["name"] for one in page["data"]] == ["a", "calls"]
+    assert page["pagination"] == {"total": 3, "page": 0, "limit": 2}
+    assert [one["name"] for one in http.get("/integrations/crm/functions?limit=2&page=1").json()["data"]] == ["deals"]
+    assert [one["name"] for one in http.get("/integrations/crm/functions?search=ALL").json()["data"]] == ["calls"]
+    assert http.get("/integrations/crm/functions?type=action").json()["data"] == []
+    function = http.get("/integrations/crm/functions/calls?type=sync").json()["data"]
+    assert function == page["data"][1]
+    assert (function["type"], function["enabled"], function["runs"]) == ("sync", True, "every hour")
+    code = http.get("/integrations/crm/functions/calls/code").json()
+    assert code["type"] == "sync" and json.loads(code["code"])["headers"] == {"Authorization": "***"}
+
+
+@pytest.mark.parametrize("path", ["/functions", "/functions/a", "/functions/a/code"])
+def test_functions_of_what_is_not_there_are_refused(path: str, http: TestClient, db: Database) -> None:
+    syncs.register(db, [Sync(name="deals", url=URL, integration="crm")])
+    for integration in ("cmr", *(["crm"] if path != "/functions" else [])):
+        answer = http.get(f"/integrations/{integration}{path}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

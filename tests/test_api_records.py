@@ -109,6 +109,8 @@ def test_the_key_is_the_id_where_another_field_is_unique(http: TestClient, db: D
     first, second = answer(http)["records"]
     assert (first["id"], list(first)) == ("x", ["a", "id", "slug", "_nango_metadata"])
     assert (second["id"], second["_nango_metadata"]["last_action"]) == ("y", "ADDED")
+    assert first["_nango_metadata"]["payload_id"] == 7
+    assert "payload_id" not in second["_nango_metadata"]
 
 
 def test_a_record_that_is_no_object_has_its_value_in_a_field(http: TestClient, db: Database) -> None:

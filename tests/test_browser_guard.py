@@ -32,7 +32,7 @@ async def _subscribe(websocket: WebSocket) -> None:
 def webserver() -> Iterator[TestClient]:
     routes = [Route("/graphql", _graphql, methods=["GET", "POST"]), WebSocketRoute("/graphql", _subscribe)]
     app = Starlette(routes=routes)
-    app.add_middleware(BrowserGuard)  # type: ignore[arg-type]  # its types are those of any ASGI server
+    app.add_middleware(BrowserGuard)
     with TestClient(app, base_url="http://127.0.0.1:3000") as client:
         yield client
 

@@ -40,6 +40,9 @@ class Metadata(BaseModel):
     deleted_at: datetime | None
     pruned_at: datetime | None = Field(description="When its payload was removed from the store.")
     cursor: str
+    payload_id: Any = Field(
+        None, description="The payload's own `id`, where the sync's `unique_key` is another field; else it is missing."
+    )
 
 
 class ShownRecord(BaseModel, extra="allow"):
@@ -236,6 +239,50 @@ class Functions(BaseModel):
     """What Nango offers to a language model: actions, of which there are none."""
 
     data: list[Any] = []
+
+
+class DeployedFunction(BaseModel):
+    """A sync, as the newest client of Nango lists functions."""
+
+    id: int
+    name: str
+    type: Literal["sync"] = "sync"
+    enabled: bool
+    last_deployed: str = Field(description="When its config changed last.")
+    source: str = Field("repo", description="`repo` for every sync.")
+    returns: list[str] = Field(description="Its model.", examples=[["GithubIssue"]])
+    json_schema: None = None
+    runs: str | None = Field(description="Its frequency.", examples=["every hour"])
+    auto_start: bool
+    track_deletes: bool
+
+
+class Pagination(BaseModel):
+    """The place of a page in a list."""
+
+    total: int
+    page: int
+    limit: int
+
+
+class FunctionList(BaseModel):
+    """A page of an integration's syncs, in the order of their names."""
+
+    data: list[DeployedFunction]
+    pagination: Pagination
+
+
+class OneFunction(BaseModel):
+    """A sync."""
+
+    data: DeployedFunction
+
+
+class FunctionCode(BaseModel):
+    """A sync's config, without secrets, as JSON text."""
+
+    type: Literal["sync"] = "sync"
+    code: str
 
 
 class Trouble(BaseModel):

@@ -19,6 +19,7 @@ from .gate.limits import Rates
 from .routes import (
     connections,
     environment,
+    functions,
     health,
     integrations,
     metrics,
@@ -38,6 +39,7 @@ _ROUTES = (
     variants,
     sync_status,
     integrations,
+    functions,
     scripts,
     connections,
     environment,

@@ -5,7 +5,7 @@ from .document import Document, described
 from .envelope import Envelope, Rejected, Shape, fields_of, read
 from .hashes import byte_hash, content_hash, content_hash_of
 from .keys import MAX_KEY_BYTES, KeyReader, key_reader
-from .raw_json import with_fields
+from .raw_json import text_at, with_fields
 from .refusals import said
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "key_reader",
     "read",
     "said",
+    "text_at",
     "with_fields",
 ]

@@ -283,8 +283,12 @@ def _text(record: Record, metadata: bytes, own_id: bool) -> bytes:
         return b'{"id":%b%b,"_nango_metadata":%b}' % (_json(record.external_id), value, metadata)
     if own_id and "_nango_metadata" not in (record.text or ""):
         return b'%b,"_nango_metadata":%b}' % (text[:-1], metadata)
-    id_ = {} if own_id else {"id": _json(record.external_id)}
-    return records.with_fields(text, {**id_, "_nango_metadata": metadata})
+    if own_id:
+        return records.with_fields(text, {"_nango_metadata": metadata})
+    payload_id = records.text_at(text, ("id",))
+    if payload_id is not None:
+        metadata = b'%b,"payload_id":%b}' % (metadata[:-1], payload_id)
+    return records.with_fields(text, {"id": _json(record.external_id), "_nango_metadata": metadata})
 
 
 def _said(record: Record) -> tuple[bytes, bytes]:
