@@ -26,7 +26,7 @@ from nango_dagster import config, dagster_yaml, runs
 from nango_dagster.defs.names import asset_key, job_name
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, open_database, queue, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 
 from . import databases, measure
 from .api import Api, serving

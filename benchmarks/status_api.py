@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, schema, syncs
+from nango_dagster.store.sync_row import SyncRow
 
 from . import databases
 from .api import Api
@@ -131,7 +132,7 @@ def fill(database: Database, count: int, accounts: int) -> None:
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE"))
 
 
-def _execute(connection: sa.Connection, row: syncs.SyncRow, names: Sequence[str]) -> None:
+def _execute(connection: sa.Connection, row: SyncRow, names: Sequence[str]) -> None:
     of = schema.schedules.c
     begun = datetime.now(timezone.utc) - timedelta(minutes=1)
     connection.execute(sa.update(schema.schedules).where(of.sync_id == row.id).values(last_started_at=begun))
@@ -142,7 +143,7 @@ def _execute(connection: sa.Connection, row: syncs.SyncRow, names: Sequence[str]
     connection.execute(sa.insert(schema.jobs), list(_jobs(row, names)))
 
 
-def _jobs(row: syncs.SyncRow, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _jobs(row: SyncRow, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for number in range(_EXECUTIONS):
         began = datetime.now(timezone.utc) - timedelta(hours=_EXECUTIONS - number)
         for name in names:

@@ -31,6 +31,8 @@ class Settings:
     home: Path
     db_schema: str = "nango"
     configs: Path = Path("sync_configs")
+    project: str = ""
+    """The owner of the syncs of this process's config files; an empty one claims nothing."""
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     webhook_url: str | None = field(default=None, repr=False)
     webhook_url_secondary: str | None = field(default=None, repr=False)
@@ -59,11 +61,13 @@ class Settings:
         read = _Reader({**_dotenv(dotenv), **process})
         secret_keys = read.texts("NANGO_SECRET_KEY")
         home = read.path("NANGO_HOME", ".nango")
+        configs = read.path("NANGO_SYNC_CONFIGS", "sync_configs")
         settings = cls(
             db_url=_database(read, home),
             home=home,
             db_schema=_schema(read),
-            configs=read.path("NANGO_SYNC_CONFIGS", "sync_configs"),
+            configs=configs,
+            project=read.text("NANGO_PROJECT") or configs.resolve().parent.name,
             secret_keys=secret_keys,
             webhook_url=read.url("NANGO_WEBHOOK_URL"),
             webhook_url_secondary=read.url("NANGO_WEBHOOK_URL_SECONDARY"),

@@ -34,7 +34,7 @@ from nango_dagster.runs.delivering import Courier
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, overwrite, queue, syncs, upsert
 from nango_dagster.store.queue import claims
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.tables import rebuilding
 
 # --- in the test's process ----------------------------------------------------------------------------------------

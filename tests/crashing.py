@@ -11,7 +11,7 @@ import psutil
 import sqlalchemy as sa
 
 from nango_dagster.store import Database, schema, tables
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import until
 
 UPSERT: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}

@@ -18,7 +18,7 @@ from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, jobs, schema, syncs, tables
 from nango_dagster.store.jobs import Job
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.fake_api import FakeApi, Received, Reply
 
 Record = dict[str, Any]

@@ -20,7 +20,7 @@ from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, announcing, connections, datasets, open_database, outbox, schema, syncs
 from nango_dagster.store.outbox import Delivery, Result
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.crash_worker import Workers
 from tests.crashing import MODES, UPSERT, bury
 from tests.executions import Source, assert_exact, drained, execute, items, last_job, until

@@ -15,7 +15,7 @@ from nango_dagster.errors import StoreUnavailable
 from nango_dagster.runs.access import reach_of
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, open_database, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.apis import URL, calling
 from tests.fake_api import FakeApi

@@ -33,6 +33,7 @@ from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.jobs import Counts
+from nango_dagster.store.sync_row import SyncRow
 from tests.apis import URL, Served, calling, listening, served
 from tests.executions import until
 
@@ -113,7 +114,7 @@ def number(found: Numbers, name: str, **labels: str) -> float | None:
     return found.get((name, frozenset(labels.items())))
 
 
-def executed(db: Database, row: syncs.SyncRow, status: str, connection_id: str = "default") -> None:
+def executed(db: Database, row: SyncRow, status: str, connection_id: str = "default") -> None:
     """One execution, as a run does it."""
     worker = queue.start_worker(db, row.id, "run-1")
     (claim,) = queue.claim(db, worker, limit=1, slot=None, only=[(connection_id, "base")], force=True)

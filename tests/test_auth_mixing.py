@@ -16,7 +16,7 @@ from nango_dagster.config import Sync
 from nango_dagster.runs import Outcome
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, syncs, tables
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.executions import PAGING
 from tests.fake_api import FakeApi, Received, Reply

@@ -29,7 +29,7 @@ from nango_dagster.runs.access import access_of, note, of_connection
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, syncs
 from nango_dagster.store.queue import Claim
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.conftest import ROOT
 from tests.executions import PAGING, Source, assert_exact, items, last_job

@@ -16,7 +16,7 @@ from nango_dagster.config import read_file
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, announcing, connections, open_database, queue, syncs
 from nango_dagster.store.announcing import OwnUrl
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import Vault
 from tests.commands import Cli, Said, write_sync
 from tests.executions import PAGING, Source, items
@@ -364,11 +364,21 @@ def test_a_variant_is_made_listed_and_removed(cli: Cli, db: Database) -> None:
     assert queue.partitions(db, row_of(db).id) == [("acme", "base")]
 
 
-def test_a_variant_of_a_paused_connection_is_paused(cli: Cli, db: Database) -> None:
+def test_a_variant_of_a_paused_connection_starts_by_itself(cli: Cli, db: Database) -> None:
     cli.good("connections", "add", *ACME)
     cli.good("pause", "issues")
     said = cli.good("variants", "add", "issues", "--connection", "acme", "--variant", "eu")
-    assert said.stdout.endswith("It is paused, as the base is.\n")
+    assert "It runs within seconds" in said.stdout
+    states = {one.variant: one.state for one in queue.schedules(db, [row_of(db).id])}
+    assert states == {"base": "PAUSED", "eu": "STARTED"}
+
+
+def test_a_variant_of_a_sync_without_auto_start_is_paused(cli: Cli, db: Database) -> None:
+    write_sync("issues", url=URL, integration="github", unique_key="id", auto_start=False)
+    cli.good("connections", "add", *ACME)
+    cli.good("start", "issues")
+    said = cli.good("variants", "add", "issues", "--connection", "acme", "--variant", "eu")
+    assert said.stdout.endswith("It is paused, as new schedules of this sync are (auto_start).\n")
 
 
 def test_variants_that_cannot_be_are_sentences(cli: Cli, db: Database) -> None:

@@ -23,7 +23,7 @@ import pytest
 
 from nango_dagster.config import Sync
 from nango_dagster.store import Database, connections, jobs, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.commands import Cli, write_sync
 from tests.crashing import bury
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until

@@ -16,7 +16,7 @@ import pytest
 from nango_dagster.config import from_body, read_file
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.commands import COMMAND, Cli, Said, write_sync
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
 from tests.fake_api import FakeApi, Received, Reply

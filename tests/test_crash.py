@@ -19,7 +19,7 @@ from nango_dagster.config import Sync
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, queue, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.crash_worker import Workers, stop_at_once
 from tests.crashing import MODES, UPSERT, Server, bury, everything, nobody_is_writing, take_for_dead
 from tests.executions import (

@@ -23,7 +23,7 @@ from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, schema, syncs
 from nango_dagster.store.jobs import Job
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.crash_worker import Result, Workers
 from tests.crashing import MODES, UPSERT, Server, bury, everything, nobody_is_writing, take_for_dead
 from tests.executions import PAGING, Record, assert_exact, assert_nothing_runs, until

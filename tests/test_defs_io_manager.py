@@ -18,7 +18,7 @@ from nango_dagster.fetch import Fetch
 from nango_dagster.settings import Settings
 from nango_dagster.sources import UserValue
 from nango_dagster.store import Database, syncs, tables
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Source, Stored, assert_nothing_runs, items, last_job, stored
 from tests.fake_api import FakeApi
 from tests.materializing import MakeProject, Project, making_projects, sentence

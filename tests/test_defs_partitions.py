@@ -15,7 +15,7 @@ from nango_dagster.config import Sync
 from nango_dagster.defs import names, partitions
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Source, items
 from tests.fake_api import FakeApi, Received, Reply
 from tests.materializing import (

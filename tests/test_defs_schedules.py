@@ -17,7 +17,7 @@ from nango_dagster.defs import dispatch, names
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, queue, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Source, assert_nothing_runs, items, until
 from tests.fake_api import FakeApi
 from tests.materializing import MakeProject, Project, kinds, look, making_projects, repository_origin, sentence, tick

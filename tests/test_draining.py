@@ -15,7 +15,7 @@ from nango_dagster.errors import StoreUnavailable
 from nango_dagster.runs import Done, Execution, Outcome
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import PAGING, Source, assert_nothing_runs, items
 from tests.fake_api import FakeApi, Received, Reply
 

@@ -22,7 +22,7 @@ from nango_dagster.defs.dispatch import Dispatcher
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, status, syncs
 from nango_dagster.store.status import Status
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.apis import URL, calling
 from tests.commands import Cli, write_sync
 from tests.materializing import Project, making_projects, tick

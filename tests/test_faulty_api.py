@@ -12,7 +12,7 @@ import pytest
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Source, assert_exact, assert_nothing_runs, execute, items, last_job, ordered, stored
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, Reply, half, html
 

@@ -18,7 +18,7 @@ from nango_dagster.store import Database, datasets, pruning, syncs
 from nango_dagster.store.changes import Cursor
 from nango_dagster.store.datasets import Dataset
 from nango_dagster.store.overwrite import Overwrite
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.upsert import Upsert
 from tests.executions import Record, assert_exact, execute, items
 from tests.fake_api import Answer, FakeApi, Received, Reply

@@ -23,7 +23,7 @@ from nango_dagster.config import Sync
 from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, open_database, queue, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.apis import calling
 from tests.commands import Cli, write_sync

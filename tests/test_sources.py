@@ -24,7 +24,7 @@ from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.sources import Ending, Model, Sink, SourceContext
 from nango_dagster.store import Database, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import last_job
 
 CONTACT, DEAL = Model("Contact"), Model("Deal")

@@ -22,7 +22,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, schema, syncs, tables
 from nango_dagster.store.connections import NewConnection
 from nango_dagster.store.queue import deletion
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 from nango_dagster.vault import Vault
 from tests.apis import calling

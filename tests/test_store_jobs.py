@@ -11,7 +11,7 @@ from nango_dagster.config import Sync
 from nango_dagster.store import Database, jobs, queue, schema, syncs
 from nango_dagster.store.jobs import Counts, Job
 from nango_dagster.store.queue import Claim
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 
 

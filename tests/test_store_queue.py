@@ -25,7 +25,7 @@ from nango_dagster.errors import LeaseLost
 from nango_dagster.settings import Settings
 from nango_dagster.store import Connection, Database, connections, jobs, open_database, queue, schema, syncs
 from nango_dagster.store.queue import Claim, Schedule, Worker
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 from tests.executions import until
 
@@ -458,12 +458,47 @@ def a_run(env: dict[str, str], row: SyncRow) -> Iterator[tuple[Any, Pipe, Worker
         process.close()
 
 
-def test_a_killed_run_is_found_and_its_execution_is_due_again(db: Database, settings_env: dict[str, str]) -> None:
+def test_a_killed_run_on_this_machine_is_found_at_once(db: Database, settings_env: dict[str, str]) -> None:
+    row = sync_with(db, "c1")
+    with a_run(settings_env, row) as (process, _, worker):
+        assert queue.reap(db) == []
+        process.kill()
+        process.join()
+        holder = queue.holder(db, Target(row.id, "c1", "base"))
+        assert holder is not None and holder.has_ended
+        (lost,) = queue.reap(db)
+    (job,) = jobs.list_jobs(db)
+    where = f"run doomed (process {worker.pid} on {worker.host})"
+    assert (job.id, job.error_message) == (lost.job_id, f"run lost: {where} was ended from outside, as by kill -9.")
+    assert claim_one(db, work(db, row)).losses == 1
+
+
+def test_a_killed_run_that_nobody_has_waited_for_is_found_too(db: Database, settings_env: dict[str, str]) -> None:
+    row = sync_with(db, "c1")
+    with a_run(settings_env, row) as (process, _, _):
+        process.kill()
+        until(lambda: len(queue.reap(db)) == 1)
+
+
+def test_a_process_id_that_another_process_got_is_not_the_worker(db: Database) -> None:
+    row = sync_with(db, "c1")
+    begin(db, row, claim_one(db, work(db, row)))
+    with db.begin() as connection:
+        earlier = sa.func.replace(schema.workers.c.process, f" {os.getpid()} ", f" {os.getpid()} 1")
+        connection.execute(sa.update(schema.workers).values(process=earlier))
+    assert len(queue.reap(db)) == 1
+
+
+def test_a_killed_run_of_another_machine_is_found_when_its_lease_is_over(
+    db: Database, settings_env: dict[str, str]
+) -> None:
     row = sync_with(db, "c1")
     slot = now(db)
     with a_run(settings_env, row) as (process, _, worker):
         process.kill()
         process.join()
+        with db.begin() as connection:
+            connection.execute(sa.update(schema.workers).values(process=f"another machine {worker.pid} 12345"))
         assert queue.reap(db) == []  # it was heard from a moment ago
         fall_silent(db, worker)
         (lost,) = queue.reap(db)

@@ -14,7 +14,7 @@ from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, syncs
 from nango_dagster.store.queue import Claim, Schedule
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 from tests.apis import URL, calling
 

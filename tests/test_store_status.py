@@ -17,7 +17,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, status, syncs
 from nango_dagster.store.jobs import Counts
 from nango_dagster.store.status import Status
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import PAGING, Source, items
 from tests.fake_api import FakeApi
 

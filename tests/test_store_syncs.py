@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from nango_dagster.config import Sync, from_body
 from nango_dagster.errors import LeaseLost, Refused
 from nango_dagster.store import Database, datasets, jobs, queue, schema, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 
 URL = "https://api.example.com/items"

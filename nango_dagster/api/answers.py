@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..store import jobs
 from ..store.status import State, Status
-from ..store.syncs import Origin
+from ..store.sync_row import Origin
 
 
 def iso(moment: datetime | None) -> str | None:

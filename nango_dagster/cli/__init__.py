@@ -20,7 +20,7 @@ from .run import run
 from .serve import api, dev
 from .status import status
 from .steer import cancel, frequency, pause, start, trigger
-from .syncs import list_syncs
+from .syncs import adopt, list_syncs
 from .tables import remove, tables
 from .webhooks import webhooks
 
@@ -46,7 +46,7 @@ class Main(click.Group):
 
 
 _COMMANDS: list[click.Command] = [
-    *(init, validate, dry_run, run, dev, api, list_syncs, status, records),
+    *(init, validate, dry_run, run, dev, api, list_syncs, adopt, status, records),
     *(connections, variants, trigger, start, pause, cancel, frequency),
     *(webhooks, tables, remove),
 ]

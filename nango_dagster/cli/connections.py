@@ -265,7 +265,7 @@ _variant = click.option("--variant", metavar="VARIANT", required=True, help="The
 def add_variant(session: Session, name: str, integration: str | None, connection_id: str, variant: str) -> None:
     """Give a connection one more variant of a sync.
 
-    It runs at once, unless the connection's base is paused.
+    It has a schedule of its own and runs at once, unless the sync has auto_start: false.
 
     With --json: sync, connection_id, variant, created.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..store import Database
     from ..store.changes import Action, Record
     from ..store.datasets import Dataset
-    from ..store.syncs import SyncRow
+    from ..store.sync_row import SyncRow
 
 _SHOWN = 80  # characters of a record
 _NAMED = 10  # connections

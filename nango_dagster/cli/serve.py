@@ -96,7 +96,7 @@ def _register(session: Session) -> None:
     from ..store import syncs
 
     with session.database() as database:
-        syncs.register(database, session.configs.syncs)
+        syncs.register(database, session.configs.syncs, on_refused=session.warn)
 
 
 def _environment(settings: Settings, ui_url: str) -> dict[str, str]:

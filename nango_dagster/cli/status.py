@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..store import Database
     from ..store.jobs import Job
     from ..store.status import Status, Summary
-    from ..store.syncs import SyncRow
+    from ..store.sync_row import SyncRow
 
 COUNTS = ("added", "updated", "deleted", "unchanged", "rejected", "fetched", "pages", "requests", "retries")
 SHOWN_WARNINGS = 3

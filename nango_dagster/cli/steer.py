@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..control.report import Report
     from ..control.selection import Selection
     from ..store import Database
-    from ..store.syncs import SyncRow
+    from ..store.sync_row import SyncRow
 
 
 def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -157,4 +157,5 @@ def register(session: Session, database: Database, *names: str) -> None:
     """Register the configured syncs in the store; of those that are not enabled, only the named ones."""
     from ..store import syncs
 
-    syncs.register(database, [sync for sync in session.configs.syncs if sync.enabled or sync.name in names])
+    enabled = [sync for sync in session.configs.syncs if sync.enabled or sync.name in names]
+    syncs.register(database, enabled, on_refused=session.warn)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from ..config import Sync
 from ..http import public_url
 from .command import Session, command, grid
 
 if TYPE_CHECKING:
     from ..store import Database
-    from ..store.syncs import SyncRow
+    from ..store.sync_row import SyncRow
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,43 @@ def list_syncs(session: Session) -> None:
     is gone is "not configured" and does not run any more, but its rows stay until `nango-dagster remove`.
 
     With --json, for each sync: name, id (null before it is first stored), integration, origin (file, http or asset),
-    configured, enabled, url, mode, unique_key, schedule, table.
+    project (the owner; null for a posted sync), configured, enabled, url, mode, unique_key, schedule, table.
     """
     session.warn_of_configs()
     with session.database() as database:
         found = known(session, database)
-    rows = [(one.sync.name, _origin(one), one.sync.mode, _schedule(one), one.table, _url(one)) for one in found]
-    headings = ["sync", "origin", "mode", "schedule", "table", "url"]
+    rows = [
+        (sync.sync.name, _origin(sync), _project(sync), sync.sync.mode, _schedule(sync), sync.table, _url(sync))
+        for sync in found
+    ]
+    headings = ["sync", "origin", "project", "mode", "schedule", "table", "url"]
     session.answer([_listed(one) for one in found], grid(headings, rows) if rows else "no syncs")
+
+
+@command("adopt", example="adopt issues")
+@click.argument("name", metavar="SYNC")
+@click.option("--integration", metavar="KEY", help="The sync's integration, where several have one of this name.")
+def adopt(session: Session, name: str, integration: str | None) -> None:
+    """Take over a sync that belongs to another project, with its rows.
+
+    A sync belongs to the project whose config file it has: NANGO_PROJECT, or the name of the folder that holds
+    sync_configs. From here on this project's config counts, and the other project is refused.
+
+    With --json: name, integration, project, previous_project.
+    """
+    from ..control.selection import find_sync
+    from ..store import ownership, syncs
+
+    with session.database() as database:
+        row = find_sync(syncs.all(database), name, integration)
+        ownership.adopt(database, row)
+    document = {
+        "name": row.name,
+        "integration": row.integration,
+        "project": session.settings.project,
+        "previous_project": row.owner,
+    }
+    session.answer(document, f"{row.name} belongs to project {session.settings.project} now.")
 
 
 def _listed(one: Known) -> dict[str, Any]:
@@ -76,6 +107,7 @@ def _listed(one: Known) -> dict[str, Any]:
         "id": one.id,
         "integration": one.sync.integration_key,
         "origin": one.origin,
+        "project": _project(one),
         "configured": one.is_configured,
         "enabled": one.sync.enabled,
         "url": _url(one),
@@ -89,6 +121,10 @@ def _listed(one: Known) -> dict[str, Any]:
 def _origin(one: Known) -> str:
     origin = {"http": "posted"}.get(one.origin, one.origin) if one.is_configured else "not configured"
     return origin if one.sync.enabled else f"{origin}, disabled"
+
+
+def _project(sync: Known) -> str | None:
+    return sync.row.owner if sync.row else None
 
 
 def _url(one: Known) -> str | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runs import Execution
     from ..store import Database
     from ..store.catalog import TableInfo
-    from ..store.syncs import SyncRow
+    from ..store.sync_row import SyncRow
 
 
 @click.group("tables", invoke_without_command=True, epilog="Example: nango-dagster tables --json")

@@ -17,7 +17,7 @@ from ..store import Database, connections, status, syncs
 from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
 from ..store.connections import ConnectionRow, NewConnection
 from ..store.sealing import SEALED
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from ..vault import Vault, vault_of
 from .report import SOON, Report
 from .selection import no_connections

@@ -13,7 +13,7 @@ from ..partition_keys import BASE
 from ..sentences import number_of, suggestion
 from ..store import Database, queue, status
 from ..store.status import Status
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 
 
 class SyncName(NamedTuple):

@@ -8,7 +8,7 @@ from ..partition_keys import BASE
 from ..sentences import number_of, suggestion
 from ..store import Database, connections, status
 from ..store.status import Status
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from .report import SOON, Report
 from .selection import check_runs_for
 
@@ -25,7 +25,7 @@ class TooManyVariants(Refused):
 
 
 def create(db: Database, row: SyncRow, connection_id: str, variant: str) -> Report:
-    """Create a variant of a sync for a connection; it is due at once unless the base is paused.
+    """Create a variant of a sync for a connection; it is due at once if the sync has `auto_start`.
 
     Raises VariantExists, TooManyVariants, Refused when the sync has no connections, and ConfigError when it does not
     run for this one.
@@ -47,7 +47,7 @@ def create(db: Database, row: SyncRow, connection_id: str, variant: str) -> Repo
     next_step = (
         f"It runs {SOON}."
         if get(db, row, connection_id, variant).started == "STARTED"
-        else "It is paused, as the base is."
+        else "It is paused, as new schedules of this sync are (auto_start)."
     )
     return Report(f"Added the variant {variant} of {row.name} for {connection_id}.", next_step, document)
 

@@ -31,7 +31,7 @@ from ..errors import NangoError, Refused
 from ..http import public_url
 from ..partition_keys import BASE, key_of, names_of
 from ..store import jobs, queue
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import checks, logs, metadata, names, partitions
 from .dagster_state import record_stopped
 from .interrupts import Interrupts

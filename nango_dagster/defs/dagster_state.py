@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dagster import DagsterInstance
 
 from ..store import Database, syncs
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import names
 
 

@@ -33,9 +33,9 @@ from .. import clock, runs
 from ..config import Sync
 from ..config.schedule import ShortInterval
 from ..errors import StoreUnavailable
-from ..store import queue, syncs
+from ..store import ownership, queue, syncs
 from ..store.queue import LEASE_SECONDS
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import checks, logs, names
 from .dagster_state import record_stopped
 from .interrupts import Interrupts
@@ -82,6 +82,7 @@ class Dispatcher:
             row
             for row in syncs.all(nango.database)
             if row.sync.enabled and (self._is_loaded(row) or row.origin == "http")
+            if not ownership.is_foreign(nango.database, row) or row.sync == self._loaded[row.integration, row.name]
         ]
 
     def refresh_partitions(self, nango: NangoResource, instance: DagsterInstance) -> None:

@@ -19,7 +19,7 @@ from ..runs import Execution, Outcome, Progress
 from ..sentences import number_of
 from ..sources import FetchedList, Source, UserValue
 from ..store import syncs, tables
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import logs, metadata, names, own
 from .interrupts import Interrupts
 from .resource import NangoResource

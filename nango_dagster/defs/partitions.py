@@ -10,7 +10,7 @@ from dagster import AssetIn, AssetKey, DagsterInstance, DynamicPartitionsDefinit
 from ..config import Sync
 from ..partition_keys import key_of
 from ..store import Database, queue
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import names
 
 _AT_ONCE = 10_000  # PostgreSQL takes no more keys in one statement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from functools import cached_property
@@ -10,8 +11,10 @@ from ..config import Sync
 from ..errors import Refused
 from ..settings import Settings
 from ..store import Database, open_database, syncs
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import logs
+
+log = logging.getLogger(__name__)
 
 
 class NangoResource:
@@ -72,7 +75,7 @@ class NangoResource:
             if _key(sync) not in self._posted and self._registered.get(_key(sync)) != sync.fingerprint()
         }
         if new:
-            syncs.register(self.database, new.values())
+            syncs.register(self.database, new.values(), on_refused=log.warning)
             self._registered.update({key: sync.fingerprint() for key, sync in new.items()})
 
 

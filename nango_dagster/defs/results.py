@@ -16,7 +16,7 @@ from ..errors import LeaseLost, NangoError, QuotaSpent, Refused, StoreUnavailabl
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
 from ..store.queue import Shown
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import checks, internals, metadata, names
 from .io_manager import failure, log, tell
 from .resource import NangoResource

@@ -21,10 +21,10 @@ from dagster import (
 
 from .. import clock
 from ..config import Sync
-from ..errors import StoreUnavailable
+from ..errors import Refused, StoreUnavailable
 from ..store import Database, queue, syncs
 from ..store.queue import Worker
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import names
 from .assets import run_tags
 from .resource import NangoResource
@@ -41,8 +41,8 @@ def build_schedule(sync: Sync) -> ScheduleDefinition:
         nango: NangoResource = context.resources.nango
         try:
             runs = _missing_runs(context, nango, sync)
-        except StoreUnavailable as down:
-            runs = str(down)
+        except (StoreUnavailable, Refused) as error:
+            runs = str(error)
         if isinstance(runs, str):
             yield SkipReason(runs)
             return

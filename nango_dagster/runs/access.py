@@ -16,7 +16,7 @@ from ..partition_keys import BASE
 from ..settings import Settings
 from ..store import Database, connections, jobs, reach
 from ..store.queue import Claim
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from ..templates import env_variables, host_variables
 from ..vault import Vault, hash_key, vault_of
 

@@ -14,7 +14,7 @@ from ..settings import Settings
 from ..sources import Source
 from ..store import Database, queue
 from ..store.queue import HEARTBEAT_SECONDS, LEASE_SECONDS, Claim, Holder, Worker
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from ..store.target import Target
 from .execution import Execution
 from .values import BASE, Due, Wishes
@@ -54,7 +54,11 @@ def _claim(database: Database, worker: Worker, row: SyncRow, target: Target) -> 
         claims = queue.claim(database, worker, limit=1, slot=None, only=[target[1:]], force=True)
         if claims:
             return claims[0]
+        queue.reap(database)  # a killed process's last transaction may have held the lock a moment ago
         holder = queue.holder(database, target)
+        if holder is not None and holder.has_ended and clock.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
         if holder is not None or clock.monotonic() > deadline:
             raise Refused(held_sentence(row, target, holder))
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from ..partition_keys import key_of
 from ..settings import Settings
 from ..store import Database, queue
 from ..store.queue import Claim, Worker
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from ..store.target import Target
 from .claiming import held_sentence
 from .execution import Execution

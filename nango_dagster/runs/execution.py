@@ -14,7 +14,7 @@ from ..settings import Settings
 from ..sources import DeclarativeList, Source
 from ..store import Connection, Database, checkpoints, jobs, tables
 from ..store.queue import Claim
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from . import ending, opening, reading
 from .access import note
 from .ending import Facts

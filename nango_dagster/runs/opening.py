@@ -18,7 +18,7 @@ from ..store import Connection, Database, datasets, syncs, tables
 from ..store.datasets import Dataset
 from ..store.overwrite import Overwrite
 from ..store.queue import Claim
-from ..store.syncs import SyncRow
+from ..store.sync_row import SyncRow
 from ..store.tables import MappedTable
 from ..store.tally import Writer
 from ..store.upsert import Upsert

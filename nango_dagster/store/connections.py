@@ -11,11 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from ..config import Sync
 from ..errors import ConfigError, Refused
 from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import announcing, datasets, jobs, queue, schema, sealing, syncs, tables
+from . import announcing, datasets, jobs, queue, scheduling, schema, sealing, syncs, tables
 from .database import Database
 from .queue import REAUTHORISE_AFTER
 from .target import Target
@@ -146,7 +147,7 @@ def _add_some(connection: Connection, db: Database, given: Sequence[tuple[NewCon
             connection.execute(sa.update(_table).where(*named).values(**values, updated_at=now))
     only = missing[0]["connection_id"] if len(missing) == 1 else None
     for integration in sorted({one["integration"] for one in missing}):
-        syncs.schedule_connections(connection, db, integration=integration, connection_id=only)
+        scheduling.schedule_connections(connection, db, integration=integration, connection_id=only)
     return len(missing)
 
 
@@ -396,23 +397,26 @@ def _delete_schedules(connection: Connection, ids: Collection[int]) -> None:
 
 
 def add_variant(db: Database, sync_id: int, connection_id: str, variant: str) -> bool:
-    """Give a connection one more variant of a sync, due at once as the base is; False when it has it already.
+    """Add a variant of a sync to a connection; False when the connection has it already.
 
-    Raises Refused when the sync does not run for that connection.
+    The variant has a schedule of its own: it starts at once if the sync has `auto_start`, whether or not the base is
+    paused. Raises Refused when the sync does not run for that connection.
     """
     _check_name("variant", variant)
 
     def work(connection: Connection) -> bool:
         syncs.lock(connection, db)
         of_it = (_schedules.sync_id == sync_id, _schedules.connection_id == connection_id)
-        rows = connection.execute(sa.select(_schedules.variant, _schedules.state).where(*of_it)).all()
-        base = next((row for row in rows if row.variant == BASE), None)
-        if base is None:
+        variants = connection.execute(sa.select(_schedules.variant).where(*of_it)).scalars().all()
+        if BASE not in variants:
             raise Refused(f"this sync does not run for a connection {connection_id!r}; add the connection first.")
-        if any(row.variant == variant for row in rows):
+        if variant in variants:
             return False
-        names = {"sync_id": sync_id, "connection_id": connection_id, "variant": variant}
-        connection.execute(sa.insert(schema.schedules).values(**names, state=base.state, created_at=db.now(connection)))
+        config = connection.execute(sa.select(schema.syncs.c.config).where(schema.syncs.c.id == sync_id)).scalar_one()
+        sync = Sync.model_validate(sealing.unseal(json.loads(config), db.vault))
+        target = {"sync_id": sync_id, "connection_id": connection_id, "variant": variant}
+        state = scheduling.initial_state(sync)
+        connection.execute(sa.insert(schema.schedules).values(**target, state=state, created_at=db.now(connection)))
         return True
 
     return db.transact(work)

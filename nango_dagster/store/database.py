@@ -42,6 +42,8 @@ class Database:
     schema: str
     vault: Callable[[], Vault] = field(default=_no_vault, repr=False, compare=False)
     """Opens, once, the vault that secrets are encrypted with."""
+    project: str = ""
+    """The project that this process works for; the owner of the syncs that it registers."""
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     before_commit: tuple[Callable[[Connection, Database], None], ...] = field(default=(), repr=False, compare=False)
     """Called at the end of every writing transaction, inside it."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from . import jobs, queue, schema, syncs
 from .database import Database
 from .queue import REAUTHORISE_AFTER
-from .syncs import SyncRow
+from .sync_row import SyncRow
 from .types import UtcTime
 
 NEVER = "never"

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, and_, delete, func, insert, not_, or_
 from . import schema
 from .database import Database
 from .queue import Claim
-from .syncs import SyncRow
+from .sync_row import SyncRow
 from .target import Target
 
 Status = Literal["running", "succeeded", "failed", "cancelled"]

@@ -13,7 +13,7 @@ from ..mapping.plan import BY_HAND
 from ..paths import Step
 from . import schema, syncs, tables
 from .database import Database
-from .syncs import SyncRow
+from .sync_row import SyncRow
 
 Steps = tuple[Step, ...]
 

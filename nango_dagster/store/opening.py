@@ -27,6 +27,7 @@ def open_database(settings: Settings, *, migrate: bool = True, serving: bool = F
         _engine(settings, serving),
         settings.db_schema,
         vault=cache(partial(Vault.open, settings)),
+        project=settings.project,
         webhooks=WebhookSettings.of(settings),
         before_commit=(forgive_silence,),
     )

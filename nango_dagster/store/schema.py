@@ -118,6 +118,7 @@ workers = Table(
     Column("run_id", Text),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    Column("process", Text),  # its identity on its machine, see queue/processes.py
     Column("started_at", UtcTime, nullable=False),
     Column("heartbeat_at", UtcTime, nullable=False),
     Column("drains", Boolean, nullable=False, server_default=text("false")),

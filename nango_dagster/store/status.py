@@ -14,7 +14,7 @@ from . import jobs, schema
 from .database import Database
 from .jobs import Job
 from .queue import REAUTHORISE_AFTER, Slots, Timing
-from .syncs import SyncRow
+from .sync_row import SyncRow
 from .target import Target
 
 State = Literal["RUNNING", "PAUSED", "STOPPED", "ERROR", "SUCCESS"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -18,65 +16,71 @@ from ..config import Sync, from_document
 from ..errors import ConfigError, Refused
 from ..http import public_config, public_url
 from ..partition_keys import BASE
-from . import datasets, queue, schema, sealing, tables
+from . import datasets, ownership, queue, scheduling, schema, sealing, tables
 from .database import Database
+from .sync_row import Origin, SyncRow
 from .target import Target
 
 log = logging.getLogger(__name__)
-
-Origin = Literal["file", "http", "asset"]
 
 _table = schema.syncs
 _of = schema.syncs.c
 _schedules = schema.schedules
 
 
-@dataclass(frozen=True)
-class SyncRow:
-    """A sync with the id that its jobs, rows and tables carry."""
-
-    id: int
-    name: str
-    integration: str
-    sync: Sync = field(repr=False)  # its headers may hold secrets
-    origin: Origin
-    created_at: datetime
-    updated_at: datetime
-    is_stopped: bool = False
-    """Whether its schedule is stopped in Dagster, as far as the daemon has said."""
-
-
 # --- from files -----------------------------------------------------------------------------------------------------
 
 
-def register(db: Database, syncs: Iterable[Sync], origin: Origin = "file") -> dict[str, SyncRow]:
-    """Make the store know these syncs, by name; those that have not changed are not written.
+def register(
+    db: Database,
+    syncs: Iterable[Sync],
+    origin: Origin = "file",
+    *,
+    on_refused: Callable[[str], object] | None = None,
+) -> dict[str, SyncRow]:
+    """Store the configs of this project's syncs and return their rows by name; unchanged ones are not written.
 
     A sync is known by its integration and name, or by the name it had before (`renamed_from`). One that is not
     partitioned gets its schedule. Several processes may do this at once. (Of two integrations' syncs of one name,
-    both are kept and the last is answered.)
+    both are stored and the last is returned.)
+
+    A sync of another project with another config is left alone; the others are stored. `on_refused` is called with the
+    sentence about it; without it, Refused is raised.
     """
-    wanted = list(syncs)
-    rows = db.transact(lambda connection: _register(connection, db, wanted, origin))
+    configs = list(syncs)
+    rows, refusals = db.transact(lambda connection: _register(connection, db, configs, origin))
+    if refusals and on_refused is None:
+        raise Refused(" ".join(refusals))
+    for refusal in refusals:
+        assert on_refused is not None
+        on_refused(refusal)
     return {row.name: row for row in rows}
 
 
-def _register(connection: Connection, db: Database, wanted: Sequence[Sync], origin: Origin) -> list[SyncRow]:
+def _register(
+    connection: Connection, db: Database, syncs: Sequence[Sync], origin: Origin
+) -> tuple[list[SyncRow], list[str]]:
     lock(connection, db)
     known = {(row.integration, row.name): row for row in connection.execute(sa.select(_table))}
-    configured = {(sync.integration_key, sync.name) for sync in wanted}
-    rows, changed = [], []
-    for sync in wanted:
+    configured = {(sync.integration_key, sync.name) for sync in syncs}
+    rows, changed, refusals = [], [], []
+    for sync in syncs:
         row = known.get((sync.integration_key, sync.name))
         former = (sync.integration_key, sync.renamed_from)
         if row is None and former not in configured:
             row = known.get(former)
+        if row is not None and ownership.is_foreign(db, row):
+            if _changes(db, row, _values(db, sync, origin, None)):
+                refusals.append(ownership.refusal(db, row))
+            else:  # the same config: it does not matter which project runs it
+                rows.append(SyncRow.of(row, sync))
+            continue
         rows.append(_write(connection, db, sync, origin, row))
         if row is None or rows[-1].updated_at != row.updated_at:
             changed.append(rows[-1])
-    _schedule(connection, db, rows)
-    _schedule_partitioned(connection, db, changed)
-    return rows
+    scheduling.schedule_syncs(connection, db, rows)
+    scheduling.schedule_partitioned(connection, db, changed)
+    return rows, refusals
 
 
 # --- assets of somebody's own ---------------------------------------------------------------------------------------
@@ -129,8 +133,8 @@ def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> Sync
         sync = _with_free_name(connection, sync, f"sync-{row.id}" if row else sync.name)
     _refuse_taken_model(connection, sync, row)
     written = _write(connection, db, sync, "http", row, body_hash)
-    _schedule(connection, db, [written])
-    _schedule_partitioned(connection, db, [written])
+    scheduling.schedule_syncs(connection, db, [written])
+    scheduling.schedule_partitioned(connection, db, [written])
     return written
 
 
@@ -154,8 +158,8 @@ def _replace(connection: Connection, db: Database, id: int, sync: Sync) -> SyncR
         raise Refused(f"integration {other.integration} has a sync {other.name} already, with id {other.id}.")
     _refuse_taken_model(connection, sync, row)
     written = _write(connection, db, sync, "http", row)
-    _schedule(connection, db, [written])
-    _schedule_partitioned(connection, db, [written])
+    scheduling.schedule_syncs(connection, db, [written])
+    scheduling.schedule_partitioned(connection, db, [written])
     return written
 
 
@@ -258,13 +262,7 @@ def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
 def _row(db: Database, row: Any) -> SyncRow:
     document = sealing.unseal(json.loads(row.config), db.vault)
     sync = Sync.model_validate(document) if row.origin == "asset" else from_document(document)
-    return _sync_row(row, sync)
-
-
-def _sync_row(row: Any, sync: Sync) -> SyncRow:
-    return SyncRow(
-        row.id, row.name, row.integration, sync, row.origin, row.created_at, row.updated_at, bool(row.is_stopped)
-    )
+    return SyncRow.of(row, sync)
 
 
 # --- deleting -------------------------------------------------------------------------------------------------------
@@ -329,16 +327,16 @@ def _write(
     if row is None:
         row = _insert(connection, db, sync, origin, body_hash)
     else:
-        values = _values(db, sync, origin, body_hash)
+        values = _values(db, sync, origin, body_hash) | ownership.columns(db, origin, row.owner)
         if _changes(db, row, values):
             connection.execute(sa.update(_table).where(_of.id == row.id).values(**values, updated_at=db.clock()))
             row = connection.execute(sa.select(_table).where(_of.id == row.id)).one()
-    return _sync_row(row, sync)
+    return SyncRow.of(row, sync)
 
 
 def _insert(connection: Connection, db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> Any:
     now = db.now(connection)
-    values = _values(db, sync, origin, body_hash)
+    values = _values(db, sync, origin, body_hash) | ownership.columns(db, origin, None)
     made = connection.execute(sa.insert(_table).values(**values, created_at=now, updated_at=now))
     assert made.inserted_primary_key is not None
     return connection.execute(sa.select(_table).where(_of.id == made.inserted_primary_key[0])).one()
@@ -368,80 +366,3 @@ def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> 
         "body_hash": body_hash,
         "config": json.dumps(sealing.seal(document, public_config(document), db.vault)),
     }
-
-
-def _schedule(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:
-    """Give each sync that is not partitioned its one schedule; a connection it had before is forgotten."""
-    wanted = {row.id: row.sync for row in rows if not row.sync.partitioned}
-    known = connection.execute(sa.select(_schedules).where(_schedules.c.sync_id.in_(wanted))).all()
-    there = {row.sync_id for row in known if _is_of(row, wanted[row.sync_id])}
-    # One that is being executed goes when the sync is next registered.
-    gone = [row.id for row in known if not _is_of(row, wanted[row.sync_id])]
-    connection.execute(sa.delete(_schedules).where(_schedules.c.id.in_(gone), _schedules.c.worker_id.is_(None)))
-    now = db.now(connection)
-    missing = [
-        {
-            "sync_id": id,
-            "connection_id": sync.connection_key,
-            "variant": BASE,
-            "state": "STARTED" if sync.auto_start else "PAUSED",
-            "created_at": now,
-        }
-        for id, sync in wanted.items()
-        if id not in there
-    ]
-    if missing:
-        connection.execute(sa.insert(_schedules), missing)
-
-
-def _is_of(row: Any, sync: Sync) -> bool:
-    return (row.connection_id, row.variant) == (sync.connection_key, BASE)
-
-
-def _schedule_partitioned(connection: Connection, db: Database, rows: Sequence[SyncRow]) -> None:
-    """Give each partitioned sync a schedule for every connection of its integration, and none for others."""
-    of = schema.connections.c
-    for row in rows:
-        if row.sync.partitioned:
-            here = sa.select(of.connection_id).where(of.integration == row.integration)
-            others = (_schedules.c.sync_id == row.id, _schedules.c.connection_id.not_in(here))
-            connection.execute(sa.delete(_schedules).where(*others, _schedules.c.worker_id.is_(None)))
-            schedule_connections(connection, db, row)
-
-
-def schedule_connections(
-    connection: Connection,
-    db: Database,
-    row: SyncRow | None = None,
-    *,
-    integration: str | None = None,
-    connection_id: str | None = None,
-) -> None:
-    """Schedule a sync for all connections of its integration, or all syncs of an `integration` for one connection.
-
-    What has a schedule keeps it. The caller holds the lock.
-    """
-    if row is None:
-        stored = connection.execute(sa.select(_table).where(_of.integration == integration, _of.origin != "asset"))
-        wanted = [
-            (one.id, one.integration, Sync.model_validate(sealing.unseal(json.loads(one.config), db.vault)))
-            for one in stored
-        ]
-    else:
-        wanted = [(row.id, row.integration, row.sync)]
-    of = schema.connections.c
-    for id, of_integration, sync in wanted:
-        if not (sync.partitioned and sync.enabled):
-            continue
-        state = "STARTED" if sync.auto_start else "PAUSED"
-        values = [sa.literal(id), of.connection_id, sa.literal(BASE), sa.literal(state), db.clock()]
-        there = sa.exists().where(
-            _schedules.c.sync_id == id,
-            _schedules.c.connection_id == of.connection_id,
-            _schedules.c.variant == BASE,
-        )
-        missing = sa.select(*values).where(of.integration == of_integration, ~there)
-        if connection_id is not None:
-            missing = missing.where(of.connection_id == connection_id)
-        columns = ["sync_id", "connection_id", "variant", "state", "created_at"]
-        connection.execute(sa.insert(_schedules).from_select(columns, missing))

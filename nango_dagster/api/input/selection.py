@@ -12,7 +12,7 @@ from ...control.selection import Selection, SyncName, may_run, select_named
 from ...partition_keys import BASE
 from ...sentences import suggestion
 from ...store import Database, connections, syncs
-from ...store.syncs import SyncRow
+from ...store.sync_row import SyncRow
 from ..errors import HttpError
 from .models import Strict
 

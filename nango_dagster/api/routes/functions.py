@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query
 
 from ...config.source import quoted
 from ...sentences import suggestion
-from ...store.syncs import SyncRow
+from ...store.sync_row import SyncRow
 from ..answers import DeployedFunction, FunctionCode, FunctionList, OneFunction, Pagination, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from ...store import syncs
-from ...store.syncs import SyncRow
+from ...store.sync_row import SyncRow
 from ..answers import Functions, ShownScript, ShownScripts
 from ..docs.openapi import ERRORS
 from ..input.models import only

@@ -9,7 +9,7 @@ from typing import Any
 from ...http import public_url
 from ...store import Database, jobs, status
 from ...store.status import Status
-from ...store.syncs import SyncRow
+from ...store.sync_row import SyncRow
 from ..answers import LastJob, ListedSync, ShownSync
 from ..input.secrets import starred
 

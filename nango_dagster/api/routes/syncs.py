@@ -18,7 +18,7 @@ from ...control.selection import Selection, select
 from ...errors import ConfigError, Problem, Refused
 from ...http import public_url
 from ...store import Database, queue, syncs
-from ...store.syncs import SyncRow
+from ...store.sync_row import SyncRow
 from ..answers import Performed, ShownSync, StoredSync, SyncList
 from ..docs.openapi import ERRORS, SYNC_BODY
 from ..errors import HttpError

@@ -31,7 +31,7 @@ from ..types import UtcTime
 from .model import REAUTHORISE_AFTER, Claim, State
 
 if TYPE_CHECKING:
-    from ..syncs import SyncRow
+    from ..sync_row import SyncRow
 
 _table = schema.schedules
 _of = schema.schedules.c

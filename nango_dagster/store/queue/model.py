@@ -84,6 +84,8 @@ class Holder:
     worker: Worker
     since: datetime
     silence: timedelta
+    has_ended: bool = False
+    """Whether the run's process is known to have ended."""
 
 
 @dataclass(frozen=True)

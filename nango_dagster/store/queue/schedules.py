@@ -21,6 +21,7 @@ from .model import (
     Worker,
     worker_of,
 )
+from .processes import has_ended
 from .requests import named
 
 _table = schema.schedules
@@ -32,13 +33,16 @@ _COLUMNS = [schema.workers.c.run_id if name == "run_id" else _of[name] for name 
 def holder(db: Database, target: Target) -> Holder | None:
     """The run that executes a target, if one does."""
     query = (
-        select(*WORKER_COLUMNS, _of.claimed_at, schema.workers.c.heartbeat_at)
+        select(*WORKER_COLUMNS, _of.claimed_at, schema.workers.c.heartbeat_at, schema.workers.c.process)
         .join(_table, _of.worker_id == schema.workers.c.id)
         .where(target.condition(_of))
     )
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
-        return Holder(worker_of(row), row.claimed_at, db.now(connection) - row.heartbeat_at) if row else None
+        now = db.now(connection)
+    if row is None:
+        return None
+    return Holder(worker_of(row), row.claimed_at, now - row.heartbeat_at, has_ended(row.process))
 
 
 def runs_at_work(db: Database) -> set[str]:

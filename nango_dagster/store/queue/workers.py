@@ -17,6 +17,7 @@ from .. import datasets, schema
 from ..announcing import Ended, announce
 from ..database import Database
 from ..target import Target
+from . import processes
 from .model import (
     ASKED_AGAIN,
     AT_ONCE,
@@ -47,8 +48,9 @@ def start_worker(db: Database, sync_id: int, run_id: str | None, *, drains: bool
 
     def work(connection: Connection) -> Worker:
         now = db.now(connection)
-        values = {"sync_id": sync_id, "run_id": run_id, "host": host, "pid": pid, "drains": drains}
-        made = connection.execute(insert(_workers).values(**values, started_at=now, heartbeat_at=now))
+        values: dict[str, Any] = {"sync_id": sync_id, "run_id": run_id, "host": host, "pid": pid, "drains": drains}
+        values |= {"process": processes.identity_of(pid), "started_at": now, "heartbeat_at": now}
+        made = connection.execute(insert(_workers).values(values))
         assert made.inserted_primary_key is not None
         return Worker(made.inserted_primary_key[0], sync_id, run_id, host, pid)
 
@@ -170,22 +172,27 @@ def drained(db: Database) -> set[int]:
 def reap(db: Database) -> list[Lost]:
     """End the executions of dead workers: their jobs have failed and their claims are free.
 
-    A lost execution is due again at once; after a second loss in a row it waits for the next slot and is then claimed
+    A worker is dead when its heartbeat is older than its lease, or when its process on this machine has ended. A lost
+    execution is due again at once; after a second loss in a row it waits for the next slot and is then claimed
     alone. Any process may call this at any time; a loss that two callers find is counted once.
     """
     with db.connect() as connection:
-        query = select(*WORKER_COLUMNS, _workers.c.heartbeat_at).where(_is_dead(db))
-        dead = connection.execute(query).all()
+        columns = (_workers.c.heartbeat_at, _workers.c.process, _is_silent(db).label("is_silent"))
+        rows = connection.execute(select(*WORKER_COLUMNS, *columns)).all()
     lost: list[Lost] = []
-    for row in dead:
+    for row in rows:
         worker = worker_of(row)
+        this_worker = _workers.c.id == worker.id
         where = f"{worker.name} (process {worker.pid} on {worker.host})" if worker.run_id else worker.name
-        sentence = f"run lost: {where} was last heard from at {row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC."
-        lost += _bury(db, worker, sentence, and_(_workers.c.id == worker.id, _is_dead(db)))
+        if row.is_silent:
+            sentence = f"run lost: {where} was last heard from at {row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC."
+            lost += _bury(db, worker, sentence, and_(this_worker, _is_silent(db)))
+        elif processes.has_ended(row.process):
+            lost += _bury(db, worker, f"run lost: {where} was ended from outside, as by kill -9.", this_worker)
     return lost
 
 
-def _is_dead(db: Database) -> ColumnElement[bool]:
+def _is_silent(db: Database) -> ColumnElement[bool]:
     return _workers.c.heartbeat_at < db.clock(_LEASE)
 
 

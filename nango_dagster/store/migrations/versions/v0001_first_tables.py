@@ -113,6 +113,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.Text()),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("process", sa.Text()),
         sa.Column("started_at", UtcTime(), nullable=False),
         sa.Column("heartbeat_at", UtcTime(), nullable=False),
         sa.Column("drains", sa.Boolean(), server_default=sa.text("false"), nullable=False),
