@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-import nango_dagster.client.nango
 from nango_dagster import webhooks
 from nango_dagster.api import create_app
-from nango_dagster.client import Nango, NotFound, TooManyRequests
+from nango_dagster.client import Nango, NotFound, TooManyRequests, connection_calls, record_calls, sync_calls
+from nango_dagster.client import nango as nango_module
 from nango_dagster.client.answers import NamedSync
 from nango_dagster.config import Sync
 from nango_dagster.config.fields import TrackDeletes
@@ -101,10 +101,15 @@ def test_a_reader_as_on_the_page_meets_records_without_a_payload(
 
 
 def test_the_examples_of_each_method_are_true(acme: Nango) -> None:
-    module = nango_dagster.client.nango
-    examples = doctest.DocTestFinder().find(module, extraglobs={"nango": acme})
+    examples = [
+        example
+        for module in (record_calls, connection_calls, sync_calls, nango_module)
+        for example in sorted(
+            doctest.DocTestFinder().find(module, extraglobs={"nango": acme}), key=lambda example: example.lineno or 0
+        )
+    ]
     runner = doctest.DocTestRunner(verbose=False)
-    for example in sorted(examples, key=lambda one: one.lineno or 0):
+    for example in examples:
         runner.run(example)
     assert (runner.failures, runner.tries > 20) == (0, True)
 

@@ -69,7 +69,12 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("connections", "run"),
         ("__main__", "reference"),
     ),
-    "client": (("answers", "calls"), ("reading",), ("nango",)),
+    "client": (
+        ("answers", "calls"),
+        ("connected", "reading"),
+        ("connection_calls", "record_calls", "sync_calls"),
+        ("nango",),
+    ),
     "records": (("decoding", "raw_json"), ("document", "hashes"), ("keys", "refusals"), ("envelope",)),
     "paging": (("answer",), ("counted", "cursors", "ending"), ("urls",), ("styles",)),
     "fetch": (("ahead", "evidence", "guard", "requests", "responses"), ("sending",), ("pages",)),

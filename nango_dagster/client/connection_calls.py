@@ -1,0 +1,208 @@
+"""The calls about integrations, connections and their metadata."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .answers import (
+    Connection,
+    Integration,
+    Json,
+    ListedConnection,
+)
+from .connected import (
+    Connected,
+    connection_path,
+    given,
+    metadata_body,
+    query_params,
+    quoted,
+)
+
+
+@dataclass(frozen=True)
+class ConnectionCalls(Connected):
+    """Read and change connections."""
+
+    def list_integrations(self) -> list[Integration]:
+        """The APIs that syncs and connections belong to.
+
+        >>> [one["unique_key"] for one in nango.list_integrations()]
+        ['github']
+        """
+        found: list[Integration] = self._send("GET", "/integrations", part="data")
+        return found
+
+    def get_integration(self, unique_key: str) -> Integration:
+        """One of them.
+
+        >>> nango.get_integration("github")["provider"]
+        'github'
+        """
+        found: Integration = self._send("GET", f"/integrations/{quoted(unique_key)}", part="data")
+        return found
+
+    def get_scripts_config(self, format: Literal["nango", "openai"] = "nango") -> Any:
+        """Which syncs each integration has, and how they are set; for `openai` actions, of which there are none.
+
+        >>> [[sync["name"] for sync in one["syncs"]] for one in nango.get_scripts_config()]
+        [['issues']]
+        """
+        kind = list if format == "nango" else dict
+        return self._send("GET", "/scripts/config", params=query_params({"format": format}), kind=kind)
+
+    def list_connections(
+        self,
+        *,
+        connection_id: str | None = None,
+        search: str | None = None,
+        integration_id: str | Collection[str] | None = None,
+        limit: int | None = None,
+        page: int | None = None,
+    ) -> list[ListedConnection]:
+        """The connections that fit, in the order they were made, without their credentials.
+
+        >>> [one["connection_id"] for one in nango.list_connections(integration_id="github")]
+        ['acme']
+        """
+        several = integration_id is not None and not isinstance(integration_id, str)
+        wanted = {
+            "connectionId": connection_id,
+            "search": search,
+            "integrationId": ",".join(integration_id or ()) if several else integration_id,
+            "limit": limit,
+            "page": page,
+        }
+        found: list[ListedConnection] = self._send(
+            "GET", "/connections", params=query_params(wanted), part="connections"
+        )
+        return found
+
+    def get_connection(
+        self,
+        provider_config_key: str,
+        connection_id: str,
+        *,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+    ) -> Connection:
+        """A connection with its credentials, whose token is refreshed where that is due or `force_refresh` asks for it.
+
+        >>> nango.get_connection("github", "acme")["metadata"]
+        {'team': 'a'}
+        """
+        asked = {"force_refresh": force_refresh or None, "refresh_token": refresh_token or None}
+        params = query_params({"provider_config_key": provider_config_key, **asked})
+        found: Connection = self._send("GET", connection_path(connection_id), params=params)
+        return found
+
+    def get_token(
+        self,
+        provider_config_key: str,
+        connection_id: str,
+        *,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+    ) -> str | Json:
+        """A connection's OAuth 2 access token, refreshed as `get_connection` does it.
+
+        For OAuth 1 it is `oauth_token` and `oauth_token_secret`, and for other types all credentials.
+        """
+        found = self.get_connection(
+            provider_config_key, connection_id, force_refresh=force_refresh, refresh_token=refresh_token
+        )["credentials"]
+        if found.get("type") == "OAUTH2":
+            token: str = found["access_token"]
+            return token
+        if found.get("type") == "OAUTH1":
+            return {name: found[name] for name in ("oauth_token", "oauth_token_secret")}
+        return found
+
+    def get_raw_token_response(
+        self,
+        provider_config_key: str,
+        connection_id: str,
+        *,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+    ) -> Json:
+        """All that is known of a connection's OAuth token; of other types nothing."""
+        asked = {"force_refresh": force_refresh, "refresh_token": refresh_token}
+        raw: Json = self.get_connection(provider_config_key, connection_id, **asked)["credentials"].get("raw") or {}
+        return raw
+
+    def import_connection(
+        self,
+        provider_config_key: str,
+        connection_id: str | None = None,
+        *,
+        credentials: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        connection_config: Mapping[str, Any] | None = None,
+        webhook_url_override: str | None = None,
+    ) -> Connection:
+        """Make a connection, for which each sync of its integration runs at once; one that is there gets what is given.
+
+        >>> nango.import_connection("github", "initech", metadata={"team": "b"})["connection_id"]
+        'initech'
+        """
+        fields = {
+            "credentials": credentials,
+            "metadata": metadata,
+            "connection_config": connection_config,
+            "webhook_url_override": webhook_url_override,
+        }
+        # Named here, so that the same call again makes no second one.
+        named = {"provider_config_key": provider_config_key, "connection_id": connection_id or str(uuid.uuid4())}
+        made: Connection = self._send("POST", "/connections", body={**named, **given(fields)})
+        return made
+
+    def patch_connection(
+        self, provider_config_key: str, connection_id: str, *, webhook_url_override: str | None
+    ) -> None:
+        """Have a connection's webhooks go to a URL of their own; None takes it back.
+
+        >>> nango.patch_connection("github", "acme", webhook_url_override="https://acme.example.com/hook")
+        """
+        params = query_params({"provider_config_key": provider_config_key})
+        body = {"webhook_url_override": webhook_url_override}
+        self._send("PATCH", connection_path(connection_id), params=params, body=body)
+
+    def delete_connection(self, provider_config_key: str, connection_id: str) -> None:
+        """Delete a connection with all that was stored for it.
+
+        >>> nango.delete_connection("github", "initech")
+        """
+        params = query_params({"provider_config_key": provider_config_key})
+        self._send("DELETE", connection_path(connection_id), params=params)
+
+    def get_metadata(self, provider_config_key: str, connection_id: str) -> Json:
+        """What syncs know of a connection as `${metadata.NAME}`.
+
+        >>> nango.get_metadata("github", "acme")
+        {'team': 'a'}
+        """
+        return self.get_connection(provider_config_key, connection_id)["metadata"] or {}
+
+    def set_metadata(
+        self, provider_config_key: str, connection_id: str | Sequence[str], metadata: Mapping[str, Any]
+    ) -> None:
+        """Replace the whole metadata of a connection, or of each of several.
+
+        >>> nango.set_metadata("github", "acme", {"team": "b"})
+        """
+        self._send("POST", "/connections/metadata", body=metadata_body(provider_config_key, connection_id, metadata))
+
+    def update_metadata(
+        self, provider_config_key: str, connection_id: str | Sequence[str], metadata: Mapping[str, Any]
+    ) -> None:
+        """Set these keys of the metadata of a connection, or of each of several, and leave the others.
+
+        >>> nango.update_metadata("github", ["acme"], {"level": 2})
+        >>> nango.get_metadata("github", "acme")
+        {'team': 'b', 'level': 2}
+        """
+        self._send("PATCH", "/connections/metadata", body=metadata_body(provider_config_key, connection_id, metadata))
