@@ -99,7 +99,9 @@ def test_a_module_of_definitions_is_loaded_by_dagster(block: Block, tmp_path: Pa
 def _modules() -> list[str]:
     """Our modules, but for migrations, which only Alembic can import, and the client, which needs a server for it."""
     names = [found.name for found in pkgutil.walk_packages(nango_dagster.__path__, "nango_dagster.")]
-    return [name for name in names if not re.search(r"\.migrations\.|\.__main__$|\.client\.(nango|[a-z]+_calls)$", name)]
+    return [
+        name for name in names if not re.search(r"\.migrations\.|\.__main__$|\.client\.(nango|[a-z]+_calls)$", name)
+    ]
 
 
 @pytest.mark.parametrize("name", _modules())
