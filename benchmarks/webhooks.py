@@ -28,7 +28,7 @@ import requests
 import sqlalchemy as sa
 
 from nango_dagster import webhooks
-from nango_dagster.runs.delivering import THREADS, Courier
+from nango_dagster.runs.delivering import THREADS, DeliveryPool
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, outbox, schema
 
@@ -112,13 +112,13 @@ def fill(database: Database, count: int) -> None:
 
 
 def _drain(database: Database, settings: Settings, count: int) -> None:
-    courier = Courier(database, settings)
+    pool = DeliveryPool(database, settings)
     arrived = 0
-    while done := courier.deliver():
+    while done := pool.deliver():
         if done.failed:
             raise BenchmarkFailed(f"{done.failed:,} failed: {done.error}")
         arrived += done.arrived
-    courier.finish(60)
+    pool.finish(60)
     if any(outbox.depth(database).values()):
         raise BenchmarkFailed(f"{arrived:,} of {count:,} have left the outbox.")
 

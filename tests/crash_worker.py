@@ -30,7 +30,7 @@ from sqlalchemy import Dialect, Engine, event
 
 from nango_dagster import runs
 from nango_dagster.errors import NangoError
-from nango_dagster.runs.delivering import Courier
+from nango_dagster.runs.delivering import DeliveryPool
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, overwrite, queue, syncs, upsert
 from nango_dagster.store.queue import claims
@@ -214,9 +214,9 @@ def _work(order: Mapping[str, Any]) -> dict[str, Any]:
         flock(gate, LOCK_SH)
     answer: dict[str, Any]
     if order.get("deliver"):
-        courier = Courier(database, settings)
-        answer = {"status": "delivered", "counts": {"arrived": courier.deliver().arrived}}
-        courier.finish(20)
+        pool = DeliveryPool(database, settings)
+        answer = {"status": "delivered", "counts": {"arrived": pool.deliver().arrived}}
+        pool.finish(20)
     elif slot := order.get("slot"):
         answer = _drain(database, settings, rows, order["run_id"], datetime.fromisoformat(slot))
     else:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster.config import Sync
-from nango_dagster.defs import NangoIOManager, NangoResource, names, own
+from nango_dagster.defs import NangoIOManager, NangoResource, names, user_assets
 from nango_dagster.fetch import Fetch
 from nango_dagster.settings import Settings
 from nango_dagster.sources import UserValue
@@ -52,7 +52,7 @@ class Orders:
 
     @property
     def row(self) -> SyncRow:
-        row = syncs.by_name(self.db, "sales__orders", own.INTEGRATION)
+        row = syncs.by_name(self.db, "sales__orders", user_assets.INTEGRATION)
         assert row is not None
         return row
 
@@ -285,7 +285,7 @@ def test_an_asset_of_ones_own_has_no_schedule_of_ours(orders: Orders) -> None:
     ],
 )
 def test_each_asset_key_has_a_name_and_a_table_of_its_own(path: list[str], name: str, table: str) -> None:
-    sync = own.sync_of(dg.AssetKey(path), {})
+    sync = user_assets.sync_of(dg.AssetKey(path), {})
     assert sync.name.startswith(name) and (sync.mapped_table or "").startswith(table)
     assert len((sync.mapped_table or "").encode()) <= 63
 
@@ -425,7 +425,7 @@ def test_rows_that_were_read_can_be_written_again(make: MakeProject, db: Databas
         return rows[rows["price"] < 2]
 
     assert make(sync, own=dg.Definitions(assets=[cheap])).materialize("items", "cheap").success
-    row = syncs.by_name(db, "cheap", own.INTEGRATION)
+    row = syncs.by_name(db, "cheap", user_assets.INTEGRATION)
     assert row is not None
     (record,) = stored(db, row).live
     assert record == {"id": 1, "price": 1.5, "good": True, "at": "2024-05-06T07:08:09+00:00", "text": "1"}

@@ -17,7 +17,7 @@ import pytest
 from nango_dagster import webhooks
 from nango_dagster.client import Nango
 from nango_dagster.http import Reach
-from nango_dagster.runs.delivering import THREADS, Courier, Delivered
+from nango_dagster.runs.delivering import THREADS, DeliveryPool, Delivered
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox, reach
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
@@ -41,9 +41,9 @@ def told(settings: Settings, api: FakeApi) -> Settings:
 
 def deliver(db: Database, settings: Settings, **how: Any) -> Delivered:
     """One tick, and what is in flight afterwards."""
-    courier = Courier(db, settings)
-    done = courier.deliver(**how)
-    assert courier.finish(20)
+    pool = DeliveryPool(db, settings)
+    done = pool.deliver(**how)
+    assert pool.finish(20)
     return done
 
 
@@ -292,13 +292,13 @@ def test_a_receiver_that_was_left_alone_is_tried_by_one_alone_until_it_takes_one
     for _ in range(3):
         pass_time(db)
         before = len(api.requests)
-        couriers = [Courier(db, told) for _ in range(3)]
-        threads = [threading.Thread(target=courier.deliver, kwargs={"patience": 0.5}) for courier in couriers]
+        pools = [DeliveryPool(db, told) for _ in range(3)]
+        threads = [threading.Thread(target=pool.deliver, kwargs={"patience": 0.5}) for pool in pools]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(courier.finish(10) for courier in couriers)
+        assert all(pool.finish(10) for pool in pools)
         assert len(api.requests) == before + 1
     pass_time(db)
     api.route("/hook", {})
@@ -326,14 +326,14 @@ def test_a_slow_receiver_ends_the_tick_soon_and_what_is_in_flight_is_recorded_la
     db: Database, told: Settings, api: FakeApi, slow: Callable[[], None]
 ) -> None:
     put(db, *(f"c{number}" for number in range(5)))
-    courier = Courier(db, told)
+    pool = DeliveryPool(db, told)
     began = monotonic()
-    assert courier.deliver(patience=0.5) == Delivered(on_their_way=5)
+    assert pool.deliver(patience=0.5) == Delivered(on_their_way=5)
     assert 0.4 < monotonic() - began < 2
-    assert courier.deliver(patience=0.1) == Delivered(on_their_way=5)  # no second time meanwhile
-    assert not courier.finish(0.1)
+    assert pool.deliver(patience=0.1) == Delivered(on_their_way=5)  # no second time meanwhile
+    assert not pool.finish(0.1)
     slow()
-    assert courier.finish(10)
+    assert pool.finish(10)
     assert (listed(db), len(api.requests)) == ([], 5)
 
 
@@ -344,19 +344,19 @@ def test_slow_receivers_do_not_hold_up_a_fast_one(
         put(db, *(f"{circuit}{number}" for number in range(THREADS)), circuit=circuit)
     with FakeApi() as fast:
         fast.route("/hook", {})
-        courier = Courier(db, replace(told, webhook_url_secondary=fast.url + "/hook"))
+        pool = DeliveryPool(db, replace(told, webhook_url_secondary=fast.url + "/hook"))
         expected: set[str] = set()
         for batch in ("before", "after"):
             names = [f"{batch}{number}" for number in range(100)]
             expected.update(f"d-{name}" for name in names)
             put(db, *names, target="secondary")
-            until(lambda: courier.deliver(patience=0.5) and set(delivery_ids(fast.requests)) == expected)
+            until(lambda: pool.deliver(patience=0.5) and set(delivery_ids(fast.requests)) == expected)
         half = THREADS // 2
         assert len(api.requests) == half + half // 2 + half // 4
         slow()
-        assert courier.finish(10)
-        courier.deliver()
-        assert courier.finish(10)
+        assert pool.finish(10)
+        pool.deliver()
+        assert pool.finish(10)
     assert listed(db) == []
 
 
@@ -365,14 +365,14 @@ def test_no_more_is_claimed_than_can_be_sent_before_the_lease_ends(
 ) -> None:
     half = THREADS // 2
     put(db, *(f"c{number}" for number in range(3 * half)))
-    courier = Courier(db, told)
+    pool = DeliveryPool(db, told)
     for _ in range(3):
-        assert courier.deliver(patience=0.2).on_their_way == half
+        assert pool.deliver(patience=0.2).on_their_way == half
     slow()
-    assert courier.finish(10)
+    assert pool.finish(10)
     assert len(api.requests) == half
-    assert courier.deliver().arrived == 2 * half
-    assert courier.finish(10) and max(Counter(delivery_ids(api.requests)).values()) == 1
+    assert pool.deliver().arrived == 2 * half
+    assert pool.finish(10) and max(Counter(delivery_ids(api.requests)).values()) == 1
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
@@ -385,36 +385,36 @@ def test_a_tick_ends_in_time_where_somebody_writes_for_long(db: Database, told: 
 
     api.route("/hook", answer)
     put(db)
-    courier = Courier(db, told)
+    pool = DeliveryPool(db, told)
     began = monotonic()
-    assert not courier.deliver(patience=0.3).arrived
+    assert not pool.deliver(patience=0.3).arrived
     assert monotonic() - began < 5
-    assert not courier.finish(0.1)
+    assert not pool.finish(0.1)
     writing.rollback()
-    assert courier.finish(20)
+    assert pool.finish(20)
     assert (listed(db), len(api.requests)) == ([], 1)
     writing.close()
 
 
 def test_a_tick_ends_in_time_however_much_there_is(db: Database, told: Settings, api: FakeApi) -> None:
     put(db, *(f"c{number}" for number in range(2000)))
-    courier = Courier(db, told)
+    pool = DeliveryPool(db, told)
     began = monotonic()
-    done = courier.deliver(seconds=0.3)
+    done = pool.deliver(seconds=0.3)
     assert monotonic() - began < 2
-    assert courier.finish(10)
+    assert pool.finish(10)
     assert 0 < done.arrived <= len(api.requests) == 2000 - outbox.depth(db)["pending"]
 
 
 def test_couriers_of_several_processes_deliver_each_once(db: Database, told: Settings, api: FakeApi) -> None:
     put(db, *(f"c{number}" for number in range(300)))
-    couriers = [Courier(db, told) for _ in range(3)]
-    threads = [threading.Thread(target=courier.deliver) for courier in couriers]
+    pools = [DeliveryPool(db, told) for _ in range(3)]
+    threads = [threading.Thread(target=pool.deliver) for pool in pools]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(courier.finish(10) for courier in couriers)
+    assert all(pool.finish(10) for pool in pools)
     assert len(api.requests) == len(set(delivery_ids(api.requests))) == 300
     assert listed(db) == []
     assert json.loads(api.requests[0].body)["from"] == "nango"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nango_dagster import webhooks
-from nango_dagster.runs.delivering import Courier
+from nango_dagster.runs.delivering import DeliveryPool
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, outbox
 from tests.delivering import put
@@ -47,8 +47,8 @@ def test_the_page_s_receiver_takes_each_notification_once_and_nothing_unsigned(
     exec(block.text, names)
     with receiving(names) as url:
         put(db, "acme")
-        courier = Courier(db, replace(settings, webhook_url=url, webhook_signing_key=KEY))
-        assert courier.deliver().arrived == 1 and outbox.depth(db) == {"pending": 0, "dead": 0}
+        pool = DeliveryPool(db, replace(settings, webhook_url=url, webhook_signing_key=KEY))
+        assert pool.deliver().arrived == 1 and outbox.depth(db) == {"pending": 0, "dead": 0}
         until(lambda: names["seen"] == {"d-acme"}, what="it works after it has answered")
         about = webhooks.About("github", "acme", "base", "issues", "Issue", "INITIAL")
         body = webhooks.changed(about, 1, 0, 0, None)

@@ -20,7 +20,7 @@ from ..sentences import number_of
 from ..sources import FetchedList, Source, UserValue
 from ..store import syncs, tables
 from ..store.sync_row import SyncRow
-from . import logs, metadata, names, own
+from . import logs, metadata, names, user_assets
 from .interrupts import Interrupts
 from .resource import NangoResource
 
@@ -88,7 +88,7 @@ class NangoIOManager(IOManager):
     def _save_own(self, context: OutputContext, value: Any) -> None:
         """An execution of an asset that is no sync, for the one partition that the run is about."""
         key, connection_id = context.asset_key, _partition(context)
-        sync = own.sync_of(key, context.definition_metadata or {})
+        sync = user_assets.sync_of(key, context.definition_metadata or {})
         row = syncs.register_asset(self._nango.database, sync, connection_id)
         with runs.claimed(
             self._nango.database,
@@ -138,7 +138,7 @@ class NangoIOManager(IOManager):
     def _row(self, key: AssetKey, given: Mapping[str, Any]) -> SyncRow:
         """The sync that has this asset key, or the asset of somebody's own. Raises ConfigError without a table."""
         database = self._nango.database
-        candidates = [names.sync_of(key), (own.INTEGRATION, own.name_of(key))]
+        candidates = [names.sync_of(key), (user_assets.INTEGRATION, user_assets.name_of(key))]
         found = [syncs.by_name(database, name, integration) for integration, name in filter(None, candidates)]
         row = next(filter(None, found), None)
         if row is None:

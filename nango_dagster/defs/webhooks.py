@@ -1,4 +1,4 @@
-"""The sensor that takes notifications of new data to whoever wants to know of it."""
+"""The sensor that delivers webhooks."""
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
 import threading
@@ -6,7 +6,7 @@ import threading
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
 from ..errors import StoreUnavailable
-from ..runs.delivering import Courier, Delivered
+from ..runs.delivering import DeliveryPool, Delivered
 from ..sentences import number_of
 from ..settings import Settings
 from ..store import outbox
@@ -16,23 +16,23 @@ from .resource import NangoResource
 INTERVAL_SECONDS = 5
 
 
-class _Couriers:
-    """The process's courier; another one where the store was opened anew."""
+class _DeliveryPools:
+    """The delivery pool of this process; a new one where the store was opened again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._courier: Courier | None = None
+        self._pool: DeliveryPool | None = None
 
-    def of(self, nango: NangoResource) -> Courier:
+    def of(self, nango: NangoResource) -> DeliveryPool:
         with self._lock:
-            if self._courier is None or self._courier.database is not nango.database:
-                self._courier = Courier(nango.database, nango.settings)
-            return self._courier
+            if self._pool is None or self._pool.database is not nango.database:
+                self._pool = DeliveryPool(nango.database, nango.settings)
+            return self._pool
 
 
 def build_webhook_sensor() -> SensorDefinition:
-    """The sensor that delivers what waits in the outbox; it asks for no runs, and a tick says what it did."""
-    couriers = _Couriers()
+    """The sensor that delivers the webhooks of the outbox; it requests no runs, and each tick says what was sent."""
+    pools = _DeliveryPools()
 
     @sensor(
         name=names.WEBHOOKS,
@@ -44,7 +44,7 @@ def build_webhook_sensor() -> SensorDefinition:
     def deliver(context: SensorEvaluationContext) -> SkipReason:
         nango: NangoResource = context.resources.nango
         try:
-            done = couriers.of(nango).deliver()
+            done = pools.of(nango).deliver()
             return SkipReason(_sentence(done) if done else _idle(nango))
         except StoreUnavailable as down:
             return SkipReason(str(down))
