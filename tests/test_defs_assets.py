@@ -164,7 +164,7 @@ def test_no_secret_of_a_config_is_shown(make: MakeProject, source: Source) -> No
 
 def test_the_check_of_a_good_execution_passes(project: Project) -> None:
     evaluation = project.check(project.sync())
-    assert (evaluation.passed, evaluation.description) == (True, "Nothing to complain about.")
+    assert (evaluation.passed, evaluation.description) == (True, "All records were stored.")
 
 
 def test_the_check_names_rejected_records_and_the_run_still_succeeds(project: Project, source: Source) -> None:
@@ -195,7 +195,7 @@ def test_the_check_is_an_error_when_most_rows_are_gone(make: MakeProject, source
     del source.records[2:]
     evaluation = project.check(project.sync())
     assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert evaluation.description == "the rows became 2; they were 7."
+    assert evaluation.description == "the number of rows fell from 7 to 2."
 
 
 def test_the_check_warns_of_a_list_that_was_not_read_to_its_end(make: MakeProject, source: Source) -> None:

@@ -17,7 +17,7 @@ import pytest
 from nango_dagster import webhooks
 from nango_dagster.client import Nango
 from nango_dagster.http import Reach
-from nango_dagster.runs.delivering import THREADS, DeliveryPool, Delivered
+from nango_dagster.runs.delivering import THREADS, Delivered, DeliveryPool
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox, reach
 from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP

@@ -1,7 +1,7 @@
-"""A sync becomes an asset and a job.
+"""The asset and the job of a sync.
 
-The asset's body claims the execution and hands it to the IO manager, which runs it. That of a
-partitioned sync claims the connections that are due, or those that somebody asked for, and executes them side by side.
+The asset's body claims the execution and hands it to the IO manager, which runs it. The body of a partitioned sync
+claims the connections that are due, or the selected partitions, and executes them side by side.
 """
 
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
@@ -40,19 +40,19 @@ from .resource import NangoResource
 from .results import Results
 
 _SCHEDULED = ("dagster/schedule_name", "dagster/sensor_name", "dagster/auto_materialize")
-_A_WHILE = 24 * 60 * 60  # seconds a run may take where the sync names no max_duration
-_GRACE = 600  # and so many more, for Dagster's own part of it
+_MAX_RUN_SECONDS = 24 * 60 * 60  # where the sync has no max_duration
+_OVERHEAD_SECONDS = 600  # of Dagster, in addition
 
 
 def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
-    """The asset of a sync; `kind` is the database it is kept in."""
+    """The asset of a sync; `kind` is the kind of its database."""
     key = names.asset_key(sync)
     spec = AssetSpec(
         key,
         deps=[names.source_key(sync)],
         description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
         metadata=metadata.of_asset(sync, kind),
-        skippable=True,  # a scheduled run that finds another one at work writes nothing
+        skippable=True,  # a scheduled run does nothing while another run executes the sync
         group_name=names.group(sync),
         code_version=sync.fingerprint(),
         owners=sync.owners,
@@ -66,10 +66,10 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         name=names.python_name(sync),
         specs=[spec],
         check_specs=[checks.spec(key)],
-        can_subset=True,  # so that the check may stay away when nothing was done
+        can_subset=True,  # a run that does nothing has no check result
         required_resource_keys={names.RESOURCE, names.IO_MANAGER},
         op_tags=run_tags(sync),
-        # However many partitions are launched together, one run does it.
+        # One run executes all partitions that are launched together.
         backfill_policy=BackfillPolicy.single_run() if sync.partitioned else None,
     )
     def body(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
@@ -89,10 +89,10 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
 def _execute(
     context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-    """Claim the execution and give it to the IO manager; who was not asked by a person may find nothing to do."""
+    """Claim the execution and hand it to the IO manager; a scheduled run may have nothing to do."""
     tags = context.run.tags
-    asked_by_our_schedule = tags.get("dagster/schedule_name") == names.schedule_name(sync)
-    due = runs.Due(sync.latest_slot(clock.now())) if asked_by_our_schedule else None
+    is_scheduled = tags.get("dagster/schedule_name") == names.schedule_name(sync)
+    due = runs.Due(sync.latest_slot(clock.now())) if is_scheduled else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(logs.into(context.log))
         row = nango.row(sync)
@@ -115,44 +115,45 @@ def _execute(
 def _execute_partitions(
     context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
 ) -> Iterator[AssetCheckResult]:
-    """Execute what is due, or what the run was launched for; Dagster is told of each partition as it ends."""
+    """Execute the connections that are due, or the selected partitions, and log each as it ends."""
     io_manager, listener = context.resources.nango_io_manager, on_progress.get()
     with logs.into(context.log):
         row = nango.row(sync)
         partitions.refresh(context.instance, nango.database, [row])
         record_stopped(context.instance, nango.database, [row])
         queue.reap(nango.database)
-        asked = _asked(context, nango, row)
-        results = Results(context, nango, every=asked is not None)
+        selected = _selected(context, nango, row)
+        results = Results(context, nango, every=selected is not None)
         with (
             runs.Drain(
                 nango.database,
                 nango.settings,
                 run_id=context.run.run_id,
                 save=lambda execution: io_manager.run(execution, listener),
-                until=clock.monotonic() + (sync.max_duration or _A_WHILE),
+                until=clock.monotonic() + (sync.max_duration or _MAX_RUN_SECONDS),
             ) as drain,
             Interrupts(drain.stop),
         ):
-            drain.add(row, lambda: sync.latest_slot(clock.now()), only=asked, wishes=_wishes(context.run.tags))
+            drain.add(row, lambda: sync.latest_slot(clock.now()), only=selected, wishes=_wishes(context.run.tags))
             results.follow(drain)
         for _, result in results.finish():
             if context.selected_asset_check_keys:
                 yield result
-        results.complain()
+        results.raise_failure()
 
 
-def _asked(context: AssetExecutionContext, nango: NangoResource, row: SyncRow) -> list[tuple[str, str]] | None:
-    """The connections and variants that the run was launched for; None where it is for whatever is due.
+def _selected(context: AssetExecutionContext, nango: NangoResource, row: SyncRow) -> list[tuple[str, str]] | None:
+    """The connections and variants of the run's partitions; None for a run of all that are due.
 
-    Raises Refused for a partition that somebody made up in Dagster.
+    Raises Refused for a partition without a schedule in the store, as one that was added by hand in Dagster.
     """
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
-    asked = [names_of(key) for key in context.partition_keys]
-    unknown = [pair for pair in asked if pair not in set(queue.partitions(nango.database, row.id))]
+    selected = [names_of(key) for key in context.partition_keys]
+    existing = set(queue.partitions(nango.database, row.id))
+    unknown = [pair for pair in selected if pair not in existing]
     if not unknown:
-        return asked
+        return selected
     connection_id, variant = unknown[0]
     if variant != BASE:
         command = f"nango-dagster variants add {row.name} --connection {connection_id} --variant {variant}"
@@ -162,7 +163,7 @@ def _asked(context: AssetExecutionContext, nango: NangoResource, row: SyncRow) -
 
 
 def _wishes(tags: Mapping[str, str]) -> runs.Wishes:
-    """What the run's tags ask for, as `nango-dagster run` sets them and the UI's launchpad can."""
+    """The wishes in the run's tags; `nango-dagster run` and the launchpad of the UI set them."""
     return runs.Wishes(
         **{wish: tags.get(f"nango/{wish}") == "true" for wish in ("reset", "empty_cache", "accept_deletes")}
     )
@@ -173,19 +174,19 @@ def _last_job(nango: NangoResource, sync: Sync) -> jobs.Job | None:
 
 
 def build_source(sync: Sync) -> AssetsDefinition:
-    """The list in the external API, so that the asset graph shows where the rows come from."""
+    """The asset of the API's list, upstream of the sync in the asset graph."""
     spec = AssetSpec(
         names.source_key(sync),
         description=f"{sync.method} {public_url(sync.url)}",
         kinds={"api"},
         group_name=names.group(sync),
     )
-    # Alone: Dagster keeps bare specs together, and then each job of 300 looks at all 300 of them.
+    # One definition for each spec: Dagster groups bare specs, and each of 300 jobs would look at all 300 of them.
     return AssetsDefinition(specs=[spec])
 
 
 def build_job(sync: Sync) -> JobDefinition | Any:
-    """The job that runs the sync in one process: a second one would cost as much again as the whole run."""
+    """The job of the sync, in one process: a second process would double the cost of a run."""
     return define_asset_job(
         names.job_name(sync),
         selection=AssetSelection.assets(names.asset_key(sync)),
@@ -196,6 +197,6 @@ def build_job(sync: Sync) -> JobDefinition | Any:
 
 
 def run_tags(sync: Sync) -> Mapping[str, str]:
-    """A failed execution waits for its next slot, so a run is never retried; and none stays for ever."""
-    longest = int(sync.max_duration or _A_WHILE) + _GRACE
+    """Tags of the sync's runs: a maximum runtime, and no retry, for a failed execution waits for its next slot."""
+    longest = int(sync.max_duration or _MAX_RUN_SECONDS) + _OVERHEAD_SECONDS
     return {**names.run_tag([sync]), "dagster/max_retries": "0", "dagster/max_runtime": str(longest)}

@@ -1,4 +1,4 @@
-"""Configs become Dagster definitions, for a user's own project to merge or for our own to serve."""
+"""Dagster definitions of a project's syncs, to be served alone or merged into another project."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 def build_definitions(
     configs: str | Path | Sequence[Sync] | None = None, settings: Settings | None = None
 ) -> Definitions:
-    """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource they need.
+    """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
 
-    `configs` is a folder (by default the one that the settings name, and with it the posted syncs) or syncs made in
-    Python. It names no executor, so that it merges with whatever a project has. A config that is wrong is logged by
-    file and line and takes no other sync down.
+    `configs` is a folder (default: the folder of the settings, and the posted syncs) or syncs that were made in Python.
+    The definitions have no executor, so that they merge with those of any project. An invalid config is logged with
+    file and line; the other syncs are loaded.
 
     >>> from nango_dagster.config import Sync
     >>> definitions = build_definitions([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")])
@@ -50,20 +50,20 @@ def build_definitions(
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
-        jobs=[*(part.job for part in parts), *_own_jobs(dispatcher)],
+        jobs=[*(part.job for part in parts), *_system_jobs(dispatcher)],
         sensors=[build_sensor(dispatcher), build_webhook_sensor()],
         schedules=[*(part.schedule for part in parts), build_retention_schedule()],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
 
 
-def _own_jobs(dispatcher: Dispatcher) -> list[JobDefinition]:
+def _system_jobs(dispatcher: Dispatcher) -> list[JobDefinition]:
     return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()]
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What becomes of one sync."""
+    """The definitions of one sync."""
 
     sync: Sync
     asset: AssetsDefinition
@@ -73,7 +73,7 @@ class _Parts:
 
     @property
     def taken(self) -> list[str]:
-        """The names that no other sync may have."""
+        """The names in Dagster that no other sync may have."""
         keys = (names.asset_key(self.sync), names.source_key(self.sync))
         return [names.python_name(self.sync), *(key.to_user_string() for key in keys)]
 
@@ -83,12 +83,12 @@ def _parts(sync: Sync, kind: str) -> _Parts | None:
         return _Parts(sync, build_asset(sync, kind), build_source(sync), build_job(sync), build_schedule(sync))
     except DagsterError as refused:
         reason = str(refused).partition("\n")[0]
-        log.error("sync %s is left out, Dagster does not take it: %s Choose another name.", sync.name, reason)
+        log.error("sync %s is not loaded, because Dagster refuses it: %s Choose another name.", sync.name, reason)
         return None
 
 
 def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> tuple[Sequence[Sync], Sequence[Sync]]:
-    """The syncs of files or of Python code, and those that came over HTTP; a file takes a posted sync's name over."""
+    """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
     if configs is not None and not isinstance(configs, (str, Path)):
         return configs, ()
     written = list(_of_files(Path(configs) if configs is not None else settings.configs))
@@ -98,27 +98,27 @@ def _syncs(configs: str | Path | Sequence[Sync] | None, settings: Settings) -> t
 
 def _of_files(folder: Path) -> Iterable[Sync]:
     try:
-        found = read_dir(folder)
+        configs = read_dir(folder)
     except ConfigError as unreadable:
         log.error("%s", unreadable)
         return ()
-    for error in found.errors:
+    for error in configs.errors:
         log.error("%s", error)
-    return found.syncs
+    return configs.syncs
 
 
-_OWN_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB, retention.OP, names.RETENTION_JOB)
+_SYSTEM_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB, retention.OP, names.RETENTION_JOB)
 
 
-def _distinct(found: Iterable[_Parts | None]) -> list[_Parts]:
-    """The syncs that Dagster can tell apart: its names know no difference between `a-b` and `a_b`."""
+def _distinct(parts: Iterable[_Parts | None]) -> list[_Parts]:
+    """The syncs with different names in Dagster, where `a-b` and `a_b` are the same."""
     kept: list[_Parts] = []
-    taken: dict[str, str] = dict.fromkeys(_OWN_NAMES, "a job of nango_dagster")
-    for part in found:
+    taken: dict[str, str] = dict.fromkeys(_SYSTEM_NAMES, "a job of nango_dagster")
+    for part in parts:
         if part is None:
             continue
         if other := next((taken[name] for name in part.taken if name in taken), None):
-            log.error("sync %s is left out: Dagster cannot tell its name from that of %s.", part.sync.name, other)
+            log.error("sync %s is not loaded: its name in Dagster is also that of %s.", part.sync.name, other)
             continue
         taken.update(dict.fromkeys(part.taken, f"sync {part.sync.name}"))
         kept.append(part)

@@ -1,4 +1,4 @@
-"""One asset check per sync: whether its last execution gives reasons to look closer."""
+"""One asset check for each sync: whether its last execution stored everything that it read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ..runs import Outcome
 from ..store.jobs import Job
 from .names import CHECK
 
-COLLAPSE = 0.5  # of the rows gone in one execution
-_SHOWN = 10
+COLLAPSE = 0.5
+"""The share of the rows that one execution may delete without an error in the check."""
+_LISTED = 10
 
 
 def spec(key: AssetKey) -> AssetCheckSpec:
-    """The check as the UI lists it."""
+    """The check of an asset."""
     return AssetCheckSpec(
         CHECK,
         asset=key,
@@ -27,7 +28,7 @@ def spec(key: AssetKey) -> AssetCheckSpec:
 
 
 def evaluate(key: AssetKey, outcome: Outcome) -> AssetCheckResult:
-    """The check's verdict, from numbers that the execution already has; the worst one decides how bad it is."""
+    """The result of the check for one execution, from numbers that the execution already has."""
     return _result(
         key,
         _errors(outcome),
@@ -44,7 +45,7 @@ def evaluate(key: AssetKey, outcome: Outcome) -> AssetCheckResult:
 
 @dataclass
 class Summary:
-    """What the executions of one run add up to."""
+    """The numbers of all executions of a sync in one run."""
 
     rejected: int = 0
     misfits: Counter[str] = field(default_factory=Counter)
@@ -68,41 +69,41 @@ class Summary:
         self.doubt = self.doubt or outcome.doubt
 
 
-def evaluate_many(key: AssetKey, found: Summary, failed: Mapping[str, str]) -> AssetCheckResult:
-    """The verdict on a run of many connections; `failed` has the sentence of each that did not succeed."""
+def evaluate_many(key: AssetKey, summary: Summary, failed: Mapping[str, str]) -> AssetCheckResult:
+    """The result for a run of many connections; `failed` has the error of each that did not succeed."""
     errors = [f"{len(failed):,} connections failed: {_listed(failed)}."] if any(failed) else list(failed.values())
-    if found.rejected:
-        errors.append(f"{found.rejected:,} records could not be stored.")
-    if found.collapsed:
-        errors.append(f"{found.collapsed:,} connections lost most of their rows.")
-    warnings = [_misfits(found.misfits)] if found.misfits else []
-    if found.new_columns:
-        warnings.append(f"the API sends new fields: {_listed(found.new_columns)}.")
-    warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in found.unfinished.items()]
-    if found.doubt is not None:
-        warnings.append(f"a list may have more pages, so nothing was deleted there: {found.doubt}")
+    if summary.rejected:
+        errors.append(f"{summary.rejected:,} records could not be stored.")
+    if summary.collapsed:
+        errors.append(f"{summary.collapsed:,} connections lost most of their rows.")
+    warnings = [_misfits(summary.misfits)] if summary.misfits else []
+    if summary.new_columns:
+        warnings.append(f"the API sends new fields: {_listed(summary.new_columns)}.")
+    warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in summary.unfinished.items()]
+    if summary.doubt is not None:
+        warnings.append(f"a list may have more pages, so nothing was deleted there: {summary.doubt}")
     numbers = {
         "failed": len(failed),
-        "rejected": found.rejected,
-        "misfits": sum(found.misfits.values()),
-        "new_columns": list(found.new_columns),
+        "rejected": summary.rejected,
+        "misfits": sum(summary.misfits.values()),
+        "new_columns": list(summary.new_columns),
     }
     return _result(key, errors, warnings, numbers)
 
 
 def evaluate_job(key: AssetKey, job: Job | None) -> AssetCheckResult:
-    """The verdict on the last execution, for who asks for the check alone."""
+    """The result for the last job of a sync, where the check is executed without the asset."""
     if job is None:
         return _result(key, [], ["the sync has not been executed yet."], {})
     errors = [f"{job.rejected:,} records could not be stored."] if job.rejected else []
     if job.status == "failed":
         errors.insert(0, f"the last execution failed: {job.error_message}")
-    said = list(job.warnings)
-    return _result(key, errors, said, {"rejected": job.rejected, "warnings": said, "job_id": str(job.id)})
+    warnings = list(job.warnings)
+    return _result(key, errors, warnings, {"rejected": job.rejected, "warnings": warnings, "job_id": str(job.id)})
 
 
 def evaluation(result: AssetCheckResult, key: AssetKey) -> AssetCheckEvaluation:
-    """The same as an event that a run may log which is not the asset's own."""
+    """A result as an event that the run of another job may log."""
     return AssetCheckEvaluation(
         asset_key=key,
         check_name=CHECK,
@@ -119,18 +120,18 @@ def _result(key: AssetKey, errors: list[str], warnings: list[str], numbers: dict
         check_name=CHECK,
         passed=not errors and not warnings,
         severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
-        description=" ".join(errors + warnings) or "Nothing to complain about.",
+        description=" ".join(errors + warnings) or "All records were stored.",
         metadata=numbers,
     )
 
 
 def _errors(outcome: Outcome) -> list[str]:
-    found = []
+    errors = []
     if outcome.counts.rejected:
-        found.append(f"{outcome.counts.rejected:,} records could not be stored.")
+        errors.append(f"{outcome.counts.rejected:,} records could not be stored.")
     if _collapsed(outcome):
-        found.append(f"the rows became {outcome.live_count:,}; they were {_before(outcome):,}.")
-    return found
+        errors.append(f"the number of rows fell from {_before(outcome):,} to {outcome.live_count:,}.")
+    return errors
 
 
 def _before(outcome: Outcome) -> int:
@@ -142,22 +143,23 @@ def _collapsed(outcome: Outcome) -> bool:
 
 
 def _warnings(outcome: Outcome) -> list[str]:
-    found = []
+    warnings = []
     if outcome.misfits:
-        found.append(_misfits(outcome.misfits))
+        warnings.append(_misfits(outcome.misfits))
     if outcome.new_columns and _before(outcome):
-        found.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
+        warnings.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
     if outcome.doubt is not None:
-        found.append(f"the list may have more pages, so nothing was deleted: {outcome.doubt}")
+        warnings.append(f"the list may have more pages, so nothing was deleted: {outcome.doubt}")
     elif not outcome.complete and outcome.stop_reason:
-        found.append(f"the list was not read to its end ({outcome.stop_reason}).")
-    return found
+        warnings.append(f"the list was not read to its end ({outcome.stop_reason}).")
+    return warnings
 
 
-def _misfits(found: Mapping[str, int]) -> str:
-    return f"{sum(found.values()):,} values did not fit their column and are NULL there: {_listed(found)}."
+def _misfits(counts: Mapping[str, int]) -> str:
+    return f"{sum(counts.values()):,} values did not fit their column and are NULL there: {_listed(counts)}."
 
 
 def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    listed = list(names)
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + more

@@ -40,9 +40,9 @@ from . import checks, logs, names
 from .dagster_state import record_stopped
 from .interrupts import Interrupts
 from .io_manager import log
-from .partitions import Keeper
+from .partitions import PartitionRefresher
 from .resource import NangoResource
-from .results import LOOK_SECONDS, Results
+from .results import POLL_SECONDS, Results
 from .schedules import ON_ITS_WAY, on_their_way
 
 OP = "nango_dispatch_waiting"
@@ -73,7 +73,7 @@ class Dispatcher:
 
     def __init__(self, loaded: Sequence[Sync]) -> None:
         self._loaded = {(sync.integration_key, sync.name): sync for sync in loaded}
-        self._partitions = Keeper()
+        self._partitions = PartitionRefresher()
 
     def rows(self, nango: NangoResource) -> list[SyncRow]:
         """The enabled syncs that are loaded here or were posted; no sync whose file is gone, no user's own asset."""
@@ -227,7 +227,7 @@ def build_dispatch_job(dispatcher: Dispatcher) -> JobDefinition:
                 _drain_all(drain, results, lambda: dispatcher.waiting(nango, context.instance, context.run_id))
             for key, result in results.finish():
                 yield checks.evaluation(result, key)
-            results.complain()
+            results.raise_failure()
 
     @job(
         name=names.DISPATCH_JOB,
@@ -257,7 +257,7 @@ def _drain_all(drain: runs.Drain, results: Results, waiting: Callable[[], list[W
     begun: dict[int, datetime] = {}  # since when each sync had waited when it was begun
     looked_at = 0.0
     while True:
-        if not drain.at_work or clock.monotonic() - looked_at >= LOOK_SECONDS:
+        if not drain.at_work or clock.monotonic() - looked_at >= POLL_SECONDS:
             looked_at = clock.monotonic()
             at_work = {row.id for row in drain.at_work}
             syncs_waiting = [] if drain.is_stopped() else _look_up(waiting, drain)

@@ -1,4 +1,4 @@
-"""The things that Dagster has no public name for; without them an asset does not turn red, and a run is slower."""
+"""Calls of Dagster without a public name; without them failed partitions are not shown, and a run is slower."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 def show_as_failed(
     context: OpExecutionContext | AssetExecutionContext, key: AssetKey, partition: str | None = None
 ) -> None:
-    """Have the asset, or a partition of it, shown as failed, for a run that is not of the asset's own job.
+    """Show an asset, or one partition of it, as failed in this run, which may be of another job.
 
-    An asset that a run planned to materialize, and did not before it failed, is one that failed in it.
+    Dagster shows an asset as failed when a failed run had planned to materialize it and did not.
     """
     try:
         from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
@@ -28,33 +28,33 @@ def show_as_failed(
             context.run.job_name, op_context.op_handle.name, AssetMaterializationPlannedData(key, partition=partition)
         )
         context.instance.report_dagster_event(planned, context.run.run_id)
-    except Exception as error:  # whatever another release of Dagster makes of it
+    except Exception as error:  # another release of Dagster may differ
         log.debug("%s could not be shown as failed: %s", key.to_user_string(), error)
 
 
 def materialized(
     context: OpExecutionContext | AssetExecutionContext, materializations: Sequence[AssetMaterialization]
 ) -> None:
-    """Log these together, where Dagster's storage has a way to do so: in PostgreSQL, a hundred cost what a few do."""
+    """Log materializations together where Dagster's storage can: in PostgreSQL a hundred cost as much as a few."""
     entries: list[EventLogEntry] = []
     try:
         from dagster._core.storage.event_log import EventLogStorage
 
         storage = context.instance.event_log_storage
         if type(storage).store_event_batch is not EventLogStorage.store_event_batch:
-            entries = [_entry(context, one) for one in materializations]
-    except Exception as error:  # whatever another release of Dagster makes of it
+            entries = [_entry(context, materialization) for materialization in materializations]
+    except Exception as error:  # another release of Dagster may differ
         log.debug("materializations are logged one by one: %s", error)
     if not entries:
-        for one in materializations:
-            context.log_event(one)
-    # Of those that are logged together it notes only the last one's asset as materialized.
+        for materialization in materializations:
+            context.log_event(materialization)
+    # Of a batch, Dagster marks only the asset of the last entry as materialized.
     for _, of_asset in groupby(entries, lambda entry: entry.get_dagster_event().asset_key):
         storage.store_event_batch(list(of_asset))
 
 
 def _entry(context: OpExecutionContext | AssetExecutionContext, materialization: AssetMaterialization) -> EventLogEntry:
-    """What `log_event` writes of a materialization."""
+    """The log entry that `log_event` writes for a materialization."""
     from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
     from dagster._core.execution.plan.handle import StepHandle
 

@@ -1,7 +1,7 @@
-"""SIGTERM, Ctrl-C and the UI's "Terminate" stop an execution at its next page, not in the middle of a statement.
+"""Stop an execution at its next page on SIGTERM, Ctrl-C and "Terminate", and not in the middle of a statement.
 
-Dagster tells a run to stop with a signal whose handler raises wherever the main thread happens to be. Inside a
-database driver that leaves a transaction behind that nobody ends, with the locks it holds.
+Dagster stops a run with a signal whose handler raises in the main thread, wherever that is. Inside a database driver
+this would leave an open transaction with its locks.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from types import FrameType
 from typing import Any
 
 PATIENCE_SECONDS = 5.0
-"""Who has not stopped by himself after this long is interrupted where he is."""
+"""A run that has not stopped after this time is interrupted."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While this is open a signal calls `stop`; at the end, it does what it would have done before.
+    """While the context is open, a signal calls `stop`; when it closes, the signal goes to the former handler.
 
-    The second signal does so at once, and so does the first in a block of `at_once`, which is for code that is not
-    ours and may sleep for long. Outside the main thread no signals arrive and nothing happens.
+    The second signal goes there at once, and so does the first one in a block of `at_once`: that is for user code,
+    which may sleep for long. Signals arrive in the main thread only; in other threads the context does nothing.
     """
 
     def __init__(self, stop: Callable[[], None], patience: float = PATIENCE_SECONDS) -> None:
@@ -51,7 +51,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal in this block raises, as it would without us."""
+        """A signal in this block goes to the former handler at once."""
         self._at_once = True
         try:
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, get_origin
@@ -27,9 +27,9 @@ from .resource import NangoResource
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10
-_DONE = ("added", "updated", "deleted", "unchanged", "rejected")
+_ACTIONS = ("added", "updated", "deleted", "unchanged", "rejected")
 on_progress: ContextVar[Callable[[Progress], None] | None] = ContextVar("on_progress", default=None)
-"""Who, beside the run's log, wants to hear how far an execution in this process is."""
+"""Is called with the progress of the executions in this process; the run's log has it anyway."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class Saved:
     outcome: Outcome | None = None
 
 
-class Unforeseen(Exception):
-    """The traceback of an error, as text: the error itself may hold secrets."""
+class UnexpectedError(Exception):
+    """The traceback of an error as text without secrets, which the error itself may contain."""
 
 
 class NangoIOManager(IOManager):
-    """Writes what syncs and assets of your own give it, and reads their tables for the assets downstream.
+    """Stores the records of syncs and of your own assets, and reads their tables for downstream assets.
 
-    An asset of your own returns an iterable of dicts, a pandas DataFrame, or a function that returns one; its
-    metadata may say `unique_key`, `mapped_table` and `track_deletes`, as a sync's config does.
+    An asset of yours returns an iterable of dicts, a pandas DataFrame, or a function that returns one. Its metadata may
+    have `unique_key`, `mapped_table` and `track_deletes`, as the config of a sync has.
     """
 
     def __init__(self, nango: NangoResource | None = None) -> None:
@@ -58,16 +58,16 @@ class NangoIOManager(IOManager):
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
-        """Fetch and write; the numbers of it become the materialization's metadata.
+        """Run the execution; its numbers become the metadata of the materialization.
 
-        Raises Failure with the sentence that says why, when the execution does not succeed.
+        Raises Failure with the error of an execution that does not succeed.
         """
         if isinstance(obj, Saved):
-            obj.outcome = self._save_sync(context, obj)
+            obj.outcome = self._run_sync(context, obj)
         else:
             try:
                 with logs.into(context.log):
-                    self._save_own(context, obj)
+                    self._run_user_asset(context, obj)
             except NangoError as error:
                 raise Failure(str(error), allow_retries=False) from None
 
@@ -75,18 +75,18 @@ class NangoIOManager(IOManager):
         """Run one execution, without an output context: a step may run thousands, and a context for each is slow."""
         return execution.run(reporter(listener))
 
-    def _save_sync(self, context: OutputContext, saved: Saved) -> Outcome:
+    def _run_sync(self, context: OutputContext, saved: Saved) -> Outcome:
         try:
             with Interrupts(saved.execution.stopping.set):
                 outcome = self.run(saved.execution, on_progress.get())
             row = saved.execution.row
-            self._tell(context, outcome, row, names.source_key(row.sync))
+            self._report(context, outcome, row, names.source_key(row.sync))
         finally:
             saved.end()
         return outcome
 
-    def _save_own(self, context: OutputContext, value: Any) -> None:
-        """An execution of an asset that is no sync, for the one partition that the run is about."""
+    def _run_user_asset(self, context: OutputContext, value: Any) -> None:
+        """Execute a user's asset for the one partition of the run."""
         key, connection_id = context.asset_key, _partition(context)
         sync = user_assets.sync_of(key, context.definition_metadata or {})
         row = syncs.register_asset(self._nango.database, sync, connection_id)
@@ -100,47 +100,45 @@ class NangoIOManager(IOManager):
             with Interrupts(execution.stopping.set) as interrupts:
                 source = _source(key, value, interrupts)
                 outcome = self.run(replace(execution, source=source), on_progress.get())
-            self._tell(context, outcome, row, None)
+            self._report(context, outcome, row, None)
 
-    def _tell(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
-        """The outcome in the run's log and on the materialization, or as the run's failure."""
-        tell(row.sync.display_name, outcome)
+    def _report(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
+        """Log the outcome, and add it to the materialization. Raises Failure for one that did not succeed."""
+        log_outcome(row.sync.display_name, outcome)
         if outcome.status != "succeeded":
-            # A sentence of ours is enough; of what nobody foresaw the traceback is shown, too.
-            unforeseen = Unforeseen(outcome.stack) if outcome.stack else None
-            raise failure(row.sync.display_name, outcome) from unforeseen
+            # The sentence of a NangoError is enough; an unexpected error is shown with its traceback.
+            unexpected = UnexpectedError(outcome.stack) if outcome.stack else None
+            raise failure(row.sync.display_name, outcome) from unexpected
         partition = context.has_asset_partitions
         context.add_output_metadata(metadata.of_outcome(outcome, self._nango.database, source, partition=partition))
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def load_input(self, context: InputContext) -> Any:
-        """The upstream's rows, of the partitions that are asked for.
+        """The rows of the upstream asset, for the partitions that the input asks for.
 
         A pandas DataFrame; a list of dicts or an iterator of them where the input is annotated as `list` or
         `collections.abc.Iterator`.
         """
-        row = self._row(
-            context.asset_key, (context.upstream_output and context.upstream_output.definition_metadata) or {}
-        )
+        row = self._row(context.asset_key)
         only = [self._names(row, key) for key in context.asset_partition_keys] if context.has_asset_partitions else None
-        database, wanted = self._nango.database, context.dagster_type.typing_type
-        if get_origin(wanted) is list:
+        database, input_type = self._nango.database, context.dagster_type.typing_type
+        if get_origin(input_type) is list:
             return list(tables.rows(database, row.id, row.sync, only))
-        if wanted in (collections.abc.Iterator, collections.abc.Iterable):
+        if input_type in (collections.abc.Iterator, collections.abc.Iterable):
             return tables.rows(database, row.id, row.sync, only)
         return tables.data_frame(database, row.id, row.sync, only)
 
     def _names(self, row: SyncRow, key: str) -> tuple[str, str]:
-        """The connection and variant of a partition; those of somebody's own assets have any names."""
+        """The connection and variant of a partition; partitions of user assets have any names."""
         return (key, BASE) if row.origin == "asset" else names_of(key)
 
-    def _row(self, key: AssetKey, given: Mapping[str, Any]) -> SyncRow:
-        """The sync that has this asset key, or the asset of somebody's own. Raises ConfigError without a table."""
+    def _row(self, key: AssetKey) -> SyncRow:
+        """The sync or the user's asset that has this key. Raises ConfigError where it has no table."""
         database = self._nango.database
         candidates = [names.sync_of(key), (user_assets.INTEGRATION, user_assets.name_of(key))]
-        found = [syncs.by_name(database, name, integration) for integration, name in filter(None, candidates)]
-        row = next(filter(None, found), None)
+        rows = [syncs.by_name(database, name, integration) for integration, name in filter(None, candidates)]
+        row = next(filter(None, rows), None)
         if row is None:
             raise ConfigError(f"{key.to_user_string()} has no rows yet; materialize it first.")
         if not row.sync.auto_mapping:
@@ -158,22 +156,22 @@ def _source(key: AssetKey, value: Any, interrupts: Interrupts) -> Source:
 
 
 def _partition(context: OutputContext) -> str:
-    """The partition that is written, which is the connection its rows are kept under."""
+    """The partition that is written: the connection that its rows are stored for."""
     if not context.has_asset_partitions:
         return "default"
     if len(keys := context.asset_partition_keys) == 1:
         return keys[0]
     raise ConfigError(
-        f"{context.asset_key.to_user_string()}: one value was given for {len(keys)} partitions; wanted one partition "
-        "a run: take the backfill policy away, or use BackfillPolicy.multi_run()."
+        f"{context.asset_key.to_user_string()}: one value was returned for {len(keys)} partitions; "
+        "wanted one partition in each run: remove the backfill policy, or use BackfillPolicy.multi_run()."
     )
 
 
-# --- what a run's log says --------------------------------------------------------------------------------------------
+# --- the log of a run --------------------------------------------------------------------------------------------
 
 
 def reporter(listener: Callable[[Progress], None] | None = None) -> Callable[[Progress], None]:
-    """Progress into the log now and then, and to whoever listens each time."""
+    """A function that logs progress every ten seconds, and passes each progress to `listener`."""
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -187,19 +185,19 @@ def reporter(listener: Callable[[Progress], None] | None = None) -> Callable[[Pr
     return report
 
 
-def tell(name: str, outcome: Outcome) -> None:
-    """What an execution did, in the log."""
+def log_outcome(name: str, outcome: Outcome) -> None:
+    """Log what an execution did."""
     for warning in outcome.warnings:
         log.warning("%s: %s", name, warning)
     counts = outcome.counts
-    pulled = f"{number_of(counts.fetched, 'record')} on {number_of(counts.pages, 'page')}"
-    pulled += f" ({outcome.stop_reason})" if outcome.stop_reason else ""
-    done = ", ".join(f"{getattr(counts, what):,} {what}" for what in _DONE)
-    log.info("%s: %s in %.1f s: %s; %s.", name, outcome.status, outcome.seconds, pulled, done)
+    fetched = f"{number_of(counts.fetched, 'record')} on {number_of(counts.pages, 'page')}"
+    fetched += f" ({outcome.stop_reason})" if outcome.stop_reason else ""
+    changes = ", ".join(f"{getattr(counts, action):,} {action}" for action in _ACTIONS)
+    log.info("%s: %s in %.1f s: %s; %s.", name, outcome.status, outcome.seconds, fetched, changes)
 
 
 def failure(name: str, outcome: Outcome) -> Failure:
-    """The failure of a step whose execution did not succeed; a sync waits for its next slot instead of a retry."""
+    """The failure of a step whose execution did not succeed; it is not retried before the next slot."""
     sentence = outcome.error or f"{name}: the execution was {outcome.status}."
     sentence = sentence if name in sentence else f"{name}: {sentence}"
     return Failure(sentence, metadata=metadata.of_failure(outcome), allow_retries=False)

@@ -1,4 +1,4 @@
-"""What we say goes through Python's loggers; a run's log in the Dagster UI shows it too, from LOG_LEVEL on."""
+"""The package logs with Python's loggers; the log of a run in the Dagster UI has the same lines, from LOG_LEVEL on."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from typing import Any
 
 from ..settings import Settings
 
-ours = logging.getLogger("nango_dagster")
+package_logger = logging.getLogger("nango_dagster")
 
 
 def follow(settings: Settings) -> None:
-    """Let our loggers say what LOG_LEVEL asks for."""
-    ours.setLevel(settings.log_level)
+    """Set the level of the package's loggers to LOG_LEVEL."""
+    package_logger.setLevel(settings.log_level)
 
 
 @contextlib.contextmanager
 def into(run_log: logging.Logger) -> Iterator[None]:
-    """Copy what our loggers say to a run's log, unless that is done already.
+    """Copy the package's log lines into the log of a run.
 
-    By an outer block, or by Dagster itself, where `python_logs.managed_python_loggers` of its dagster.yaml asks it to.
+    Nothing is done where an outer block does so already, or Dagster itself (`python_logs.managed_python_loggers`).
     """
     if any(
-        type(handler).__name__ in ("_Copy", "DagsterLogHandler") for handler in [*ours.handlers, *ours.root.handlers]
+        type(handler).__name__ in ("_RunLogHandler", "DagsterLogHandler")
+        for handler in [*package_logger.handlers, *package_logger.root.handlers]
     ):
         yield
         return
-    handler = _Copy(run_log)
-    ours.addHandler(handler)
+    handler = _RunLogHandler(run_log)
+    package_logger.addHandler(handler)
     try:
         yield
     finally:
-        ours.removeHandler(handler)
+        package_logger.removeHandler(handler)
 
 
-class _Copy(logging.Handler):
+class _RunLogHandler(logging.Handler):
     def __init__(self, run_log: Any) -> None:
         super().__init__()
         self._run_log = run_log

@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of a sync: on its asset, on every materialization of it, and where it failed."""
+"""The metadata of a sync in Dagster: of its asset, of its materializations, and of its failures."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _SLOTS = 10
 
 
 def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
-    """What is known before anything ran."""
+    """The metadata of a sync's asset."""
     url = public_url(sync.url)
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "nango/sync": sync.name,
         "nango/url": url if "${" in url else MetadataValue.url(url),
         "nango/mode": sync.mode,
@@ -41,10 +41,10 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
         "dagster/storage_kind": database_kind,
     }
     if sync.unique_key:
-        found["nango/unique_key"] = sync.key_name
+        metadata["nango/unique_key"] = sync.key_name
     if sync.mapped_table:
-        found["nango/mapped_table"] = sync.mapped_table
-    return found
+        metadata["nango/mapped_table"] = sync.mapped_table
+    return metadata
 
 
 def of_outcome(
@@ -55,11 +55,12 @@ def of_outcome(
     partition: bool = False,
     columns: bool = True,
 ) -> dict[str, Any]:
-    """The numbers of one execution, and what its table looks like; `source` is the list that it read.
+    """The metadata of a materialization: numbers of the execution, and the columns of its table.
 
-    Without `columns` for executions whose table Dagster hears of anyway: they are most of what an event costs.
+    `source` is the key of the list that was read. `columns` are left out of all but one event of a run: they are the
+    largest part of an event.
     """
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dagster/partition_row_count" if partition else "dagster/row_count": outcome.live_count,
         "dagster/storage_kind": database.dialect,
         **_numbers(outcome),
@@ -67,26 +68,26 @@ def of_outcome(
         "job_id": str(outcome.job_id),  # text, for a number would be plotted
     }
     if outcome.table is not None:
-        found["dagster/table_name"] = table_name(database, outcome.table)
+        metadata["dagster/table_name"] = table_name(database, outcome.table)
         if columns:
-            found["dagster/column_schema"] = schema_of(outcome.columns)
+            metadata["dagster/column_schema"] = schema_of(outcome.columns)
         if columns and source is not None:
-            found["dagster/column_lineage"] = lineage_of(outcome.columns, source)
+            metadata["dagster/column_lineage"] = lineage_of(outcome.columns, source)
     if outcome.warnings:
-        found["warnings"] = list(outcome.warnings[:_SHOWN_WARNINGS])
+        metadata["warnings"] = list(outcome.warnings[:_SHOWN_WARNINGS])
     if outcome.sample:
-        found["changed_records"] = sample_of(outcome.sample)
-    return found
+        metadata["changed_records"] = sample_of(outcome.sample)
+    return metadata
 
 
 def of_failure(outcome: Outcome) -> dict[str, Any]:
-    """What is known of an execution that did not succeed, beside the sentence that says why."""
+    """The metadata of a failure, beside its error."""
     known = {"job_id": str(outcome.job_id), "stop_reason": outcome.stop_reason, **_numbers(outcome)}
     return {name: value for name, value in known.items() if value}
 
 
 def _numbers(outcome: Outcome) -> dict[str, Any]:
-    """All of it can be plotted."""
+    """Numbers that the UI can plot."""
     counts = outcome.counts
     return {
         "added": counts.added,
@@ -104,12 +105,12 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
 
 
 def table_name(database: Database, table: str) -> str:
-    """The name that other tools know the table by."""
+    """The full name of a table, as other tools write it."""
     return database.engine.full_name(database.schema, table)
 
 
 def schema_of(columns: Iterable[Column]) -> TableSchema:
-    """The mapped table's columns, each with the place in the record that it is filled from."""
+    """The columns of a mapped table, each with the path of its value in the record."""
     return TableSchema(
         [
             TableColumn(
@@ -124,14 +125,14 @@ def schema_of(columns: Iterable[Column]) -> TableSchema:
 
 
 def lineage_of(columns: Iterable[Column], source: AssetKey) -> TableColumnLineage:
-    """Which field of the API each column comes from."""
+    """The field of the API that each column is filled from."""
     return TableColumnLineage(
         {column.name: [TableColumnDep(asset_key=source, column_name=column.path)] for column in columns}
     )
 
 
 def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:
-    """A few records as a Markdown table, its cells cut to a readable length.
+    """Some records as a Markdown table with shortened cells.
 
     >>> print(sample_of([{"id": 1, "name": "eevee"}, {"id": 2}]).value)
     | id | name |
@@ -149,7 +150,7 @@ def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:
 
 
 def _cell(value: Any) -> str:
-    """A value that ends neither its cell nor its row, and is no markup."""
+    """A value as the text of a Markdown cell."""
     text = "" if value is None else " ".join(str(value).split())
     text = text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
     for char in "\\`*_[]<>|":
@@ -158,7 +159,7 @@ def _cell(value: Any) -> str:
 
 
 def freshness(sync: Sync) -> FreshnessPolicy:
-    """Late after two missed slots, failed after three; the longest gap counts where a cron has several."""
+    """Late after two missed slots, failed after three; a slot is the longest gap between runs of the cron."""
     at = datetime(2024, 1, 1, tzinfo=timezone.utc)
     gap = timedelta(minutes=1)
     for _ in range(_SLOTS):

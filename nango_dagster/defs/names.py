@@ -1,4 +1,4 @@
-"""How a sync's things are called in Dagster: one place, so that assets, jobs, schedules and tags agree."""
+"""The names of assets, jobs, schedules, partitions and tags in Dagster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def asset_key(sync: Sync) -> AssetKey:
 
 
 def sync_of(key: AssetKey) -> tuple[str, str] | None:
-    """The integration and name of the sync that has this asset key; None where none can have it.
+    """The integration and name of the sync with this asset key; None where no sync has such a key.
 
     >>> sync_of(AssetKey(["github", "issues"])), sync_of(AssetKey("pokemon")), sync_of(AssetKey(["a", "b", "c"]))
     (('github', 'issues'), ('default', 'pokemon'), None)
@@ -43,7 +43,7 @@ def sync_of(key: AssetKey) -> tuple[str, str] | None:
 
 
 def source_key(sync: Sync) -> AssetKey:
-    """The external list that the sync reads, as an asset upstream of it; the graph shows the last part of the key.
+    """The key of the upstream asset that stands for the API's list; the graph shows its last part.
 
     >>> source_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
     'api/pokemon-api'
@@ -53,29 +53,29 @@ def source_key(sync: Sync) -> AssetKey:
 
 
 def group(sync: Sync) -> str:
-    """The asset group the sync is shown in: its own, its integration's, or that of all others."""
+    """The asset group of a sync: from its config, or its integration, or the default group."""
     if sync.group or sync.integration_key == DEFAULT_INTEGRATION:
         return sync.group or DEFAULT_GROUP
     return plain(sync.integration_key)
 
 
 def job_name(sync: Sync) -> str:
-    """The job that runs one sync."""
+    """The name of the job of a sync."""
     return f"{python_name(sync)}_job"
 
 
 def schedule_name(sync: Sync) -> str:
-    """The schedule that runs the job."""
+    """The name of the schedule of a sync."""
     return f"{python_name(sync)}_schedule"
 
 
 def run_name(sync: Sync) -> str:
-    """What run tags call the sync."""
+    """The name of a sync in run tags."""
     return asset_key(sync).to_user_string()
 
 
 def partitions_name(key: AssetKey) -> str:
-    """What Dagster's instance keeps the partition keys of a sync's asset under.
+    """The name of the dynamic partitions of a sync's asset.
 
     >>> partitions_name(AssetKey(["github", "issues"]))
     'nango/github/issues'

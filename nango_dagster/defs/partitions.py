@@ -1,4 +1,4 @@
-"""Dagster's partitions of a sync: a key for every connection and variant that the store runs it for, and no other."""
+"""The partitions of a sync in Dagster: one key for each connection and variant of its schedules."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from ..store import Database, queue
 from ..store.sync_row import SyncRow
 from . import names
 
-_AT_ONCE = 10_000  # PostgreSQL takes no more keys in one statement
+_BATCH = 10_000  # the most keys that PostgreSQL takes in one statement
 
 
 def definition(sync: Sync) -> DynamicPartitionsDefinition:
-    """The partitions of a sync, which come and go with its connections."""
+    """The partitions of a sync; they follow its connections."""
     return DynamicPartitionsDefinition(name=names.partitions_name(names.asset_key(sync)))
 
 
 def refresh(instance: DagsterInstance, database: Database, rows: Iterable[SyncRow]) -> None:
-    """Make Dagster's keys those that the store has now."""
+    """Add and delete partition keys, so that Dagster has those of the store."""
     for row in rows:
         if row.sync.partitioned:
-            wanted = [key_of(*pair) for pair in queue.partitions(database, row.id)]
-            _make_equal(instance, names.partitions_name(names.asset_key(row.sync)), wanted)
+            keys = [key_of(*pair) for pair in queue.partitions(database, row.id)]
+            _make_equal(instance, names.partitions_name(names.asset_key(row.sync)), keys)
 
 
-def _make_equal(instance: DagsterInstance, name: str, wanted: list[str]) -> None:
-    there = set(instance.get_dynamic_partitions(name))
-    missing = [key for key in wanted if key not in there]
-    for start in range(0, len(missing), _AT_ONCE):
-        instance.add_dynamic_partitions(name, missing[start : start + _AT_ONCE])
-    for key in there.difference(wanted):
+def _make_equal(instance: DagsterInstance, name: str, keys: list[str]) -> None:
+    existing = set(instance.get_dynamic_partitions(name))
+    missing = [key for key in keys if key not in existing]
+    for start in range(0, len(missing), _BATCH):
+        instance.add_dynamic_partitions(name, missing[start : start + _BATCH])
+    for key in existing.difference(keys):
         instance.delete_dynamic_partition(name, key)
 
 
-class Keeper:
-    """Refreshes the keys where what the store has changed since it looked last."""
+class PartitionRefresher:
+    """Refreshes the partitions of the syncs whose schedules were added or deleted since the last call."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._versions: dict[int, tuple[int, int]] = {}
 
     def refresh(self, instance: DagsterInstance, database: Database, rows: Sequence[SyncRow]) -> None:
-        """Two queries where nothing has changed, however many keys there are."""
+        """Refresh changed syncs; without changes this takes two queries, whatever the number of keys."""
         versions = queue.versions(database)
-        wanted = {row.id: versions.get(row.id, (0, 0)) for row in rows if row.sync.partitioned}
-        refresh(instance, database, [row for row in rows if self._seen.get(row.id) != wanted.get(row.id)])
-        self._seen = wanted
+        current = {row.id: versions.get(row.id, (0, 0)) for row in rows if row.sync.partitioned}
+        refresh(instance, database, [row for row in rows if self._versions.get(row.id) != current.get(row.id)])
+        self._versions = current
 
 
 def same_connection(**syncs: AssetKey | str) -> Mapping[str, Any]:
-    """What `@asset` needs to run once for each connection, after several syncs of it.
+    """Arguments for `@asset`, to run once for each connection after several syncs of it.
 
     Each argument is an input of the asset and names the sync it reads; the partitions are those of the first.
 

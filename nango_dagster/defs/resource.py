@@ -1,4 +1,4 @@
-"""The `nango` resource: the settings and the store, opened when a run first needs it."""
+"""The `nango` resource: the settings and the store, which is opened on first use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class NangoResource:
-    """What assets, the IO manager and sensors share in one process.
+    """The settings and the store, shared by the assets, the IO manager and the sensors of a process.
 
-    Without `settings` the environment says them, when they are first needed.
+    Without `settings` they are read from the environment on first use.
     """
 
     def __init__(self, settings: Settings | None = None, posted: Iterable[Sync] = ()) -> None:
@@ -31,14 +31,14 @@ class NangoResource:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; our loggers follow their LOG_LEVEL from here on."""
+        """The settings; reading them sets the log level of the package."""
         settings = self._given or Settings.from_env()
         logs.follow(settings)
         return settings
 
     @property
     def database(self) -> Database:
-        """The store, its tables up to date.
+        """The store, with its tables upgraded.
 
         Raises StoreUnavailable when the database cannot be reached.
         """
@@ -50,28 +50,29 @@ class NangoResource:
         return open_database(self.settings)
 
     def close(self) -> None:
-        """Close the store's connections, if there are any; the next use opens it again."""
+        """Close the store; the next use opens it again."""
         with self._lock:
             if database := self.__dict__.pop("_database", None):
                 database.close()
 
     def row(self, sync: Sync) -> SyncRow:
-        """The sync as the store knows it, made or brought up to date from its file.
+        """The row of a sync in the store, created or updated from its config.
 
-        A posted one is what the store says, which may be newer than these definitions. Raises Refused when it is gone.
+        The row of a posted sync is not updated: it may be newer than these definitions. Raises Refused when it was
+        deleted.
         """
         if _key(sync) not in self._posted:
             return syncs.register(self.database, [sync])[sync.name]
         row = syncs.by_name(self.database, sync.name, sync.integration_key)
         if row is None:
-            raise Refused(f"{sync.display_name}: this sync was deleted; reload the code location, and its asset goes.")
+            raise Refused(f"{sync.display_name}: this sync was deleted; reload the code location to remove its asset.")
         return row
 
-    def register(self, wanted: Iterable[Sync]) -> None:
-        """Make the store know the syncs that have files, once in this process unless they change."""
+    def register(self, configs: Iterable[Sync]) -> None:
+        """Create or update the rows of syncs that were not posted; unchanged ones once in each process."""
         new = {
             _key(sync): sync
-            for sync in wanted
+            for sync in configs
             if _key(sync) not in self._posted and self._registered.get(_key(sync)) != sync.fingerprint()
         }
         if new:

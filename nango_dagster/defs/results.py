@@ -1,4 +1,4 @@
-"""A run that carries many executions: which of them Dagster is told of, what the log says, and how the run ends."""
+"""The results of a run with many executions: materializations, log lines, checks, and the failure of the run."""
 
 from __future__ import annotations
 
@@ -18,51 +18,52 @@ from ..store import queue
 from ..store.queue import Shown
 from ..store.sync_row import SyncRow
 from . import checks, internals, metadata, names
-from .io_manager import failure, log, tell
+from .io_manager import failure, log, log_outcome
 from .resource import NangoResource
 
 QUIET = timedelta(hours=24)
-"""What has not changed for so long is shown again."""
+"""An unchanged partition is materialized again after this time."""
 PROGRESS_SECONDS = 10.0
-LOOK_SECONDS = 2.0
-_MOST_LINES = 50  # of one kind in a run's log: each is a row in Dagster's database
-_MOST_NAMED = 10
-_AT_ONCE = 100  # materializations that Dagster is told of together
+POLL_SECONDS = 2.0
+_MAX_LINES = 50  # of one level in a run's log: each is a row in Dagster's database
+_MAX_NAMED = 10
+_BATCH = 100  # materializations that are logged together
 
 
 @dataclass
-class Tally:
-    """What the executions of one sync came to, in one run."""
+class SyncResult:
+    """What the executions of one sync in one run did."""
 
     row: SyncRow
-    ended: Counter[str] = field(default_factory=Counter)
-    """How many succeeded, failed, were cancelled or lost."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """How many executions succeeded, failed, were cancelled or lost."""
     records: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    """The sentence of each partition that failed; the key is empty where the sync as a whole did."""
-    to_show: dict[str, int] = field(default_factory=dict)
-    """Of these the ones that Dagster does not show as failed yet, with the schedule's id."""
-    news: list[tuple[Done, Outcome]] = field(default_factory=list)
-    """What Dagster is about to be told of."""
-    held: list[str] = field(default_factory=list)
-    """Why nothing was done for those that other runs have."""
+    """The error of each partition that failed; the key is empty where the sync as a whole failed."""
+    newly_failed: dict[str, int] = field(default_factory=dict)
+    """The failed partitions that Dagster does not show as failed yet, with the id of their schedule."""
+    materialized: list[tuple[Done, Outcome]] = field(default_factory=list)
+    """The executions whose materializations are not logged yet."""
+    refused: list[str] = field(default_factory=list)
+    """Why partitions were not executed that other runs execute."""
     outcomes: checks.Summary = field(default_factory=checks.Summary)
 
     def forget_failure(self, partition: str) -> None:
-        """It has succeeded since."""
+        """Note that a partition has succeeded after a failure in the same run."""
         self.failed.pop(partition, None)
-        self.to_show.pop(partition, None)
+        self.newly_failed.pop(partition, None)
 
     def __str__(self) -> str:
-        ended = ", ".join(f"{count:,} {how}" for how, count in sorted(self.ended.items())) or "nothing to do"
-        return f"{self.row.sync.display_name}: {ended}; {self.records:,} records"
+        counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self.statuses.items())) or "nothing to do"
+        return f"{self.row.sync.display_name}: {counts}; {self.records:,} records"
 
 
 class Results:
-    """Follows a drain, and tells Dagster what is news.
+    """Follows a drain, and logs its results as events of Dagster.
 
-    News is an execution that changed rows, one whose partition is not shown as materialized, or was not shown for a
-    day; with `every`, or `events: all` in the config, each one. The rest are counted.
+    A materialization is logged for an execution that changed rows, and for a partition that is not shown as
+    materialized or was not materialized for a day; with `every`, or `events: all` in the config, for each execution.
+    The other executions are counted.
     """
 
     def __init__(
@@ -71,80 +72,80 @@ class Results:
         self._context = context
         self._nango = nango
         self._every = every
-        self._tallies: dict[int, Tally] = {}
+        self._syncs: dict[int, SyncResult] = {}
         self._lines: Counter[int] = Counter()
-        self._told_at = self._told_news_at = monotonic()
+        self._progress_at = self._materialized_at = monotonic()
 
     def follow(self, drain: Drain) -> None:
-        """Tell of what has ended, until nothing is at work or somebody has stopped the drain."""
+        """Handle results until every execution has ended or somebody has stopped the drain."""
         while not drain.is_over:
             self.step(drain)
 
     def step(self, drain: Drain) -> None:
-        """The same for what ends within the next two seconds."""
-        for done in drain.next(LOOK_SECONDS):
-            self._tell(done)
-        if monotonic() - self._told_news_at > LOOK_SECONDS:
-            self._told_news_at = monotonic()
-            for tally in self._tallies.values():
+        """Handle the results of the next two seconds."""
+        for done in drain.next(POLL_SECONDS):
+            self._add(done)
+        if monotonic() - self._materialized_at > POLL_SECONDS:
+            self._materialized_at = monotonic()
+            for result in self._syncs.values():
                 try:
-                    self._tell_news(tally)
-                except StoreUnavailable as error:  # the others go on; they are told of later
-                    log.warning("Dagster is not told yet of what was stored: %s", error)
-        if monotonic() - self._told_at > PROGRESS_SECONDS:
-            self._told_at = monotonic()
-            for tally in self._tallies.values():
-                if tally.row.sync.partitioned:
-                    log.info("%s so far.", tally)
+                    self._log_materializations(result)
+                except StoreUnavailable as error:  # the executions go on; the materializations are logged later
+                    log.warning("materializations are not logged yet: %s", error)
+        if monotonic() - self._progress_at > PROGRESS_SECONDS:
+            self._progress_at = monotonic()
+            for result in self._syncs.values():
+                if result.row.sync.partitioned:
+                    log.info("%s so far.", result)
 
     def finish(self) -> Iterator[tuple[AssetKey, AssetCheckResult]]:
-        """Show what failed, sum up, and give each sync's check; whoever reads to the end then calls `complain`."""
-        for tally in self._tallies.values():
-            key = names.asset_key(tally.row.sync)
-            for partition in tally.to_show:
+        """Show the failed partitions and give the check of each sync; the caller then calls `raise_failure`."""
+        for result in self._syncs.values():
+            key = names.asset_key(result.row.sync)
+            for partition in result.newly_failed:
                 internals.show_as_failed(self._context, key, partition or None)
-            self._note_shown("FAILED", [id for id in tally.to_show.values() if id])
-            self._tell_news(tally)
-            if tally.row.sync.partitioned:
-                log.info("%s.", tally)
-            if tally.ended["succeeded"] or tally.failed:
-                yield key, checks.evaluate_many(key, tally.outcomes, tally.failed)
+            self._note_shown("FAILED", [id for id in result.newly_failed.values() if id])
+            self._log_materializations(result)
+            if result.row.sync.partitioned:
+                log.info("%s.", result)
+            if result.statuses["succeeded"] or result.failed:
+                yield key, checks.evaluate_many(key, result.outcomes, result.failed)
 
-    def complain(self) -> None:
-        """Raise the one Failure that sums up all that failed."""
-        said = [sentence for tally in self._tallies.values() for sentence in _complaints(tally)]
-        if said:
-            raise Failure("\n".join(said), allow_retries=False)
+    def raise_failure(self) -> None:
+        """Raise one Failure that names all that failed, if anything did."""
+        lines = [line for result in self._syncs.values() for line in _failure_lines(result)]
+        if lines:
+            raise Failure("\n".join(lines), allow_retries=False)
 
     # --- one execution ------------------------------------------------------------------------------------------------
 
-    def _tell(self, done: Done) -> None:
-        tally = self._tallies.setdefault(done.row.id, Tally(done.row))
+    def _add(self, done: Done) -> None:
+        result = self._syncs.setdefault(done.row.id, SyncResult(done.row))
         if isinstance(done.error, Refused) and done.claim is None:
-            tally.held.append(str(done.error))
+            result.refused.append(str(done.error))
         elif done.error is not None:
             log.debug("%s", "".join(traceback.format_exception(done.error)))
-            said = str(done.error) if isinstance(done.error, NangoError) else repr(done.error)
-            self._fail(tally, done, said)
+            sentence = str(done.error) if isinstance(done.error, NangoError) else repr(done.error)
+            self._fail(result, done, sentence)
         elif done.outcome is not None:
-            self._tell_outcome(tally, done, done.outcome)
+            self._add_outcome(result, done, done.outcome)
 
-    def _tell_outcome(self, tally: Tally, done: Done, outcome: Outcome) -> None:
+    def _add_outcome(self, result: SyncResult, done: Done, outcome: Outcome) -> None:
         name = _name(done)
-        tally.ended[outcome.status] += 1
-        tally.records += outcome.counts.fetched
+        result.statuses[outcome.status] += 1
+        result.records += outcome.counts.fetched
         self._log(name, outcome)
         if outcome.status == "succeeded":
-            tally.forget_failure(_partition(done))  # the database may have been away when it was tried before
-            tally.outcomes.add(outcome)
-            if self._is_news(done, outcome):
-                self._materialize(tally, done, outcome)
+            result.forget_failure(_partition(done))  # it was executed twice, as after an error of the database
+            result.outcomes.add(outcome)
+            if self._is_to_be_shown(done, outcome):
+                self._materialize(result, done, outcome)
         elif isinstance(outcome.cause, QuotaSpent | LeaseLost):
-            self._line(logging.WARNING, f"{name}: {outcome.cause}")  # and another run tells how it went
+            self._log_line(logging.WARNING, f"{name}: {outcome.cause}")  # another run executes it
         elif outcome.status != "cancelled":
-            self._fail(tally, done, _sentence(name, done.row.sync.display_name, outcome))
+            self._fail(result, done, _error(name, done.row.sync.display_name, outcome))
 
-    def _is_news(self, done: Done, outcome: Outcome) -> bool:
+    def _is_to_be_shown(self, done: Done, outcome: Outcome) -> bool:
         if self._every or not done.row.sync.partitioned or done.row.sync.events == "all" or outcome.changed:
             return True
         claim = done.claim
@@ -152,17 +153,17 @@ class Results:
             return True
         return datetime.now(timezone.utc) - claim.shown_at > QUIET
 
-    def _materialize(self, tally: Tally, done: Done, outcome: Outcome) -> None:
-        tally.news.append((done, outcome))
-        if len(tally.news) >= _AT_ONCE or not done.row.sync.partitioned:
-            self._tell_news(tally)
+    def _materialize(self, result: SyncResult, done: Done, outcome: Outcome) -> None:
+        result.materialized.append((done, outcome))
+        if len(result.materialized) >= _BATCH or not done.row.sync.partitioned:
+            self._log_materializations(result)
 
-    def _tell_news(self, tally: Tally) -> None:
-        if not tally.news:
+    def _log_materializations(self, result: SyncResult) -> None:
+        if not result.materialized:
             return
-        sync, news = tally.row.sync, tally.news
+        sync, executions = result.row.sync, result.materialized
         key, source = names.asset_key(sync), names.source_key(sync)
-        told = [
+        events = [
             AssetMaterialization(
                 key,
                 partition=done.partition if sync.partitioned else None,
@@ -171,58 +172,58 @@ class Results:
                     self._nango.database,
                     source,
                     partition=sync.partitioned,
-                    columns=number == len(news),  # the UI shows the columns of an asset's last event
+                    columns=number == len(executions),  # the UI shows the columns of an asset's last event
                 ),
             )
-            for number, (done, outcome) in enumerate(news, 1)
+            for number, (done, outcome) in enumerate(executions, 1)
         ]
-        shown = [done.claim.schedule_id for done, _ in news if done.claim is not None and sync.partitioned]
-        internals.materialized(self._context, told)
-        news.clear()
-        self._note_shown("MATERIALIZED", shown)
+        schedules = [done.claim.schedule_id for done, _ in executions if done.claim is not None and sync.partitioned]
+        internals.materialized(self._context, events)
+        executions.clear()
+        self._note_shown("MATERIALIZED", schedules)
 
     def _note_shown(self, state: Shown, schedules: Sequence[int]) -> None:
-        """Remember what Dagster shows now; where that fails, it is told once more than needed."""
+        """Store what Dagster shows now; where that is not possible, the event is logged once more later."""
         try:
             queue.show(self._nango.database, state, schedules)
         except StoreUnavailable as error:
-            log.warning("It is not noted what Dagster shows: %s", error)
+            log.warning("what Dagster shows is not stored: %s", error)
 
-    def _fail(self, tally: Tally, done: Done, sentence: str) -> None:
+    def _fail(self, result: SyncResult, done: Done, sentence: str) -> None:
         partition = _partition(done)
-        tally.failed[partition] = sentence
-        is_whole = done.row.sync.partitioned and not partition  # then no partition has failed, but the run has
-        if done.outcome is None and not is_whole:
-            tally.ended["failed"] += 1
-        if not is_whole and (done.claim is None or done.claim.shown_state != "FAILED" or self._every):
-            tally.to_show[partition] = done.claim.schedule_id if done.claim and partition else 0
-        self._line(logging.ERROR, sentence)
+        result.failed[partition] = sentence
+        is_whole_sync = done.row.sync.partitioned and not partition  # then no partition has failed, but the run has
+        if done.outcome is None and not is_whole_sync:
+            result.statuses["failed"] += 1
+        if not is_whole_sync and (done.claim is None or done.claim.shown_state != "FAILED" or self._every):
+            result.newly_failed[partition] = done.claim.schedule_id if done.claim and partition else 0
+        self._log_line(logging.ERROR, sentence)
 
     def _log(self, name: str, outcome: Outcome) -> None:
-        """In full where it is the only one; of many, what is worth a look."""
+        """Log an outcome whole if it is the first or changed rows, otherwise its warnings only."""
         if self._every or not self._lines[logging.INFO] or outcome.changed:
             self._lines[logging.INFO] += 1
-            if self._lines[logging.INFO] <= _MOST_LINES:
-                tell(name, outcome)
+            if self._lines[logging.INFO] <= _MAX_LINES:
+                log_outcome(name, outcome)
                 return
         for warning in outcome.warnings:
-            self._line(logging.WARNING, f"{name}: {warning}")
+            self._log_line(logging.WARNING, f"{name}: {warning}")
 
-    def _line(self, level: int, sentence: str) -> None:
+    def _log_line(self, level: int, sentence: str) -> None:
         self._lines[level] += 1
-        if self._lines[level] <= _MOST_LINES:
+        if self._lines[level] <= _MAX_LINES:
             log.log(level, "%s", sentence)
-        elif self._lines[level] == _MOST_LINES + 1:
-            log.log(level, "and more of these; every execution's job says its own.")
+        elif self._lines[level] == _MAX_LINES + 1:
+            log.log(level, "more lines of this level are left out; the job of each execution has its own.")
 
 
 def _partition(done: Done) -> str:
-    """The partition that it is about; empty where it is about the sync as a whole."""
+    """The partition of the result; empty where the result is that of the sync as a whole."""
     return done.partition if done.row.sync.partitioned and done.connection_id else ""
 
 
 def _name(done: Done) -> str:
-    """The sync as sentences call it, with the connection where it has several."""
+    """The sync as sentences name it, with the connection where it has several."""
     name = done.row.sync.display_name
     if not done.row.sync.partitioned:
         return name
@@ -230,24 +231,24 @@ def _name(done: Done) -> str:
     return f"{name} for {connection}"
 
 
-def _sentence(name: str, sync: str, outcome: Outcome) -> str:
-    """Why an execution failed: it names the sync already, and now the connection, too."""
-    said = failure(sync, outcome).description or outcome.status
-    if said.startswith(f"{sync}: "):
-        return name + said.removeprefix(sync)
-    return said if name in said else f"{name}: {said}"
+def _error(name: str, sync: str, outcome: Outcome) -> str:
+    """The error of an execution, with the connection beside the sync that it names already."""
+    sentence = failure(sync, outcome).description or outcome.status
+    if sentence.startswith(f"{sync}: "):
+        return name + sentence.removeprefix(sync)
+    return sentence if name in sentence else f"{name}: {sentence}"
 
 
-def _complaints(tally: Tally) -> Iterator[str]:
-    """What failed, in at most a few lines."""
-    connections, of = len(tally.failed) - ("" in tally.failed), sum(tally.ended.values())
-    if connections and of > 1 and tally.row.sync.partitioned:
-        yield f"{tally.row.sync.display_name}: {connections:,} of {of:,} connections failed:"
-    for number, (partition, sentence) in enumerate(tally.failed.items()):
-        if number == _MOST_NAMED:
-            yield f"and {len(tally.failed) - number:,} more; `nango-dagster status {tally.row.name}` lists them."
+def _failure_lines(result: SyncResult) -> Iterator[str]:
+    """What failed or was refused, in a limited number of lines."""
+    connections, total = len(result.failed) - ("" in result.failed), sum(result.statuses.values())
+    if connections and total > 1 and result.row.sync.partitioned:
+        yield f"{result.row.sync.display_name}: {connections:,} of {total:,} connections failed:"
+    for number, (partition, sentence) in enumerate(result.failed.items()):
+        if number == _MAX_NAMED:
+            yield f"and {len(result.failed) - number:,} more; `nango-dagster status {result.row.name}` lists them."
             break
         yield f"{partition}: {sentence}" if partition and partition not in sentence else sentence
-    yield from tally.held[:_MOST_NAMED]
-    if len(tally.held) > _MOST_NAMED:
-        yield f"and {len(tally.held) - _MOST_NAMED:,} more that other runs have."
+    yield from result.refused[:_MAX_NAMED]
+    if len(result.refused) > _MAX_NAMED:
+        yield f"and {len(result.refused) - _MAX_NAMED:,} more that other runs execute."

@@ -1,4 +1,4 @@
-"""`nango_retention`: once a day, what is too old to be kept goes."""
+"""The job `nango_retention`: deletes old data once a day."""
 
 # No `from __future__ import annotations`: Dagster reads the types of an op's arguments from the function itself.
 import logging
@@ -20,15 +20,15 @@ from .resource import NangoResource
 log = logging.getLogger(__name__)
 
 OP = "nango_retain"
-CRON = "41 3 * * *"  # when few others do anything
+CRON = "41 3 * * *"
 DESCRIPTION = """\
-Removes what is too old to be kept, in small steps: payloads of records that have not changed for
-`NANGO_PRUNE_AFTER_DAYS`, all records of what was not executed for `NANGO_DELETE_AFTER_DAYS` (both 0, which is never,
-unless you set them), and always jobs that ended 31 days ago, but the last one of each connection."""
+Deletes old data in small steps: payloads of records that have not changed for `NANGO_PRUNE_AFTER_DAYS`, all records of
+connections that were not executed for `NANGO_DELETE_AFTER_DAYS` (both are off by default), and jobs that ended 31 days
+ago, except for the last one of each connection."""
 
 
 def build_retention_job() -> JobDefinition:
-    """The job that removes it, in one process."""
+    """The job, in one process."""
 
     @op(name=OP, required_resource_keys={names.RESOURCE})
     def retain(context: OpExecutionContext) -> None:
@@ -49,11 +49,11 @@ def build_retention_job() -> JobDefinition:
 
 
 def build_retention_schedule() -> ScheduleDefinition:
-    """Once a day."""
+    """The schedule of the job."""
     return ScheduleDefinition(
         name=names.RETENTION_SCHEDULE,
         job_name=names.RETENTION_JOB,
         cron_schedule=CRON,
         default_status=DefaultScheduleStatus.RUNNING,
-        description="Removes what is too old to be kept.",
+        description="Deletes old data once a day.",
     )

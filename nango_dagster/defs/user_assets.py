@@ -1,4 +1,4 @@
-"""An asset of somebody's own that writes through the IO manager: its name, its table, and how rows are matched."""
+"""A user's asset that writes through the IO manager, as a sync in the store: its name, table and unique key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..config import Sync, from_document
 from ..errors import ConfigError
 
 INTEGRATION = "dagster"
-"""What the store keeps the rows of such assets under."""
+"""The integration of user assets in the store."""
 FIELDS = ("unique_key", "mapped_table", "track_deletes")
-"""The asset metadata that is read."""
+"""The fields of an asset's metadata that are used."""
 
 
 def sync_of(key: AssetKey, metadata: Mapping[str, Any]) -> Sync:
-    """The asset as the store knows it, from its key and its metadata.
+    """The config of a sync that stands for the asset.
 
     >>> sync = sync_of(AssetKey(["sales", "orders"]), {"unique_key": "id"})
     >>> sync.name, sync.mode, sync.mapped_table
@@ -43,12 +43,12 @@ def sync_of(key: AssetKey, metadata: Mapping[str, Any]) -> Sync:
 
 
 def _plain(value: Any) -> Any:
-    """A value as it was given, also where Dagster has wrapped it."""
+    """A value of metadata without the wrapper of Dagster."""
     return getattr(value, "data", getattr(value, "value", value))
 
 
 def name_of(key: AssetKey) -> str:
-    """Letters, digits, `_` and `-`; with a hash where that alone could be another asset's name, too."""
+    """A name of letters, digits, `_` and `-`; it ends with a hash where two keys could have the same name."""
     name = "__".join(key.path)
     if re.fullmatch(r"[a-zA-Z0-9_-]{1,200}", name) and not any("__" in part for part in key.path):
         return name
@@ -57,7 +57,7 @@ def name_of(key: AssetKey) -> str:
 
 
 def _table(name: str) -> str:
-    """The table's name where none is given: no longer than PostgreSQL allows, and never one of our own."""
+    """The default name of the table: at most 63 bytes, as PostgreSQL allows, and not that of a system table."""
     table = re.sub("[_-]+", "_", name).strip("_")
     if len(table) <= 63 and table:
         return table

@@ -6,7 +6,7 @@ import threading
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
 from ..errors import StoreUnavailable
-from ..runs.delivering import DeliveryPool, Delivered
+from ..runs.delivering import Delivered, DeliveryPool
 from ..sentences import number_of
 from ..settings import Settings
 from ..store import outbox
