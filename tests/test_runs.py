@@ -15,6 +15,7 @@ from nango_dagster.errors import ConfigError, Refused, StoreUnavailable
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs
+from nango_dagster.store.target import Target
 from tests.executions import (
     Source,
     assert_exact,
@@ -694,3 +695,33 @@ def test_a_list_of_which_no_record_can_be_stored_is_a_failure_and_deletes_nothin
     assert failed.status == "failed"
     assert str(failed.error).startswith("items: no record of 2 could be stored: record 0 of page 1: NaN")
     assert_exact(db, row, source.records)
+
+
+# --- a paging path that is written wrong ------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_list_whose_paging_path_is_wrong_is_a_warning_and_deletes_nothing(
+    db: Database, settings: Settings, source: Source, fields: dict[str, Any]
+) -> None:
+    wrong = {"paging_cursor_metadata_response_path": "nxt", "paging_limit": 3, "paging_limit_request_path": "limit"}
+    right = source.registered(db, **fields)
+    execute(db, settings, right)
+    row = source.registered(db, **fields, **wrong)
+    source.records = source.records[1:]
+    outcome = execute(db, settings, row)
+    assert (outcome.status, outcome.counts.deleted, outcome.stop_reason) == (
+        "succeeded" if fields else "failed", 0, "paging_not_found",
+    )  # fmt: skip
+    (warning,) = last_job(db, row).warnings
+    assert warning.startswith("the list may have more pages, so nothing was deleted: ") and '"nxt"' in warning
+    assert stored(db, row).live_count == 7
+
+
+def test_an_execution_with_a_wrong_paging_path_does_not_move_the_last_sync_date(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    wrong = {"paging_cursor_metadata_response_path": "nxt", "paging_limit": 3, "paging_limit_request_path": "limit"}
+    row = source.registered(db, unique_key="id", **wrong)
+    execute(db, settings, row)
+    assert jobs.last_success(db, Target(row.id, "default", "base")) is None

@@ -58,7 +58,7 @@ def read_pages(fetch: Fetch, sink: Sink) -> Ending:
     finally:
         sink.count(_numbers(fetch))
     assert fetch.stop is not None, "a fetch that ends without an error says why"
-    if doubt := getattr(fetch, "paging_doubt", None):
+    if doubt := fetch.paging_doubt:
         return Ending(PAGING_NOT_FOUND, complete=False, doubt=doubt)
     return Ending(fetch.stop.reason, fetch.stop.complete, not_modified=fetch.not_modified, etag=fetch.etag_to_keep)
 
