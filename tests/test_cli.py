@@ -554,6 +554,7 @@ def test_tables_rebuild_maps_the_stored_records_as_the_config_says_now(filled: C
     assert row is not None and {one["company"] for one in stored(db, row).mapped} == {7}
     assert filled.good("tables", "--json", "rebuild", "items").json == {
         "sync": "items",
+        "types": [],
         "table": "things",
         "rows": 10,
         "pruned": 0,

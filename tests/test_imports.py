@@ -65,7 +65,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
         ("instance", "sample", "steer", "syncs"),
-        ("dry_run", "project", "records", "serve", "status", "tables", "webhooks"),
+        ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),
         ("connections", "run"),
         ("__main__", "reference"),
     ),

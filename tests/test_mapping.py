@@ -568,3 +568,20 @@ def test_a_dry_run_shows_the_columns_there_would_be() -> None:
         Column("a", Type.NUMBER, "a"),
         Column("b_0", Type.STRING, "b[0]"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([False, "", 12.5], "number"),
+        ([False, "Second"], "string"),
+        (["", "2024-01-15"], "timestamp"),
+        ([False, True], "boolean"),
+        ([False, 0], "number"),
+        ([False, False], "boolean"),
+        (["", ""], "string"),
+    ],
+)
+def test_false_and_an_empty_text_decide_a_type_only_alone(values: list[Any], type_: str) -> None:
+    """Many APIs send them in place of a value of another type."""
+    assert infer(values).value == type_

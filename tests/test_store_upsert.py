@@ -154,8 +154,8 @@ def test_of_records_with_the_same_key_the_last_one_wins_and_they_are_counted(tar
     written = target.write([*items(1), {"id": 1, "name": "later"}, *items(2)])
     assert (written.counts, written.repeated) == ((2, 0, 0, 0), 1)
     assert target.values()["1"] == {"id": 1, "name": "later"}
-    assert target.write([{"id": "1", "name": "text"}, {"id": 1, "name": "number"}]).repeated == 1
-    assert target.values()["1"] == {"id": 1, "name": "number"}
+    assert target.write([{"id": 1, "name": "number"}, {"id": 1.0, "name": "fraction"}]).repeated == 1
+    assert target.values()["1"]["name"] == "fraction"
 
 
 def test_the_last_one_wins_across_batches_also_when_it_is_what_is_stored(target: Target) -> None:
@@ -179,8 +179,9 @@ def test_a_record_without_a_usable_key_is_rejected_with_its_position(target: Tar
 
 
 def test_nought_and_false_are_keys(target: Target) -> None:
-    assert target.write([{"id": 0}, {"id": False}, {"id": 0.0}]).counts == (3, 0, 0, 0)
-    assert set(target.live()) == {"0", "false", "0.0"}
+    written = target.write([{"id": 0}, {"id": False}, {"id": 0.0}])
+    assert (written.counts, written.repeated) == ((2, 0, 0, 0), 1)
+    assert set(target.live()) == {"0", "false"}
 
 
 # --- records that vanish -------------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_record_that_comes_back_is_new_again(db: Database) -> None:
 def test_a_mass_deletion_is_refused_and_the_pages_are_kept(db: Database) -> None:
     target = Target(db, unique_key="id", track_deletes={"max_fraction": 0.25, "min_rows": 20})
     target.write(items(*range(20)))
-    with pytest.raises(Refused, match=r"items: 6 of 21 records are gone .* \(0\.25\) allows; nothing was deleted"):
+    with pytest.raises(Refused, match=r"items: 6 of 20 records are gone .* \(0\.25\) allows; nothing was deleted"):
         target.write(items(*range(14), 100))
     assert target.dataset.live_count == 21
     assert target.write(items(*range(15), 100)).counts == (0, 0, 5, 16)

@@ -16,6 +16,7 @@ from .connections import connections, variants
 from .dry_run import dry_run
 from .project import init, validate
 from .records import records
+from .rejected import rejected
 from .run import run
 from .serve import api, dev
 from .status import status
@@ -46,7 +47,7 @@ class Main(click.Group):
 
 
 _COMMANDS: list[click.Command] = [
-    *(init, validate, dry_run, run, dev, api, list_syncs, adopt, status, records),
+    *(init, validate, dry_run, run, dev, api, list_syncs, adopt, status, records, rejected),
     *(connections, variants, trigger, start, pause, cancel, frequency),
     *(webhooks, tables, remove),
 ]

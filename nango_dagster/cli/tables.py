@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..store import Database
     from ..store.catalog import TableInfo
     from ..store.sync_row import SyncRow
+    from ..store.tables import MappedTable, TypeChange
 
 
 @click.group("tables", invoke_without_command=True, epilog="Example: nango-dagster tables --json")
@@ -58,14 +60,20 @@ def _table_for_people(table: TableInfo) -> list[Any]:
 
 @command("rebuild", example="tables rebuild pokemon")
 @sync_argument
-def rebuild(session: Session, name: str) -> None:
+@click.option("--dry-run", "only_show", is_flag=True, help="Only show which columns would get another type.")
+@click.option("--yes", is_flag=True, help="Do not ask before a column gets another type.")
+def rebuild(session: Session, name: str, only_show: bool, yes: bool) -> None:
     """Map a sync's stored records again.
 
     As its config says now. Nothing is requested: the rows are made anew from _nango_raw, and those of records whose
     payload was pruned stay as they are. The next execution does the same where the mapping has changed or the table
     is gone, so this is for doing it at once.
 
-    With --json: sync, table, rows, pruned (records whose rows stay), misfits (column: values that did not fit).
+    A column whose values fit another type better gets that type: it is shown first, and asked for. The column is made
+    again, so the rows of pruned records lose their value in it.
+
+    With --json: sync, table, types (column, path, from, to, fitting, would_fit), rows, pruned (records whose rows
+    stay), misfits (column: values that did not fit). It needs --yes where a type changes.
     """
     from ..runs import claimed
 
@@ -77,7 +85,16 @@ def rebuild(session: Session, name: str) -> None:
             session.notes.status(f"Mapping the records of {name} again"),
             claimed(database, session.settings, row) as execution,
         ):
-            document = {"sync": name, **_rebuild(execution)}
+            changes = _type_changes(execution)
+            shown = [_change_document(change) for change in changes]
+            if only_show:
+                session.answer({"sync": name, "types": shown}, *(_change_lines(shown) or [f"{name}: no type changes."]))
+                return
+            if changes and not yes:
+                for line in _change_lines(shown):
+                    session.notes.print(line)
+                ask(session, f"Change {number_of(len(changes), 'column')}?")
+            document = {"sync": name, "types": shown, **_rebuild(execution, changes)}
     said = f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}"
     pruned = number_of(document["pruned"], "pruned record")
     session.answer(document, f"{said}; the rows of {pruned} stay as they were." if document["pruned"] else f"{said}.")
@@ -105,7 +122,38 @@ def _stored(database: Database, name: str) -> SyncRow:
     return row
 
 
-def _rebuild(execution: Execution) -> dict[str, Any]:
+def _type_changes(execution: Execution) -> list[TypeChange]:
+    """The types that the records of all connections suggest."""
+    from ..store import datasets, tables
+
+    database, row = execution.database, execution.row
+    table = tables.open_table(database, row.id, row.sync)
+    assert table is not None
+    with database.connect() as connection:
+        stored = datasets.of_sync(connection, row.id)
+    return tables.type_changes(database, table, stored)
+
+
+def _change_document(change: TypeChange) -> dict[str, Any]:
+    return {
+        "column": change.column.name,
+        "path": change.column.path,
+        "from": change.column.type.value,
+        "to": change.type.value,
+        "fitting": change.fitting,
+        "would_fit": change.would_fit,
+    }
+
+
+def _change_lines(changes: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        f"{change['column']}: {change['from']} -> {change['to']}; {number_of(change['fitting'], 'value')} fit now, "
+        f"{change['would_fit']:,} would."
+        for change in changes
+    ]
+
+
+def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, Any]:
     """Make the rows of the claimed connection anew; each transaction proves that the claim is still ours."""
     from ..runs import load_function
     from ..store import datasets, queue, tables
@@ -120,12 +168,28 @@ def _rebuild(execution: Execution) -> dict[str, Any]:
     transform = load_function(row.sync.transform) if row.sync.transform else None
     table = tables.open_table(database, row.id, row.sync, transform)
     assert table is not None
+    if changes:
+        _change_types(database, table, changes, guard)
+        table = tables.open_table(database, row.id, row.sync, transform)
+        assert table is not None
     with database.connect() as connection:
         found = datasets.of_sync(connection, row.id)
     mine = [dataset for dataset in found if Target.of(dataset) == claim.target]
     count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
     pruned = tables.count_pruned(database, [dataset.id for dataset in mine])
     return {"table": table.name, "rows": count, "pruned": pruned, "misfits": dict(table.misfits)}
+
+
+def _change_types(
+    database: Database, table: MappedTable, changes: Sequence[TypeChange], guard: Callable[[Any], None]
+) -> None:
+    from ..store import tables
+
+    def change(connection: Any) -> None:
+        guard(connection)
+        tables.change_types(connection, table, changes)
+
+    database.transact(change)
 
 
 @command("remove", example="remove pokemon --with-data")

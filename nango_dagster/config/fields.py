@@ -236,6 +236,13 @@ class TrackDeletes(Part):
 
     max_fraction: float = Field(0.5, gt=0, le=1, description="Share of the records that may go at once.")
     min_rows: int = Field(20, ge=0, description="Below this many records the share is not looked at.")
+    after: int | None = Field(
+        None,
+        ge=1,
+        le=10,
+        description="A record is deleted after so many complete executions in a row without it; by default 2 with page "
+        "numbers or offsets, where a deletion at the source moves another record between two pages, else 1.",
+    )
 
 
 class _OrBoolean:
@@ -249,7 +256,7 @@ def _track_deletes(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
     if not isinstance(value, Mapping | TrackDeletes):
-        raise ValueError("true, false, or an object with max_fraction and min_rows")
+        raise ValueError("true, false, or an object with max_fraction, min_rows and after")
     return value
 
 

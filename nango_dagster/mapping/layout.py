@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -29,6 +29,7 @@ class Flat:
     rows: list[list[Any]]
     homeless: list[tuple[int, Place, Any]]  # the row, the place in the record, the value
     misfits: Counter[str]
+    without_column: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Rows:
 
     values: list[list[Any]]
     misfits: Counter[str]
+    without_column: set[str]
+    """Those of the misfits that are paths of values without a column."""
 
 
 class Layout:
@@ -180,7 +183,9 @@ class Layout:
     def _new_place(self, here: Place, key: str | int, value: Any, flat: Flat) -> Place | None:
         place = self._places.new(here, key)
         if place is None and value is not None and self.plan.extra != "ignore":
-            flat.misfits[path_text(here.steps) or "(the record)"] += 1
+            path = path_text(here.steps) or "(the record)"
+            flat.misfits[path] += 1
+            flat.without_column.add(path)
         return place
 
     def new_columns(self, flat: Flat) -> list[Column]:
@@ -236,7 +241,7 @@ class Layout:
 
     def rows(self, flat: Flat) -> Rows:
         """The rows as wide as the table is now; what does not fit, or has no column, is counted."""
-        misfits = Counter(flat.misfits)
+        misfits, without_column = Counter(flat.misfits), set(flat.without_column)
         width = len(self.columns)
         for row in flat.rows:
             row.extend([self.nothing] * (width - len(row)))
@@ -244,6 +249,7 @@ class Layout:
             if place.convert is None:
                 if self.plan.extra != "ignore":
                     misfits[path_text(place.steps)] += 1
+                    without_column.add(path_text(place.steps))
                 continue
             if value.__class__ is Decimal:
                 self._saw_fraction(place)
@@ -254,4 +260,4 @@ class Layout:
         if self._max_row_bytes is not None and width > SURELY_FIT:
             for row in flat.rows:
                 narrow(row, self.columns, self.nothing, self._max_row_bytes, misfits)
-        return Rows(flat.rows, misfits)
+        return Rows(flat.rows, misfits, without_column)

@@ -22,16 +22,19 @@ class Type(str, Enum):
 def infer(values: Iterable[Any]) -> Type:
     """The type of a new column from the first values seen: the first one decides, strings only together.
 
-    >>> infer([23, 182, "nango is great"]).value, infer(["2024-01-15", "soon"]).value
-    ('number', 'string')
+    `false` and `""` decide only where there is nothing else: many APIs send them in place of a value.
+
+    >>> infer([23, 182, "nango is great"]).value, infer(["2024-01-15", "soon"]).value, infer([False, "", 12.5]).value
+    ('number', 'string', 'number')
     """
-    found = list(values)
-    first = found[0]
+    seen = list(values)
+    decisive = [value for value in seen if value is not False and value != ""] or seen
+    first = decisive[0]
     if isinstance(first, bool):
         return Type.BOOLEAN
     if isinstance(first, (int, Decimal, float)):
         return Type.NUMBER
-    strings = [value for value in found if isinstance(value, str)]
+    strings = [value for value in decisive if isinstance(value, str)]
     return Type.TIMESTAMP if all(parse_timestamp(value) for value in strings) else Type.STRING
 
 

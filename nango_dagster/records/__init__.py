@@ -4,7 +4,7 @@ from .decoding import decode, encode, is_utf8
 from .document import Document, described
 from .envelope import Envelope, Rejected, Shape, fields_of, read
 from .hashes import byte_hash, content_hash, content_hash_of
-from .keys import MAX_KEY_BYTES, KeyReader, key_reader
+from .keys import MAX_KEY_BYTES, KeyReader, QuotedKey, key_reader
 from .raw_json import text_at, with_fields
 from .refusals import said
 
@@ -13,6 +13,7 @@ __all__ = [
     "Document",
     "Envelope",
     "KeyReader",
+    "QuotedKey",
     "Rejected",
     "Shape",
     "byte_hash",

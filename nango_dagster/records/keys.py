@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -15,6 +17,14 @@ from .hashes import encode_sorted
 from .raw_json import NOT_STRICT, Malformed, parts_of, text_at
 
 MAX_KEY_BYTES = 1024
+
+_NUMBER_AS_TEXT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", re.ASCII).fullmatch
+_MOST_DIGITS = 400  # of a number that is written out
+
+
+class QuotedKey(str):
+    """A key that is a text and looks like a number: "1" is another key than 1, and has the same text."""
+
 
 KeyReader = Callable[[Sequence[bytes]], "list[str | RecordRejected]"]
 
@@ -44,10 +54,13 @@ def key_reader(unique_key: str | Sequence[str]) -> KeyReader:
 
 def _composed(tokens: Sequence[bytes], paths: Sequence[str]) -> str | RecordRejected:
     """The key of several values: a JSON list, so that no two lists of values have the same key."""
+    parts = []
     for token, path in zip(tokens, paths, strict=True):
-        if isinstance(reason := _key_text(token, path), RecordRejected):
-            return reason
-    return _key_text(b"[" + b",".join(tokens) + b"]", ", ".join(paths))
+        text = _key_text(token, path)
+        if isinstance(text, RecordRejected):
+            return text
+        parts.append(token if token[:1] in (b'"', b"{", b"[") else text.encode())
+    return _key_text(b"[" + b",".join(parts) + b"]", ", ".join(paths))
 
 
 def _token_reader(unique_key: str) -> Callable[[Sequence[bytes]], list[bytes]]:
@@ -130,7 +143,25 @@ def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
 
 def _text_of(token: bytes) -> str:
     if token[:1] == b'"':
-        return token[1:-1].decode() if b"\\" not in token else str(json.loads(token))
+        text = token[1:-1].decode() if b"\\" not in token else str(json.loads(token))
+        return QuotedKey(text) if _NUMBER_AS_TEXT(text) else text
     if token[:1] in (b"{", b"["):
         return bytes(encode_sorted(decode(token))).decode()
-    return token.decode()
+    return token.decode() if token.isdigit() or not token[-1:].isdigit() else _number(token.decode())
+
+
+def _number(text: str) -> str:
+    """A number's one text: 1, 1.0 and 1e0 are the same key.
+
+    >>> _number("1.0"), _number("-2.50"), _number("1e3")
+    ('1', '-2.5', '1000')
+    """
+    try:
+        number = Decimal(text)
+        if not -_MOST_DIGITS < number.adjusted() < _MOST_DIGITS:
+            return text
+    except InvalidOperation:  # its exponent has more digits than Python's have
+        return text
+    digits = f"{number:f}"
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return "0" if digits in ("-0", "") else digits

@@ -13,9 +13,10 @@ from .. import clock
 from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..sentences import number_of
 from ..sources import Numbers
-from ..store import Connection, datasets, jobs, queue
+from ..store import Connection, datasets, jobs, problems, queue, rejected
 from ..store.announcing import Ended, announce
 from ..store.jobs import Counts
+from ..store.problems import Problems
 from ..store.tally import Tally
 from .opening import Opened, OpenModel, Plan, starred
 from .reading import Reading
@@ -148,10 +149,37 @@ def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status
         model.writer.finish(connection)
     if table is not None and table.incomplete:
         datasets.mark_mapped(connection, dataset.id, table.name, None)
+    _note_problems(connection, facts, model, whole=status == "succeeded" and facts.is_complete)
     etag = _etag_to_keep(facts, status)
     if dataset.is_emptied or dataset.etag != etag:
         whole = status == "succeeded" and facts.is_complete
         datasets.remember_etag(connection, dataset.id, etag, whole=whole)
+
+
+def _note_problems(connection: Connection, facts: Facts, model: OpenModel, *, whole: bool) -> None:
+    """Note rejected records and values that the mapped rows lack; warn of those of executions before."""
+    database, tally, table = facts.plan.database, model.writer.tally, model.table
+    ending = facts.reading.ending
+    if ending is not None and ending.not_modified:
+        whole = False  # nothing was read
+    live_count, stored, kept = problems.read(connection, model.dataset.id)
+    if kept or tally.rejections:
+        read = None if whole else model.writer.read
+        rejected.store(connection, model.dataset.id, tally.rejections, database.now(connection), read)
+        kept = rejected.count(connection, model.dataset.id)
+    tally.standing = []
+    if kept and not tally.rejected:
+        tally.standing.append(
+            f"{kept:,} rejected records are not stored; nango-dagster rejected {facts.plan.row.name} shows them."
+        )
+    if table is None:
+        return
+    newer = Problems.of(table.misfits, table.without_column)
+    is_rewritten = tally.added + tally.updated >= live_count and whole
+    standing = newer if is_rewritten else stored.merged(newer)
+    if standing != stored:
+        problems.note(connection, model.dataset.id, standing)
+    tally.standing += standing.sentences()
 
 
 def _etag_to_keep(facts: Facts, status: Status) -> str | None:
@@ -246,12 +274,11 @@ def _warnings(facts: Facts) -> Sequence[str]:
     warnings = [f"the list may have more pages, so nothing was deleted: {doubt}"] if (doubt := _doubt(facts)) else []
     for model in facts.opened.models:
         tally, table = model.writer.tally, model.table
-        warnings += tally.reasons
+        warnings += [*tally.reasons, *tally.standing]
         if tally.repeated:
             warnings.append(f"{tally.repeated:,} records came more than once; the last one of each key was kept.")
         if table is None:
             continue
-        warnings += [f"{count:,} values did not fit column {name}." for name, count in table.misfits.most_common(50)]
         if table.incomplete:
             warnings.append(f"table {table.name} was in use; its new columns wait for the next execution.")
     return warnings

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from .. import clock
-from ..config import Sync
+from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
 from ..settings import Settings
 from ..sources import DeclarativeList, Source
@@ -160,7 +160,7 @@ class _Steps:
 
 def _as_wished(sync: Sync, wishes: Wishes) -> Sync:
     """The sync, without its guard against mass deletion where somebody accepts that."""
-    tracking = sync.track_deletes
+    tracking = sync.track_deletes or (TrackDeletes() if sync.mode == "overwrite" else None)
     if not wishes.accept_deletes or tracking is None:
         return sync
     return sync.model_copy(update={"track_deletes": tracking.model_copy(update={"max_fraction": 1.0})})

@@ -383,7 +383,8 @@ def _forget(
             connection.execute(sa.delete(schema.jobs).where(target.condition(schema.jobs.c)))
         for dataset in stored:
             tables.forget_dataset(connection, db, dataset)
-            connection.execute(sa.delete(schema.raw).where(schema.raw.c.dataset_id == dataset.id))
+            for table in schema.OF_DATASET:
+                connection.execute(sa.delete(table).where(table.c.dataset_id == dataset.id))
             connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
         _delete_schedules(connection, [row.id for row in rows])
     return len(rows)

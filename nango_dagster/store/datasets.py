@@ -202,7 +202,9 @@ def rename(connection: Connection, dataset: Dataset, integration: str, model: st
 
 def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
-    connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
+    for table in schema.OF_DATASET:
+        connection.execute(delete(table).where(table.c.dataset_id == dataset_id))
     nothing = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
     unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**nothing, **unmapped}))
+    nothing_known = {"earlier_counts": "[]", "problems": "{}"}
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**nothing, **unmapped, **nothing_known}))

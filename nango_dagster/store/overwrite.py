@@ -19,9 +19,11 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import records
 from ..config import Sync
-from . import datasets, schema
+from ..errors import Refused
+from . import datasets, deletions, schema
 from .database import Database
 from .datasets import Dataset
+from .deletions import Deletion
 from .key_sets import temporary_file
 from .rows import RawRow
 from .tables import MappedTable, Prepared
@@ -98,11 +100,36 @@ class Overwrite:
         self._hash_contents()
         self._match("content_hash")
         self._spill.execute("UPDATE new SET restored = 1 WHERE old IN (SELECT id FROM old WHERE restorable)")
+        self._check_deletions()
         for statement in ("CREATE INDEX old_content ON old (content_hash)", _NAMES):
             self._spill.execute(statement)
         self._spill.execute("CREATE INDEX named_seq ON named (seq)")
         self._spill.execute(_NAME)
         self._prepare_rows()
+
+    def _check_deletions(self) -> None:
+        """Raise Refused when rows would be deleted although records were rejected, or too many rows."""
+        total, _, _ = self._sizes()
+        self._refuse_rejected()
+        with self._database.connect() as connection:
+            deletion = Deletion(self._count_old(), self._count_vanished(), total)
+            deletions.check(connection, self._sync, self._dataset, deletion, self._database.now(connection))
+
+    def _refuse_rejected(self) -> None:
+        """A record that was rejected may be the new form of one that seems to have vanished."""
+        vanished = self._count_vanished()
+        if self.tally.rejected and vanished:
+            raise Refused(
+                f"{self._sync.display_name}: {self.tally.rejected:,} records could not be stored, so that the "
+                f"{vanished:,} records that the list lacks were not deleted and the rows were kept: "
+                f"{self.tally.reasons[0]}."
+            )
+
+    def _count_old(self) -> int:
+        return int(self._spill.execute("SELECT count(*) FROM old").fetchone()[0])
+
+    def _count_vanished(self) -> int:
+        return int(self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0])
 
     def _is_stored_already(self) -> bool:
         """Whether the records there are have the very same texts, each as often, in whatever order.
@@ -144,11 +171,11 @@ class Overwrite:
                 if records.is_utf8(text):
                     hashed.append((records.content_hash_of(text, self._sync.ignore_fields), seq))
                 else:
-                    self._reject(seq, "it is not valid UTF-8")
+                    self._reject(seq, "it is not valid UTF-8", text)
             self._many("UPDATE new SET content_hash = ? WHERE seq = ?", hashed)
 
-    def _reject(self, seq: int, reason: str) -> None:
-        self.tally.reject(str(seq - 1), reason)
+    def _reject(self, seq: int, reason: str, text: bytes) -> None:
+        self.tally.reject(str(seq - 1), reason, text=text)
         self._spill.execute("DELETE FROM new WHERE seq = ?", (seq,))
 
     def _prepare_rows(self) -> None:
@@ -161,7 +188,7 @@ class Overwrite:
                 continue
             seqs = {key: seq for seq, key, _, _ in rows}
             prepared = self._table.prepare_generally(list(seqs), texts)
-            self._table.misfits += prepared.misfits
+            self._table.count_misfits(prepared)
             self._many(
                 "UPDATE new SET row = ? WHERE seq = ?",
                 ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
@@ -195,7 +222,11 @@ class Overwrite:
             moment = datasets.next_moment(connection, self._database, self._dataset.id)
             self._remove_gone(connection, moment)
             self._add_new(connection, moment)
+            self._refuse_rejected()
             total, added, _ = self._sizes()  # without those that the database refused
+            if total < self._count_old():
+                now = self._database.now(connection)
+                deletions.note(connection, self._sync, self._dataset.id, self._count_old(), now)
             datasets.changed(connection, self._dataset.id, moment, added=added, deleted=gone)
         self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
 
@@ -247,7 +278,7 @@ class Overwrite:
             if not self._database.refuses(error):
                 raise
             if len(rows) == 1:
-                self._reject(rows[0][0], refusal(error))
+                self._reject(rows[0][0], refusal(error), rows[0][4])
                 return
             middle = len(rows) // 2
             self._add_rows(connection, rows[:middle], moment)
@@ -297,6 +328,10 @@ class Overwrite:
             size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
         found.close()
         return rows
+
+    def read(self, keys: Sequence[str]) -> list[str]:
+        """No keys: records of an overwrite have none."""
+        return []
 
     def close(self) -> None:
         """Delete the temporary file."""

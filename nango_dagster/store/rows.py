@@ -75,6 +75,8 @@ class Prepared:
     misfits: Counter[str] = field(default_factory=Counter)
     fast: list[tuple[str, Any]] = field(default_factory=list)
     fast_columns: tuple[mapping.Column, ...] = ()
+    without_column: frozenset[str] = frozenset()
+    """Those of the misfits that are paths of values without a column."""
 
     @property
     def keys(self) -> list[str]:
@@ -132,6 +134,13 @@ class RawTable(ABC):
         ):
             yield keys
             after = keys[-1]
+
+    def some_keys(self, count: int = 100) -> list[str]:
+        """The first and the last keys of the live records, as a sample."""
+        of = schema.raw.c
+        query = select(of.external_id).where(of.dataset_id == self.dataset_id, of.deleted_at.is_(None)).limit(count)
+        orders = (of.external_id, of.external_id.desc())
+        return [key for order in orders for key in self.connection.execute(query.order_by(order)).scalars()]
 
     @abstractmethod
     def live_rows(self, columns: str, where: str = "true") -> Iterator[tuple[Any, ...]]:

@@ -144,6 +144,8 @@ datasets = Table(
     Column("etag", Text),
     Column("payloads_wanted", Boolean, nullable=False, server_default=text("false")),
     Column("is_emptied", Boolean, nullable=False, server_default=text("false")),
+    Column("earlier_counts", Text, nullable=False, server_default="[]"),  # JSON: hour and live records, of one day
+    Column("problems", Text, nullable=False, server_default="{}"),  # JSON: what the mapped rows lack
     Column("pruned_until", Text),  # a cursor; no record up to it has a payload to prune
     *(  # what has changed since it was announced
         Column(f"pending_{what}", BigInteger, nullable=False, server_default="0")
@@ -229,6 +231,30 @@ raw = Table(
         for kind, those in CHANGES.items()
     ),
 )
+
+missing = Table(  # records that complete lists did not contain, and that are not deleted yet
+    "_nango_missing",
+    metadata,
+    Column("dataset_id", Id, primary_key=True, autoincrement=False),
+    Column("external_id", Key, primary_key=True),
+    Column("times", Integer, nullable=False),
+)
+
+rejected = Table(  # records that could not be stored, until they can be
+    "_nango_rejected",
+    metadata,
+    Column("dataset_id", Id, primary_key=True, autoincrement=False),
+    Column("identity", Text, primary_key=True),  # the key as JSON, or a hash of the text or of the place
+    Column("place", Text, nullable=False),
+    Column("external_id", Text),
+    Column("text", LargeBinary),  # as the API sent it; NULL where it was never seen, or is too large
+    Column("reason", Text, nullable=False),
+    Column("first_seen_at", UtcTime, nullable=False),
+    Column("last_seen_at", UtcTime, nullable=False),
+)
+
+OF_DATASET = (raw, missing, rejected)
+"""The tables whose rows belong to a dataset."""
 
 columns = Table(
     "_nango_columns",

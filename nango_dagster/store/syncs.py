@@ -282,9 +282,9 @@ def _delete(connection: Connection, db: Database, id: int) -> bool:
     with queue.deleting(connection, db, _written_for(connection, id)):
         tables.forget(connection, db, id)
         own = schema.datasets.c.sync_id == id
-        connection.execute(
-            sa.delete(schema.raw).where(schema.raw.c.dataset_id.in_(sa.select(schema.datasets.c.id).where(own)))
-        )
+        for table in schema.OF_DATASET:
+            ids = sa.select(schema.datasets.c.id).where(own)
+            connection.execute(sa.delete(table).where(table.c.dataset_id.in_(ids)))
         connection.execute(sa.delete(schema.datasets).where(own))
         connection.execute(sa.delete(schema.jobs).where(schema.jobs.c.sync_id == id))
         connection.execute(sa.delete(_schedules).where(_schedules.c.sync_id == id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
@@ -16,7 +16,18 @@ Guard = Callable[[Connection], object]
 """Called first in every transaction: it takes the dataset's lock and raises LeaseLost where that is not ours."""
 
 SAMPLE = 5
+MOST_REJECTIONS = 1000  # rejected records that are kept, of one execution and of one dataset
+MOST_TEXT_BYTES = 100_000  # of a rejected record that is kept
 _TOLD = 20  # rejected records whose reason is kept
+
+
+class Rejection(NamedTuple):
+    """A record that could not be stored: its place in the list, why, and its key and text where they are known."""
+
+    place: str
+    reason: str
+    key: str | None
+    text: bytes | None
 
 
 @dataclass
@@ -34,12 +45,17 @@ class Tally:
     keyless_reason: str = ""  # why, with what the first of them has instead
     reasons: list[str] = field(default_factory=list)
     sample: list[Any] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    standing: list[str] = field(default_factory=list)  # warnings of executions before that are still true
 
-    def reject(self, where: str, reason: str) -> None:
-        """Count a record that could not be stored."""
+    def reject(self, where: str, reason: str, *, key: str | None = None, text: bytes | None = None) -> None:
+        """Count a record that could not be stored, and keep the first of them."""
         self.rejected += 1
         if len(self.reasons) < _TOLD:
             self.reasons.append(f"record {where}: {reason}")
+        if len(self.rejections) < MOST_REJECTIONS:
+            kept = text if text is not None and len(text) <= MOST_TEXT_BYTES else None
+            self.rejections.append(Rejection(where, reason, key, kept))
 
     def show(self, texts: Sequence[bytes]) -> None:
         """Keep some of the changed records, for people to look at."""
@@ -54,7 +70,7 @@ def refusal(error: Exception) -> str:
 
 
 class Writer(Protocol):
-    """One execution's way into a dataset: upsert or overwrite."""
+    """Writes the records of one execution into a dataset: upsert or overwrite."""
 
     tally: Tally
 
@@ -62,7 +78,7 @@ class Writer(Protocol):
         """Take a page's records."""
 
     def settle(self, *, complete: bool) -> None:
-        """Write, or make ready, whatever the execution's end needs."""
+        """Write what waits, and prepare the last changes."""
 
     @property
     def deletions(self) -> int:
@@ -71,5 +87,8 @@ class Writer(Protocol):
     def finish(self, connection: Connection) -> None:
         """The last changes, in the transaction that ends the execution."""
 
+    def read(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that the execution has read."""
+
     def close(self) -> None:
-        """Let go of temporary files."""
+        """Close temporary files."""

@@ -20,10 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
-from . import datasets, merging
+from . import datasets, deletions, merging
 from .database import Database
 from .datasets import Dataset
-from .key_sets import KeyList, KeySet
+from .deletions import Deletion, MissingRecords, executions_before_deletion
+from .key_forms import KeyTypes, share_no_form
+from .key_sets import KeySet
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
@@ -31,6 +33,7 @@ from .tally import SAMPLE, Guard, Tally, refusal
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
 _TRIES = 5
+_FEWEST_FOR_FORM = 5  # stored records that show which form the keys have
 
 _LookUp = tuple[dict[str, "KnownRecord | None"], dict[str, bytes]]
 
@@ -82,15 +85,18 @@ class Upsert:
         self._guard = guard
         self._read_keys = records.key_reader(sync.key_fields)
         self._seen = KeySet()
+        self._key_types = KeyTypes(self._seen)
+        self._form_checked = dataset.live_count < _FEWEST_FOR_FORM
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
-        self._vanished = KeyList()
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
         self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
         # Rows under another key are the same records once more; those that are not seen under this one go at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
+        self._missing = MissingRecords(1 if self._has_other_key else executions_before_deletion(sync))
+        self._list_compared = False  # whether a complete list was compared with the stored records
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[_LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
@@ -170,15 +176,20 @@ class Upsert:
     def _save_waiting(self) -> None:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
         batch: dict[str, bytes] = {}
-        for position, (key, text) in enumerate(zip(self._read_keys(texts), texts, strict=True), self._taken):
+        keys = self._read_keys(texts)
+        conflicts = set(self._key_types.conflicts(keys))
+        for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
             if isinstance(key, RecordRejected):
                 self.tally.unreadable += 1
-                self.tally.reject(str(position), str(key))
+                self.tally.reject(str(self._taken + at), str(key), text=text)
                 self._count_keyless(key, text)
+            elif at in conflicts:
+                reason = f'another record has the same unique_key with another JSON type, such as {key} and "{key}"'
+                self.tally.reject(str(self._taken + at), reason, text=text)
             else:
                 if key in batch:
                     self.tally.repeated += 1
-                batch[key] = text  # the last one wins
+                batch[key if key.__class__ is str else str(key)] = text  # the last one wins
         self._taken += len(texts)
         repeated = self._seen.add(list(batch))
         if repeated:
@@ -210,13 +221,35 @@ class Upsert:
         if self._looking_up is None:
             return
         (batch, hashes, found), self._looking_up = self._looking_up, None
-        change = self._difference(batch, hashes, *found.result())
+        known, texts = found.result()
+        self._check_form(batch, known)
+        change = self._difference(batch, hashes, known, texts)
         change.also = self._also if is_last else None
         self._wait()
         if change.keys:
             self._committing = change, self._committer.submit(self._store, change)
         else:
             self._count(change)
+
+    def _check_form(self, batch: Mapping[str, bytes], known: Mapping[str, KnownRecord | None]) -> None:
+        """Raise Refused when the first records are all new, and no key has the form of a stored one.
+
+        An API that changes the form of all its keys would double every record.
+        """
+        if self._form_checked:
+            return
+        self._form_checked = True
+        accepted = (self._sync.track_deletes or TrackDeletes()).max_fraction >= 1
+        if accepted or self._has_other_key or len(known) < len(batch) or any(known.values()):
+            return
+        with self._database.ask() as connection:
+            stored = self._database.rows.raw(connection, self._dataset.id).some_keys()
+        if share_no_form(batch, stored):
+            raise Refused(
+                f'{self._sync.display_name}: the keys have another form than the stored ones: "{min(batch)}", where '
+                f'"{stored[0]}" is stored; nothing was written, as each record would be stored twice. If these are the '
+                "source's keys from now on, run the sync once with --empty-cache."
+            )
 
     def _wait(self) -> None:
         """Wait until the last batch is committed; do it again, by itself, where that did not work out."""
@@ -262,7 +295,7 @@ class Upsert:
             raise error
         keys = list(batch)
         if len(keys) == 1:
-            self.tally.reject(f'"{keys[0]}"', refusal(error))
+            self.tally.reject(f'"{keys[0]}"', refusal(error), key=keys[0], text=batch[keys[0]])
             return
         middle = len(keys) // 2
         self._save_alone({key: batch[key] for key in keys[:middle]})
@@ -369,11 +402,11 @@ class Upsert:
         self.tally.updated += len(change.rows) - change.added
         self.tally.unchanged += len(change.batch) - len(change.rows) - len(change.unreadable)
         for key in change.unreadable:
-            self.tally.reject(f'"{key}"', "it is not valid UTF-8")
+            self.tally.reject(f'"{key}"', "it is not valid UTF-8", key=key, text=change.batch[key])
         self.tally.show([row.data for row in change.rows[:SAMPLE]])
         for prepared in (change.prepared, change.prepared_again):
             if self._table is not None and prepared is not None:
-                self._table.misfits += prepared.misfits
+                self._table.count_misfits(prepared)
 
     # --- the end of the execution -----------------------------------------------------------------------------------
 
@@ -393,14 +426,16 @@ class Upsert:
             return
         if self._takes_over:
             self._refuse_small_list()
+        self._list_compared = True
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
-            if live == len(self._seen) and not self.tally.rejected and not self.tally.deleted:
+            if live == len(self._seen) and not (self.tally.rejected or self.tally.deleted):
                 return
             for keys in self._database.rows.raw(connection, self._dataset.id).live_keys():
-                self._vanished.add(self._seen.missing(keys))
-        if not self._takes_over:
-            self._refuse_mass_deletion(live)
+                self._missing.add(connection, self._dataset.id, self._seen.missing(keys))
+            if not self._takes_over:
+                deletion = Deletion(self._dataset.live_count, len(self._missing), live - len(self._missing))
+                deletions.check(connection, self._sync, self._dataset, deletion, self._database.now(connection))
 
     def _refuse_small_list(self) -> None:
         """Every record vanishes from under its old key, so it is their number that tells whether they are there."""
@@ -413,40 +448,42 @@ class Upsert:
                 "If the others really are gone, run the sync once with --empty-cache."
             )
 
-    def _refuse_mass_deletion(self, live: int) -> None:
-        tracking = self._sync.track_deletes
-        if tracking and live >= tracking.min_rows and len(self._vanished) > live * tracking.max_fraction:
-            raise Refused(
-                f"{self._sync.display_name}: {len(self._vanished):,} of {live:,} records are gone from the source, "
-                f"more than track_deletes.max_fraction ({tracking.max_fraction:g}) allows; nothing was deleted. "
-                "If they really are gone, run the sync once with --accept-deletes."
-            )
-
     @property
     def deletions(self) -> int:
         """How many records `finish` marks as deleted."""
-        return len(self._vanished)
+        return len(self._missing.deleted)
 
     def finish(self, connection: Connection) -> None:
         """Mark what has vanished as deleted, in the transaction that ends the execution."""
-        self.tally.deleted += len(self._vanished)
+        database, dataset, vanished = self._database, self._dataset, self._missing.deleted
+        self.tally.deleted += len(vanished)
         if self._takes_over:
-            datasets.identify(connection, self._dataset.id, self._sync.key_name)
-        if not self._vanished:
+            datasets.identify(connection, dataset.id, self._sync.key_name)
+        if self._list_compared:
+            self._missing.store(connection, dataset.id)
+        if not vanished:
             return
-        keep, database, dataset = not self._takes_over, self._database, self._dataset
+        count = datasets.read(connection, dataset.id).live_count
+        deletions.note(connection, self._sync, dataset.id, count, database.now(connection))
+        keep = not self._takes_over
         moment, raw = datasets.next_moment(connection, database, dataset.id), database.rows.raw(connection, dataset.id)
-        for keys in self._vanished.batches():
+        for keys in vanished.batches():
             raw.mark_deleted(keys, moment, keep_data=keep)
             if self._table is not None and keep:
                 self._table.mark_deleted(connection, dataset, keys, moment)
             elif self._table is not None:
                 self._table.remove(connection, dataset, keys)
-        datasets.changed(connection, dataset.id, moment, deleted=len(self._vanished))
+        datasets.changed(connection, dataset.id, moment, deleted=len(vanished))
+
+    def read(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that the execution has read."""
+        missing = set(self._seen.missing(keys))
+        return [key for key in keys if key not in missing]
 
     def close(self) -> None:
-        """Let go of the temporary files and the threads."""
+        """Close the temporary files and the threads."""
         self._reader.shutdown()
         self._committer.shutdown()
         self._seen.close()
-        self._vanished.close()
+        self._missing.close()
+        self._key_types.close()

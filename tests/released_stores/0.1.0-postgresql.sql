@@ -60,6 +60,8 @@ CREATE TABLE nango_of_the_release._nango_datasets (
     etag text,
     payloads_wanted boolean DEFAULT false NOT NULL,
     is_emptied boolean DEFAULT false NOT NULL,
+    earlier_counts text DEFAULT '[]'::text NOT NULL,
+    problems text DEFAULT '{}'::text NOT NULL,
     pruned_until text,
     pending_added bigint DEFAULT '0'::bigint NOT NULL,
     pending_updated bigint DEFAULT '0'::bigint NOT NULL,
@@ -115,6 +117,11 @@ CREATE TABLE nango_of_the_release._nango_mapped_tables (
 CREATE TABLE nango_of_the_release._nango_migrations (
     version_num character varying(32) NOT NULL
 );
+CREATE TABLE nango_of_the_release._nango_missing (
+    dataset_id bigint NOT NULL,
+    external_id text NOT NULL COLLATE pg_catalog."C",
+    times integer NOT NULL
+);
 CREATE TABLE nango_of_the_release._nango_raw (
     dataset_id bigint NOT NULL,
     external_id text NOT NULL COLLATE pg_catalog."C",
@@ -143,6 +150,16 @@ CREATE VIEW nango_of_the_release._nango_records AS
     r.dataset_id
    FROM (nango_of_the_release._nango_raw r
      JOIN nango_of_the_release._nango_datasets d ON ((d.id = r.dataset_id)));
+CREATE TABLE nango_of_the_release._nango_rejected (
+    dataset_id bigint NOT NULL,
+    identity text NOT NULL,
+    place text NOT NULL,
+    external_id text,
+    text bytea,
+    reason text NOT NULL,
+    first_seen_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL
+);
 CREATE TABLE nango_of_the_release._nango_schedules (
     id bigint NOT NULL,
     sync_id bigint NOT NULL,
@@ -262,6 +279,7 @@ CREATE TABLE nango_of_the_release._nango_workers (
     run_id text,
     host text NOT NULL,
     pid integer NOT NULL,
+    process text,
     started_at timestamp with time zone NOT NULL,
     heartbeat_at timestamp with time zone NOT NULL,
     drains boolean DEFAULT false NOT NULL
@@ -280,26 +298,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 05:43:38.853667+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 05:43:38.853667+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 05:43:38.853667+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 05:43:38.853667+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 05:43:38.853667+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCvouTzlq0LYHpdyrvb5qnyUaxJEcBN-_4WG20zgd9ZCQAupg99jk81CB4gisDgj2PTI0RzK_mOiCGX5RcLlKFZZ4y1u7Emj1ux97qmRNR4lOE8AXcifZHId0DAsm_d0lwNWw', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 05:43:38.633713+13:45', '2026-11-29 05:43:38.633713+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, NULL, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 05:43:39.224243+13:45', '2026-11-29 05:43:39.293459+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 05:43:38.706638+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 05:59:06.949025+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 05:59:06.949025+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 05:59:06.949025+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 05:59:06.949025+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 05:59:06.949025+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCv3OxHpDaTZN8CUibiTXP8UgQ8YWn2l9KceFtTh32OcUp68FhQV2hIf3XtydvuOvg0uA_jbsgTADroNm3A0Gv1LsDW7FAKbx3iF4a_J29-eAFe4FcFk8_2xqYly7d2ZuLrJt', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 05:59:06.463335+13:45', '2026-11-29 05:59:06.463335+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 05:59:07.397371+13:45', '2026-11-29 05:59:07.397371+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 05:59:07.601515+13:45', '2026-11-29 05:59:07.713378+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 05:59:06.643835+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:38.88682+13:45', NULL, NULL, false, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:39.02912+13:45', NULL, NULL, false, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 05:43:38.88682+13:45', '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', NULL, false, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 05:43:39.437933+13:45', false, false, NULL, '2026-11-29 05:43:39.216831+13:45', '2026-11-29 05:43:39.270586+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 05:43:38.667585+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 05:43:38.88682+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 05:43:39.02912+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 05:43:39.114647+13:45', '2026-11-29 05:43:39.114647+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', NULL, false, '2026-11-29 05:43:38.521152+13:45', '2026-11-29 05:43:38.521152+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, 'eb8c0aac-988e-4d2b-9131-b5274408c6e4', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 05:43:39.377443+13:45', 'pending', 0, '2026-11-29 05:43:39.377443+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '46fbdac2-dc9b-4dbe-8557-dd8378eca42a', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 05:43:39.224243+13:45', '2026-11-29 05:43:39.411761+13:45', 'pending', 0, '2026-11-29 05:43:39.411761+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 05:59:06.996452+13:45', '2026-11-29 05:59:06.996452+13:45', NULL, NULL, false, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 05:59:06.996452+13:45', '2026-11-29 05:59:07.239662+13:45', NULL, NULL, false, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 05:59:06.996452+13:45', '2026-11-29 05:59:07.397371+13:45', '2026-11-29 05:59:07.397371+13:45', NULL, false, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 05:59:07.918932+13:45', false, false, NULL, '2026-11-29 05:59:07.553037+13:45', '2026-11-29 05:59:07.692121+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 05:59:06.549821+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 05:59:06.996452+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 05:59:07.239662+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 05:59:07.397371+13:45', '2026-11-29 05:59:07.397371+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'rows', false, '2026-11-29 05:59:06.284601+13:45', '2026-11-29 05:59:06.284601+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '2dea7fed-3afb-4551-888c-f713f2712b7a', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 05:59:07.817425+13:45', 'pending', 0, '2026-11-29 05:59:07.817425+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'd5cc596b-641d-4692-91d9-1c804dfa3e12', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 05:59:07.601515+13:45', '2026-11-29 05:59:07.865752+13:45', 'pending', 0, '2026-11-29 05:59:07.865752+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);
@@ -327,8 +345,12 @@ ALTER TABLE ONLY nango_of_the_release._nango_mapped_tables
     ADD CONSTRAINT _nango_mapped_tables_pkey PRIMARY KEY (table_name);
 ALTER TABLE ONLY nango_of_the_release._nango_migrations
     ADD CONSTRAINT _nango_migrations_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY nango_of_the_release._nango_missing
+    ADD CONSTRAINT _nango_missing_pkey PRIMARY KEY (dataset_id, external_id);
 ALTER TABLE ONLY nango_of_the_release._nango_raw
     ADD CONSTRAINT _nango_raw_pkey PRIMARY KEY (dataset_id, external_id);
+ALTER TABLE ONLY nango_of_the_release._nango_rejected
+    ADD CONSTRAINT _nango_rejected_pkey PRIMARY KEY (dataset_id, identity);
 ALTER TABLE ONLY nango_of_the_release._nango_schedules
     ADD CONSTRAINT _nango_schedules_key UNIQUE (sync_id, connection_id, variant);
 ALTER TABLE ONLY nango_of_the_release._nango_schedules

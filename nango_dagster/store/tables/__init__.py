@@ -7,6 +7,7 @@ from .names import Transform, plan_of, table_name
 from .opening import open_table, put_aside
 from .reading import data_frame, exists, rows
 from .rebuilding import count_pruned, forget, forget_dataset, rebuild, rename_rows
+from .retyping import TypeChange, change_types, type_changes
 from .table import MappedTable
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "MappedTable",
     "Prepared",
     "Transform",
+    "TypeChange",
+    "change_types",
     "count_pruned",
     "data_frame",
     "exists",
@@ -28,4 +31,5 @@ __all__ = [
     "rename_rows",
     "rows",
     "table_name",
+    "type_changes",
 ]

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, or_, select
 
-from .. import datasets, schema
+from .. import datasets, problems, schema
 from ..database import Database
 from ..datasets import Dataset
+from ..problems import Problems
 from ..rows import DATA_TEXT, KeyRange, MappedRows, Prepared, driver
 from ..system_columns import quote
 from ..tally import Guard
@@ -44,16 +45,18 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
     if not write(lambda connection: _begin_rebuild(connection, table, dataset)):
         return 0
     count, after = 0, ""
-    for records in _raw_batches(database, dataset.id):
+    misfits_before = table.misfits.copy()
+    for records in raw_batches(database, dataset.id):
         last = records[-1].external_id
         kept = [record for record in records if record.data is not None]
         prepared = table.prepare([record.external_id for record in kept], [record.data.encode() for record in kept])
         pruned = [record.external_id for record in records if record.data is None]
         batch = _Batch(KeyRange(after, last), prepared, pruned)
         write(partial(_replace, table=table, dataset=dataset, batch=batch))
-        table.misfits += prepared.misfits
+        table.count_misfits(prepared)
         count, after = count + len(prepared.keys), last
-    write(lambda connection: _finish_rebuild(connection, table, dataset, after))
+    found = Problems.of(table.misfits - misfits_before, table.without_column)
+    write(lambda connection: _finish_rebuild(connection, table, dataset, after, found))
     return count
 
 
@@ -72,7 +75,7 @@ def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset)
     of = schema.raw.c
     some = select(of.external_id).where(of.dataset_id == dataset.id, _HAS_ROW).limit(1)
     if connection.execute(some).first() is None:
-        _finish_rebuild(connection, table, dataset, after="")
+        _finish_rebuild(connection, table, dataset, "", Problems())
         return False
     # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
     datasets.mark_mapped(connection, dataset.id, table.name, None)
@@ -100,9 +103,10 @@ def _replace(connection: Connection, table: MappedTable, dataset: Dataset, batch
         datasets.remember_etag(connection, dataset.id, None, whole=False)
 
 
-def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, after: str) -> None:
+def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, after: str, found: Problems) -> None:
     _rows_of(connection, table.database, table.name, dataset).delete_range(KeyRange(after))
     datasets.mark_mapped(connection, dataset.id, table.name, None if table.incomplete else table.version)
+    problems.note(connection, dataset.id, found)
 
 
 def forget_dataset(
@@ -146,7 +150,7 @@ def _mapped_table(connection: Connection, database: Database, dataset: Dataset) 
     return name
 
 
-def _raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
+def raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
     """The records that have a row in the order of their keys, as many at a time as fit into some megabytes."""
     of = schema.raw
     after, size = "", 100

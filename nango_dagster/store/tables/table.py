@@ -53,6 +53,7 @@ class MappedTable:
     layout: mapping.Layout
     transform: Transform | None = None
     misfits: Counter[str] = field(default_factory=Counter)
+    without_column: set[str] = field(default_factory=set)
     new_columns: list[mapping.Column] = field(default_factory=list)
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
     before_change: Callable[[], None] = lambda: None  # called before a column is added
@@ -80,6 +81,11 @@ class MappedTable:
     def is_current(self, dataset: Dataset) -> bool:
         """Whether the dataset's rows are in this table and follow its mapping."""
         return (dataset.mapped_table, dataset.mapping_version) == (self.name, self.version)
+
+    def count_misfits(self, prepared: Prepared) -> None:
+        """Count the values that rows which were written lack."""
+        self.misfits += prepared.misfits
+        self.without_column |= prepared.without_column
 
     @property
     def quoted(self) -> str:
@@ -130,7 +136,10 @@ class MappedTable:
         if self.layout.new_columns(flat) and not self._evolve(flat):
             self.incomplete = True
         made = self.layout.rows(flat)
-        return Prepared(list(zip(keys, made.values, strict=True)), tuple(self.layout.columns), made.misfits + failed)
+        rows = list(zip(keys, made.values, strict=True))
+        return Prepared(
+            rows, tuple(self.layout.columns), made.misfits + failed, without_column=frozenset(made.without_column)
+        )
 
     def _transformed(
         self, transform: Transform, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]

@@ -138,6 +138,8 @@ def upgrade() -> None:
         sa.Column("etag", sa.Text()),
         sa.Column("payloads_wanted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("is_emptied", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("earlier_counts", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("problems", sa.Text(), server_default="{}", nullable=False),
         sa.Column("pruned_until", sa.Text()),
         sa.Column("pending_added", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("pending_updated", sa.BigInteger(), server_default="0", nullable=False),
@@ -205,6 +207,25 @@ def upgrade() -> None:
             postgresql_where=sa.text(condition),
             sqlite_where=sa.text(condition),
         )
+    op.create_table(
+        "_nango_missing",
+        sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
+        sa.Column("external_id", Key, nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("dataset_id", "external_id"),
+    )
+    op.create_table(
+        "_nango_rejected",
+        sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
+        sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text()),
+        sa.Column("text", sa.LargeBinary()),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", UtcTime(), nullable=False),
+        sa.Column("last_seen_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("dataset_id", "identity"),
+    )
     op.create_table(
         "_nango_columns",
         sa.Column("table_name", sa.Text(), nullable=False),

@@ -1,0 +1,102 @@
+"""`rejected`: the records of a sync that could not be stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import clock
+from ..errors import ConfigError
+from ..partition_keys import BASE
+from .command import Session, command, grid
+from .formatting import iso, local_time, number_of
+from .steer import find_sync
+
+if TYPE_CHECKING:
+    from ..store import Database
+    from ..store.datasets import Dataset
+    from ..store.rejected import RejectedRecord
+    from ..store.sync_row import SyncRow
+
+_SHOWN = 80  # characters of a record
+
+
+@command("rejected", example="rejected issues --retry")
+@click.argument("name", metavar="SYNC")
+@click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
+@click.option("--connection", "connection_id", metavar="ID", help="Only the records of this connection.")
+@click.option("--retry", is_flag=True, help="Store them once more, as they came.")
+def rejected(session: Session, name: str, integration: str | None, connection_id: str | None, retry: bool) -> None:
+    """Show the records of a sync that could not be stored.
+
+    The latest first, with the reason. A record disappears from here when an execution stores it, or when the whole list
+    was read without it. At most 1,000 of each connection are kept. With --retry they are stored once more, for instance
+    after unique_key was corrected.
+
+    With --json, for each: connection_id, variant, id, place, reason, first_seen_at, last_seen_at, record (its text, or
+    null where it is too large); with --retry: sync, stored, rejected.
+    """
+    from ..store import datasets
+    from ..store import rejected as store
+
+    with session.database() as database:
+        row = find_sync(session, database, name, integration)
+        with database.ask() as connection:
+            stored = {
+                dataset.id: dataset
+                for dataset in datasets.of_sync(connection, row.id)
+                if connection_id in (None, dataset.connection_id)
+            }
+        if retry:
+            _retry(session, database, row, stored)
+            return
+        records = store.of_datasets(database, list(stored))
+    now = clock.now()
+    documents = [_document(stored[record.dataset_id], record) for record in records]
+    rows = [
+        (one["connection_id"], one["place"], local_time(record.last_seen_at, now), record.reason, _short(record))
+        for one, record in zip(documents, records, strict=True)
+    ]
+    head = ["connection", "place", "last seen", "reason", "record"]
+    session.answer(documents, *([grid(head, rows)] if rows else [f"{name}: no rejected records."]))
+
+
+def _retry(session: Session, database: Database, row: SyncRow, stored: dict[int, Dataset]) -> None:
+    from ..runs import claimed
+    from ..runs.retrying import retry
+    from ..store import rejected as store
+
+    if row.sync.mode == "overwrite":
+        raise ConfigError(
+            f"{row.name} has no unique_key, so that only the whole list replaces its rows; run it instead: "
+            f"nango-dagster run {row.name}"
+        )
+    done = kept = 0
+    for dataset in stored.values():
+        records = store.of_datasets(database, [dataset.id])
+        kept += len(records)
+        if not any(record.text is not None for record in records) or dataset.variant != BASE:
+            continue
+        with claimed(database, session.settings, row, connection_id=dataset.connection_id) as execution:
+            done += retry(execution, dataset, records)
+    document = {"sync": row.name, "stored": done, "rejected": kept - done}
+    session.answer(document, f"{row.name}: stored {number_of(done, 'record')}; {kept - done:,} are rejected still.")
+
+
+def _document(dataset: Dataset, record: RejectedRecord) -> dict[str, Any]:
+    return {
+        "connection_id": dataset.connection_id,
+        "variant": dataset.variant,
+        "id": record.external_id,
+        "place": record.place,
+        "reason": record.reason,
+        "first_seen_at": iso(record.first_seen_at),
+        "last_seen_at": iso(record.last_seen_at),
+        "record": None if record.text is None else record.text.decode("utf-8", "backslashreplace"),
+    }
+
+
+def _short(record: RejectedRecord) -> str:
+    text = (record.text or b"").decode("utf-8", "backslashreplace")
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
