@@ -200,6 +200,7 @@ def test_a_gzip_file_that_unpacks_to_more_than_the_limit_is_refused() -> None:
         (b"\x1f\x8b" + b"x" * 20, "broken"),
         (gzip.compress(LINES) + b"more", "with other data behind it"),
     ],
+    ids=["ends too early", "broken", "other data behind"],
 )
 def test_a_broken_gzip_file_is_an_error(content: bytes, sentence: str) -> None:
     assert sentence in refused(content, "application/gzip", "jsonl")
