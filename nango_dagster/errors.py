@@ -24,11 +24,18 @@ class NangoError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a config: its place, the value found and the values allowed."""
+    """One problem of a config: its place, the value found and the values allowed.
+
+    Lines and columns are counted from 1.
+
+    >>> print(Problem("method is 1; wanted one of GET, POST.", file="a.yaml", line=3, column=5))
+    a.yaml:3:5: method is 1; wanted one of GET, POST.
+    """
 
     sentence: str
     file: str | None = None
     line: int | None = None
+    column: int | None = None
     field: str | None = None
     found: object = None
     wanted: str | None = None
@@ -36,7 +43,8 @@ class Problem:
     """The code of the problem in Nango's API, such as `invalid_type`."""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        place = [self.file, self.line, self.column] if self.line else [self.file]
+        where = ":".join(str(part) for part in place if part is not None)
         return f"{where}: {self.sentence}" if where else self.sentence
 
 

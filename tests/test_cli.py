@@ -238,7 +238,7 @@ def test_validate_names_file_line_field_and_what_is_allowed(cli: Cli) -> None:
     Path("sync_configs/bad.yaml").write_text(f"url: {URL}\nmethod: FETCH\n")
     result = cli("validate")
     assert result.status == 1
-    assert result.stdout.startswith('sync_configs/bad.yaml:2: method is "FETCH"; wanted ') and "POST" in result.stdout
+    assert result.stdout.startswith('sync_configs/bad.yaml:2:1: method is "FETCH"; wanted ') and "POST" in result.stdout
     assert result.stderr == "1 problem; 1 sync without.\n"
 
 
@@ -321,7 +321,8 @@ def test_dry_run_shows_records_columns_keys_and_the_next_request(cli: Cli, sourc
 def test_dry_run_gives_machines_everything(cli: Cli, source: Source) -> None:
     found = cli.good("dry-run", "items", "--pages", "2", "--json").json
     assert list(found) == [
-        "sync", "pages", "requests", "records", "rejected", "columns", "keys", "next_request", "stop", "error",
+        "sync", "pages", "requests", "records", "rejected", "columns", "keys", "next_request", "stop",
+        "rules", "doubt", "error",
     ]  # fmt: skip
     assert found["records"] == items(*range(1, 7), price=1.10, at="2026-01-02")
     assert found["columns"] == [
@@ -447,7 +448,7 @@ def test_a_broken_file_hides_no_sync_from_the_list(cli: Cli) -> None:
     write_sync("bad", url=5)
     result = cli("list", "--json")
     assert result.status == 0 and [one["name"] for one in result.json] == ["good"]
-    assert "bad.yaml:2: url" in result.stderr
+    assert "bad.yaml:2:3: url" in result.stderr
 
 
 def test_nothing_is_listed_as_nothing(cli: Cli) -> None:

@@ -291,7 +291,7 @@ def test_dev_says_what_is_wrong_with_a_config_and_starts_the_others(tmp_path: Pa
     Path("workspace.yaml").write_text("load_from:\n  - python_module: nango_dagster.definitions\n")
     with started(Cli({"NANGO_HOME": str(tmp_path / "home")}), "--configs", "sync_configs") as dev:
         dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
-        assert re.search(r"^sync_configs/broken\.yaml:2: url ", dev.stderr, re.M)
+        assert re.search(r"^sync_configs/broken\.yaml:2:3: url ", dev.stderr, re.M)
         assert [one["name"] for one in get(f"{dev.api}/v1/syncs")["syncs"]] == ["items"]
         dev.process.send_signal(signal.SIGTERM)
         assert dev.ended() == 0, dev.stderr

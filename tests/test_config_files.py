@@ -171,7 +171,7 @@ frequency: soon
         "7: rate_limit.requests is 0; wanted a whole number of at least 1.",
         '11: owners[1] is "bob"; wanted an email address or team:name.',
         '12: frequency is "soon"; wanted a number of minutes, or text such as "every 15 minutes", '
-        '"every hour" or "every day".',
+        '"every hour" or "every 30 seconds".',
     ]
 
 
@@ -295,9 +295,9 @@ def test_a_name_or_model_that_is_taken_is_an_error_that_names_both_places(tmp_pa
     )
     assert [sync.name for sync in configs.syncs] == ["a", "c"]
     by_name, by_model = (str(error) for error in configs.errors)
-    assert by_name.endswith("a.yaml:1; wanted another name.") and "b.yaml:2: the name a is taken" in by_name
+    assert by_name.endswith("a.yaml:1; wanted another name.") and "b.yaml:2:1: the name a is taken" in by_name
     assert by_model.endswith("c.yaml:2; wanted another model.")
-    assert "d.yaml:2: the model Contact is taken by the sync c in " in by_model
+    assert "d.yaml:2:1: the model Contact is taken by the sync c in " in by_model
 
 
 def test_a_name_that_is_taken_in_the_same_file_is_an_error(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_name_that_dagster_cannot_tell_from_another_is_an_error(tmp_path: Path
     configs = folder(tmp_path, a_yaml=f"name: a-b\nurl: {URL}\n", b_yaml=f"url: {URL}\nname: a_b\n")
     assert [sync.name for sync in configs.syncs] == ["a-b"]
     (error,) = configs.errors
-    assert "b.yaml:2: the name a_b is taken by the sync a-b in " in str(error)
+    assert "b.yaml:2:1: the name a_b is taken by the sync a-b in " in str(error)
     assert str(error).endswith("a.yaml:1 and Dagster cannot tell them apart; wanted another name.")
 
 
@@ -360,7 +360,7 @@ def test_a_json_file_and_a_post_body_make_the_same_sync(body: dict[str, Any], in
     text = json.dumps({"url": URL, "body": body}, indent="\t" if indented else None)
     document = read_json(text, "a.json")
     assert from_body(document.value) == from_body(json.loads(text))
-    assert document.lines[("url",)] == (2 if indented else 1)
+    assert document.marks[("url",)].line == (2 if indented else 1)
 
 
 @given(st.text(st.sampled_from("ab:-[]{}&*!|>'\"%@`#,? \n\t<~\\\x00\u2028é1.") | st.characters(), max_size=40))
@@ -375,3 +375,13 @@ def test_any_text_is_a_file_or_a_config_error(text: str) -> None:
             parse()
         except ConfigError as error:
             assert error.problems[0].file
+
+
+def test_a_wrong_rule_is_found_at_its_line_and_column(tmp_path: Path) -> None:
+    text = f"url: {URL}\nresponses:\n  - {{status: 404, action: end}}\n  - {{path: error, equals: x, action: stop}}\n"
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).endswith(
+        'items.yaml:4:30: responses[1].action is "stop"; wanted one of list, empty, end, skip, retry, '
+        "refresh_credentials, fail."
+    )

@@ -71,12 +71,12 @@ BROKEN: dict[str, tuple[Callable[[Source], Reply], str]] = {
         lambda source: _truncated(source.body),
         "the response is no complete JSON: it ends too early.",
     ),
-    "HTML": (lambda source: html(), "the response is HTML or XML; wanted JSON."),
+    "HTML": (lambda source: html(), "the response is HTML or XML; wanted JSON, JSON lines or CSV."),
     "nothing": (lambda source: Answer(body=b""), "the response is empty; wanted JSON."),
-    "text": (lambda source: Answer(body="maintenance"), "the response is no JSON object or list."),
+    "text": (lambda source: Answer(body="maintenance"), "the response is no JSON object or list (text/plain);"),
     "no list": (
         lambda source: {"error": "expired", "next": 4},
-        'no records: response_path is not set and there is no "results"; the response has "error", "next".',
+        'the response has an error and no records: "expired".',
     ),
     "an earlier cursor": (
         lambda source: {**source.page(3), "next": 2},

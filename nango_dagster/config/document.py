@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nango_dagster.config.source import Place
+from nango_dagster.config.source import Mark, Place
 from nango_dagster.errors import ConfigError, Problem
 
 _MOST_NODES = 100_000
@@ -31,13 +31,13 @@ class Document:
     """What a file holds, and where."""
 
     value: Any
-    lines: dict[Place, int]
+    marks: dict[Place, Mark]
 
 
 def read_yaml(text: str, file: str, is_written: Callable[[Place], bool]) -> Document:
     """A YAML text; at the places that `is_written` names, numbers and booleans stay as they are written."""
     reader = _Yaml(file, is_written)
-    return Document(reader.value(_compose(text, file)), reader.lines)
+    return Document(reader.value(_compose(text, file)), reader.marks)
 
 
 def read_json(text: str, file: str) -> Document:
@@ -45,10 +45,10 @@ def read_json(text: str, file: str) -> Document:
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise _broken(file, error.lineno, f"this is no JSON: {error.msg}.") from error
+        raise _broken(file, Mark(error.lineno, error.colno), f"this is no JSON: {error.msg}.") from error
     except (ValueError, RecursionError) as error:
         raise _broken(file, None, f"this JSON cannot be used: {error}.") from error
-    return Document(value, _json_lines(text, file))
+    return Document(value, _json_marks(text, file))
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,8 +76,8 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         return node
     except yaml.composer.ComposerError as error:
         if "single document" in str(error):
-            line = error.problem_mark.line + 1 if error.problem_mark else None
-            raise _broken(file, line, "a second YAML document begins here; put several syncs under syncs:.") from error
+            mark = _at(error.problem_mark)
+            raise _broken(file, mark, "a second YAML document begins here; put several syncs under syncs:.") from error
         raise _yaml_error(error, file) from error
     except yaml.YAMLError as error:
         raise _yaml_error(error, file) from error
@@ -90,8 +90,8 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 def _yaml_error(error: yaml.YAMLError, file: str) -> ConfigError:
     if isinstance(error, yaml.MarkedYAMLError):
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        return _broken(file, line, f"this is no YAML: {error.problem or error.context}.")
+        mark = _at(error.problem_mark)
+        return _broken(file, mark, f"this is no YAML: {error.problem or error.context}.")
     reason = str(error).splitlines()[0]
     return _broken(file, None, f"this is no YAML: {reason}.")
 
@@ -100,7 +100,7 @@ class _Yaml:
     """Turns a tree of YAML nodes into values; aliases and merge keys are followed."""
 
     def __init__(self, file: str, is_written: Callable[[Place], bool]) -> None:
-        self.lines: dict[Place, int] = {}
+        self.marks: dict[Place, Mark] = {}
         self._file = file
         self._is_written = is_written
         self._open: set[int] = set()
@@ -111,7 +111,7 @@ class _Yaml:
         if node is None:
             return None
         self._enter(node)
-        self.lines.setdefault(place, _line(node))
+        self.marks.setdefault(place, _mark(node))
         written = written or self._is_written(place)
         try:
             if isinstance(node, yaml.MappingNode):
@@ -126,7 +126,7 @@ class _Yaml:
         self._count += 1
         if id(node) in self._open or self._count > _MOST_NODES:
             # An alias inside its own anchor, or aliases of aliases that multiply.
-            raise _broken(self._file, _line(node), "an alias (*) is used in a way that makes the file too large.")
+            raise _broken(self._file, _mark(node), "an alias (*) is used in a way that makes the file too large.")
         self._open.add(id(node))
 
     def _mapping(self, node: yaml.MappingNode, place: Place, written: bool) -> dict[str, Any]:
@@ -138,10 +138,10 @@ class _Yaml:
                 continue
             key = self._key(key_node)
             if key in values:
-                first = self.lines.get((*place, key))
-                sentence = f"{key} stands here again; it is already on line {first}. Keep one."
-                raise _broken(self._file, _line(key_node), sentence)
-            self.lines[(*place, key)] = _line(key_node)
+                first = self.marks[(*place, key)]
+                sentence = f"{key} stands here again; it is already on line {first.line}. Keep one."
+                raise _broken(self._file, _mark(key_node), sentence)
+            self.marks[(*place, key)] = _mark(key_node)
             values[key] = self.value(value_node, (*place, key), written)
         return {**merged, **values}
 
@@ -151,7 +151,7 @@ class _Yaml:
         merged: dict[str, Any] = {}
         for part in parts:
             if not isinstance(part, yaml.MappingNode):
-                raise _broken(self._file, _line(part), "<< brings in fields; wanted an object, such as *defaults.")
+                raise _broken(self._file, _mark(part), "<< brings in fields; wanted an object, such as *defaults.")
             self._enter(part)
             merged = {**self._mapping(part, place, written), **merged}
             self._open.discard(id(part))
@@ -159,21 +159,21 @@ class _Yaml:
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise _broken(self._file, _line(node), "a key is an object or a list; wanted text.")
+            raise _broken(self._file, _mark(node), "a key is an object or a list; wanted text.")
         return str(node.value)
 
     def _scalar(self, node: yaml.Node, written: bool) -> Any:
         read = _SCALARS.get(node.tag)
         if read is None:
             raise _broken(
-                self._file, _line(node), f"the tag {node.tag!r} is not used in configs; wanted a plain value."
+                self._file, _mark(node), f"the tag {node.tag!r} is not used in configs; wanted a plain value."
             )
         if written and node.tag != _NULL:
             return str(node.value)
         try:
             return read(node.value)
         except ValueError as error:
-            raise _broken(self._file, _line(node), f"{node.value!r:.80} does not fit its tag.") from error
+            raise _broken(self._file, _mark(node), f"{node.value!r:.80} does not fit its tag.") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -189,19 +189,24 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _json_lines(text: str, file: str) -> dict[Place, int]:
-    """The lines of a JSON text's places; JSON is YAML too, but for tabs, which stand only between values."""
+def _json_marks(text: str, file: str) -> dict[Place, Mark]:
+    """The lines and columns of a JSON text's places; JSON is YAML, but for tabs, which stand only between values."""
     reader = _Yaml(file, lambda place: True)
     try:
         reader.value(_compose(text.replace("\t", " "), file))
     except ConfigError:
-        return reader.lines
-    return reader.lines
+        return reader.marks
+    return reader.marks
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _mark(node: yaml.Node) -> Mark:
+    return Mark(int(node.start_mark.line) + 1, int(node.start_mark.column) + 1)
 
 
-def _broken(file: str, line: int | None, sentence: str) -> ConfigError:
-    return ConfigError.of(Problem(sentence, file=file, line=line))
+def _at(mark: yaml.Mark | None) -> Mark | None:
+    return None if mark is None else Mark(mark.line + 1, mark.column + 1)
+
+
+def _broken(file: str, mark: Mark | None, sentence: str) -> ConfigError:
+    line, column = mark or (None, None)
+    return ConfigError.of(Problem(sentence, file=file, line=line, column=column))

@@ -109,7 +109,7 @@ def _read(path: Path, file: str) -> tuple[list[_Found], list[Problem]]:
     except ConfigError as error:
         problems += error.problems
     # What is wrong in the defaults is wrong in every sync, and said once.
-    return found, list({(problem.line, problem.sentence): problem for problem in problems}.values())
+    return found, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
 
 
 def _document(path: Path, file: str) -> Document:
@@ -160,7 +160,8 @@ def _unique(found: Iterable[_Found]) -> tuple[list[_Found], list[ConfigError]]:
 
 def _double(what: str, one: _Found, first: _Found) -> ConfigError:
     value = getattr(one.sync, what)
-    where = f"{first.source.file}:{first.source.line(())}"
+    mark = first.source.mark(())
+    where = f"{first.source.file}:{mark.line}" if mark else first.source.file
     alike = " and Dagster cannot tell them apart" if what == "name" and value != first.sync.name else ""
     sentence = f"the {what} {value} is taken by the sync {first.sync.name} in {where}{alike}; wanted another {what}."
     return ConfigError.of(one.source.locate(Problem(sentence, field=what, found=value), (what,)))

@@ -34,7 +34,7 @@ def entries(document: Document, file: str, stem: str) -> list[Entry]:
     others = {name: item for name, item in root.items() if name != "defaults"}
     if others and all(isinstance(item, dict) for item in others.values()) and not any(map(_is_field, others)):
         return shape.by_name(others, ())
-    return [({**root, "name": stem} if root.get("name") is None else root, Source(file, document.lines))]
+    return [({**root, "name": stem} if root.get("name") is None else root, Source(file, document.marks))]
 
 
 def is_written(place: Place) -> bool:
@@ -59,7 +59,7 @@ class _Several:
     """A file with several syncs, and the defaults that they share."""
 
     def __init__(self, document: Document, file: str, defaults: Any) -> None:
-        self._lines = document.lines
+        self._marks = document.marks
         self._file = file
         self._defaults = defaults
 
@@ -91,10 +91,10 @@ class _Several:
         fields = named(fields)
         if fields.get("name") is None:
             raise self._wrong(place, "name is missing; in a list every sync needs one.")
-        return filled(fields, defaults), Source(self._file, self._lines, (place, ("defaults",)))
+        return filled(fields, defaults), Source(self._file, self._marks, (place, ("defaults",)))
 
     def _wrong(self, place: Place, sentence: str) -> ConfigError:
-        source = Source(self._file, self._lines)
+        source = Source(self._file, self._marks)
         return ConfigError.of(source.locate(Problem(sentence, field=str(place[-1])), place))
 
 

@@ -5,35 +5,45 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nango_dagster.errors import Problem
 
 Place = tuple[str | int, ...]
+
+
+class Mark(NamedTuple):
+    """A line and a column of a file, both counted from 1."""
+
+    line: int
+    column: int
+
+
 Found = tuple[Place, Problem]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where fields were read: a file, and the lines of the places in it."""
+    """Where fields were read: a file, and the lines and columns of the places in it."""
 
     file: str | None = None
-    lines: Mapping[Place, int] = field(default_factory=dict)
+    marks: Mapping[Place, Mark] = field(default_factory=dict)
     # The sync's own place in the file, and that of the defaults it shares.
     prefixes: tuple[Place, ...] = ((),)
 
-    def line(self, place: Place) -> int | None:
-        """The line of a place, or of the nearest one around it."""
+    def mark(self, place: Place) -> Mark | None:
+        """The line and column of a place, or of the nearest one around it."""
         for length in range(len(place), -1, -1):
             for prefix in self.prefixes:
-                found = self.lines.get((*prefix, *place[:length]))
-                if found is not None:
-                    return found
+                mark = self.marks.get((*prefix, *place[:length]))
+                if mark is not None:
+                    return mark
         return None
 
     def locate(self, problem: Problem, place: Place = ()) -> Problem:
-        """The problem with its file and line."""
-        return replace(problem, file=self.file, line=self.line(place))
+        """The problem with its file, line and column."""
+        line, column = self.mark(place) or (None, None)
+        return replace(problem, file=self.file, line=line, column=column)
 
 
 NOWHERE = Source()

@@ -12,7 +12,7 @@ from ..bodies import BodyLimits, json_text
 from ..config import ResponseRule, Sync
 from ..config.responses import Action
 from ..errors import ApiError
-from ..http import Response, Verdict, query_text, wait_of
+from ..http import Response, Verdict, asked_wait, query_text, wait_of
 from ..http.verdicts import phrase
 from ..paths import MISSING
 from ..records import Document, described, encode, said
@@ -134,7 +134,8 @@ def _by_status(response: Response, document: Document | None, position: Position
     if 200 <= status < 300:
         answered = f"answered {phrase(status)}"
         if status == 202:
-            return Meaning("retry", "202 is retried", f"{answered}: the list is not ready yet")
+            wait = asked_wait(response.headers)
+            return Meaning("retry", "202 is retried", f"{answered}: the list is not ready yet", wait)
         rule = "empty" if status in (204, 205) else "list"
         means = "an empty list" if rule == "empty" else "the whole list"
         hint = f"if that is {means}, add to responses: {{status: {status}, action: {rule}}}"

@@ -46,7 +46,7 @@ class Sender:
         self._client = client
         self._access = access
         self._kept_etag = etag
-        self._digest: str | None = None
+        self._first: Request | None = None
         self._home: str | None = None
         self._is_answered = False
         first = first_request(sync)
@@ -88,7 +88,10 @@ class Sender:
         if response.status == 304:
             return self._kept_etag
         etag = response.headers.get("ETag")
-        return f"{self._digest} {etag}" if etag and self._digest else None
+        if not etag or self._first is None:
+            return None
+        belongs_to = self._digest(self._first)
+        return f"{belongs_to} {etag}" if belongs_to else None
 
     def _rebuild(self, request: Request, position: Position) -> Callable[[bool], Request]:
         """Makes the request for another try.
@@ -111,13 +114,17 @@ class Sender:
 
     def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
         """The first request, with the kept ETag if that was the answer to an equal one."""
-        secrets = () if self._access is None else self._access.secrets()
-        key = (lambda: None) if self._access is None else self._access.hash_key
-        self._digest = digest(self._sync, filled(request, variables), secrets, key)
+        self._first = filled(request, variables)
         kept, _, etag = (self._kept_etag or "").partition(" ")
-        if etag and kept == self._digest:
+        if etag and kept == self._digest(self._first):
             return replace(request, headers={**request.headers, "If-None-Match": etag})
         return request
+
+    def _digest(self, request: Request) -> str | None:
+        """A hash of what an ETag belongs to: the request and the credentials."""
+        if self._access is None:
+            return digest(self._sync, request, (), lambda: None)
+        return digest(self._sync, request, self._access.secrets(), self._access.hash_key)
 
     def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
         """What the sync's placeholders stand for at this moment; what of it is secret is told in no error."""

@@ -174,7 +174,7 @@ def latest(db: Database, sync_ids: Collection[int] | None = None) -> dict[Target
     return {Target.of(job): job for job in _read(db, query)}
 
 
-CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left", "paging_not_found")
+CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left", "skipped", "paging_not_found")
 """Stop reasons of a list that may have more records."""
 
 
