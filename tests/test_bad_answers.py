@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
-from nango_dagster.store.syncs import SyncRow
+from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Record, assert_exact, execute, last_job, stored
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received, Reply, half, html
 
