@@ -48,6 +48,7 @@ class Settings:
     dagster_url: str | None = None
     prune_after_days: int = 0
     delete_after_days: int = 0
+    delete_runs_after_days: int = 14
     allow_private_hosts: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
@@ -83,6 +84,7 @@ class Settings:
             dagster_url=read.base_url("NANGO_DAGSTER_URL"),
             prune_after_days=read.whole("NANGO_PRUNE_AFTER_DAYS", 0, 0, 36_500),
             delete_after_days=read.whole("NANGO_DELETE_AFTER_DAYS", 0, 0, 36_500),
+            delete_runs_after_days=read.whole("NANGO_DELETE_RUNS_AFTER_DAYS", 14, 0, 36_500),
             allow_private_hosts=read.flag("NANGO_ALLOW_PRIVATE_HOSTS"),
             env=MappingProxyType(read.prefixed("NANGO_ENV_")),
         )

@@ -26,6 +26,7 @@ def test_without_any_variable_the_store_is_a_file_in_the_home_folder() -> None:
     assert read.log_level == "INFO"
     assert read.secret_keys == ()
     assert read.prune_after_days == read.delete_after_days == 0
+    assert read.delete_runs_after_days == 14
     assert not read.allow_private_hosts
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetsDefinition, DagsterError, Definitions, JobDefinition, ScheduleDefinition
+from dagster import AssetKey, AssetsDefinition, DagsterError, Definitions, JobDefinition, ScheduleDefinition
 
 from .. import posted
 from ..config import Sync, read_dir
@@ -50,15 +50,24 @@ def build_definitions(
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
+<<<<<<< HEAD
         jobs=[*(part.job for part in parts), *_system_jobs(dispatcher)],
+=======
+        jobs=[*(part.job for part in parts), *_own_jobs(dispatcher, [names.asset_key(part.sync) for part in parts])],
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
         sensors=[build_sensor(dispatcher), build_webhook_sensor()],
         schedules=[*(part.schedule for part in parts), build_retention_schedule()],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
 
 
+<<<<<<< HEAD
 def _system_jobs(dispatcher: Dispatcher) -> list[JobDefinition]:
     return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()]
+=======
+def _own_jobs(dispatcher: Dispatcher, assets: Sequence[AssetKey]) -> list[JobDefinition]:
+    return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job(assets)]
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,16 @@
+<<<<<<< HEAD
 """The job `nango_retention`: deletes old data once a day."""
+=======
+"""The job `nango_retention`: once a day it removes old data from the store, and old runs from Dagster's storage."""
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
 # No `from __future__ import annotations`: Dagster reads the types of an op's arguments from the function itself.
 import logging
+from collections.abc import Iterable
+from datetime import timedelta
 
 from dagster import (
+    AssetKey,
     DefaultScheduleStatus,
     JobDefinition,
     OpExecutionContext,
@@ -13,15 +20,19 @@ from dagster import (
     op,
 )
 
+from .. import clock
+from ..sentences import number_of
 from ..store import retention
 from . import logs, names
 from .resource import NangoResource
+from .run_retention import remove_old_runs
 
 log = logging.getLogger(__name__)
 
 OP = "nango_retain"
 CRON = "41 3 * * *"
 DESCRIPTION = """\
+<<<<<<< HEAD
 Deletes old data in small steps: payloads of records that have not changed for `NANGO_PRUNE_AFTER_DAYS`, all records of
 connections that were not executed for `NANGO_DELETE_AFTER_DAYS` (both are off by default), and jobs that ended 31 days
 ago, except for the last one of each connection."""
@@ -29,12 +40,26 @@ ago, except for the last one of each connection."""
 
 def build_retention_job() -> JobDefinition:
     """The job, in one process."""
+=======
+Removes old data in small steps: payloads of records that have not changed for `NANGO_PRUNE_AFTER_DAYS`, all records of
+syncs that were not executed for `NANGO_DELETE_AFTER_DAYS` (both off by default), jobs that ended 31 days ago except
+the last one of each connection, and Dagster runs of nango-dagster that ended `NANGO_DELETE_RUNS_AFTER_DAYS` (14) days
+ago, with their events."""
+
+
+def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
+    """The job, in one process; the runs with the last materializations of these assets stay."""
+    keys = list(assets)
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
     @op(name=OP, required_resource_keys={names.RESOURCE})
     def retain(context: OpExecutionContext) -> None:
         nango: NangoResource = context.resources.nango
         with logs.into(context.log):
             log.info("%s", retention.retain(nango.database, nango.settings))
+            if days := nango.settings.delete_runs_after_days:
+                count = remove_old_runs(context.instance, keys, clock.now() - timedelta(days=days))
+                log.info("removed %s that ended more than %s ago.", number_of(count, "run"), number_of(days, "day"))
 
     @job(
         name=names.RETENTION_JOB,
@@ -49,11 +74,19 @@ def build_retention_job() -> JobDefinition:
 
 
 def build_retention_schedule() -> ScheduleDefinition:
+<<<<<<< HEAD
     """The schedule of the job."""
+=======
+    """The schedule of the job, once a day."""
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
     return ScheduleDefinition(
         name=names.RETENTION_SCHEDULE,
         job_name=names.RETENTION_JOB,
         cron_schedule=CRON,
         default_status=DefaultScheduleStatus.RUNNING,
+<<<<<<< HEAD
         description="Deletes old data once a day.",
+=======
+        description="Removes old data and old runs.",
+>>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
     )
