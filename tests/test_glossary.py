@@ -109,6 +109,7 @@ GENERAL = frozenset(
         "rows",
         "rows_postgresql",
         "rows_sqlite",
+        "run_retention",
         "sample",
         "sample_api",
         "schema",

@@ -148,4 +148,8 @@ def test_dagster_does_it_once_a_day_and_says_what(make: MakeProject, api: FakeAp
     assert schedule.cron_schedule == "41 3 * * *"
     result = project.defs.resolve_job_def(names.RETENTION_JOB).execute_in_process(instance=project.instance)
     said = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == 20]
-    assert said == ["default/Items/default/base: pruned 1 payload.", "removed 1 payload, 0 records, 0 jobs."]
+    assert said == [
+        "default/Items/default/base: pruned 1 payload.",
+        "removed 1 payload, 0 records, 0 jobs.",
+        "removed 0 runs that ended more than 14 days ago.",
+    ]

@@ -50,24 +50,15 @@ def build_definitions(
     dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
         assets=[asset for part in parts for asset in (part.asset, part.source)],
-<<<<<<< HEAD
-        jobs=[*(part.job for part in parts), *_system_jobs(dispatcher)],
-=======
-        jobs=[*(part.job for part in parts), *_own_jobs(dispatcher, [names.asset_key(part.sync) for part in parts])],
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
+        jobs=[*(part.job for part in parts), *_system_jobs(dispatcher, [names.asset_key(part.sync) for part in parts])],
         sensors=[build_sensor(dispatcher), build_webhook_sensor()],
         schedules=[*(part.schedule for part in parts), build_retention_schedule()],
         resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
     )
 
 
-<<<<<<< HEAD
-def _system_jobs(dispatcher: Dispatcher) -> list[JobDefinition]:
-    return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()]
-=======
-def _own_jobs(dispatcher: Dispatcher, assets: Sequence[AssetKey]) -> list[JobDefinition]:
+def _system_jobs(dispatcher: Dispatcher, assets: Sequence[AssetKey]) -> list[JobDefinition]:
     return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job(assets)]
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The job `nango_retention`: deletes old data once a day."""
-=======
 """The job `nango_retention`: once a day it removes old data from the store, and old runs from Dagster's storage."""
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
 # No `from __future__ import annotations`: Dagster reads the types of an op's arguments from the function itself.
 import logging
@@ -32,15 +28,6 @@ log = logging.getLogger(__name__)
 OP = "nango_retain"
 CRON = "41 3 * * *"
 DESCRIPTION = """\
-<<<<<<< HEAD
-Deletes old data in small steps: payloads of records that have not changed for `NANGO_PRUNE_AFTER_DAYS`, all records of
-connections that were not executed for `NANGO_DELETE_AFTER_DAYS` (both are off by default), and jobs that ended 31 days
-ago, except for the last one of each connection."""
-
-
-def build_retention_job() -> JobDefinition:
-    """The job, in one process."""
-=======
 Removes old data in small steps: payloads of records that have not changed for `NANGO_PRUNE_AFTER_DAYS`, all records of
 syncs that were not executed for `NANGO_DELETE_AFTER_DAYS` (both off by default), jobs that ended 31 days ago except
 the last one of each connection, and Dagster runs of nango-dagster that ended `NANGO_DELETE_RUNS_AFTER_DAYS` (14) days
@@ -50,7 +37,6 @@ ago, with their events."""
 def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
     """The job, in one process; the runs with the last materializations of these assets stay."""
     keys = list(assets)
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
 
     @op(name=OP, required_resource_keys={names.RESOURCE})
     def retain(context: OpExecutionContext) -> None:
@@ -74,19 +60,11 @@ def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
 
 
 def build_retention_schedule() -> ScheduleDefinition:
-<<<<<<< HEAD
-    """The schedule of the job."""
-=======
     """The schedule of the job, once a day."""
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
     return ScheduleDefinition(
         name=names.RETENTION_SCHEDULE,
         job_name=names.RETENTION_JOB,
         cron_schedule=CRON,
         default_status=DefaultScheduleStatus.RUNNING,
-<<<<<<< HEAD
-        description="Deletes old data once a day.",
-=======
         description="Removes old data and old runs.",
->>>>>>> 30645c5 (Remove old Dagster runs of nango-dagster, so that its storage stays bounded)
     )
