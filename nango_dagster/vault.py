@@ -18,6 +18,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 KEY_FILE = "encryption.key"
+HASH_KEY_FILE = "hash.key"
 
 
 class Vault:
@@ -44,7 +45,7 @@ class Vault:
                 "credentials are encrypted in PostgreSQL, and NANGO_ENCRYPTION_KEY is not set; wanted 32 bytes as "
                 "Base64, the same for every process: openssl rand -base64 32"
             )
-        return cls((_key_beside(settings.home),))
+        return cls((_encryption_key(settings.home),))
 
     def encrypt(self, credentials: Mapping[str, Any]) -> str:
         """The credentials as encrypted text."""
@@ -70,10 +71,13 @@ def vault_of(settings: Settings) -> Vault:
 
 
 def hash_key(settings: Settings) -> bytes | None:
-    """The key of hashes that secrets go into; None on PostgreSQL without NANGO_ENCRYPTION_KEY."""
+    """The key of hashes that secrets go into; None on PostgreSQL without NANGO_ENCRYPTION_KEY.
+
+    On SQLite without an encryption key it has a file of its own: nothing is lost with it but hashes.
+    """
     if not settings.encryption_keys and not settings.db_url.startswith("sqlite"):
         return None
-    key = settings.encryption_keys[0] if settings.encryption_keys else _key_beside(settings.home)
+    key = settings.encryption_keys[0] if settings.encryption_keys else _key_of(settings.home / HASH_KEY_FILE)
     return hashlib.blake2b(key.encode(), digest_size=32, person=b"nango hashes").digest()
 
 
@@ -82,20 +86,29 @@ def _opened(keys: tuple[str, ...], db_url: str, home: Path) -> Vault:
     return Vault.open(Settings(db_url=db_url, home=home, encryption_keys=keys))
 
 
-def _key_beside(home: Path) -> str:
-    """The key in the file of NANGO_HOME, which is created the first time, readable by its owner alone.
+def _encryption_key(home: Path) -> str:
+    file = home / KEY_FILE
+    is_new = not file.exists()
+    key = _key_of(file)
+    if is_new:
+        log.warning("created the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
+    return key
+
+
+def _key_of(file: Path) -> str:
+    """The key in a file of NANGO_HOME, which is created the first time, readable by its owner alone.
 
     The file appears with its whole content or not at all: another process never reads half a key, and a crash leaves
     none behind.
     """
-    file = home / KEY_FILE
+    home = file.parent
     if file.exists():
         return _read(file)
     from cryptography.fernet import Fernet
 
     try:
         home.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=home)  # its mode is 0600
+        descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", dir=home)  # its mode is 0600
         try:
             with os.fdopen(descriptor, "w") as writer:
                 writer.write(Fernet.generate_key().decode())
@@ -107,8 +120,7 @@ def _key_beside(home: Path) -> str:
     except FileExistsError:
         return _read(file)
     except OSError as error:
-        raise ConfigError(f"cannot write the encryption key to {file}: {error.strerror}.") from None
-    log.warning("created the key %s; without it stored credentials cannot be read: keep a copy elsewhere.", file)
+        raise ConfigError(f"cannot write the key to {file}: {error.strerror}.") from None
     return _read(file)
 
 

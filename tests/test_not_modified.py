@@ -189,3 +189,11 @@ def _then(first: Callable[..., None], second: Callable[[], None]) -> Callable[..
         second()
 
     return both
+
+
+def test_a_list_without_an_etag_creates_no_key(db: Database, settings: Settings, api: FakeApi) -> None:
+    api.route("/items", (200, {}, items(1)))
+    sync = Sync(name="items", url=f"{api.url}/items", headers={"Authorization": "${env.TOKEN}"})
+    row = syncs.register(db, [sync])["items"]
+    execute(db, replace(settings, env={**settings.env, "TOKEN": "secret"}, encryption_keys=()), row)
+    assert [file.name for file in settings.home.glob("*.key")] == []
