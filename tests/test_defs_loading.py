@@ -23,6 +23,7 @@ from nango_dagster import posted
 from nango_dagster.config import Sync
 from nango_dagster.config.names import RESERVED, refused
 from nango_dagster.defs import NangoSyncsComponent, build_definitions, names
+from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
 from tests.conftest import ROOT
@@ -45,7 +46,7 @@ def synced(defs: dg.Definitions) -> list[str]:
     """The syncs that have an asset, a job and a schedule."""
     jobs = {job.name for job in defs.resolve_all_job_defs()}
     schedules = {schedule.name for schedule in defs.schedules or ()} - {names.RETENTION_SCHEDULE}
-    keys = {key.path[-1] for key in defs.resolve_all_asset_keys() if key.path[0] != "api"}
+    keys = {key.path[-1] for key in defs.resolve_all_asset_keys() if key.path[0] not in ("api", "not_loaded")}
     assert jobs >= {f"{name.replace('-', '_')}_job" for name in keys}
     assert schedules == {f"{name.replace('-', '_')}_schedule" for name in keys}
     return sorted(keys)
@@ -81,6 +82,24 @@ def test_a_broken_file_is_reported_by_name_and_takes_no_other_sync_down(
         "typo",
     ]
     assert any('"frequenzy" is no field of a sync; did you mean frequency?' in line for line in said)
+
+
+def test_a_broken_file_is_shown_as_an_asset_that_says_why(tmp_path: Path, nowhere: Settings) -> None:
+    folder = write(tmp_path / "configs", good={"url": URL}, typo="url: http://a/\nfrequenzy: 5\n")
+    specs = {spec.key: spec for spec in build_definitions(folder, nowhere).resolve_all_asset_specs()}
+    notice = specs[dg.AssetKey(["not_loaded", "typo"])]
+    assert notice.group_name == "not_loaded" and notice.description is not None
+    assert "typo.yaml:2" in notice.description and "did you mean frequency?" in notice.description
+
+
+def test_a_broken_file_is_an_error_where_definitions_are_validated(
+    tmp_path: Path, nowhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "configs", good={"url": URL}, bad="url: [", typo="url: http://a/\nfrequenzy: 5\n")
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(folder, nowhere)
+    assert "bad.yaml:1" in str(raised.value) and "typo.yaml:2" in str(raised.value)
 
 
 def test_a_folder_that_is_not_there_is_reported(
@@ -271,9 +290,14 @@ attributes: {configs: '{{ env.LISTS }}'}
 
 def validate(folder: Path, *arguments: str, **env: str) -> None:
     """Load definitions as a code server does, in a process of its own."""
-    command = [sys.executable, "-m", "dagster", "definitions", "validate", *arguments]
-    found = subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True)
+    found = validation(folder, *arguments, **env)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def validation(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What `dagster definitions validate` ends with."""
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", *arguments]
+    return subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True)
 
 
 @pytest.mark.acceptance
@@ -294,6 +318,14 @@ def test_workspace_yaml_serves_the_syncs_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").write_text((ROOT / "workspace.yaml").read_text())
     write(tmp_path / "sync_configs", pokemon={"url": URL})
     validate(tmp_path, "-w", "workspace.yaml")
+
+
+@pytest.mark.acceptance
+def test_dagster_definitions_validate_fails_with_the_file_and_the_line_of_a_broken_config(tmp_path: Path) -> None:
+    (tmp_path / "workspace.yaml").write_text((ROOT / "workspace.yaml").read_text())
+    write(tmp_path / "sync_configs", good={"url": URL}, typo="url: http://a/\nfrequenzy: 5\n")
+    found = validation(tmp_path, "-w", "workspace.yaml")
+    assert found.returncode != 0 and "typo.yaml:2" in found.stdout + found.stderr
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
