@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dagster import AssetKey
 
 from nango_dagster import runs
+from nango_dagster.defs import checks
 from nango_dagster.errors import ConfigError, Refused, StoreUnavailable
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
@@ -695,6 +697,21 @@ def test_a_list_of_which_no_record_can_be_stored_is_a_failure_and_deletes_nothin
     assert failed.status == "failed"
     assert str(failed.error).startswith("items: no record of 2 could be stored: record 0 of page 1: NaN")
     assert_exact(db, row, source.records)
+
+
+@BOTH
+def test_a_value_that_does_not_fit_stays_a_warning_of_the_check_while_it_is_true(
+    db: Database, settings: Settings, source: Source, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, **fields)
+    execute(db, settings, row)
+    source.records[4] = {"id": 5, "name": 5}
+    execute(db, settings, row)
+    unchanged = execute(db, settings, row)
+    assert unchanged.counts.updated + unchanged.counts.added == 0
+    check = checks.evaluate(AssetKey("items"), unchanged)
+    assert not check.passed and check.description is not None
+    assert "did not fit column name" in check.description
 
 
 # --- a paging path that is written wrong ------------------------------------------------------------------------------

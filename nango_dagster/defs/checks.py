@@ -54,6 +54,8 @@ class Summary:
     """How many connections lost most of their rows."""
     unfinished: Counter[str] = field(default_factory=Counter)
     """How many lists were not read to their end, and why."""
+    with_problems: int = 0
+    """How many connections have rejected records or values without a place, of this execution or of one before."""
     doubt: str | None = None
     """Why the first of the lists that may have more pages may have them."""
 
@@ -66,6 +68,7 @@ class Summary:
         self.collapsed += _collapsed(outcome)
         if not outcome.complete and outcome.stop_reason:
             self.unfinished[outcome.stop_reason] += 1
+        self.with_problems += bool(outcome.standing)
         self.doubt = self.doubt or outcome.doubt
 
 
@@ -76,7 +79,14 @@ def evaluate_many(key: AssetKey, summary: Summary, failed: Mapping[str, str]) ->
         errors.append(f"{summary.rejected:,} records could not be stored.")
     if summary.collapsed:
         errors.append(f"{summary.collapsed:,} connections lost most of their rows.")
-    warnings = [_misfits(summary.misfits)] if summary.misfits else []
+    warnings = []
+    if summary.misfits:
+        warnings.append(_misfits(summary.misfits))
+    elif summary.with_problems:
+        warnings.append(
+            f"{summary.with_problems:,} connections have rejected records, or values that did not fit their columns; "
+            "their jobs say which."
+        )
     if summary.new_columns:
         warnings.append(f"the API sends new fields: {_listed(summary.new_columns)}.")
     warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in summary.unfinished.items()]
@@ -146,6 +156,8 @@ def _warnings(outcome: Outcome) -> list[str]:
     warnings = []
     if outcome.misfits:
         warnings.append(_misfits(outcome.misfits))
+    elif outcome.standing:
+        warnings += outcome.standing[:_LISTED]
     if outcome.new_columns and _before(outcome):
         warnings.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
     if outcome.doubt is not None:

@@ -239,6 +239,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         new_columns=tuple(column.name for model in models if model.table for column in model.table.new_columns),
         misfits=dict(misfits),
         complete=facts.is_complete,
+        standing=tuple(sentence for tally in facts.tallies for sentence in tally.standing),
         doubt=_doubt(facts),
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),

@@ -44,6 +44,8 @@ class Outcome:
     misfits: Mapping[str, int] = field(default_factory=dict)
     complete: bool = False
     """Whether records that were not read are gone from the source."""
+    standing: tuple[str, ...] = ()
+    """Sentences about rejected records and values that the rows lack, since this execution or one before it."""
     doubt: str | None = None
     """Why the list may have more pages, where that is not certain."""
     warnings: tuple[str, ...] = ()
