@@ -31,8 +31,7 @@ class Settings:
     home: Path
     db_schema: str = "nango"
     configs: Path = Path("sync_configs")
-    project: str = ""
-    """The owner of the syncs of this process's config files; an empty one claims nothing."""
+    project_name: str | None = None
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     webhook_url: str | None = field(default=None, repr=False)
     webhook_url_secondary: str | None = field(default=None, repr=False)
@@ -62,13 +61,12 @@ class Settings:
         read = _Reader({**_dotenv(dotenv), **process})
         secret_keys = read.texts("NANGO_SECRET_KEY")
         home = read.path("NANGO_HOME", ".nango")
-        configs = read.path("NANGO_SYNC_CONFIGS", "sync_configs")
         settings = cls(
             db_url=_database(read, home),
             home=home,
             db_schema=_schema(read),
-            configs=configs,
-            project=read.text("NANGO_PROJECT") or configs.resolve().parent.name,
+            configs=read.path("NANGO_SYNC_CONFIGS", "sync_configs"),
+            project_name=read.text("NANGO_PROJECT"),
             secret_keys=secret_keys,
             webhook_url=read.url("NANGO_WEBHOOK_URL"),
             webhook_url_secondary=read.url("NANGO_WEBHOOK_URL_SECONDARY"),
@@ -90,6 +88,11 @@ class Settings:
         )
         read.finish()
         return settings
+
+    @property
+    def project(self) -> str:
+        """The owner of the syncs in this process's config files; by default named after the folder around them."""
+        return self.project_name or self.configs.resolve().parent.name
 
     @property
     def redacted_db_url(self) -> str:

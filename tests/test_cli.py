@@ -477,7 +477,7 @@ def test_status_tells_how_the_last_job_went_and_when_the_next_one_is(
     row = syncs.register(db, [sync])["items"]
     outcome = execute(db, settings, row, run_id="run-1")
     (state,) = stored_cli.good("status", "--json").json
-    assert list(state) == ["name", "integration", "state", "next_run_at", "error", "last_job"]
+    assert list(state) == ["name", "integration", "state", "next_run_at", "no_next_run", "error", "last_job"]
     assert (state["state"], state["error"]) == ("scheduled", None)
     assert datetime.fromisoformat(state["next_run_at"]) > datetime.now(timezone.utc)
     job = state["last_job"]

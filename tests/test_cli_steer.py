@@ -348,3 +348,37 @@ def test_status_counts_the_records_of_each_connection(cli: Cli, db: Database, se
     document = cli.good("status", "issues", "--json").json
     assert [one["records"] for one in document["statuses"]] == [0, 3, 0]
     assert document["connections"]["records"] == 3
+
+
+# --- why there is no next run, on a narrow terminal -------------------------------------------------------------------
+
+
+def test_status_says_why_there_is_no_next_run(cli: Cli, db: Database) -> None:
+    cli.good("pause", "issues")
+    assert "issues has no next run: it is paused; nango-dagster start issues starts it.\n" in cli.good("status").stdout
+    (issues,) = cli.good("status", "--json").json
+    assert (issues["next_run_at"], issues["no_next_run"]) == (
+        None,
+        "it is paused; nango-dagster start issues starts it",
+    )
+    cli.good("start", "issues")
+    syncs.set_stopped(db, {row_of(db).id: True})
+    for name in ("acme", "bolt"):
+        cli.good("cancel", "issues", "--connection", name)
+    said = cli.good("status").stdout
+    assert "stopped" in said and "its schedule is stopped in Dagster; start it there." in said
+    assert all(one["no_next_run"] for one in cli.good("status", "issues", "--json").json["statuses"])
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "issues"), ("status", "--connection", "acme")])
+def test_status_fits_a_terminal_of_eighty_columns(cli: Cli, db: Database, command: tuple[str, ...]) -> None:
+    long_name = "hubspot-contacts-and-companies"
+    write_sync(long_name, url=URL, unique_key="id")
+    write_sync("rates", url=URL, unique_key="id")
+    with executing(db):
+        pass
+    lines = cli.good(*command, COLUMNS="80").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines)
+    expected = {1: [long_name, "due now"], 2: ["due now", "succeeded"], 3: ["succeeded", "+3 ~0 -0"]}[len(command)]
+    assert all(word in words for word in ["next run", *expected])

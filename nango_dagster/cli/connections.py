@@ -13,7 +13,7 @@ from .command import Session, ask, command, grid, group, sync_argument
 from .connection_input import file_name, parse_connections, parse_credentials, parse_object, read_file
 from .formatting import iso
 from .instance import refresh_partitions
-from .status import state_word
+from .status_tables import state_word
 from .steer import find_sync, register
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,19 @@ import click
 
 from ..config import Sync
 from ..errors import ConfigError
-from ..partition_keys import BASE
-from .command import Session, command, complete_sync, grid
-from .formatting import iso, local_time, no_such_sync, number_of
+from . import status_tables
+from .command import Session, command, complete_sync
+from .formatting import iso, no_such_sync
 from .syncs import Known, known
 
 if TYPE_CHECKING:
     from ..store import Database
     from ..store.jobs import Job
+    from ..store.queue import Hold
     from ..store.status import Status, Summary
     from ..store.sync_row import SyncRow
 
 COUNTS = ("added", "updated", "deleted", "unchanged", "rejected", "fetched", "pages", "requests", "retries")
-SHOWN_WARNINGS = 3
-"""So many warnings of a job are shown."""
-SHOWN_COUNTS = COUNTS[:5]
-RARE = ("failed", "never_run", "running", "paused", "due", "needs_reauthorisation", "lost")
 
 
 @command("status", example="status")
@@ -49,19 +46,20 @@ def status(
 ) -> None:
     """Show how each sync is doing.
 
-    Its state, its last job, when it runs next, and what went wrong. States: scheduled, running, paused, disabled,
-    new (never stored), no connections, on demand (an asset of your own) and "not configured". One that is due waits for
-    a run that takes it: `nango-dagster dev`, or the daemon of your Dagster.
+    Its state, its last job, when it runs next or why it does not, and what went wrong. States: scheduled, running,
+    paused, stopped (in Dagster), disabled, new (never stored), no connections, on demand (an asset of your own), "not
+    configured" and "of another project". One that is due waits for a run that takes it: `nango-dagster dev`, or the
+    daemon of your Dagster. On a terminal of fewer than 100 columns the tables are shorter.
 
     A sync of an integration is shown in numbers of its connections, of which each variant counts as one. With SYNC or
     --connection there is a line for each of them, those that failed first.
 
-    With --json, for each sync: name, integration, state, next_run_at (past when it is due), error (of the last job),
-    last_job (id, run_id, status, started_at, ended_at, attempt, stop_reason, warnings, added, updated, deleted,
-    unchanged, rejected, fetched, pages, requests, retries); of an integration's also connections (total, succeeded,
-    failed, never_run, running, paused, due, needs_reauthorisation, lost, records). With SYNC one of these, and in it
-    statuses, all of them: connection_id, variant, state (RUNNING, PAUSED, STOPPED, ERROR or SUCCESS), due,
-    needs_reauthorisation, frequency, next_run_at, records, lost_runs, error, last_job.
+    With --json, for each sync: name, integration, state, next_run_at (past when it is due), no_next_run (why), error
+    (of the last job), last_job (id, run_id, status, started_at, ended_at, attempt, stop_reason, warnings, added,
+    updated, deleted, unchanged, rejected, fetched, pages, requests, retries); of an integration's also connections
+    (total, succeeded, failed, never_run, running, paused, due, needs_reauthorisation, lost, records). With SYNC one of
+    these, and in it statuses, all of them: connection_id, variant, state (RUNNING, PAUSED, STOPPED, ERROR or SUCCESS),
+    due, needs_reauthorisation, frequency, next_run_at, no_next_run, records, lost_runs, error, last_job.
     """
     session.warn_of_configs()
     with session.database() as database:
@@ -69,7 +67,8 @@ def status(
     in_detail = any(wanted is not None for wanted in (name, connection_id, variant))
     documents = [state.document(in_detail=in_detail) for state in states]
     now = datetime.now(timezone.utc)
-    shown = _in_detail(states, now, limit, named=name is not None) if in_detail else _overview(states, now)
+    tables = status_tables.Tables(now, is_narrow=session.console.width < status_tables.WIDE)
+    shown = tables.in_detail(states, limit, named=name is not None) if in_detail else tables.overview(states)
     session.answer(documents[0] if name is not None else documents, *shown)
 
 
@@ -133,6 +132,8 @@ class State:
     next_run_at: datetime | None
     statuses: Sequence[Status]
     summary: Summary
+    owner: str | None = None
+    """The project that it belongs to."""
 
     @classmethod
     def of(cls, one: Known, statuses: Sequence[Status], now: datetime) -> State:
@@ -141,10 +142,25 @@ class State:
 
         state = _state(one, statuses)
         next_run = None
-        if state in ("scheduled", "new"):
-            coming = [status.next_run_at for status in statuses if status.next_run_at is not None]
-            next_run = min(coming, default=None if statuses else one.sync.next_slot(now))
-        return cls(one.sync, state, next_run, statuses, summary(statuses))
+        if state in ("scheduled", "new", "running") and one.is_configured:
+            next_runs = [status.next_run_at for status in statuses if status.next_run_at is not None]
+            next_run = min(next_runs, default=None if statuses else one.sync.next_slot(now))
+        owner = one.row.owner if one.row else None
+        return cls(one.sync, state, next_run, statuses, summary(statuses), owner)
+
+    @property
+    def no_next_run(self) -> str | None:
+        """Why it does not run again by itself; None where it does."""
+        if self.next_run_at is not None:
+            return None
+        name, integration = self.sync.name, self.sync.integration_key
+        holds = {status.hold for status in self.statuses}
+        reasons = {
+            "not configured": f"no config has it any more; nango-dagster remove {name} deletes its rows",
+            "of another project": f"it belongs to project {self.owner}; nango-dagster adopt {name} takes it over",
+            "no connections": f"nango-dagster connections add --integration {integration} --connection ID adds one",
+        }
+        return reasons.get(self.state) or (no_next_run(next(iter(holds)), name) if len(holds) == 1 else None)
 
     @property
     def job(self) -> Job | None:
@@ -164,6 +180,7 @@ class State:
             "integration": self.sync.integration_key,
             "state": self.state,
             "next_run_at": iso(self.next_run_at),
+            "no_next_run": self.no_next_run,
             "error": self.error,
             "last_job": job_document(self.job) if self.job else None,
         }
@@ -177,6 +194,8 @@ class State:
 def _state(one: Known, statuses: Sequence[Status]) -> str:
     if any(status.is_held for status in statuses):
         return "running"
+    if one.is_foreign:
+        return "of another project"
     if not one.is_configured:
         return "not configured"
     if not one.sync.enabled:
@@ -185,7 +204,21 @@ def _state(one: Known, statuses: Sequence[Status]) -> str:
         return "on demand"
     if not statuses:
         return "no connections" if one.sync.partitioned and one.row else "new"
+    if one.row is not None and one.row.is_stopped:
+        return "stopped"
     return "paused" if all(status.started == "PAUSED" for status in statuses) else "scheduled"
+
+
+def no_next_run(hold: Hold | None, name: str) -> str | None:
+    """The sentence about a schedule that does not run by itself, with the way to start it."""
+    reasons: dict[Hold | None, str] = {
+        "disabled": "its config says enabled: false",
+        "on demand": "it runs when Dagster materializes it",
+        "stopped": "its schedule is stopped in Dagster; start it there",
+        "paused": f"it is paused; nango-dagster start {name} starts it",
+        "credentials": "its credentials were refused; nango-dagster connections add gives it others",
+    }
+    return reasons.get(hold)
 
 
 def _status_document(status: Status) -> dict[str, Any]:
@@ -197,6 +230,7 @@ def _status_document(status: Status) -> dict[str, Any]:
         "needs_reauthorisation": status.needs_reauthorisation,
         "frequency": status.frequency,
         "next_run_at": iso(status.next_run_at),
+        "no_next_run": None if status.next_run_at else no_next_run(status.hold, status.row.name),
         "records": status.live_count,
         "lost_runs": status.losses,
         "error": status.job.error_message if status.job else None,
@@ -217,154 +251,3 @@ def job_document(job: Job) -> dict[str, Any]:
         "warnings": job.warnings,
         **{name: getattr(job, name) for name in COUNTS},
     }
-
-
-# --- for people: all syncs --------------------------------------------------------------------------------------------
-
-
-def _overview(states: Sequence[State], now: datetime) -> list[Any]:
-    if not states:
-        return ["no syncs"]
-    single = [state for state in states if not state.sync.partitioned]
-    several = [state for state in states if state.sync.partitioned]
-    tables = [*([_table(single, now)] if single else []), *([_numbers(several, now)] if several else [])]
-    errors = [_error_line(state.sync, state.error) for state in single if state.error]
-    warnings = [line for state in single for line in warning_lines(state.sync.name, state.job)]
-    hints = [_hint(state) for state in several if state.summary.failed or state.summary.needs_reauthorisation]
-    return _apart([*tables, [*errors, *hints], warnings])
-
-
-def _apart(parts: Iterable[Any]) -> list[Any]:
-    """Tables and groups of lines, with an empty line between them."""
-    lines: list[Any] = []
-    for part in parts:
-        if part != []:
-            lines += [*([""] if lines else []), *(part if isinstance(part, list) else [part])]
-    return lines
-
-
-def _table(states: Sequence[State], now: datetime) -> Any:
-    """One account each: the last job and what it did."""
-    counts = _counts(state.job for state in states)
-    rows = [(state.sync.name, state.state, *_result(state.job, counts, now), _next(state, now)) for state in states]
-    return grid(["sync", "state", "last job", *counts, "next run"], rows, right=counts)
-
-
-def _numbers(states: Sequence[State], now: datetime) -> Any:
-    """Many connections each: how many are how; what no sync has is left out."""
-    names = ["total", "succeeded", *(name for name in RARE if any(getattr(state.summary, name) for state in states))]
-    headings = [{"total": "connections", "needs_reauthorisation": "refused"}.get(name, name) for name in names]
-    headings = [heading.replace("_", " ") for heading in [*headings, "records"]]
-    rows = [
-        (
-            state.sync.name,
-            state.state,
-            *(getattr(state.summary, name) for name in [*names, "records"]),
-            _next(state, now),
-        )
-        for state in states
-    ]
-    return grid(["sync", "state", *headings, "next run"], rows, right=headings)
-
-
-def _hint(state: State) -> str:
-    numbers, name = state.summary, state.sync.name
-    count = numbers.needs_reauthorisation
-    refused = f", {count:,} {'needs' if count == 1 else 'need'} other credentials" if count else ""
-    return f"{name}: {numbers.failed:,} of {numbers.total:,} failed{refused}; see nango-dagster status {name}"
-
-
-def _error_line(sync: Sync, error: str | None, of: str = "") -> str:
-    """The error, which may begin with the sync's name already; `of` names the connection in its stead."""
-    text = error or ""
-    if of:
-        text = text.removeprefix(f"{sync.display_name}: ")
-    name = of or sync.name
-    return text if text.startswith((f"{sync.display_name}: ", f"{name}: ")) else f"{name}: {text}"
-
-
-def warning_lines(name: str, job: Job | None) -> list[str]:
-    """The first warnings of a job that succeeded, each with the name of its sync or connection."""
-    if job is None or job.status != "succeeded":
-        return []
-    lines = [f"{name}: warning: {warning}" for warning in job.warnings[:SHOWN_WARNINGS]]
-    hidden = len(job.warnings) - len(lines)
-    return [*lines, f"{name}: {hidden:,} more warnings; --json shows all."] if hidden else lines
-
-
-def _counts(jobs: Iterable[Job | None]) -> Sequence[str]:
-    """The counts that are shown; a table for terminals of 80 columns."""
-    return SHOWN_COUNTS if any(job and job.rejected for job in jobs) else SHOWN_COUNTS[:-1]
-
-
-def _result(job: Job | None, counts: Sequence[str], now: datetime) -> list[object]:
-    last = f"{job.status} {local_time(job.started_at, now)}" if job else ""
-    return [last, *(getattr(job, name) if job else None for name in counts)]
-
-
-def _next(state: State | Status, now: datetime) -> str:
-    moment = state.next_run_at
-    return "due now" if moment is not None and moment <= now else local_time(moment, now)
-
-
-# --- for people: each connection --------------------------------------------------------------------------------------
-
-
-def _in_detail(states: Sequence[State], now: datetime, limit: int, *, named: bool) -> list[Any]:
-    found = sorted((status for state in states for status in state.statuses), key=_urgency)
-    if not found:
-        return _overview(states, now)
-    shown = found[:limit]
-    parts: list[Any] = [_numbers(states, now)] if named and states[0].sync.partitioned else []
-    parts.append(_connections(shown, now, named=named))
-    if len(found) > limit:
-        parts.append([f"and {number_of(len(found) - limit, 'more', 'more')}; --limit shows more, --json all."])
-    errors = [(one, one.job.error_message) for one in shown if one.job is not None and one.job.error_message]
-    parts.append([_error_line(one.row.sync, error, _of(one)) for one, error in errors])
-    parts.append([line for one in shown for line in warning_lines(_of(one) or one.row.sync.name, one.job)])
-    return _apart(parts)
-
-
-def _urgency(status: Status) -> tuple[bool, ...]:
-    """What somebody should look at comes first."""
-    return (
-        status.state != "ERROR",
-        not status.needs_reauthorisation,
-        status.losses == 0,
-        status.state != "RUNNING",
-        not status.is_due,
-    )
-
-
-def _connections(shown: Sequence[Status], now: datetime, *, named: bool) -> Any:
-    counts = _counts(one.job for one in shown)
-    before = [] if named else ["sync"]
-    after = ["frequency"] if any(one.own_frequency for one in shown) else []
-    rows = [
-        (
-            *([] if named else [one.row.name]),
-            one.connection_id if one.variant == BASE else f"{one.connection_id}, {one.variant}",
-            state_word(one),
-            *_result(one.job, counts, now),
-            one.live_count,
-            _next(one, now),
-            *([one.frequency] if after else []),
-        )
-        for one in shown
-    ]
-    headings = [*before, "connection", "state", "last job", *counts, "records", "next run", *after]
-    return grid(headings, rows, right=[*counts, "records"])
-
-
-def state_word(status: Status) -> str:
-    """How a connection's sync is doing, for people; one that has never run is new."""
-    word = {"SUCCESS": "ok" if status.job else "new", "ERROR": "failed"}.get(status.state, status.state.lower())
-    refused = ", needs other credentials" if status.needs_reauthorisation else ""
-    lost = f", {number_of(status.losses, 'run')} lost" if status.losses else ""
-    return word + refused + lost
-
-
-def _of(status: Status) -> str:
-    if not status.row.sync.partitioned:
-        return status.row.name
-    return status.connection_id if status.variant == BASE else f"{status.connection_id}, {status.variant}"

@@ -24,6 +24,8 @@ class Known:
     row: SyncRow | None
     is_configured: bool
     """Not where its file is gone and its rows are still there."""
+    is_foreign: bool = False
+    """Whether it belongs to another project, which has another config for it."""
 
     @property
     def id(self) -> int | None:
@@ -45,13 +47,23 @@ class Known:
 
 def known(session: Session, database: Database) -> list[Known]:
     """Every sync: those of the files first, then those that only the store knows."""
-    from ..store import syncs
+    from ..store import ownership, syncs
 
     rows = {(row.integration, row.name): row for row in syncs.all(database)}
     configured = {(sync.integration_key, sync.name): sync for sync in session.configs.syncs}
-    found = [Known(sync, rows.get(key), is_configured=True) for key, sync in configured.items()]
+
+    def is_foreign(key: tuple[str, str]) -> bool:
+        row, sync = rows.get(key), configured.get(key)
+        return row is not None and ownership.is_foreign(database, row) and (sync is None or sync != row.sync)
+
+    found = [
+        Known(sync, rows.get(key), is_configured=True, is_foreign=is_foreign(key)) for key, sync in configured.items()
+    ]
     others = [row for key, row in rows.items() if key not in configured]
-    return found + [Known(row.sync, row, is_configured=row.origin != "file") for row in others]
+    return found + [
+        Known(row.sync, row, is_configured=row.origin != "file", is_foreign=is_foreign((row.integration, row.name)))
+        for row in others
+    ]
 
 
 @command("list", example="list --json")
