@@ -206,7 +206,7 @@ def by_api(settings: Settings, db: Database) -> datetime | None:
 
 def by_nangos_api(settings: Settings, db: Database) -> set[tuple[str, datetime | None]]:
     with calling(settings, db) as http:
-        answer = http.get("/sync/status", params={"provider_config_key": "github", "syncs": "issues"}).json()
+        answer = http.get("/sync/status", params={"provider_config_key": "github", "syncs": "*"}).json()
     return {(one["variant"], moment(one["nextScheduledSyncAt"])) for one in answer["syncs"]}
 
 

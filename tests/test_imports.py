@@ -65,6 +65,8 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
         ("instance", "sample", "steer", "syncs"),
+        ("sync_states",),
+        ("status_tables",),
         ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),
         ("connections", "run"),
         ("__main__", "reference"),

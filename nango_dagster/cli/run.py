@@ -20,8 +20,8 @@ from .command import Session, command, fail, sync_argument
 from .formatting import number_of
 from .instance import open_instance
 from .sample import sample_api
-from .status import job_document
 from .status_tables import warning_lines
+from .sync_states import job_document
 
 if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult

@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..config import Sync
 from ..errors import ConfigError
 from . import status_tables
 from .command import Session, command, complete_sync
-from .formatting import iso, no_such_sync
+from .formatting import no_such_sync
+from .sync_states import State
 from .syncs import Known, known
 
 if TYPE_CHECKING:
     from ..store import Database
-    from ..store.jobs import Job
-    from ..store.queue import Hold
-    from ..store.status import Status, Summary
+    from ..store.status import Status
     from ..store.sync_row import SyncRow
-
-COUNTS = ("added", "updated", "deleted", "unchanged", "rejected", "fetched", "pages", "requests", "retries")
 
 
 @command("status", example="status")
@@ -118,136 +114,3 @@ def _nobody(database: Database, rows: Sequence[SyncRow], connection_id: str | No
             return unknown
     what = f"variant {variant!r}" if connection_id is None else f"connection {connection_id!r}"
     return ConfigError(f"no sync runs for a {what}; `nango-dagster connections list` and `variants list` have all.")
-
-
-# --- how a sync is doing ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class State:
-    """How one sync is doing, for one account or for all its connections."""
-
-    sync: Sync
-    state: str
-    next_run_at: datetime | None
-    statuses: Sequence[Status]
-    summary: Summary
-    owner: str | None = None
-    """The project that it belongs to."""
-
-    @classmethod
-    def of(cls, one: Known, statuses: Sequence[Status], now: datetime) -> State:
-        """The state that follows from what the store says."""
-        from ..store.status import summary
-
-        state = _state(one, statuses)
-        next_run = None
-        if state in ("scheduled", "new", "running") and one.is_configured:
-            next_runs = [status.next_run_at for status in statuses if status.next_run_at is not None]
-            next_run = min(next_runs, default=None if statuses else one.sync.next_slot(now))
-        owner = one.row.owner if one.row else None
-        return cls(one.sync, state, next_run, statuses, summary(statuses), owner)
-
-    @property
-    def no_next_run(self) -> str | None:
-        """Why it does not run again by itself; None where it does."""
-        if self.next_run_at is not None:
-            return None
-        name, integration = self.sync.name, self.sync.integration_key
-        holds = {status.hold for status in self.statuses}
-        reasons = {
-            "not configured": f"no config has it any more; nango-dagster remove {name} deletes its rows",
-            "of another project": f"it belongs to project {self.owner}; nango-dagster adopt {name} takes it over",
-            "no connections": f"nango-dagster connections add --integration {integration} --connection ID adds one",
-        }
-        return reasons.get(self.state) or (no_next_run(next(iter(holds)), name) if len(holds) == 1 else None)
-
-    @property
-    def job(self) -> Job | None:
-        """The last job of all."""
-        jobs = [status.job for status in self.statuses if status.job is not None]
-        return max(jobs, key=lambda job: job.id, default=None)
-
-    @property
-    def error(self) -> str | None:
-        """What went wrong the last time."""
-        return self.job.error_message if self.job else None
-
-    def document(self, *, in_detail: bool) -> dict[str, Any]:
-        """The state for machines."""
-        document: dict[str, Any] = {
-            "name": self.sync.name,
-            "integration": self.sync.integration_key,
-            "state": self.state,
-            "next_run_at": iso(self.next_run_at),
-            "no_next_run": self.no_next_run,
-            "error": self.error,
-            "last_job": job_document(self.job) if self.job else None,
-        }
-        if self.sync.partitioned:
-            document["connections"] = asdict(self.summary)
-        if in_detail:
-            document["statuses"] = [_status_document(status) for status in self.statuses]
-        return document
-
-
-def _state(one: Known, statuses: Sequence[Status]) -> str:
-    if any(status.is_held for status in statuses):
-        return "running"
-    if one.is_foreign:
-        return "of another project"
-    if not one.is_configured:
-        return "not configured"
-    if not one.sync.enabled:
-        return "disabled"
-    if one.origin == "asset":
-        return "on demand"
-    if not statuses:
-        return "no connections" if one.sync.partitioned and one.row else "new"
-    if one.row is not None and one.row.is_stopped:
-        return "stopped"
-    return "paused" if all(status.started == "PAUSED" for status in statuses) else "scheduled"
-
-
-def no_next_run(hold: Hold | None, name: str) -> str | None:
-    """The sentence about a schedule that does not run by itself, with the way to start it."""
-    reasons: dict[Hold | None, str] = {
-        "disabled": "its config says enabled: false",
-        "on demand": "it runs when Dagster materializes it",
-        "stopped": "its schedule is stopped in Dagster; start it there",
-        "paused": f"it is paused; nango-dagster start {name} starts it",
-        "credentials": "its credentials were refused; nango-dagster connections add gives it others",
-    }
-    return reasons.get(hold)
-
-
-def _status_document(status: Status) -> dict[str, Any]:
-    return {
-        "connection_id": status.connection_id,
-        "variant": status.variant,
-        "state": status.state,
-        "due": status.is_due,
-        "needs_reauthorisation": status.needs_reauthorisation,
-        "frequency": status.frequency,
-        "next_run_at": iso(status.next_run_at),
-        "no_next_run": None if status.next_run_at else no_next_run(status.hold, status.row.name),
-        "records": status.live_count,
-        "lost_runs": status.losses,
-        "error": status.job.error_message if status.job else None,
-        "last_job": job_document(status.job) if status.job else None,
-    }
-
-
-def job_document(job: Job) -> dict[str, Any]:
-    """A job for machines."""
-    return {
-        "id": job.id,
-        "run_id": job.run_id,
-        "status": job.status,
-        "started_at": iso(job.started_at),
-        "ended_at": iso(job.ended_at),
-        "attempt": job.attempt,
-        "stop_reason": job.stop_reason,
-        "warnings": job.warnings,
-        **{name: getattr(job, name) for name in COUNTS},
-    }

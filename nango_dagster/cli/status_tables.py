@@ -11,11 +11,11 @@ from ..config import Sync
 from ..partition_keys import BASE
 from .command import grid
 from .formatting import local_time, number_of
+from .sync_states import State
 
 if TYPE_CHECKING:
     from ..store.jobs import Job
     from ..store.status import Status, Summary
-    from .status import State
 
 WIDE = 100
 """Columns of a terminal from which on the tables are printed in full."""
