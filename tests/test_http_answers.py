@@ -247,3 +247,18 @@ def test_utf_8_in_a_location_and_a_link_is_read_as_utf_8(api: FakeApi) -> None:
     with Client(QUICK) as client:
         response = client.send(Request("GET", api.url + "/search"))
     assert response.links["next"] == "/suche/Müller?seite=2"
+
+
+def test_an_error_about_an_answer_shows_the_url_that_was_sent(api: FakeApi) -> None:
+    api.route("/s3cr3t-base/eu/items", {"error": "no such region"})
+    sync = Sync(
+        name="items",
+        url="${env.API}/${metadata.region}/items",
+        query_params={"key": "${credentials.key}", "team": "${metadata.team}"},
+    )
+    facts = {"env.API": f"{api.url}/s3cr3t-base", "metadata": {"region": "eu", "team": "core"}}
+    with pytest.raises(ApiError) as info:
+        list(Fetch(sync, access=Access(sync, facts, StaticCredentials({"key": "s3cr3t"}))))
+    sentence = str(info.value)
+    assert sentence.startswith(f"items: GET {api.url}/***/eu/items?key=***&team=core: ")
+    assert "s3cr3t" not in sentence

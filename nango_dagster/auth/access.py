@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..config import Sync, is_credential, placeholders
-from ..http import Request, looks_secret
+from ..http import Request, is_url, looks_secret, url_secrets
 from ..paths import MISSING, dig
 from .kinds import secrets_in, signed, token_of
 
@@ -96,4 +96,15 @@ def _secret_facts(names: set[str], facts: Mapping[str, Any]) -> Iterator[str]:
         if name.startswith("env.") or (name.startswith("metadata.") and looks_secret(name)):
             value = facts.get(name, MISSING) if name.startswith("env.") else dig(facts, name)
             if value is not MISSING:
-                yield str(value)
+                yield from _secret_parts(name, str(value))
+
+
+def _secret_parts(name: str, value: str) -> Iterator[str]:
+    """The value, or all but the origin of a base URL: errors have to show which server did not answer."""
+    if looks_secret(name) or not is_url(value):
+        yield value
+        return
+    yield from url_secrets(value)
+    path = value.partition("//")[2].partition("/")[2]
+    if path:
+        yield path

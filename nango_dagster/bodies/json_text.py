@@ -45,18 +45,17 @@ def json_text(response: Response, format: Format | None = None, limits: BodyLimi
     is_file = content.startswith(SIGNATURE)
     if is_file:
         content = unpacked(content, limits.max_bytes)
-    content = _without_prefix(as_utf8(content, content_type))
+    content = as_utf8(content, content_type)
     declared = declared_format(content_type, response.url, is_file=is_file)
     format = format or declared or "json"
+    if format in ("csv", "tsv"):
+        return _rows(content, format, limits)
+    content = _without_prefix(content)
     if format == "json":
         return _checked_json(content, content_type)
     if content[:1] == b"<":
         raise ApiError(f"the response is HTML or XML; wanted {FORMAT_NAMES[format]}, as format says.")
-    if format == "jsonl":
-        return _lines(content, limits, is_declared=declared == "jsonl")
-    if content[:1] in (b"{", b"["):  # an error as JSON where a table was expected; it is no table without rows
-        return content
-    return rows_as_list(content, "\t" if format == "tsv" else None, limits.max_records, limits.max_bytes)
+    return _lines(content, limits, is_declared=declared == "jsonl")
 
 
 def _without_prefix(text: bytes) -> bytes:
@@ -75,6 +74,16 @@ def _checked_json(text: bytes, content_type: str) -> bytes:
     if is_json_lines(text):
         raise ApiError("the response is JSON lines, one JSON value on each line; set format: jsonl.")
     return text
+
+
+def _rows(text: bytes, format: Format, limits: BodyLimits) -> bytes:
+    """A table; JSON where that came in its place, since an error as JSON is no table without rows."""
+    start = text[:1000].lstrip()[:1]
+    if start == b"<":
+        raise ApiError(f"the response is HTML or XML; wanted {FORMAT_NAMES[format]}, as format says.")
+    if start in (b"{", b"["):
+        return text.strip()
+    return rows_as_list(text, "\t" if format == "tsv" else None, limits.max_records, limits.max_bytes)
 
 
 def _lines(text: bytes, limits: BodyLimits, *, is_declared: bool) -> bytes:

@@ -297,7 +297,8 @@ class Fetch:
 
     def _error(self, kind: type[NangoError], request: Request, sentence: str) -> NangoError:
         """An error about an answer: whose, to what, and without secrets."""
-        return kind(self._client.redact(f"{self.sync.display_name}: {request}: {sentence}", request))
+        sent = self._sender.sent or request
+        return kind(self._client.redact(f"{self.sync.display_name}: {sent}: {sentence}", sent))
 
 
 @dataclass

@@ -42,6 +42,8 @@ class Sender:
 
     def __init__(self, sync: Sync, client: Client, access: Access | None, etag: str | None) -> None:
         self.rules: list[str] = []
+        self.sent: Request | None = None
+        """The last request as it was sent, with the values of its placeholders."""
         self._sync = sync
         self._client = client
         self._access = access
@@ -137,4 +139,5 @@ class Sender:
     def _filled(self, request: Request, variables: Mapping[str, Any]) -> Request:
         """The request as it is sent. To whom it is sent decides what of it stays: see `Client.send`."""
         ready = filled(request, variables)
-        return ready if self._access is None else self._access.sign(ready)
+        self.sent = ready if self._access is None else self._access.sign(ready)
+        return self.sent

@@ -10,7 +10,7 @@ from .client import Client, Policy
 from .links import Link, links, parse_links
 from .post import Posted, Poster
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, wait_of
-from .redaction import looks_secret, public_config, public_json, public_url, redact
+from .redaction import looks_secret, public_config, public_json, public_url, redact, url_secrets
 from .redirects import redirected
 from .request import Request, Response, form_pairs, secrets_of
 from .urls import Params, is_url, json_bytes, origin, query_of, query_pairs, query_text
@@ -49,5 +49,6 @@ __all__ = [
     "redact",
     "redirected",
     "secrets_of",
+    "url_secrets",
     "wait_of",
 ]
