@@ -1,11 +1,13 @@
-"""The demo's API answers as the two APIs do whose shapes it has."""
+"""The sample API answers like the two APIs whose form it has, and the demo reads it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -17,11 +19,18 @@ from typing import Any
 import pytest
 
 from nango_dagster.auth import Access
+from nango_dagster.cli.ports import answers
 from nango_dagster.config import read_dir
 from nango_dagster.fetch import Fetch
 from nango_dagster.sample_api.server import answer, serve
 from nango_dagster.templates import env_variables
+from tests.apis import free_port
 from tests.conftest import ROOT
+from tests.executions import until
+
+IGNORE_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +117,33 @@ def test_make_run_ends_with_real_rows_and_a_second_time_without_new_ones(tmp_pat
     again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "pokemon: 251 rows" in again.stdout
+
+
+@pytest.mark.acceptance
+def test_the_ui_of_the_demo_serves_its_port_and_ends_on_sigterm_in_the_background(tmp_path: Path) -> None:
+    """As `make ui PORT=... &` starts it: a shell's `&` makes the process ignore Ctrl-C."""
+    shutil.copytree(ROOT / "sync_configs", tmp_path / "sync_configs")
+    port = free_port()
+    command = [
+        sys.executable,
+        "-c",
+        IGNORE_CTRL_C,
+        sys.executable,
+        "-m",
+        "nango_dagster.demo",
+        "--ui",
+        "--port",
+        str(port),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        env = {**os.environ, "NANGO_PORT": str(free_port())}
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until(lambda: answers("127.0.0.1", port) or process.poll() is not None, 200, "the Dagster UI answers")
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        process.terminate()
+        assert process.wait(timeout=90) == 0, (tmp_path / "log").read_text()
+        assert not answers("127.0.0.1", port)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
