@@ -238,8 +238,13 @@ def test_validate_names_file_line_field_and_what_is_allowed(cli: Cli) -> None:
     Path("sync_configs/bad.yaml").write_text(f"url: {URL}\nmethod: FETCH\n")
     result = cli("validate")
     assert result.status == 1
+<<<<<<< HEAD
     assert result.stdout.startswith('sync_configs/bad.yaml:2:1: method is "FETCH"; wanted ') and "POST" in result.stdout
     assert result.stderr == "1 problem; 1 sync without.\n"
+=======
+    assert result.stdout.startswith('sync_configs/bad.yaml:2: method is "FETCH"; wanted ') and "POST" in result.stdout
+    assert result.stderr == "1 problem; 1 sync valid.\n"
+>>>>>>> 118f9c1 (Use nouns and plain English in the commands, and end the demo's UI on SIGTERM)
 
 
 def test_validate_gives_machines_all_problems(cli: Cli) -> None:
@@ -258,7 +263,7 @@ def test_validate_gives_machines_all_problems(cli: Cli) -> None:
 def test_validate_has_nothing_to_say_about_good_configs(cli: Cli) -> None:
     write_sync("a", url=URL)
     write_sync("b", url=URL)
-    assert cli.good("validate").stdout == "2 syncs, nothing to complain about: a, b\n"
+    assert cli.good("validate").stdout == "2 syncs valid: a, b\n"
     assert cli.good("validate", "--json").json == {"valid": True, "syncs": ["a", "b"], "problems": [], "warnings": []}
 
 
@@ -266,7 +271,7 @@ def test_validate_warns_of_a_variable_without_a_value_and_stays_good(cli: Cli) -
     write_sync("a", url=URL, headers={"Authorization": "Bearer ${env.TOKEN}"})
     sentence = "a: ${env.TOKEN} has no value here; set NANGO_ENV_TOKEN before it runs."
     result = cli.good("validate")
-    assert (result.stdout, result.stderr) == ("1 sync, nothing to complain about: a\n", sentence + "\n")
+    assert (result.stdout, result.stderr) == ("1 sync valid: a\n", sentence + "\n")
     assert cli.good("validate", "--json").json["warnings"] == [sentence]
     assert cli.good("validate", "--json", NANGO_ENV_TOKEN="t").json["warnings"] == []
 
@@ -565,7 +570,7 @@ def test_tables_rebuild_maps_the_stored_records_as_the_config_says_now(filled: C
         (dataset,) = datasets.of_sync(connection, row.id)
     pruning.prune(db, dataset, Cursor(datetime(2999, 1, 1, tzinfo=timezone.utc), ""))
     said = filled.good("tables", "rebuild", "items")
-    assert said.stdout == "items: mapped 0 records into things; the rows of 10 pruned records stay as they were.\n"
+    assert said.stdout == "items: mapped 0 records into things; the rows of 10 pruned records stay unchanged.\n"
     assert filled.good("tables").stdout.startswith("things: 10 rows, filled by items\n")
 
 

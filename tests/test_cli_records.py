@@ -56,13 +56,11 @@ def test_they_can_be_narrowed_and_followed(cli: Cli) -> None:
 
 def test_what_is_not_there_is_said(cli: Cli, db: Database) -> None:
     assert 'the cursor "x" is none of ours' in failure(cli, "records", "items", "--after", "x")
-    assert '--filter holds "gone"; wanted added, updated, deleted' in failure(
-        cli, "records", "items", "--filter", "gone"
-    )
+    assert '--filter has "gone"; wanted added, updated, deleted' in failure(cli, "records", "items", "--filter", "gone")
     assert "it has records of default (base)" in failure(cli, "records", "items", "--connection", "acme")
     write_sync("new", url="https://api.example.com/new")
     assert "new has stored nothing yet" in failure(cli, "records", "new")
     Target(db, connection="acme", url="https://api.example.com/items", unique_key="id").write([{"id": 1}])
     said = failure(cli, "records", "items")
-    assert "records of acme (base), default (base); say whose with --connection and --variant." in said
+    assert "records of acme (base), default (base); select one with --connection and --variant." in said
     assert "acme (base): 1 record" in cli.good("records", "items", "--connection", "acme").stdout

@@ -81,7 +81,7 @@ def test_dead_ones_are_tried_again_all_or_some(cli: Cli, db: Database) -> None:
     gone = cli("webhooks", "redeliver", str(ids(db)["c"]), "999", "998")
     assert (gone.status, gone.stderr) == (
         1,
-        "no webhook has the id 998, 999; it has arrived, or there never was one. Nothing was done.\n",
+        "no webhook has the id 998, 999; it is delivered or never existed. Nothing was done.\n",
     )
     assert cli.good("webhooks", "redeliver", "--all", "--json").json == {"redelivered": 2}
     with db.connect() as connection:
@@ -95,5 +95,5 @@ def test_which_ones_has_to_be_said(cli: Cli, arguments: tuple[str, ...]) -> None
     said = cli("webhooks", "redeliver", *arguments)
     assert (said.status, said.stderr) == (
         1,
-        "wanted either ids of `webhooks list --dead` or --all. Nothing was done.\n",
+        "give either ids of `webhooks list --dead` or --all. Nothing was done.\n",
     )

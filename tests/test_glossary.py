@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "nango_dagster"
 
 # Terms of Python, SQL, HTTP and Dagster that this package uses as its field does.
+<<<<<<< HEAD
 GENERAL = frozenset(
     [
         "access",
@@ -144,6 +145,27 @@ GENERAL = frozenset(
         "widths",
     ]
 )
+=======
+# fmt: off
+GENERAL = frozenset({
+    "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background",
+    "browser_guard", "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations",
+    "command", "component", "config", "connected", "connection_calls", "connection_input", "counted", "dagster_state",
+    "dagster_yaml", "database", "decoding", "definitions", "defs", "deletion", "demo", "docs", "document", "dry_run",
+    "ending", "engine_postgresql", "engine_sqlite", "environment", "errors", "failures", "fast_rows", "fields",
+    "files", "formats", "formatting", "functions", "gate", "gzip_files", "headers", "health", "http", "input",
+    "instance", "internals", "interrupts", "io_manager", "json_text", "key_forms", "key_sets", "kinds", "limits",
+    "list_guide", "listing", "locks", "logs", "members", "metrics", "names", "nango", "oauth1", "oauth2", "openapi",
+    "opening", "own", "paths", "ports", "post", "preview", "processes", "project", "protocol", "raw_json", "reading",
+    "rebuilding", "record_calls", "record_schemas", "redirects", "reference", "refusals", "reload", "report",
+    "resource", "resources", "responses", "results", "retrying", "retyping", "routes", "rows", "rows_postgresql",
+    "rows_sqlite", "sample", "sample_api", "schema", "scripts", "secrets", "sending", "sentences", "serve", "server",
+    "servers", "service", "serving", "settings", "shapes", "sockets", "status", "steer", "styles", "sync_answers",
+    "sync_calls", "sync_execution", "sync_row", "sync_status", "system_columns", "table", "tables", "transport",
+    "types", "upgrade", "urls", "user_assets", "user_value", "values", "webhook_settings", "webserver", "widths",
+})
+# fmt: on
+>>>>>>> 118f9c1 (Use nouns and plain English in the commands, and end the demo's UI on SIGTERM)
 
 
 def terms() -> set[str]:

@@ -1,4 +1,4 @@
-"""Whether a port is free, and whether something answers on it."""
+"""Checks of TCP ports: is one free, does a server accept connections on it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..errors import ConfigError
 
 
 def check_free(host: str, port: int, option: str) -> None:
-    """Raises ConfigError when the port cannot be listened on, with the option that chooses another."""
+    """Raises ConfigError if a server cannot listen on the port; `option` sets another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
-        # As servers do: a connection that was closed a moment ago does not count.
+        # As servers do: a connection that was closed recently does not block the port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, port))
@@ -26,7 +26,7 @@ def check_free(host: str, port: int, option: str) -> None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Whether a server accepts connections on the port."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
         sock.settimeout(0.5)
         return sock.connect_ex((host, port)) == 0

@@ -1,4 +1,4 @@
-"""Processes that run together: until Ctrl-C, or until one of them dies; none outlives this one."""
+"""Child processes that run together until Ctrl-C, SIGTERM, or the death of one; none outlives this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Final
 
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 20
-"""So long may a child take to end what it does: a run that is told to stop ends its job as cancelled."""
+"""The time for a child to end after an interrupt: a run ends its job as cancelled meanwhile."""
 LAST_SECONDS: Final = 5
-"""So long may what it has left behind take, before it is killed."""
+"""The time for the rest of its session to end, before it is killed."""
 
 
 class Child:
-    """A process with a session of its own, so that a Ctrl-C on the terminal reaches it only through us."""
+    """A process in a session of its own: a Ctrl-C on the terminal reaches it only through its parent."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; what it prints goes to stderr."""
+        """Start the process; its output goes to stderr."""
         self._process = subprocess.Popen(
             self._arguments,
             env=dict(self._environment),
@@ -39,34 +39,34 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """What it ended with, None while it runs."""
+        """The exit code, or None while it runs."""
         return self._process.poll() if self._process else None
 
     @property
     def ending(self) -> str:
-        """How it ended, in words."""
+        """The end of the process as text, such as `status 1` or `signal SIGKILL`."""
         code = self.returncode or 0
         return f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     @property
     def status(self) -> int:
-        """The status for who ends because this child did: its own, but never 0, and as a shell says signals."""
+        """The exit status for a parent that ends because of this child: never 0; 128 + n for signal n."""
         code = self.returncode or 1
         return code if code > 0 else 128 - code
 
-    def ask_to_end(self) -> None:
-        """Tell it to end, as Ctrl-C would; it tells its own children."""
+    def interrupt(self) -> None:
+        """Send SIGINT, as Ctrl-C does; the process ends its own children."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
     def wait_until(self, deadline: float) -> None:
-        """Wait for its end until `deadline`."""
+        """Wait for the end of the process until `deadline`, a time of `time.monotonic()`."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))
 
-    def end_all_of_it(self) -> None:
-        """End whatever is left of it and of what it started: politely, then for certain."""
+    def end_session(self) -> None:
+        """End the rest of its session: SIGTERM, then SIGKILL after LAST_SECONDS."""
         if self._process is None:
             return
         deadline = time.monotonic() + LAST_SECONDS
@@ -77,11 +77,11 @@ class Child:
         self._process.wait()
 
     def _is_left(self) -> bool:
-        self.returncode  # noqa: B018 - a child that is not waited for counts as left
+        self.returncode  # noqa: B018 - reaps the child, which would count as left otherwise
         return self._signal_all(0)
 
     def _signal_all(self, number: int) -> bool:
-        """Signal the whole session; whether there was anybody."""
+        """Send a signal to the whole session; False if it has no process."""
         assert self._process is not None
         try:
             os.killpg(self._process.pid, number)
@@ -91,22 +91,22 @@ class Child:
 
 
 def run_together(children: Sequence[Child], when_ready: Callable[[], bool]) -> Child | None:
-    """Run the children until Ctrl-C or SIGTERM, or until one dies: that one is returned.
+    """Run the children until Ctrl-C or SIGTERM, or until one dies; returns the dead child.
 
-    `when_ready` is asked again and again, until it says that it has done what it waits for.
+    `when_ready` is called repeatedly until it returns True.
     """
-    with _told_to_end() as told:
+    with _signals_to_end() as signals:
         try:
             for child in children:
                 child.start()
-            return _watch(children, when_ready, told)
+            return _watch(children, when_ready, signals)
         finally:
             _end(children)
 
 
-def _watch(children: Sequence[Child], when_ready: Callable[[], bool], told: list[int]) -> Child | None:
+def _watch(children: Sequence[Child], when_ready: Callable[[], bool], signals: list[int]) -> Child | None:
     ready = False
-    while not told:
+    while not signals:
         dead = next((child for child in children if child.returncode is not None), None)
         if dead is not None:
             return dead
@@ -117,31 +117,31 @@ def _watch(children: Sequence[Child], when_ready: Callable[[], bool], told: list
 
 def _end(children: Sequence[Child]) -> None:
     for child in children:
-        child.ask_to_end()
+        child.interrupt()
     deadline = time.monotonic() + PATIENCE_SECONDS
     for child in children:
         child.wait_until(deadline)
     for child in children:
-        child.end_all_of_it()
+        child.end_session()
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[list[int]]:
-    """A list that Ctrl-C, SIGTERM and the end of the terminal put their numbers in.
+def _signals_to_end() -> Iterator[list[int]]:
+    """A list to which Ctrl-C, SIGTERM and the end of the terminal append their signal numbers.
 
-    Not an Event: a signal that arrives while this thread waits for one would wait for its lock for ever.
-    Signals that this process was told to ignore (by nohup, or a shell's `&`) stay ignored; but no child inherits an
-    ignored SIGINT, for it would not hear us. A second Ctrl-C while the children end changes nothing.
+    Not an Event: a signal handler that runs while this thread waits for the Event would wait for its lock forever.
+    Signals that this process ignores (because of nohup, or a shell's `&`) stay ignored. But children must not inherit
+    an ignored SIGINT, because `interrupt` sends it. A second Ctrl-C while the children end has no effect.
     """
-    told: list[int] = []
+    signals: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, lambda received, _: told.append(received))
+            signal.signal(number, lambda received, _: signals.append(received))
         elif number == signal.SIGINT:
             signal.signal(number, lambda *_: None)
     try:
-        yield told
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -31,7 +31,7 @@ or name them in pyproject.toml:
 
 @dataclass
 class Made:
-    """What `init` made, and what was there already."""
+    """The files that `init` created, and those that existed."""
 
     created: list[str]
     kept: list[str]
@@ -42,9 +42,10 @@ class Made:
 def init(session: Session, folder: Path) -> None:
     """Make a project with a first sync.
 
-    That is a sync config, settings to copy, and what Dagster loads. DIR is the current folder where it is not given.
-    Files that are there are left alone; only a .gitignore without the entries .nango/ and .env gets them. The first
-    sync reads a public API and can be run at once.
+    The project has a sync config, a template of settings, and a workspace file for Dagster. Default of DIR: the current
+    folder.
+    Existing files are not changed, except that .gitignore gets the entries .nango/ and .env if it lacks them. The first
+    sync reads a sample API that comes with the package, so it can be run at once and offline.
     """
     made = Made([], [])
     try:
@@ -72,10 +73,10 @@ def _write(path: Path, template: str, made: Made) -> None:
 
 
 def _ignore(path: Path, made: Made) -> None:
-    """Add the entries that are missing, below those that are there."""
+    """Append the missing entries."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    there = {line.strip().strip("/") for line in text.splitlines()}
-    missing = [entry for entry in IGNORED if entry.strip("/") not in there]
+    entries = {line.strip().strip("/") for line in text.splitlines()}
+    missing = [entry for entry in IGNORED if entry.strip("/") not in entries]
     if not missing:
         made.kept.append(str(path))
         return
@@ -90,8 +91,8 @@ def _ignore(path: Path, made: Made) -> None:
 def validate(session: Session, schema: bool) -> None:
     """Check the sync configs.
 
-    A line for each problem: file, line, field, what was found and what is allowed. Status 1 if there is one. Nothing
-    is requested and no database is opened, so this can run in CI.
+    Prints a line for each problem: file, line, field, the value found and the values allowed. The status is 1 if there
+    is a problem. It sends no request and opens no database, so it can run in CI.
 
     A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs.
 
@@ -114,17 +115,17 @@ def validate(session: Session, schema: bool) -> None:
         click.echo(printable(warning), err=True)
     good = number_of(len(names), "sync")
     if not problems:
-        session.answer(document, f"{good}, nothing to complain about: {', '.join(names)}" if names else "no syncs")
+        session.answer(document, f"{good} valid: {', '.join(names)}" if names else "no syncs")
         return
     for problem in [] if session.as_json else problems:
         click.echo(printable(str(problem)))
     if session.as_json:
         click.echo(as_json(document))
-    raise Failed(f"{number_of(len(problems), 'problem')}; {good} without.")
+    raise Failed(f"{number_of(len(problems), 'problem')}; {good} valid.")
 
 
 def _unset_variables(configs: Configs, env: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each environment variable that a sync uses and that has no value here."""
+    """A sentence for each environment variable that a sync uses and that has no value."""
     for sync in configs.syncs:
         for name in dict.fromkeys(placeholders(sync.templates)):
             variable = name.removeprefix("env.")
@@ -133,7 +134,7 @@ def _unset_variables(configs: Configs, env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unloadable(configs: Configs) -> Iterator[Problem]:
-    """Transforms that are no function of a module that can be found."""
+    """A problem for each transform that cannot be imported."""
     for sync in configs.syncs:
         if sync.transform is None:
             continue

@@ -36,28 +36,30 @@ Report = Callable[["Progress"], None]
 
 @command("run", example="run pokemon")
 @sync_argument
-@click.option("--connection", metavar="ID", help="The connection to run for, where the sync has several.")
+@click.option("--connection", metavar="ID", help="The connection to run for, if the sync has several.")
 @click.option("--variant", metavar="NAME", help="The variant of the sync; base by default.")
-@click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
-@click.option("--empty-cache", is_flag=True, help="Delete its records first, so that all of them are added again.")
+@click.option("--reset", is_flag=True, help="Ignore the state of earlier executions and start at the first record.")
 @click.option(
-    "--accept-deletes", is_flag=True, help="Delete vanished records, however many: lifts the guard of track_deletes."
+    "--empty-cache", is_flag=True, help="Delete the stored records first, so that all of them are added again."
+)
+@click.option(
+    "--accept-deletes", is_flag=True, help="Delete missing records, however many: turns off the guard of deletions."
 )
 def run(session: Session, name: str, connection: str | None, variant: str | None, **wishes: bool) -> None:
     """Run a sync now, through Dagster.
 
-    One execution, for one connection of an integration's sync (`trigger` asks for all of them), in this process; it
-    is seen in the Dagster UI that has the same DAGSTER_HOME (where that is not set, $NANGO_HOME/dagster). Status 0
-    when it succeeded, else 1 and the reason. Ctrl-C cancels it; the pages that were read are kept.
+    One execution in this process, for one connection if the sync has an integration (`trigger` runs all of them). The
+    Dagster UI with the same DAGSTER_HOME (by default $NANGO_HOME/dagster) shows it. The status is 0 if it succeeded,
+    else 1 with the reason. Ctrl-C cancels it; the pages that were read are kept.
 
     With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
     """
-    tags = {f"nango/{wish}": "true" for wish, wanted in wishes.items() if wanted}
+    tags = {f"nango/{wish}": "true" for wish, is_set in wishes.items() if is_set}
     with session.database() as database:
         sync, is_posted = _find(session, database, name)
         partition = _partition(database, sync, is_posted, connection, variant)
         with _progress(session, sync) as report, sample_api(session, [sync]) as session:
-            # Of posted syncs only the definitions of the whole folder know that they are.
+            # A posted sync is known only to the definitions of the whole folder.
             configs = None if is_posted else [sync]
             ended = _execute(session.settings, sync, configs, tags, report, partition)
         job = _job_of(database, sync, ended.run_id)
@@ -77,7 +79,7 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
 
 
 def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
-    """The sync of the config folder, or one that was posted, and whether it was."""
+    """The sync of the config folder, or the posted sync, and whether it is posted."""
     from ..store import syncs
 
     configured = {sync.name for sync in session.configs.syncs}
@@ -92,9 +94,9 @@ def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
 def _partition(
     database: Database, sync: Sync, is_posted: bool, connection: str | None, variant: str | None
 ) -> str | None:
-    """The partition to run; None for a sync that has none.
+    """The partition key to run; None for a sync without partitions.
 
-    Raises Refused when it is not clear which, or there is no such connection or variant.
+    Raises Refused if several are possible, or if the connection or variant does not exist.
     """
     from ..store import queue, syncs
 
@@ -110,21 +112,21 @@ def _partition(
         raise Refused(f"integration {sync.integration_key} has no connections yet; add one with: {command}")
     names = list(dict.fromkeys(pair[0] for pair in pairs))
     if connection is None and len(names) > 1:
-        said = f"{sync.name} runs for {len(names):,} connections; say which with --connection"
-        raise Refused(f"{said}, or run all of them with: nango-dagster trigger {sync.name}")
-    wanted = (connection or names[0], variant or BASE)
-    if wanted[0] not in names:
-        raise Refused(f"{sync.integration_key} has no connection {quoted(wanted[0])}; {suggestion(wanted[0], names)}")
-    if wanted not in pairs:
-        variants = [pair[1] for pair in pairs if pair[0] == wanted[0]]
-        said = f"{wanted[0]} has no variant {quoted(wanted[1])} of {sync.name}"
-        raise Refused(f"{said}; {suggestion(wanted[1], variants)}")
-    return key_of(*wanted)
+        problem = f"{sync.name} runs for {len(names):,} connections; say which with --connection"
+        raise Refused(f"{problem}, or run all of them with: nango-dagster trigger {sync.name}")
+    name, variant = connection or names[0], variant or BASE
+    if name not in names:
+        raise Refused(f"{sync.integration_key} has no connection {quoted(name)}; {suggestion(name, names)}")
+    if (name, variant) not in pairs:
+        variants = [pair[1] for pair in pairs if pair[0] == name]
+        problem = f"{name} has no variant {quoted(variant)} of {sync.name}"
+        raise Refused(f"{problem}; {suggestion(variant, variants)}")
+    return key_of(name, variant)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How Dagster saw the run end; `sentence` says why it failed."""
+    """The end of a Dagster run; `sentence` is the reason of a failure."""
 
     run_id: str
     success: bool
@@ -139,7 +141,7 @@ def _execute(
     report: Report,
     partition: str | None,
 ) -> Ended:
-    """Run the sync's job; its run is recorded under DAGSTER_HOME like any other."""
+    """Execute the sync's Dagster job; its run is recorded under DAGSTER_HOME."""
     with open_instance(settings) as instance:
         from ..defs import build_definitions, names
         from ..defs.io_manager import on_progress
@@ -166,7 +168,7 @@ def _execute(
 
 
 def _console_logging(settings: Settings) -> dict[str, Any]:
-    """Dagster's own lines only for who debugs: why a run failed is said once, by us."""
+    """The run config of Dagster's console log: only with LOG_LEVEL=debug, because `run` prints the reason itself."""
     debugging = settings.log_level == "DEBUG"
     logging.getLogger("dagster").setLevel("DEBUG" if debugging else "CRITICAL")
     return {"loggers": {"console": {"config": {"log_level": "DEBUG" if debugging else "CRITICAL"}}}}
@@ -174,7 +176,7 @@ def _console_logging(settings: Settings) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """An execution that is told to end ends as cancelled, whoever tells it."""
+    """Handle SIGTERM like Ctrl-C: the execution ends as cancelled."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         yield
@@ -183,7 +185,7 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
 
 
 def _sentence(result: ExecuteInProcessResult) -> str | None:
-    """Why the run failed, as whoever raised it said; None when it did not."""
+    """The message of the error that failed the run; None if it succeeded."""
     if result.success:
         return None
     for event in result.all_events:
@@ -198,16 +200,16 @@ def _sentence(result: ExecuteInProcessResult) -> str | None:
     return failed[-1] if failed else "the run failed; LOG_LEVEL=debug shows Dagster's log."
 
 
-# --- what came of it ------------------------------------------------------------------------------------------------
+# --- the result ------------------------------------------------------------------------------------------------------
 
 
 def _job_of(database: Database, sync: Sync, run_id: str) -> Job | None:
-    """The job that the run began, if it came so far."""
+    """The job of the run; None if the run did not start one."""
     from ..store import jobs, syncs
 
     row = syncs.by_name(database, sync.name, sync.integration_key)
-    found = jobs.list_jobs(database, row.id) if row else []
-    return next((job for job in found if job.run_id == run_id), None)
+    sync_jobs = jobs.list_jobs(database, row.id) if row else []
+    return next((job for job in sync_jobs if job.run_id == run_id), None)
 
 
 def _status(ended: Ended, job: Job | None) -> str:
@@ -225,10 +227,7 @@ def _error(sync: Sync, ended: Ended, job: Job | None) -> str | None:
 
 
 def _summary(sync: Sync, job: Job) -> str:
-    """What the execution did, in a line.
-
-    The end of the list is told only where it was not the end.
-    """
+    """The result of the execution in one line; with the stop reason if the list was not read to its end."""
     from ..store.jobs import CUT_SHORT
 
     changes = ", ".join(f"{getattr(job, what):,} {what}" for what in ("added", "updated", "deleted", "unchanged"))
@@ -240,7 +239,7 @@ def _summary(sync: Sync, job: Job) -> str:
 
 @contextlib.contextmanager
 def _progress(session: Session, sync: Sync) -> Iterator[Report]:
-    """A bar on the terminal, with pages, records and their speed; none where there is no terminal."""
+    """Show a progress bar with pages, records and their speed, if stderr is a terminal."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     quiet = session.as_json or session.settings.log_level == "DEBUG" or not session.notes.is_terminal

@@ -1,4 +1,4 @@
-"""`list`: which syncs there are."""
+"""`list` and `adopt`: the syncs and their projects."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """A sync that is configured, or that the store knows, or both."""
+    """A sync that has a config file, or a row in the store, or both."""
 
     sync: Sync
     row: SyncRow | None
     is_configured: bool
-    """Not where its file is gone and its rows are still there."""
+    """False if its config file is gone; its rows may still be stored."""
     is_foreign: bool = False
     """Whether it belongs to another project, which has another config for it."""
 
@@ -34,19 +34,19 @@ class Known:
 
     @property
     def origin(self) -> str:
-        """Where it comes from: a `file`, over `http`, or from an `asset` of somebody's own."""
+        """Its origin: a `file`, `http` (posted), or an `asset` of the user."""
         return self.row.origin if self.row else "file"
 
     @property
     def table(self) -> str | None:
-        """Its mapped table; a new sync's has no name yet."""
+        """The name of its mapped table; None for a new sync without `mapped_table`."""
         if not self.sync.auto_mapping:
             return None
         return self.sync.mapped_table or (f"_nango_sync_{self.id}" if self.row else None)
 
 
 def known(session: Session, database: Database) -> list[Known]:
-    """Every sync: those of the files first, then those that only the store knows."""
+    """All syncs: first those with a config file, then those that are only in the store."""
     from ..store import ownership, syncs
 
     rows = {(row.integration, row.name): row for row in syncs.all(database)}
@@ -56,11 +56,11 @@ def known(session: Session, database: Database) -> list[Known]:
         row, sync = rows.get(key), configured.get(key)
         return row is not None and ownership.is_foreign(database, row) and (sync is None or sync != row.sync)
 
-    found = [
+    listed = [
         Known(sync, rows.get(key), is_configured=True, is_foreign=is_foreign(key)) for key, sync in configured.items()
     ]
     others = [row for key, row in rows.items() if key not in configured]
-    return found + [
+    return listed + [
         Known(row.sync, row, is_configured=row.origin != "file", is_foreign=is_foreign((row.integration, row.name)))
         for row in others
     ]
@@ -78,13 +78,13 @@ def list_syncs(session: Session) -> None:
     """
     session.warn_of_configs()
     with session.database() as database:
-        found = known(session, database)
+        all_syncs = known(session, database)
     rows = [
         (sync.sync.name, _origin(sync), _project(sync), sync.sync.mode, _schedule(sync), sync.table, _url(sync))
-        for sync in found
+        for sync in all_syncs
     ]
     headings = ["sync", "origin", "project", "mode", "schedule", "table", "url"]
-    session.answer([_listed(one) for one in found], grid(headings, rows) if rows else "no syncs")
+    session.answer([_listed(known_sync) for known_sync in all_syncs], grid(headings, rows) if rows else "no syncs")
 
 
 @command("adopt", example="adopt issues")
@@ -93,8 +93,8 @@ def list_syncs(session: Session) -> None:
 def adopt(session: Session, name: str, integration: str | None) -> None:
     """Take over a sync that belongs to another project, with its rows.
 
-    A sync belongs to the project whose config file it has: NANGO_PROJECT, or the name of the folder that holds
-    sync_configs. From here on this project's config counts, and the other project is refused.
+    A sync belongs to the project that has its config file: NANGO_PROJECT, or the name of the folder that holds
+    sync_configs. Afterwards the config of this project is used, and the other project is refused.
 
     With --json: name, integration, project, previous_project.
     """
@@ -113,36 +113,38 @@ def adopt(session: Session, name: str, integration: str | None) -> None:
     session.answer(document, f"{row.name} belongs to project {session.settings.project} now.")
 
 
-def _listed(one: Known) -> dict[str, Any]:
+def _listed(known_sync: Known) -> dict[str, Any]:
     return {
-        "name": one.sync.name,
-        "id": one.id,
-        "integration": one.sync.integration_key,
-        "origin": one.origin,
-        "project": _project(one),
-        "configured": one.is_configured,
-        "enabled": one.sync.enabled,
-        "url": _url(one),
-        "mode": one.sync.mode,
-        "unique_key": one.sync.key_name,
-        "schedule": _schedule(one),
-        "table": one.table,
+        "name": known_sync.sync.name,
+        "id": known_sync.id,
+        "integration": known_sync.sync.integration_key,
+        "origin": known_sync.origin,
+        "project": _project(known_sync),
+        "configured": known_sync.is_configured,
+        "enabled": known_sync.sync.enabled,
+        "url": _url(known_sync),
+        "mode": known_sync.sync.mode,
+        "unique_key": known_sync.sync.key_name,
+        "schedule": _schedule(known_sync),
+        "table": known_sync.table,
     }
 
 
-def _origin(one: Known) -> str:
-    origin = {"http": "posted"}.get(one.origin, one.origin) if one.is_configured else "not configured"
-    return origin if one.sync.enabled else f"{origin}, disabled"
+def _origin(known_sync: Known) -> str:
+    origin = (
+        {"http": "posted"}.get(known_sync.origin, known_sync.origin) if known_sync.is_configured else "not configured"
+    )
+    return origin if known_sync.sync.enabled else f"{origin}, disabled"
 
 
 def _project(sync: Known) -> str | None:
     return sync.row.owner if sync.row else None
 
 
-def _url(one: Known) -> str | None:
-    return None if one.origin == "asset" else public_url(one.sync.url)
+def _url(known_sync: Known) -> str | None:
+    return None if known_sync.origin == "asset" else public_url(known_sync.sync.url)
 
 
-def _schedule(one: Known) -> str | None:
-    """When it runs, as people say it; an asset runs when Dagster materializes it."""
-    return None if one.origin == "asset" else one.sync.schedule_text
+def _schedule(known_sync: Known) -> str | None:
+    """The schedule as text; None for an asset, which runs when Dagster materializes it."""
+    return None if known_sync.origin == "asset" else known_sync.sync.schedule_text

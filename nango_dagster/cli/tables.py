@@ -1,4 +1,4 @@
-"""`tables` and `remove`: what the syncs have stored."""
+"""`tables` and `remove`: the stored rows of syncs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _show_tables(session: Session) -> None:
     from ..store.catalog import mapped_tables
 
     with session.database() as database:
-        found = mapped_tables(database)
-    parts = [part for table in found for part in _table_for_people(table)]
-    session.answer([_table_document(table) for table in found], *(parts or ["no mapped tables yet"]))
+        mapped = mapped_tables(database)
+    parts = [part for table in mapped for part in _table_for_people(table)]
+    session.answer([_table_document(table) for table in mapped], *(parts or ["no mapped tables yet"]))
 
 
 def _table_document(table: TableInfo) -> dict[str, Any]:
@@ -95,16 +95,18 @@ def rebuild(session: Session, name: str, only_show: bool, yes: bool) -> None:
                     session.notes.print(line)
                 ask(session, f"Change {number_of(len(changes), 'column')}?")
             document = {"sync": name, "types": shown, **_rebuild(execution, changes)}
-    said = f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}"
+    summary = f"{name}: mapped {number_of(document['rows'], 'record')} into {document['table']}"
     pruned = number_of(document["pruned"], "pruned record")
-    session.answer(document, f"{said}; the rows of {pruned} stay as they were." if document["pruned"] else f"{said}.")
+    session.answer(
+        document, f"{summary}; the rows of {pruned} stay unchanged." if document["pruned"] else f"{summary}."
+    )
 
 
 tables.add_command(rebuild)
 
 
 def _current(session: Session, database: Database, name: str) -> SyncRow:
-    """The sync as it is configured now, or as the store has it where it has no file."""
+    """The sync with its present config; the stored one if it has no config file."""
     from ..store import syncs
 
     configured = next((sync for sync in session.configs.syncs if sync.name == name), None)
@@ -154,7 +156,7 @@ def _change_lines(changes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, Any]:
-    """Make the rows of the claimed connection anew; each transaction proves that the claim is still ours."""
+    """Map the rows of the claimed target again; each transaction checks that the claim is still held."""
     from ..runs import load_function
     from ..store import datasets, queue, tables
     from ..store.target import Target
@@ -173,8 +175,8 @@ def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, A
         table = tables.open_table(database, row.id, row.sync, transform)
         assert table is not None
     with database.connect() as connection:
-        found = datasets.of_sync(connection, row.id)
-    mine = [dataset for dataset in found if Target.of(dataset) == claim.target]
+        sync_datasets = datasets.of_sync(connection, row.id)
+    mine = [dataset for dataset in sync_datasets if Target.of(dataset) == claim.target]
     count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
     pruned = tables.count_pruned(database, [dataset.id for dataset in mine])
     return {"table": table.name, "rows": count, "pruned": pruned, "misfits": dict(table.misfits)}
@@ -200,7 +202,7 @@ def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:
     """Delete a sync and all that it stored.
 
     That is its records, mapped rows, own table and jobs. To stop a sync and keep its rows, delete its config file,
-    or write `enabled: false` into it. A sync whose file is still there begins anew with its next execution.
+    or write `enabled: false` into it. If its config file still exists, the next execution stores all records again.
 
     With --json: sync, removed, records. It needs --yes then.
     """

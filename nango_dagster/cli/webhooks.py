@@ -1,4 +1,4 @@
-"""`webhooks`: notifications that have not arrived yet."""
+"""`webhooks`: notifications that are not delivered yet."""
 
 from __future__ import annotations
 
@@ -17,78 +17,94 @@ if TYPE_CHECKING:
 
 webhooks = group(
     "webhooks",
-    """Show and repeat notifications that have not arrived.
+    """Show and repeat notifications that are not delivered.
 
-    When a sync has changed records, or has failed, the sensor `nango_webhooks` tells NANGO_WEBHOOK_URL. What a receiver
-    does not take is tried again for more than a day, and is dead then.
+    When a sync has changed records, or has failed, the sensor `nango_webhooks` notifies NANGO_WEBHOOK_URL. A delivery
+    that fails is tried again for more than a day; then it is dead.
     """,
     example="webhooks list",
 )
 
 
 @command("list", example="webhooks list --dead")
-@click.option("--dead", is_flag=True, help="Only those that are tried no more.")
+@click.option("--dead", is_flag=True, help="Only those that are not tried any more.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, metavar="N", show_default=True, help="So many at most."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    metavar="N",
+    show_default=True,
+    help="The largest number to list.",
 )
 def list_(session: Session, dead: bool, limit: int) -> None:
-    """List the notifications that wait for their receivers, and those that are dead.
+    """List the notifications that wait for delivery, and the dead ones.
 
-    With --json, for each: id, delivery_id (which the receiver sees), state (pending or dead), kind (changes, failure or
+    With --json, for each: id, delivery_id (as the receiver gets it), state (pending or dead), kind (changes, failure or
     auth), integration, connection_id, variant, sync, model, target (primary or secondary), added, updated, deleted,
     tries, next_try_at, last_error, created_at.
     """
     from ..store import outbox
 
     with session.database() as database:
-        found = outbox.listed(database, state="dead" if dead else None, limit=limit)
+        listed = outbox.listed(database, state="dead" if dead else None, limit=limit)
         depth = outbox.depth(database)
     now = datetime.now(timezone.utc)
     headings = ["id", "state", "what", "connection", "to", "tries", "next try", "last error"]
-    rows = [_row(one, now) for one in found]
+    rows = [_row(webhook, now) for webhook in listed]
     counted = f"{number_of(depth['pending'], 'webhook')} waiting, {depth['dead']:,} dead"
     session.answer(
-        [_document(one) for one in found],
+        [_document(webhook) for webhook in listed],
         *([grid(headings, rows, right=["tries"]), ""] if rows else []),
         counted if any(depth.values()) else "no webhooks wait",
     )
 
 
-def _row(one: Listed, now: datetime) -> list[Any]:
-    told = one.delivery
-    next_try = local_time(one.next_try_at, now) if one.state == "pending" else ""
-    whose = told.connection_id if told.variant in ("base", "") else f"{told.connection_id} ({told.variant})"
-    return [str(told.id), one.state, _what(told), whose, told.target, told.attempts, next_try, one.last_error]
+def _row(webhook: Listed, now: datetime) -> list[Any]:
+    delivery = webhook.delivery
+    next_try = local_time(webhook.next_try_at, now) if webhook.state == "pending" else ""
+    whose = (
+        delivery.connection_id if delivery.variant in ("base", "") else f"{delivery.connection_id} ({delivery.variant})"
+    )
+    return [
+        str(delivery.id),
+        webhook.state,
+        _what(delivery),
+        whose,
+        delivery.target,
+        delivery.attempts,
+        next_try,
+        webhook.last_error,
+    ]
 
 
-def _what(told: Delivery) -> str:
-    if told.kind == "auth":
-        return f"{told.integration}: credentials refused"
-    if told.kind == "failure":
-        return f"{told.sync_name}: failed"
-    return f"{told.sync_name}: {told.added:,} added, {told.updated:,} updated, {told.deleted:,} deleted"
+def _what(delivery: Delivery) -> str:
+    if delivery.kind == "auth":
+        return f"{delivery.integration}: credentials refused"
+    if delivery.kind == "failure":
+        return f"{delivery.sync_name}: failed"
+    return f"{delivery.sync_name}: {delivery.added:,} added, {delivery.updated:,} updated, {delivery.deleted:,} deleted"
 
 
-def _document(one: Listed) -> dict[str, Any]:
-    told = one.delivery
+def _document(webhook: Listed) -> dict[str, Any]:
+    delivery = webhook.delivery
     return {
-        "id": told.id,
-        "delivery_id": told.delivery_id,
-        "state": one.state,
-        "kind": told.kind,
-        "integration": told.integration,
-        "connection_id": told.connection_id,
-        "variant": told.variant,
-        "sync": told.sync_name,
-        "model": told.model,
-        "target": told.target,
-        "added": told.added,
-        "updated": told.updated,
-        "deleted": told.deleted,
-        "tries": told.attempts,
-        "next_try_at": iso(one.next_try_at) if one.state == "pending" else None,
-        "last_error": one.last_error,
-        "created_at": iso(told.created_at),
+        "id": delivery.id,
+        "delivery_id": delivery.delivery_id,
+        "state": webhook.state,
+        "kind": delivery.kind,
+        "integration": delivery.integration,
+        "connection_id": delivery.connection_id,
+        "variant": delivery.variant,
+        "sync": delivery.sync_name,
+        "model": delivery.model,
+        "target": delivery.target,
+        "added": delivery.added,
+        "updated": delivery.updated,
+        "deleted": delivery.deleted,
+        "tries": delivery.attempts,
+        "next_try_at": iso(webhook.next_try_at) if webhook.state == "pending" else None,
+        "last_error": webhook.last_error,
+        "created_at": iso(delivery.created_at),
     }
 
 
@@ -96,27 +112,27 @@ def _document(one: Listed) -> dict[str, Any]:
 @click.argument("ids", metavar="[ID...]", type=int, nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="All that are dead.")
 def redeliver(session: Session, ids: tuple[int, ...], all_: bool) -> None:
-    """Have dead notifications tried again.
+    """Try dead notifications again.
 
-    Those with these ids, of `webhooks list`, or all. The sensor takes them to their receivers within seconds, with as
-    many tries as new ones, and with the delivery id that they always had.
+    Those with the given ids of `webhooks list`, or all. The sensor sends them within seconds, with as many tries as new
+    ones and with the same delivery id as before.
 
     With --json: redelivered (how many).
     """
     from ..store import outbox
 
     if all_ is bool(ids):
-        raise Refused("wanted either ids of `webhooks list --dead` or --all. Nothing was done.")
+        raise Refused("give either ids of `webhooks list --dead` or --all. Nothing was done.")
     with session.database() as database:
         if missing := sorted(set(ids) - outbox.known(database, ids)):
-            said = f"no webhook has the id {', '.join(map(str, missing))}; it has arrived, or there never was one."
-            raise Refused(f"{said} Nothing was done.")
+            ids_missing = ", ".join(map(str, missing))
+            raise Refused(f"no webhook has the id {ids_missing}; it is delivered or never existed. Nothing was done.")
         count = outbox.redeliver(database, None if all_ else ids)
     if ids and count < len(set(ids)):
-        said = f"{count:,} of {len(set(ids)):,} were dead and are tried again; the others wait."
+        summary = f"{count:,} of {len(set(ids)):,} were dead and are tried again; the others wait."
     else:
-        said = f"{number_of(count, 'webhook')} will be tried again." if count else "no webhook is dead"
-    session.answer({"redelivered": count}, said)
+        summary = f"{number_of(count, 'webhook')} will be tried again." if count else "no webhook is dead"
+    session.answer({"redelivered": count}, summary)
 
 
 for _command in (list_, redeliver):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         good = sync_and_show(Settings.from_env())
     if options.ui:
         del os.environ["NANGO_ENV_DEMO_API_URL"]  # `dev` serves the sample API itself
+        # Dagster gives SIGTERM the handler of SIGINT, which a shell's `&` has set to "ignore".
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.stdout.flush()
         os.execv(COMMAND[0], [*COMMAND, "dev", "--port", str(options.port)])
     console.print(
