@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,8 @@ def _overwrite(count: int) -> None:
         finish(self, connection)
 
     overwrite.Overwrite.finish = timed  # type: ignore[method-assign]  # to know when its transaction is open
-    with runs.claimed(database, settings, row, connection_id=BUSY, source=_Records(count)) as execution:
-        outcome = execution.run()
+    with runs.claimed(database, settings, row, connection_id=BUSY) as execution:
+        outcome = replace(execution, source=_Records(count)).run()
         times["ended"] = time.time()
     print(json.dumps({**times, "status": outcome.status, "live": outcome.live_count, "error": outcome.error}))
     database.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -73,8 +73,8 @@ def execute(
     db: Database, settings: Settings, row: SyncRow, *, run_id: str | None = None, wishes: Wishes | None = None
 ) -> Outcome:
     """One execution, as a click or `run SYNC` starts it."""
-    with runs.claimed(db, settings, row, run_id=run_id, wishes=wishes) as execution:
-        return execution.run()
+    with runs.claimed(db, settings, row, run_id=run_id) as execution:
+        return replace(execution, wishes=wishes or Wishes()).run()
 
 
 def drained(db: Database, settings: Settings, row: SyncRow) -> None:

@@ -53,8 +53,8 @@ def row(db: Database) -> SyncRow:
 @pytest.fixture
 def run(db: Database, settings: Settings, row: SyncRow) -> Callable[..., Outcome]:
     def execute(body: Body, *, wishes: Wishes | None = None, models: Sequence[Model] = (CONTACT, DEAL)) -> Outcome:
-        with runs.claimed(db, settings, row, wishes=wishes, source=Script(body, models)) as execution:
-            return execution.run()
+        with runs.claimed(db, settings, row) as execution:
+            return replace(execution, wishes=wishes or Wishes(), source=Script(body, models)).run()
 
     return execute
 
@@ -311,8 +311,8 @@ def test_a_cancelled_script_ends_at_its_next_call(
         if swallows:
             sink.save(texts({"id": 3}))
 
-    with runs.claimed(db, settings, row, source=Script(body)) as execution:
-        outcome = execution.run()
+    with runs.claimed(db, settings, row) as execution:
+        outcome = replace(execution, source=Script(body)).run()
     assert (outcome.status, last_job(db, row).status) == ("cancelled", "cancelled")
     assert "3" not in live(db)["Contact"] and checkpoint(db) == {"page": 1}
 
@@ -346,8 +346,8 @@ def test_a_script_that_is_taken_for_dead_writes_nothing_more_and_the_next_goes_o
         assert go_on.wait(60)
 
     def first() -> None:
-        with runs.claimed(db, settings, row, run_id="first", source=Script(two_pages(hang))) as execution:
-            ended.append(execution.run())
+        with runs.claimed(db, settings, row, run_id="first") as execution:
+            ended.append(replace(execution, source=Script(two_pages(hang))).run())
 
     thread = threading.Thread(target=first)
     thread.start()

@@ -117,12 +117,12 @@ def _reach(session: Session, sync: Sync) -> Reach:
 @contextlib.contextmanager
 def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator[Access]:
     """What the requests need, for the connection where the sync has several."""
-    from ..runs.access import of_connection, open_access
+    from ..runs.access import of_account, of_connection
 
     if not sync.partitioned:
         if connection_id is not None:
             raise Refused(f"{sync.name} names no integration, so it has no connections; leave --connection out.")
-        yield open_access(sync, session.settings, sync.connection_key)
+        yield of_account(session.settings, sync)
         return
     with session.database() as database:
         account = connection_id or _only_one(database, sync)

@@ -7,6 +7,7 @@ claims the connections that are due, or the selected partitions, and executes th
 # No `from __future__ import annotations`: Dagster reads the type of `context` from the function itself.
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dagster import (
@@ -96,11 +97,9 @@ def _execute(
     with contextlib.ExitStack() as stack:
         stack.enter_context(logs.into(context.log))
         row = nango.row(sync)
-        claim = runs.claimed(
-            nango.database, nango.settings, row, run_id=context.run.run_id, wishes=_wishes(tags), due=due
-        )
+        claim = runs.claimed(nango.database, nango.settings, row, run_id=context.run.run_id, due=due)
         try:
-            execution = stack.enter_context(claim)
+            execution = replace(stack.enter_context(claim), wishes=_wishes(tags))
         except Refused as refused:
             if not any(tag in tags for tag in _SCHEDULED):
                 raise

@@ -1,4 +1,4 @@
-"""How an execution gets at its connection's credentials, and what becomes of a connection whose are refused."""
+"""The credentials of an execution, and the count of refused ones on the connection."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..templates import env_variables, host_variables
 from ..vault import Vault, hash_key, vault_of
 
 SINCE_EVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
-"""What `${last_sync_date}` says before an execution has succeeded."""
-_KEEP_SECONDS = 20.0  # a token that was refreshed is kept also when the database is just being started again
+"""The value of `${last_sync_date}` before an execution has succeeded."""
+_KEEP_SECONDS = 20.0  # a refreshed token is stored, also while the database restarts
 
 
 class ConnectionAccess(Access):
-    """The access of one execution, which knows a little more of its connection."""
+    """The access of one execution, with facts about its connection."""
 
     auth_failures: int = 0
-    """How often in a row its credentials were refused before."""
+    """How often in a row the credentials were refused before."""
     has_webhook_url: bool = False
 
 
@@ -42,87 +42,88 @@ def access_of(
     cancelled: Callable[[], bool] = lambda: False,
     anew: bool = False,
 ) -> ConnectionAccess:
-    """What an execution's requests need; `anew` where it has to read the whole list, whatever was read before.
+    """The access for the requests of an execution; `anew` where it has to read the whole list.
 
-    It costs one question to the database for a connection, and none for a sync of one account.
+    It takes one query for a connection, and none for a sync of one account.
     """
-    since = (row.id, claim.variant) if _uses(row.sync, "last_sync_date") and not anew else None
+    names = (claim.connection_id, claim.variant)
+    needs_date = _uses(row.sync, "last_sync_date") and not anew
     if row.sync.partitioned:
-        return of_connection(
-            database, settings, row.sync, claim.connection_id, claim.variant, since=since, cancelled=cancelled
-        )
-    last = jobs.last_success(database, claim.target) if since else None
-    return open_access(row.sync, settings, claim.connection_id, claim.variant, last, cancelled=cancelled)
+        stored = _stored(database, row.sync, claim.connection_id, (row.id, claim.variant) if needs_date else None)
+        return _with_stored(database, settings, row.sync, names, stored, cancelled)
+    last = jobs.last_success(database, claim.target) if needs_date else None
+    return ConnectionAccess(
+        row.sync,
+        _facts(settings, names, last),
+        _pizzly_of(row.sync, settings, cancelled),
+        partial(hash_key, settings),
+    )
 
 
-def of_connection(
-    database: Database,
-    settings: Settings,
-    sync: Sync,
-    connection_id: str,
-    variant: str = BASE,
-    *,
-    since: tuple[int, str] | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> ConnectionAccess:
-    """The access that a connection of the sync's integration gives.
+def of_connection(database: Database, settings: Settings, sync: Sync, connection_id: str) -> ConnectionAccess:
+    """The access with the credentials of a connection, outside of an execution.
 
-    `since` is the sync's id and the variant where it matters when it last succeeded. Raises ConfigError when there is
-    no such connection.
+    Raises ConfigError when the connection does not exist.
     """
+    stored = _stored(database, sync, connection_id, None)
+    return _with_stored(database, settings, sync, (connection_id, BASE), stored, lambda: False)
+
+
+def of_account(settings: Settings, sync: Sync) -> ConnectionAccess:
+    """The access of a sync of one account, outside of an execution."""
+    source = _pizzly_of(sync, settings, lambda: False)
+    return ConnectionAccess(sync, _facts(settings, (sync.connection_key, BASE)), source, partial(hash_key, settings))
+
+
+def _stored(database: Database, sync: Sync, connection_id: str, since: tuple[int, str] | None) -> connections.Secrets:
+    """The stored row of a connection; `since` is the id of the sync and the variant whose last success is needed."""
     integration = sync.integration_key
-    kept = connections.secrets(database, integration, connection_id, since)
-    if kept is None:
+    stored = connections.secrets(database, integration, connection_id, since)
+    if stored is None:
         raise ConfigError(
             f"{sync.display_name}: {integration} has no connection {connection_id!r}; make it with: nango-dagster "
             f"connections add --integration {integration} --connection {connection_id}"
         )
-    given = None if kept.credentials is None else vault_of(settings).decrypt(kept.credentials)
-    access = open_access(
-        sync,
-        settings,
-        connection_id,
-        variant,
-        kept.last_success,
-        metadata=kept.metadata,
-        source=None
-        if given is None
-        else _kept_source(database, settings, (integration, connection_id), given, sync.display_name, cancelled),
-    )
-    access.hide(given or {})
-    access.auth_failures, access.has_webhook_url = kept.auth_failures, kept.has_webhook_url
+    return stored
+
+
+def _with_stored(
+    database: Database,
+    settings: Settings,
+    sync: Sync,
+    names: tuple[str, str],
+    stored: connections.Secrets,
+    cancelled: Callable[[], bool],
+) -> ConnectionAccess:
+    credentials = None if stored.credentials is None else vault_of(settings).decrypt(stored.credentials)
+    source = None
+    if credentials is not None:
+        named = (sync.integration_key, names[0])
+        source = _kept_source(database, settings, named, credentials, sync.display_name, cancelled)
+    facts = {**_facts(settings, names, stored.last_success), "metadata": stored.metadata}
+    source = source or _pizzly_of(sync, settings, cancelled)
+    access = ConnectionAccess(sync, facts, source, partial(hash_key, settings))
+    access.hide(credentials or {})
+    access.auth_failures, access.has_webhook_url = stored.auth_failures, stored.has_webhook_url
     return access
 
 
-def open_access(
-    sync: Sync,
-    settings: Settings,
-    connection_id: str,
-    variant: str = BASE,
-    last_success: datetime | None = None,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    source: CredentialSource | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> ConnectionAccess:
-    """The access that a source of credentials gives: by default the sync's own connection in Pizzly, if it has one."""
-    facts: dict[str, Any] = {
-        "connection_id": connection_id,
-        "variant": variant,
+def _facts(settings: Settings, names: tuple[str, str], last_success: datetime | None = None) -> dict[str, Any]:
+    """The values of placeholders that are no credentials; `names` are the connection and variant."""
+    return {
+        "connection_id": names[0],
+        "variant": names[1],
         "last_sync_date": _iso(last_success or SINCE_EVER),
         **env_variables(settings.env),
-        **({} if metadata is None else {"metadata": metadata}),
     }
-    source = source or _pizzly_of(sync, settings, cancelled)
-    return ConnectionAccess(sync, facts, source, partial(hash_key, settings))
 
 
 def note(
     database: Database, row: SyncRow, claim: Claim, error: BaseException | None, access: ConnectionAccess | None
 ) -> None:
-    """Count an end by refused credentials, or note that they work again; says nothing to the database otherwise.
+    """Count refused credentials on the connection, or reset the count; without either there is no query.
 
-    From the third in a row on, the connection needs others.
+    After three refusals in a row the connection needs new credentials.
     """
     if not row.sync.partitioned:
         return
@@ -132,15 +133,15 @@ def note(
         connections.clear_auth_failures(database, row.integration, claim.connection_id)
 
 
-# --- where credentials come from ------------------------------------------------------------------------------------
+# --- sources of credentials ------------------------------------------------------------------------------------
 
 
 def credentials_of(
     database: Database, settings: Settings, integration: str, connection_id: str, *, fresh: bool = False
 ) -> Mapping[str, Any] | None:
-    """The credentials of a connection as an execution would use them now, refreshed where that is due or `fresh`.
+    """The credentials of a connection as an execution would use them, refreshed where they expire or with `fresh`.
 
-    None where the connection has none. Raises AuthenticationFailed where they are good no more.
+    None where the connection has none. Raises AuthenticationFailed where they are refused.
     """
     given = connections.credentials(database, vault_of(settings), integration, connection_id)
     if given is None:
@@ -160,9 +161,9 @@ def _kept_source(
     name: str,
     cancelled: Callable[[], bool],
 ) -> CredentialSource:
-    """What gives the credentials that the store keeps for an integration's connection, or that it says who keeps.
+    """The source of a connection's stored credentials: the store itself, or the server that it names.
 
-    `name` begins its errors.
+    `name` is the first word of its errors.
     """
     kind = given.get("type")
     where = reach_of(database, settings) if given.get(OVER_HTTP) else "anywhere"
@@ -179,18 +180,18 @@ def _kept_source(
 
 
 def keep_reach(database: Database, settings: Settings) -> None:
-    """Have every process of the database follow the rule of an API that has a key, and so others' URLs.
+    """Store which addresses URLs of others may reach, as the rule for every process of this database.
 
-    One without a key leaves the rule as it is: it may be a developer's, beside an API that has one.
+    Only an API with a key stores the rule: one without a key may be a developer's, beside one that has a key.
     """
     if settings.secret_keys:
         reach.keep(database, _own_reach(settings))
 
 
 def reach_of(database: Database, settings: Settings) -> Reach:
-    """Where URLs may lead that arrived over HTTP, most often at another process than this one.
+    """Which addresses URLs may reach that arrived over HTTP, usually in another process.
 
-    Where no API ever had a key, whoever sends them sits at this machine.
+    Where no API ever had a key, they come from this machine.
     """
     return "private" if settings.allow_private_hosts else reach.kept(database) or _own_reach(settings)
 
@@ -200,15 +201,14 @@ def _own_reach(settings: Settings) -> Reach:
 
 
 def reach_of_sync(database: Database, settings: Settings, sync: Sync, *, posted: bool) -> Reach:
-    """Where a sync's requests may lead; that of a posted one may be a stranger's."""
+    """Which addresses the requests of a sync may reach; a posted sync may come from a stranger."""
     return "anywhere" if has_own_host(sync) and not posted else reach_of(database, settings)
 
 
 def has_own_host(sync: Sync) -> bool:
-    """Whether the host in a config file is the operator's own.
+    """Whether the config file itself names the host.
 
-    One that a file leaves to its connections may be a stranger's: their metadata and credentials, and their names,
-    come over HTTP.
+    A host from a connection's metadata, credentials or name may be a stranger's: these come over HTTP.
     """
     return all(name.startswith("env.") or name == "last_sync_date" for url in sync.urls for name in host_variables(url))
 
@@ -261,7 +261,7 @@ def _end_surely(
     owner: str,
     new: Mapping[str, Any] | None,
 ) -> bool:
-    """A refresh token that has been used up is worth waiting for the database, to keep its successor."""
+    """Store refreshed tokens, and wait for the database meanwhile: the old refresh token is used up."""
     deadline = time.monotonic() + _KEEP_SECONDS
     while True:
         try:

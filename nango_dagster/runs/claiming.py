@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from .. import clock
 from ..errors import Refused
 from ..settings import Settings
-from ..sources import Source
 from ..store import Database, queue
 from ..store.queue import HEARTBEAT_SECONDS, LEASE_SECONDS, Claim, Holder, Worker
 from ..store.sync_row import SyncRow
 from ..store.target import Target
 from .execution import Execution
-from .values import BASE, Due, Wishes
+from .values import BASE, Due
 
 _CLAIMING_SECONDS = 5  # how long another run's claim may take to be committed
 
@@ -29,13 +28,12 @@ def claimed(
     row: SyncRow,
     *,
     run_id: str | None = None,
-    wishes: Wishes | None = None,
-    due: Due | None = None,
     connection_id: str | None = None,
-    source: Source | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    due: Due | None = None,
 ) -> Iterator[Execution]:
     """Claim the sync's base for one execution: at once, or only if it is `due`.
+
+    The caller may replace the `wishes` and the `source` of the execution before it runs.
 
     Raises Refused when another run executes it, or when it is not due.
     """
@@ -44,7 +42,7 @@ def claimed(
     stopping = threading.Event()
     with _worker(database, row.id, run_id, stopping) as worker:
         claim = _claim(database, worker, row, target) if due is None else _claim_due(database, worker, row, due, target)
-        yield Execution(database, settings, row, claim, run_id, stopping, wishes or Wishes(), source, cancelled)
+        yield Execution(database, settings, row, claim, run_id, stopping)
 
 
 def _claim(database: Database, worker: Worker, row: SyncRow, target: Target) -> Claim:

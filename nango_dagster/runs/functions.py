@@ -1,4 +1,4 @@
-"""The functions of somebody's own that a config names."""
+"""Functions of the user that a config names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..errors import ConfigError
 
 
 def load_function(name: str) -> Callable[[Any], Any]:
-    """The function that `module:function` names; modules beside the working directory are found.
+    """The function that `module:function` names; modules of the working directory can be imported.
 
-    Raises ConfigError when there is none.
+    Raises ConfigError when it cannot be loaded.
     """
     module_name, _, function_name = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module_name), function_name)
+        function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"transform: {name!r} cannot be loaded: {error}.") from None
-    if not callable(found):
-        raise ConfigError(f"transform: {name!r} is a {type(found).__name__}; wanted a function.")
-    function: Callable[[Any], Any] = found
-    return function
+    if not callable(function):
+        raise ConfigError(f"transform: {name!r} is a {type(function).__name__}; wanted a function.")
+    transform: Callable[[Any], Any] = function
+    return transform

@@ -1,4 +1,4 @@
-"""The budgets of requests that a sync shares with whatever else reads its integration or its connection."""
+"""The budgets of requests that the syncs of an integration or a connection share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..store.budgets import Budget, Key
 
 log = logging.getLogger(__name__)
 
-MOST_KEPT = 1000
-"""With more budgets than these in memory, those that nobody uses are forgotten."""
+MAX_KEPT = 1000
+"""Above this number of budgets in memory, unused ones are dropped."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +28,36 @@ class Limits:
     budget: Budget
 
     def take(self, n: int = 1) -> float:
-        """Take the right to send `n` requests; the seconds to wait before sending them. May raise QuotaSpent."""
+        """Reserve `n` requests; the seconds to wait before sending them. Raises QuotaSpent."""
         return self.budget.take(self.database, n)
 
 
 @contextlib.contextmanager
 def limiter_of(database: Database, sync: Sync, connection_id: str) -> Iterator[Limits | None]:
-    """What paces an execution's requests while the block runs; None where its config does not limit them."""
+    """The limiter of an execution's requests while the context is open; None where the config has no limit."""
     rate, quota = sync.rate_limit, sync.daily_quota
     if rate is None and quota is None:
         yield None
         return
-    budget = _entered(database, key_of(sync, connection_id), rate.per / rate.requests if rate else None, quota)
+    budget = _enter(database, key_of(sync, connection_id), rate.per / rate.requests if rate else None, quota)
     try:
         yield Limits(database, budget)
     finally:
         try:
             budget.leave(database)
-        except Exception as error:  # the pages are good all the same
+        except Exception as error:  # the execution is not affected
             log.warning("%s: unused requests could not be given back: %s", sync.display_name, error)
 
 
 def spent_until(database: Database, sync: Sync, connection_id: str) -> datetime | None:
-    """When the sync may send requests again, where its daily quota is spent; None while it may."""
+    """When the daily quota of the sync is available again; None while it is not used up."""
     if sync.daily_quota is None:
         return None
     return budgets.spent_until(database, key_of(sync, connection_id), sync.daily_quota)
 
 
 def key_of(sync: Sync, connection_id: str) -> Key:
-    """Whose budget it is. Syncs that name no integration share one if they ask the same host.
+    """The key of a sync's budget. Syncs without an integration share a budget if they have the same host.
 
     >>> str(key_of(Sync(url="https://api.example.com/items"), "default"))
     'api.example.com'
@@ -71,18 +71,18 @@ _budgets: dict[tuple[str, Key, float | None, int | None], Budget] = {}
 _lock = threading.Lock()
 
 
-def _entered(database: Database, key: Key, interval: float | None, daily_quota: int | None) -> Budget:
-    """The one budget of this process for that key, with one user more."""
+def _enter(database: Database, key: Key, interval: float | None, daily_quota: int | None) -> Budget:
+    """The budget of this process for a key, with one more user."""
     place = (f"{database.engine.url} {database.schema}", key, interval, daily_quota)
     with _lock:
         if place not in _budgets:
-            if len(_budgets) >= MOST_KEPT:
-                _forget_idle()
+            if len(_budgets) >= MAX_KEPT:
+                _drop_idle()
             _budgets[place] = Budget(key, interval, daily_quota)
         _budgets[place].enter()
         return _budgets[place]
 
 
-def _forget_idle() -> None:
+def _drop_idle() -> None:
     for place in [place for place, budget in _budgets.items() if budget.is_idle]:
         del _budgets[place]

@@ -1,4 +1,4 @@
-"""What is said of an execution: wishes before it, progress during it, its outcome after it."""
+"""Values around an execution: the wishes before it, its progress, its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an execution is."""
+    """How much an execution has read."""
 
     sync: str
     pages: int
@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one execution; `status` is succeeded, failed, cancelled or lost."""
+    """The result of one execution; `status` is succeeded, failed, cancelled or lost."""
 
     job_id: int
     status: str
@@ -51,9 +51,9 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
     cause: Exception | None = None
-    """What ended it early."""
+    """The error that ended it."""
     stack: str | None = None
-    """Its traceback, without secrets, where nobody foresaw it."""
+    """The traceback of an unexpected error, without secrets."""
 
     @property
     def changed(self) -> bool:
@@ -63,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What whoever starts an execution may ask of it."""
+    """Options of an execution that the caller may choose."""
 
     reset: bool = False
     empty_cache: bool = False
@@ -72,6 +72,6 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Due:
-    """The wish to execute a sync only where that is due; `slot` is its latest, None where its schedule is stopped."""
+    """Execute a sync only if it is due; `slot` is its latest slot, None where its schedule is stopped."""
 
     slot: datetime | None
