@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, announcing, connections, datasets, open_database, outbox, schema, syncs
+from nango_dagster.store import (
+    Database,
+    announcing,
+    connections,
+    credential_state,
+    datasets,
+    open_database,
+    outbox,
+    schema,
+    syncs,
+)
 from nango_dagster.store.outbox import Delivery, Result
 from nango_dagster.store.sync_row import SyncRow
 from tests.crash_worker import Workers
@@ -247,7 +257,7 @@ def test_the_third_refusal_of_its_credentials_is_announced_once(db: Database) ->
     syncs.register(db, [Sync(name="items", url="https://api.example.com/items", integration="crm")])
     connections.add(db, None, "crm", "acme")
     for _ in range(5):
-        connections.note_auth_failure(db, "crm", "acme")
+        credential_state.note_auth_failure(db, "crm", "acme")
     (told,) = waiting(db)
     assert (told.kind, told.integration, told.connection_id, told.sync_name) == ("auth", "crm", "acme", "")
 

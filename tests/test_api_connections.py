@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, announcing, connections, queue, syncs
+from nango_dagster.store import Database, announcing, connections, credential_state, queue, syncs
 from nango_dagster.store.announcing import OwnUrl
 from nango_dagster.vault import vault_of
 from tests.apis import URL, calling
@@ -151,7 +151,7 @@ def test_connections_are_listed_without_their_secrets(http: TestClient, db: Data
     made(http, "beta")
     connections.add(db, None, "gitlab", "acme")
     for _ in range(3):
-        connections.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, "github", "acme")
 
     def names(**query: Any) -> list[str]:
         answer = http.get("/connections/", params=query, follow_redirects=False)

@@ -27,7 +27,7 @@ from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, Conf
 from nango_dagster.runs import Outcome
 from nango_dagster.runs.access import access_of, note, of_connection
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, syncs
+from nango_dagster.store import Database, connections, credential_state, jobs, syncs
 from nango_dagster.store.queue import Claim
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
@@ -425,7 +425,7 @@ def test_who_refreshes_keeps_the_others_waiting_for_the_one_token(
     connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
 
     def begin(owner: str, seconds: float) -> bool:
-        begun = connections.begin_refresh(db, "github", "acme", owner, seconds)
+        begun = credential_state.begin_refresh(db, "github", "acme", owner, seconds)
         if not begun:
             refused.set()
         return begun
@@ -434,7 +434,7 @@ def test_who_refreshes_keeps_the_others_waiting_for_the_one_token(
         store = TokenStore(
             lambda: connections.credentials(db, vault_of(sealed), "github", "acme"),
             begin,
-            lambda owner, new: connections.end_refresh(db, vault_of(sealed), "github", "acme", owner, new),
+            lambda owner, new: credential_state.end_refresh(db, vault_of(sealed), "github", "acme", owner, new),
         )
         found.append(OAuth2(server.credentials(), store, name="items").credentials(fresh=True)["access_token"])
 

@@ -14,7 +14,7 @@ import pytest
 from nango_dagster import runs
 from nango_dagster.config import read_file
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, announcing, connections, open_database, queue, syncs
+from nango_dagster.store import Database, announcing, connections, credential_state, open_database, queue, syncs
 from nango_dagster.store.announcing import OwnUrl
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import Vault
@@ -226,7 +226,7 @@ def test_connections_are_listed_by_integration(cli: Cli, db: Database, vault: Va
     connections.add(db, vault, "github", "acme", credentials={"token": SECRET})
     connections.add(db, None, "hubspot", "bolt")
     for _ in range(3):
-        connections.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, "github", "acme")
     text = cli.good("connections", "list").stdout
     assert "refused 3 times" in text and text.endswith("\n2 connections\n") and SECRET not in text
     (one,) = cli.good("connections", "--json", "list", "--integration", "hubspot").json

@@ -13,7 +13,7 @@ import pytest
 from nango_dagster import runs
 from nango_dagster.config import from_body, read_file
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, queue, syncs
+from nango_dagster.store import Database, connections, credential_state, jobs, queue, syncs
 from nango_dagster.store.jobs import Counts
 from nango_dagster.store.queue import Schedule
 from nango_dagster.store.sync_row import SyncRow
@@ -274,7 +274,7 @@ def test_status_of_one_sync_has_a_line_for_each_connection_those_that_failed_fir
     with executing(db, "bolt", "failed", error="issues: GET https://api.example.com/items answered 500."):
         pass
     for _ in range(queue.REAUTHORISE_AFTER):
-        connections.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, "github", "acme")
     lines = cli.good("status", "issues").stdout.splitlines()
     of_connections = [line for line in lines if line.startswith(("acme", "bolt"))]
     assert [line.split()[0].rstrip(",") for line in of_connections] == ["bolt", "acme", "bolt", "bolt:"]

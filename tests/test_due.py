@@ -20,7 +20,7 @@ from nango_dagster.config import Sync
 from nango_dagster.defs import names
 from nango_dagster.defs.dispatch import Dispatcher
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, queue, schema, status, syncs
+from nango_dagster.store import Database, connections, credential_state, jobs, queue, schema, status, syncs
 from nango_dagster.store.status import Status
 from nango_dagster.store.sync_row import SyncRow
 from tests.apis import URL, calling
@@ -87,7 +87,7 @@ def own_frequency(ago: timedelta) -> Callable[[Database, SyncRow], None]:
 def refused(db: Database, row: SyncRow) -> None:
     executed(db, row)
     for _ in range(queue.REAUTHORISE_AFTER):
-        connections.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, "github", "acme")
 
 
 def paused(db: Database, row: SyncRow) -> None:

@@ -102,7 +102,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("upgrade",),
         ("announcing", "deletions", "migrations", "tables"),
         ("catalog", "overwrite", "queue", "upsert"),
-        ("jobs", "opening", "pruning", "syncs"),
+        ("credential_state", "jobs", "opening", "pruning", "syncs"),
         ("connections", "figures", "models", "retention", "status"),
     ),
 }

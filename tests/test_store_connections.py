@@ -19,7 +19,18 @@ from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, datasets, jobs, open_database, queue, schema, syncs, tables
+from nango_dagster.store import (
+    Database,
+    connections,
+    credential_state,
+    datasets,
+    jobs,
+    open_database,
+    queue,
+    schema,
+    syncs,
+    tables,
+)
 from nango_dagster.store.connections import NewConnection
 from nango_dagster.store.queue import deletion
 from nango_dagster.store.sync_row import SyncRow
@@ -115,9 +126,9 @@ def test_three_failures_in_a_row_need_other_credentials(db: Database, vault: Vau
         return row.needs_reauthorisation
 
     connections.add(db, vault, "github", "acme", credentials=SECRET)
-    assert [connections.note_auth_failure(db, "github", "acme") for _ in range(2)] == [1, 2]
-    connections.clear_auth_failures(db, "github", "acme")
-    assert [connections.note_auth_failure(db, "github", "acme") for _ in range(3)] == [1, 2, 3]
+    assert [credential_state.note_auth_failure(db, "github", "acme") for _ in range(2)] == [1, 2]
+    credential_state.clear_auth_failures(db, "github", "acme")
+    assert [credential_state.note_auth_failure(db, "github", "acme") for _ in range(3)] == [1, 2, 3]
     assert needs()
     assert connections.set_credentials(db, vault, "github", "acme", {**SECRET, "apiKey": "new"})
     assert not needs()
@@ -125,13 +136,13 @@ def test_three_failures_in_a_row_need_other_credentials(db: Database, vault: Vau
 
 def test_one_refreshes_a_token_at_a_time(db: Database, vault: Vault) -> None:
     connections.add(db, vault, "github", "acme", credentials=SECRET)
-    assert connections.begin_refresh(db, "github", "acme", "one", 60)
-    assert not connections.begin_refresh(db, "github", "acme", "two", 60)
-    assert not connections.end_refresh(db, vault, "github", "acme", "two", {"apiKey": "wrong"})
+    assert credential_state.begin_refresh(db, "github", "acme", "one", 60)
+    assert not credential_state.begin_refresh(db, "github", "acme", "two", 60)
+    assert not credential_state.end_refresh(db, vault, "github", "acme", "two", {"apiKey": "wrong"})
     assert connections.credentials(db, vault, "github", "acme") == SECRET
-    assert connections.end_refresh(db, vault, "github", "acme", "one", {"apiKey": "fresh"})
+    assert credential_state.end_refresh(db, vault, "github", "acme", "one", {"apiKey": "fresh"})
     assert connections.credentials(db, vault, "github", "acme") == {"apiKey": "fresh"}
-    assert connections.begin_refresh(db, "github", "acme", "two", 60)
+    assert credential_state.begin_refresh(db, "github", "acme", "two", 60)
 
 
 def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, settings: Settings, vault: Vault) -> None:
@@ -145,7 +156,7 @@ def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, setting
 
             def take() -> bool:
                 asking.set()
-                return connections.begin_refresh(db, "github", "acme", "one", 60)
+                return credential_state.begin_refresh(db, "github", "acme", "one", 60)
 
             taken = pool.submit(take)
             assert asking.wait(20)
@@ -161,9 +172,9 @@ def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, setting
 
 def test_who_dies_while_refreshing_holds_nobody_up(db: Database, vault: Vault) -> None:
     connections.add(db, vault, "github", "acme", credentials=SECRET)
-    assert connections.begin_refresh(db, "github", "acme", "dead", -1)
-    assert connections.begin_refresh(db, "github", "acme", "two", 60)
-    assert not connections.end_refresh(db, vault, "github", "acme", "dead", {"apiKey": "late"})
+    assert credential_state.begin_refresh(db, "github", "acme", "dead", -1)
+    assert credential_state.begin_refresh(db, "github", "acme", "two", 60)
+    assert not credential_state.end_refresh(db, vault, "github", "acme", "dead", {"apiKey": "late"})
 
 
 # --- schedules ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from nango_dagster import runs
 from nango_dagster.config import Sync
 from nango_dagster.errors import AuthenticationFailed
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, queue, schema, status, syncs
+from nango_dagster.store import Database, connections, credential_state, jobs, queue, schema, status, syncs
 from nango_dagster.store.jobs import Counts
 from nango_dagster.store.status import Status
 from nango_dagster.store.sync_row import SyncRow
@@ -114,7 +114,7 @@ def test_a_disabled_sync_is_stopped(db: Database, row: SyncRow) -> None:
 
 def test_what_needs_reauthorisation_waits_for_it_unless_it_is_triggered(db: Database, row: SyncRow) -> None:
     for _ in range(queue.REAUTHORISE_AFTER):
-        connections.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, "github", "acme")
     one = only(db, row)
     assert (one.needs_reauthorisation, one.is_due, one.next_run_at) == (True, False, None)
     queue.trigger(db, row.id)
@@ -206,7 +206,7 @@ def test_the_numbers_of_a_sync(db: Database, settings: Settings, api: FakeApi) -
     execute(db, row, "failed", "c", error=str(AuthenticationFailed()))
     queue.set_state(db, row.id, "PAUSED", "d")
     for _ in range(queue.REAUTHORISE_AFTER):
-        connections.note_auth_failure(db, "github", "e")
+        credential_state.note_auth_failure(db, "github", "e")
     found = status.read(db, [row])
     assert [(one.connection_id, one.variant) for one in found] == [
         ("a", "base"), ("b", "base"), ("c", "base"), ("d", "base"), ("e", "base"), ("a", "eu"),

@@ -14,7 +14,7 @@ from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..http import Reach
 from ..partition_keys import BASE
 from ..settings import Settings
-from ..store import Database, connections, jobs, reach
+from ..store import Database, connections, credential_state, jobs, reach
 from ..store.queue import Claim
 from ..store.sync_row import SyncRow
 from ..templates import env_variables, host_variables
@@ -128,9 +128,9 @@ def note(
     if not row.sync.partitioned:
         return
     if isinstance(error, AuthenticationFailed):
-        connections.note_auth_failure(database, row.integration, claim.connection_id)
+        credential_state.note_auth_failure(database, row.integration, claim.connection_id)
     elif error is None and access is not None and access.auth_failures > 0:
-        connections.clear_auth_failures(database, row.integration, claim.connection_id)
+        credential_state.clear_auth_failures(database, row.integration, claim.connection_id)
 
 
 # --- sources of credentials ------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def _token_store(database: Database, vault: Vault, integration: str, connection_
     named = (integration, connection_id)
     return TokenStore(
         load=partial(connections.credentials, database, vault, *named),
-        begin=partial(connections.begin_refresh, database, *named),
+        begin=partial(credential_state.begin_refresh, database, *named),
         end=partial(_end_surely, database, vault, *named),
     )
 
@@ -265,7 +265,7 @@ def _end_surely(
     deadline = time.monotonic() + _KEEP_SECONDS
     while True:
         try:
-            return connections.end_refresh(database, vault, integration, connection_id, owner, new)
+            return credential_state.end_refresh(database, vault, integration, connection_id, owner, new)
         except StoreUnavailable:
             if new is None or time.monotonic() > deadline:
                 raise

@@ -1,4 +1,4 @@
-"""Executions in bulk: all that is due of some syncs, claimed a chunk at a time and executed side by side."""
+"""Executions in bulk: the due schedules of some syncs, claimed in chunks and executed side by side."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .limits import spent_until
 from .values import Outcome, Wishes
 
 CHUNK = 100
-"""So many schedules are claimed at once; those of one that dies go to the next."""
+"""The number of schedules in one claim; those of a run that dies go to the next run."""
 BACKLOG = 200
-"""So many results wait to be read before the executions pause."""
+"""The number of results that may wait to be read before the executions pause."""
 _LOOK_SECONDS = 0.1
-_CLAIMING_SECONDS = 5.0  # another run's claim is not told of before it is committed
+_CLAIMING_SECONDS = 5.0  # how long another run's claim may take to be committed
 
 Names = tuple[str, str]
 """A connection and variant."""
@@ -39,13 +39,13 @@ _NOBODY = ("", "")
 
 @dataclass(frozen=True)
 class Done:
-    """One execution that is over: what came of it, or the error that kept it from beginning or ending."""
+    """An execution that is over: its outcome, or the error that kept it from beginning or ending."""
 
     row: SyncRow
     connection_id: str
     variant: str
     claim: Claim | None = None
-    """None where another run has it."""
+    """None where another run holds it."""
     outcome: Outcome | None = None
     error: Exception | None = None
 
@@ -56,10 +56,10 @@ class Done:
 
 
 class Drain:
-    """Executes what is due of syncs, until nothing is, in threads of its own; `next` hands out the results.
+    """Executes the due schedules of syncs in threads of its own, until none is due; `next` returns the results.
 
-    An execution whose last run died has the process to itself, so that one record that kills it costs no other
-    connection a second loss. A spent quota puts off whatever else would need it.
+    An execution whose last run died has the process to itself, so that a record that kills the process costs no other
+    connection a second loss. A spent quota postpones the schedules that share it.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Drain:
         self.cancelled = cancelled
         self.until = until
         self.stopping = threading.Event()
-        self.gate = _Gate()
-        self._lanes: list[_Lane] = []
+        self.exclusion = _Exclusion()
+        self._executors: list[_SyncExecutor] = []
         self._done: queues.Queue[Done | None] = queues.Queue(BACKLOG)
 
     def __enter__(self) -> Drain:
@@ -101,17 +101,17 @@ class Drain:
         wishes: Wishes | None = None,
     ) -> None:
         """Begin with a sync: with all that is due at its latest `slot`, or with just these, due or not."""
-        lane = _Lane(self, row, slot, only, wishes or Wishes())
-        self._lanes.append(lane)
-        lane.start()
+        executor = _SyncExecutor(self, row, slot, only, wishes or Wishes())
+        self._executors.append(executor)
+        executor.start()
 
     @property
     def at_work(self) -> list[SyncRow]:
-        """The syncs that are not done."""
-        return [lane.row for lane in self._lanes if lane.is_alive]
+        """The syncs whose executions are not over."""
+        return [executor.row for executor in self._executors if executor.is_alive]
 
     def next(self, patience: float) -> list[Done]:
-        """What has ended since; waits so many seconds for it, or until nothing is at work."""
+        """The executions that have ended since the last call; waits up to `patience` seconds for the first."""
         found: list[Done] = []
         with contextlib.suppress(queues.Empty):
             first = self._done.get(timeout=patience)
@@ -123,29 +123,29 @@ class Drain:
 
     @property
     def is_over(self) -> bool:
-        """Whether all is done and handed out."""
+        """Whether all executions are over and their results returned."""
         return not self.at_work and self._done.empty()
 
     def stop(self) -> None:
-        """Have the executions end at their next page, as cancelled, and begin no more."""
+        """Cancel the executions at their next page, and begin no more."""
         self.stopping.set()
 
-    def tell(self, done: Done | None) -> None:
-        """Put a result out, or just wake whoever waits for one; called by the lanes' threads."""
+    def report(self, done: Done | None) -> None:
+        """Add a result, or None to wake the reader; called by the executors' threads."""
         self._done.put(done)
 
     def is_stopped(self) -> bool:
-        """Whether nothing more shall begin."""
+        """Whether no further execution may begin."""
         return self.stopping.is_set() or self.cancelled()
 
     @property
     def is_late(self) -> bool:
-        """Whether it has gone on for so long that the rest is left to others."""
+        """Whether the time is over, so that other runs execute the rest."""
         return self.until is not None and clock.monotonic() > self.until
 
 
-class _Lane:
-    """One sync in a drain: its worker, what it has claimed, and the threads that execute it."""
+class _SyncExecutor:
+    """One sync in a drain: its worker, its claims, and the threads that execute them."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Lane:
         self._stopping = threading.Event()  # this sync's alone: its lease was lost
         self._changed = threading.Condition()
         self._claimed: deque[Claim] = deque()
-        self._broken: deque[tuple[Claim, Exception]] = deque()  # what could not record its own end
+        self._broken: deque[tuple[Claim, Exception]] = deque()  # executions that could not record their own end
         self._running = 0
         self._ended = 0
         self._thread = threading.Thread(target=self._run, name=f"nango-drain-{row.id}", daemon=True)
@@ -176,7 +176,7 @@ class _Lane:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        """The lane's own thread: it claims, and its worker lives as long as any execution does."""
+        """The executor's own thread: it claims schedules, and its worker lives until the last execution has ended."""
         drain, concurrency = self._drain, self.row.sync.concurrency
         try:
             worker = queue.start_worker(drain.database, self.row.id, drain.run_id, drains=self._left is None)
@@ -191,14 +191,14 @@ class _Lane:
             finally:
                 queue.end_worker(drain.database, worker)
         except Exception as error:
-            drain.tell(Done(self.row, *_NOBODY, error=error))
+            drain.report(Done(self.row, *_NOBODY, error=error))
         finally:
-            drain.tell(None)
+            drain.report(None)
 
     # --- claiming -----------------------------------------------------------------------------------------------------
 
     def _next(self, worker: Worker, concurrency: int) -> Claim | None:
-        """The next to execute, as soon as a thread is free for it; None at the end."""
+        """The next claim to execute, once a thread is free for it; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._running < concurrency)
         while not self._is_stopped():
@@ -211,9 +211,9 @@ class _Lane:
                 with self._changed:
                     self._claimed.extend(claims)
             elif idle:
-                self._tell_of_the_rest()
+                self._report_held_targets()
                 return None
-            else:  # some may be due again, or be claimed alone, when the others have ended
+            else:  # a schedule may be due again, or be claimed alone, when the others have ended
                 self._wait_for_an_end(ended)
         return None
 
@@ -234,7 +234,7 @@ class _Lane:
         return claims
 
     def _give_up_what_broke(self, worker: Worker) -> None:
-        """Not when it breaks, for that may be because the database is away."""
+        """End the executions that could not record their end; not at once, because the database may have been away."""
         while self._broken:
             claim, error = self._broken[0]
             sentence = (
@@ -243,7 +243,7 @@ class _Lane:
             queue.give_up(self._drain.database, worker, claim, sentence)
             self._broken.popleft()
 
-    def _tell_of_the_rest(self) -> None:
+    def _report_held_targets(self) -> None:
         """Report the targets that were named and that other runs hold."""
         deadline = clock.monotonic() + _CLAIMING_SECONDS
         for connection_id, variant in self._left or ():
@@ -253,7 +253,7 @@ class _Lane:
                 if holder is None:
                     time.sleep(_LOOK_SECONDS)
             refused = Refused(held_sentence(self.row, target, holder))
-            self._drain.tell(Done(self.row, connection_id, variant, error=refused))
+            self._drain.report(Done(self.row, connection_id, variant, error=refused))
 
     def _is_stopped(self) -> bool:
         return self._stopping.is_set() or self._drain.is_stopped()
@@ -262,9 +262,9 @@ class _Lane:
 
     def _execute(self, worker: Worker, claim: Claim) -> None:
         try:
-            with self._drain.gate.alone() if claim.losses else self._drain.gate.among_others():
+            with self._drain.exclusion.alone() if claim.losses else self._drain.exclusion.shared():
                 if not self._is_stopped():
-                    self._drain.tell(self._done(worker, claim))
+                    self._drain.report(self._done(worker, claim))
         finally:
             with self._changed:
                 self._running -= 1
@@ -295,7 +295,7 @@ class _Lane:
         return Done(self.row, *names, claim, outcome)
 
     def _put_off_if_spent(self, worker: Worker) -> None:
-        """Have nothing begin that a quota which all connections share will not let through today."""
+        """Postpone the due schedules if the quota that all connections share is spent."""
         rate = self.row.sync.rate_limit
         if self._left is not None or (rate is not None and rate.scope == "connection"):
             return
@@ -303,7 +303,7 @@ class _Lane:
             queue.put_off(self._drain.database, worker, until, self._slot())
 
     def _put_off(self, worker: Worker, spent: QuotaSpent) -> None:
-        """Have the others that share the quota wait, too."""
+        """Postpone the other schedules that share the quota."""
         mine = spent.connection_id
         with self._changed:
             dropped = [one for one in self._claimed if mine in (None, one.connection_id)]
@@ -311,8 +311,8 @@ class _Lane:
         queue.put_off(self._drain.database, worker, spent.until, self._slot(), connection_id=mine, claimed=dropped)
 
 
-class _Gate:
-    """Lets many in at once, or one alone."""
+class _Exclusion:
+    """A lock that many hold together, or one alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -320,7 +320,7 @@ class _Gate:
         self._alone = 0  # inside, or waiting for it
 
     @contextlib.contextmanager
-    def among_others(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
             self._inside += 1

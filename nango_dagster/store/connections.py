@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -297,53 +297,6 @@ def _row(db: Database, row: Any) -> ConnectionRow:
     named = dict(row._mapping)
     named |= {name: _readable(db, json.loads(named[name])) for name in ("metadata", "config")}
     return ConnectionRow(**named | {"has_credentials": bool(named["has_credentials"])})
-
-
-# --- authentication that fails, and tokens that are refreshed -------------------------------------------------------
-
-
-def note_auth_failure(db: Database, integration: str, connection_id: str) -> int:
-    """Count an authentication failure; how many there are now in a row."""
-
-    def work(connection: Connection) -> int:
-        named = _named(integration, connection_id)
-        connection.execute(sa.update(_table).where(*named).values(auth_failures=_of.auth_failures + 1))
-        failures: int = connection.execute(sa.select(_of.auth_failures).where(*named)).scalar() or 0
-        if failures == REAUTHORISE_AFTER:
-            announcing.announce_reauthorisation(connection, db, integration, connection_id)
-        return failures
-
-    return db.transact(work)
-
-
-def clear_auth_failures(db: Database, integration: str, connection_id: str) -> None:
-    """The credentials work: the next failure is the first again."""
-    named = (*_named(integration, connection_id), _of.auth_failures > 0)
-    db.transact(lambda connection: connection.execute(sa.update(_table).where(*named).values(auth_failures=0)))
-
-
-def begin_refresh(db: Database, integration: str, connection_id: str, owner: str, seconds: float) -> bool:
-    """Take the right to refresh the connection's token, for so long at most; False while another has it."""
-
-    def work(connection: Connection) -> bool:
-        # Now, not before SQLite's lock was waited for: the right would be over before it is used.
-        free = sa.or_(_of.refresh_until.is_(None), _of.refresh_until < db.clock())
-        take = sa.update(_table).where(*_named(integration, connection_id), free)
-        until = db.clock(-timedelta(seconds=seconds))
-        return connection.execute(take.values(refresh_owner=owner, refresh_until=until)).rowcount == 1
-
-    return db.transact(work)
-
-
-def end_refresh(
-    db: Database, vault: Vault, integration: str, connection_id: str, owner: str, new: Mapping[str, Any] | None
-) -> bool:
-    """Give that right back, and keep the `new` credentials; False when it was lost meanwhile, and nothing is kept."""
-    values: dict[str, Any] = {"refresh_owner": None, "refresh_until": None}
-    if new is not None:
-        values["credentials"] = vault.encrypt(new)
-    statement = sa.update(_table).where(*_named(integration, connection_id), _of.refresh_owner == owner)
-    return db.transact(lambda connection: connection.execute(statement.values(**values)).rowcount == 1)
 
 
 # --- removed ------------------------------------------------------------------------------------------------------

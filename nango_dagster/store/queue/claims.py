@@ -1,4 +1,4 @@
-"""The way of one execution through the queue: claimed, begun, checked before each write, released."""
+"""One execution in the queue: claim, begin, check before each write, release."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def claim(
     only: Sequence[tuple[str, str]] | None = None,
     force: bool = False,
 ) -> list[Claim]:
-    """Take up to `limit` schedules that are due and that nobody holds, those that were asked for first.
+    """Claim up to `limit` due schedules that nobody holds, triggered ones first.
 
     `slot` is the sync's latest slot, None when its schedule is stopped. `only` names the (connection, variant) pairs
     to choose from; with `force` they are taken also when they are paused or not due. A schedule whose last execution
-    was lost is claimed alone, by a worker that holds nothing else, so that it takes no other down a second time. So an
-    empty answer means: nothing, or nothing before this worker has released what it holds.
+    was lost is claimed alone, by a worker that holds nothing else, so that it costs no other schedule a second loss. An
+    empty list means that nothing is due, or nothing before this worker has released its claims.
 
     Raises LeaseLost when the worker was taken for dead.
     """
@@ -73,7 +73,7 @@ def _claim(
     free: Sequence[ColumnElement[bool]],
     only: Sequence[tuple[str, str]] | None,
 ) -> list[Claim]:
-    # It also makes two threads of one worker claim one after the other, which "alone" relies on.
+    # The lock on the worker's row also makes its threads claim one after the other, so that "alone" holds.
     if not workers.beat_in(connection, db, worker):
         raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
     held = connection.execute(select(_of.losses).where(_of.worker_id == worker.id)).scalars().all()
@@ -98,7 +98,7 @@ def _take(
     only: Sequence[tuple[str, str]] | None,
     limit: int,
 ) -> list[Any]:
-    """Up to `limit` rows, locked until the transaction ends; rows that others have locked are passed over."""
+    """Up to `limit` rows, locked until the transaction ends; rows that others have locked are skipped."""
     query = (
         select(_of.id, _of.sync_id, _of.connection_id, _of.variant, _of.fence)
         .add_columns(_of.reset, _of.empty_cache, _of.losses, _of.checkpoint)
@@ -160,7 +160,7 @@ def lock_dataset(
     db.lock(connection, *target.lock_names, patience=patience, idle_limit=STUCK_SECONDS)
 
 
-# Made once: an execution says these several times, and to build a statement costs as much as to send it.
+# Built once: an execution sends these several times, and building a statement costs as much as sending it.
 _mine = _of.id == bindparam("schedule_id")
 _CHECK = (
     select(_of.worker_id.label("holder_id"), _of.fence, _of.cancelled_at)
@@ -172,9 +172,9 @@ _IS_CANCELLED = select(_of.cancelled_at).where(_mine, _of.fence == bindparam("he
 
 
 def check(connection: Connection, db: Database, claim: Claim) -> bool:
-    """Make sure that this execution is still ours; the caller holds the dataset's lock and goes on to write.
+    """Prove that the claim still holds; the caller holds the dataset's lock and goes on to write.
 
-    Whether somebody asked it to stop. Raises LeaseLost when it is not ours.
+    Returns whether the execution was cancelled. Raises LeaseLost when another run may have the claim.
     """
     row = connection.execute(_CHECK, {"schedule_id": claim.schedule_id}).one_or_none()
     if row is None:
@@ -188,7 +188,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 
 
 def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
-    """Note that a claimed schedule begins now; a reset forgets its checkpoint."""
+    """Record that a claimed schedule begins now; a reset deletes its checkpoint."""
     values: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
     values |= due.next_due_at(claim, db.now(connection))
     mine = update(_table).where(_of.id == claim.schedule_id)
@@ -203,7 +203,7 @@ def release(
     succeeded: bool | None,
     not_before: datetime | None = None,
 ) -> None:
-    """Give a claim back at the end of its execution; `succeeded` is None when it was cancelled or put off.
+    """Release a claim at the end of its execution; `succeeded` is None when it was cancelled or postponed.
 
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
@@ -232,9 +232,9 @@ def put_off(
     connection_id: str | None = None,
     claimed: Sequence[Claim] = (),
 ) -> None:
-    """Have what else is due of the sync wait until then: all of it, or that of one connection.
+    """Postpone the due schedules of the worker's sync until a moment: all of them, or those of one connection.
 
-    `claimed` is what this worker has claimed and will not begin; it is free again.
+    `claimed` are claims of this worker that it will not begin; they are free again.
     """
     waiting = update(_table).where(due.is_due(db, worker.sync_id, slot))
     if connection_id is not None:
@@ -250,7 +250,7 @@ def put_off(
 
 
 def is_cancelled(db: Database, claim: Claim) -> bool:
-    """Whether somebody asked this execution to stop."""
+    """Whether the execution was cancelled."""
     mine = {"schedule_id": claim.schedule_id, "held_fence": claim.fence}
     with db.ask() as connection:
         return connection.execute(_IS_CANCELLED, mine).scalar() is not None

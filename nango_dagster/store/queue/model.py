@@ -1,4 +1,4 @@
-"""What the queue hands out: values that do not change, as they were when they were read."""
+"""The values of the queue: rows of its tables as they were when they were read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """What messages call it; a run as the Dagster UI shows it.
+        """The name in messages; a run has the one that the Dagster UI shows.
 
         >>> Worker(1, 1, "0f6e3c1a-7e0b-4c58-9d5d-2f3b1c9a8e77", "web1", 42).name
         'run 0f6e3c1a'
@@ -50,7 +50,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to execute one schedule, for as long as `check` says so."""
+    """A worker's right to execute one schedule, as long as `check` confirms it."""
 
     schedule_id: int
     sync_id: int
@@ -79,7 +79,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who executes a schedule, since when, and for how long nothing was heard of it."""
+    """The worker that executes a schedule, since when, and the time since its last heartbeat."""
 
     worker: Worker
     since: datetime
@@ -100,7 +100,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A sync for one connection and variant: its state, what was asked of it, and the run that executes it."""
+    """A sync for one connection and variant: its state, its requests, and the run that executes it."""
 
     id: int
     sync_id: int
@@ -139,15 +139,15 @@ def worker_of(row: Any) -> Worker:
 FREED: dict[str, Any] = {"worker_id": None, "claimed_at": None, "cancelled_at": None}
 
 IS_CANCELLED = schema.schedules.c.cancelled_at.is_not(None)
-# A reset that was asked for during the execution: it cancelled it, and the next one answers it.
+# A reset during the execution: it cancelled the execution, and the next one answers it.
 ASKED_AGAIN = and_(IS_CANCELLED, schema.schedules.c.triggered_at == schema.schedules.c.cancelled_at)
 
 
 def requests(kept: ColumnElement[bool]) -> dict[str, Any]:
-    """New values of what was asked for: as it is where it shall be `kept`, else nothing.
+    """The values that keep a schedule's requests where `kept` is true, and drop them elsewhere.
 
-    A pause in the meantime has dropped the trigger, and the reset that came with it goes too; not so where a second
-    loss has put the trigger off to the next slot.
+    If a pause has dropped the trigger meanwhile, the reset that came with it is dropped, too; not after a second loss,
+    which has postponed the trigger to the next slot.
     """
     of = schema.schedules.c
     whole = and_(kept, or_(of.triggered_at.is_not(None), of.losses >= 2))

@@ -1,4 +1,4 @@
-"""What people want to know of schedules; none of it waits for a batch that is being written."""
+"""Questions about schedules; none of them waits for a batch that is being written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def holder(db: Database, target: Target) -> Holder | None:
 
 
 def runs_at_work(db: Database) -> set[str]:
-    """The runs that have a worker which was heard from lately."""
+    """The ids of the runs that have a live worker."""
     of = schema.workers.c
     lately = of.heartbeat_at >= db.clock(timedelta(seconds=LEASE_SECONDS))
     with db.connect() as connection:
@@ -54,7 +54,7 @@ def runs_at_work(db: Database) -> set[str]:
 
 
 def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:
-    """Note how Dagster shows these from now on."""
+    """Record how Dagster shows these schedules' partitions from now on."""
     for start in range(0, len(schedule_ids), AT_ONCE):
         some = update(_table).where(_of.id.in_(schedule_ids[start : start + AT_ONCE]))
         told = some.values(shown_state=state, shown_at=db.clock())
@@ -62,7 +62,7 @@ def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:
 
 
 def partitions(db: Database, sync_id: int, connection_id: str | None = None) -> list[tuple[str, str]]:
-    """The connections and variants that a sync runs for, in the order they were added; or of one connection."""
+    """The connections and variants of a sync, or the variants of one connection, in the order they were added."""
     wanted = named(sync_id, connection_id, None)
     query = select(_of.connection_id, _of.variant).where(*wanted).order_by(_of.id)
     with db.connect() as connection:
@@ -70,21 +70,21 @@ def partitions(db: Database, sync_id: int, connection_id: str | None = None) -> 
 
 
 def versions(db: Database) -> dict[int, tuple[int, int]]:
-    """Of each sync two numbers that change when what it runs for does."""
+    """Two numbers for each sync that change whenever its schedules are added or removed."""
     query = select(_of.sync_id, func.count(), func.max(_of.id)).group_by(_of.sync_id)
     with db.connect() as connection:
         return {sync_id: (count, newest) for sync_id, count, newest in connection.execute(query)}
 
 
 def count_states(db: Database, sync_id: int) -> dict[State, int]:
-    """How many schedules of a sync are started and how many paused."""
+    """The number of a sync's schedules by state."""
     query = select(_of.state, func.count()).where(_of.sync_id == sync_id).group_by(_of.state)
     with db.ask() as connection:
         return {row.state: row[1] for row in connection.execute(query)}
 
 
 def held_by(db: Database, worker: Worker) -> int:
-    """How many schedules a worker has claimed."""
+    """The number of schedules that a worker has claimed."""
     with db.connect() as connection:
         return connection.execute(select(func.count()).where(_of.worker_id == worker.id)).scalar_one()
 
