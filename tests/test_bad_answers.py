@@ -159,3 +159,35 @@ def test_each_bad_answer_in_the_middle_fails_an_overwrite_and_keeps_its_rows(
     assert outcome.status == "failed"
     assert (outcome.error or "").startswith("each: GET ")
     assert_exact(db, row, source.records)
+
+
+def test_rows_that_only_two_fields_tell_apart_are_kept_apart(db: Database, settings: Settings, api: FakeApi) -> None:
+    rows = [{"ad": ad, "day": f"2024-05-0{day}", "clicks": ad * day} for ad in (1, 2) for day in (1, 2, 3)]
+    api.route("/insights", {"results": rows})
+    row = registered(db, api, "/insights", unique_key=["ad", "day"])
+    assert execute(db, settings, row).counts.added == 6
+    rows[0]["clicks"] = 99
+    outcome = execute(db, settings, row)
+    assert (outcome.counts.added, outcome.counts.updated, outcome.counts.unchanged) == (0, 1, 5)
+    assert_exact(db, row, rows)
+
+
+def test_a_key_that_tells_no_records_apart_is_a_warning(db: Database, settings: Settings, api: FakeApi) -> None:
+    api.route("/insights", {"results": [{"ad": ad, "day": day} for ad in (1, 2) for day in (1, 2, 3)]})
+    row = registered(db, api, "/insights", unique_key="ad")
+    execute(db, settings, row)
+    assert any("4 records came more than once" in warning for warning in last_job(db, row).warnings)
+
+
+def test_plain_values_are_records_that_tell_themselves_apart(db: Database, settings: Settings, api: FakeApi) -> None:
+    api.route("/colours", {"results": ["red", "green", None]})
+    row = registered(db, api, "/colours", records="plain", unique_key="value")
+    assert execute(db, settings, row).counts.added == 2
+    assert_exact(db, row, [{"value": "red"}, {"value": "green"}])
+
+
+def test_the_values_of_an_object_are_records_with_their_key(db: Database, settings: Settings, api: FakeApi) -> None:
+    api.route("/users", {"results": {"-Nx1": {"name": "Ann"}, "-Nx2": {"name": "Bob"}}})
+    row = registered(db, api, "/users", records="values", record_key_field="id", unique_key="id")
+    assert execute(db, settings, row).counts.added == 2
+    assert_exact(db, row, [{"name": "Ann", "id": "-Nx1"}, {"name": "Bob", "id": "-Nx2"}])

@@ -506,6 +506,8 @@ def test_safe_methods_with_a_body_are_sent(api: FakeApi, method: str) -> None:
         ({"results": ITEMS}, {}, False),
         ({"results": ITEMS}, {"paging_limit": 7, "paging_limit_request_path": "n"}, True),
         ({"results": ITEMS}, {"paging_limit": 9, "paging_limit_request_path": "n"}, False),
+        ({"results": ITEMS, "paging": {"pages": 1}}, {"paging_total_pages_response_path": "paging.pages"}, False),
+        ({"results": ITEMS, "paging": {"count": 7}}, {"paging_total_response_path": "paging.count"}, False),
     ],
 )
 def test_an_end_is_doubtful_where_nothing_was_ever_at_the_paging_path(

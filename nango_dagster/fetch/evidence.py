@@ -38,6 +38,10 @@ class PagingEvidence:
             self._around = document.parent_of(self._path)
         self._fields = described(document.text)
 
+    def settle(self) -> None:
+        """Take into account that the API itself has said where its list ends."""
+        self._is_there = True
+
     def doubt(self, reason: str) -> str | None:
         """The sentence about a list that ended for a reason, where its end is doubtful."""
         if self._path is None or self._is_there or reason not in _DOUBTFUL_ENDS:

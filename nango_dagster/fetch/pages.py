@@ -229,6 +229,8 @@ class Fetch:
         try:
             said = self._ending.said(page)
             self._evidence.see(page)
+            if said.more is False or said.is_total_reached:
+                self._evidence.settle()
             more = True if progress.is_skipped and said.more is None else said.more
             following = None if more is False else self._paging.after(replace(page, more=more))
         except (ApiError, ConfigError, RecordRejected) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import Sync
@@ -20,6 +20,8 @@ class Said:
 
     more: bool | None = None
     reason: str = ""
+    is_total_reached: bool = False
+    """Whether a total says that this is all, which does not end a list that still gives a cursor."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,15 @@ class Ending:
         if total is not None and page.seen < total:
             return Said(True)
         flag = self._flag(page)
-        if flag.more is False or not self.is_counted:
+        if flag.more is False:
             return flag
-        if total is not None:
-            return Said(False, "total_reached")
         pages = self._pages(page)
-        if pages is not None:
-            return Said(True) if page.number < pages else Said(False, "last_page")
-        return flag
+        if total is None and pages is None:
+            return flag
+        is_reached = total is not None or (pages is not None and page.number >= pages)
+        if not self.is_counted:
+            return replace(flag, is_total_reached=is_reached)
+        return Said(False, "last_page" if total is None else "total_reached") if is_reached else Said(True)
 
     def _flag(self, page: Answer) -> Said:
         ends: list[Said] = []
