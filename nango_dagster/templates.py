@@ -13,7 +13,7 @@ from nango_dagster.config import PLACEHOLDER, placeholders
 from nango_dagster.errors import ConfigError, Problem
 from nango_dagster.paths import MISSING, dig
 
-# Whatever a browser or a library may take for the end of the host.
+# All characters that a browser or a library may take for the end of the host.
 _UP_TO_PATH: Final = re.compile(r"(?:[^/?#\\]*//)?[^/?#\\]*")
 
 
@@ -48,10 +48,10 @@ def render_text(text: str, variables: Mapping[str, Any]) -> str:
 
 
 def render_url(url: str, variables: Mapping[str, Any]) -> str:
-    """A URL with its placeholders replaced; a value cannot leave its place in the path or the query.
+    """A URL with its placeholders replaced; values are encoded, so that each stays in its part of the path or query.
 
-    A placeholder that begins the URL is a base URL and stays as it is. Raises ConfigError where values make a segment
-    of the path that leads out of it, which no encoding keeps from doing so.
+    The value of a placeholder that begins the URL is a base URL and is not encoded. Raises ConfigError where values
+    make a segment `.` or `..` of the path, which encoding cannot prevent.
 
     >>> render_url("${env.API}/users/${user}", {"env.API": "http://localhost:80/v1", "user": "a/b"})
     'http://localhost:80/v1/users/a%2Fb'
@@ -122,7 +122,7 @@ def _variable(name: str, variables: Mapping[str, Any]) -> Any:
 
 
 def _unknown(name: str, variables: Mapping[str, Any]) -> ConfigError:
-    """Names the variables there are, the nearest first, but never their values."""
+    """An error that names the known variables, the most similar ones first, and no values."""
     known = sorted(_names(variables))
     near = difflib.get_close_matches(name, known, n=10, cutoff=0.6)
     listed = list(dict.fromkeys([*near, *known]))[:10]

@@ -1,4 +1,4 @@
-"""From fields as somebody wrote them to a sync, or to all that is wrong with them, in sentences."""
+"""The fields of a config become a sync, or an error with a sentence for each problem."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nango_dagster.config.source import NOWHERE, Found, Place, Source, dotted, q
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
 
-# Names from other tools and other versions of Nango that spelling does not lead to a field.
+# Names of other tools and of other versions of Nango, which are not similar to the field's name.
 _KNOWN_ELSEWHERE = {
     "soft_delete": "track_deletes",
     "primary_key": "unique_key",
@@ -34,7 +34,7 @@ _KNOWN_ELSEWHERE = {
 
 
 def check(given: Mapping[Any, Any], source: Source = NOWHERE) -> Sync:
-    """The sync that fields describe, or a ConfigError with everything that is wrong with them."""
+    """The sync that the fields describe. Raises ConfigError with all problems of the fields."""
     fields, problems = _canonical(given)
     problems += _unknown(fields)
     problems += _not_yet(fields)
@@ -113,7 +113,7 @@ def _not_yet(fields: Mapping[str, Any]) -> list[Found]:
 
 
 def _invalid(error: ValidationError) -> list[Found]:
-    """What the model's types refuse, each as a sentence with the value found and the values allowed."""
+    """The errors of the model's types, each as a sentence with the value found and the values allowed."""
     return [_problem(details) for details in error.errors(include_url=False)]
 
 

@@ -44,7 +44,7 @@ _ONE_OF = (
     ("paging_total_response_path", "paging_header_total"),
     ("paging_total_pages_response_path", "paging_header_total_pages"),
 )
-# A field that means nothing without another.
+# Fields that need another field.
 _NEEDS = {
     "paging_page_start": "paging_page_request_path",
     "paging_offset_start": "paging_offset_request_path",
@@ -134,7 +134,7 @@ def _timing(fields: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _body_paths(fields: Mapping[str, Any]) -> Iterator[Found]:
-    """In a query a name is literal (`filter[id]`); in a JSON body it is a path, which has to be one."""
+    """A name in a query is literal (`filter[id]`); in a JSON body it is a path, whose syntax is checked."""
     if str(fields.get("method", "GET")).upper() not in ("POST", "PUT", "PATCH", "SEARCH", "QUERY"):
         return
     for name in _REQUEST_PATHS:
@@ -174,7 +174,7 @@ def _accounts(fields: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _since(fields: Mapping[str, Any]) -> Iterator[Found]:
-    """A list since the last time is no whole list, so what is not in it is not gone."""
+    """A list of changes since the last time is no whole list: records that it lacks are not deleted."""
     for name in MAY_BE_SECRET:
         if "last_sync_date" not in placeholders(fields.get(name)):
             continue
@@ -192,7 +192,7 @@ def _since(fields: Mapping[str, Any]) -> Iterator[Found]:
             )
 
 
-# What a placeholder may name. The first are always there; the others need a connection, or one in Pizzly.
+# The names of placeholders. The first ones always have a value; the others need a connection, or one in Pizzly.
 _ALWAYS = ("connection_id", "variant", "last_sync_date")
 _TOKENS = ("access_token", "pizzlyAccessToken")
 _NAMED = "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_id}, ${variant}, ${last_sync_date}"
@@ -211,7 +211,7 @@ def foreign_placeholders(fields: Mapping[str, Any]) -> list[Found]:
 
 
 def _wrong_placeholder(name: str, fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What is wrong with a placeholder, and what is wanted instead."""
+    """The problem of a placeholder, and the names that are allowed; None where there is none."""
     env = "${env.NAME} for the environment variable NANGO_ENV_NAME"
     if name in _ALWAYS or re.fullmatch(r"env\.[A-Za-z0-9_]+", name):
         return None
@@ -225,7 +225,7 @@ def _wrong_placeholder(name: str, fields: Mapping[str, Any]) -> tuple[str, str] 
 
 
 def is_credential(name: str) -> bool:
-    """Whether a placeholder of this name stands for something that lets a request in.
+    """Whether a placeholder of this name stands for a credential.
 
     >>> is_credential("credentials.apiKey"), is_credential("metadata.region")
     (True, False)
@@ -242,7 +242,7 @@ def _is_path_in(what: str, name: str) -> bool:
 
 
 def placeholders(value: Any) -> Iterator[str]:
-    """What stands in the `${...}` of a text, or of the texts in an object or list.
+    """The names in the `${...}` of a text, or of all texts in an object or list.
 
     >>> list(placeholders({"Authorization": "Bearer ${env.TOKEN}", "X": "$${plain}"}))
     ['env.TOKEN']

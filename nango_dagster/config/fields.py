@@ -1,4 +1,4 @@
-"""The kinds of values that sync fields hold: what is accepted, and what it becomes."""
+"""The types of sync fields: the accepted values, and how they are converted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")
 
 @dataclass(frozen=True)
 class Matches:
-    """Text of one grammar, which an error describes in words."""
+    """Text of one grammar, with a description for errors."""
 
     pattern: str
     wanted: str
@@ -147,7 +147,7 @@ def _query_params(value: dict[str, Any]) -> Any:
 
 
 def _json(value: Any, depth: int = 0) -> Any:
-    """A value that JSON can hold, copied, so that nobody changes the sync by changing it."""
+    """A copy of a value that JSON can hold, so that a change of the original does not change the sync."""
     if depth > 64:
         raise ValueError("at most 64 levels of objects and lists")
     if isinstance(value, dict):
@@ -206,7 +206,7 @@ def _digits(value: Any) -> Any:
 
 
 def _sentence(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A parser's ConfigError as the words of a validation error."""
+    """A parser whose ConfigError becomes the text of a validation error."""
 
     def parsed(value: Any) -> Any:
         try:
@@ -246,7 +246,7 @@ class TrackDeletes(Part):
 
 
 class _OrBoolean:
-    """Says in the JSON Schema that a boolean is fine as well."""
+    """Adds a boolean to the accepted types in the JSON Schema."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [{"type": "boolean"}, *handler(schema)["anyOf"]]}

@@ -19,7 +19,7 @@ from nango_dagster.errors import ConfigError, Problem
 
 @dataclass(frozen=True)
 class Configs:
-    """The syncs of a folder, and what is wrong with the others."""
+    """The valid syncs of a folder, and the errors of the others."""
 
     syncs: tuple[Sync, ...]
     errors: tuple[ConfigError, ...]
@@ -108,7 +108,7 @@ def _read(path: Path, file: str) -> tuple[list[_Found], list[Problem]]:
                 problems += error.problems
     except ConfigError as error:
         problems += error.problems
-    # What is wrong in the defaults is wrong in every sync, and said once.
+    # A problem of the defaults is a problem of every sync, and is told once.
     return found, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
 
 

@@ -1,4 +1,4 @@
-"""What a sync is called where only letters, digits and `_` may stand, and the names that Dagster does not take."""
+"""The names of a sync in Dagster: letters, digits and `_`, and the names that Dagster refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plain(text: str) -> str:
 
 
 def refused(sync: Sync) -> Problem | None:
-    """Why Dagster can have no asset of that name, if that is so.
+    """The reason why Dagster can have no asset of that name, or None.
 
     >>> print(refused(Sync(name="input", url="https://api.example.com/items")))
     input is a word that Python and Dagster keep for themselves; wanted another name.

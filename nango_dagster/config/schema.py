@@ -1,4 +1,4 @@
-"""The fields as a JSON Schema for editors, as a reference table, and as the words of an error."""
+"""The fields as a JSON Schema for editors, as a reference table, and as text for errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALIASES: Mapping[str, str] = {
     "paging_respone_path": "paging_response_path",
 }
 
-# What a later release brings to life, and what to do without it.
+# Fields of a later release, and what to do without them.
 NOT_YET: Mapping[str, str] = {
     "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
@@ -96,7 +96,7 @@ def reference() -> str:
 
 
 def words(schema: Mapping[str, Any]) -> str:
-    """What a schema accepts, in words.
+    """The values that a schema accepts, as text for a sentence.
 
     >>> words({"type": "integer", "minimum": 1}), words({"anyOf": [{"type": "string"}, {"type": "null"}]})
     ('a whole number of at least 1', 'text')
@@ -105,7 +105,7 @@ def words(schema: Mapping[str, Any]) -> str:
 
 
 def part_of(path: tuple[str | int, ...]) -> Mapping[str, Any]:
-    """The schema of the place in a sync that a path leads to; empty where there is none."""
+    """The schema at a path of a sync; empty where there is none."""
     part: Mapping[str, Any] = sync_schema()
     for step in path:
         part = _child(_resolve(part), step)

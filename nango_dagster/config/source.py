@@ -1,4 +1,4 @@
-"""Where the fields of a sync stand in a file, and how what was found there is shown."""
+"""The places of a sync's fields in a file, and values as text for sentences."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def dotted(place: Place) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it may stand in a sentence."""
+    """A value as text for a sentence."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):
@@ -81,5 +81,5 @@ def quoted(value: str | float | None) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that any terminal and log can take."""
+    """Text that any terminal and log can show."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """Reads an iterator in a thread, a little ahead of whoever reads this one.
+    """Reads an iterator in a thread, a little ahead of its own reader.
 
-    An error comes after all that was read before it, and a stop sign before anything else.
+    An error is raised after all items that were read before it; Cancelled is raised at once.
     """
 
     def __init__(self, items: Iterator[T], size: Callable[[T], int], cancelled: Callable[[], bool]) -> None:
@@ -73,7 +73,7 @@ class Ahead(Generic[T]):
                 self._changed.notify_all()
 
     def _hand_over(self, item: T) -> bool:
-        """Put an item out, then wait until there is room for another; False when nobody wants one."""
+        """Add an item, then wait until there is room for another one; False after `close`."""
         with self._changed:
             self._ready.append(item)
             self._changed.notify_all()

@@ -12,7 +12,7 @@ from ..templates import render, render_text, render_url
 
 
 def first_request(sync: Sync) -> Request:
-    """What a sync asks for, before paging has a say in it.
+    """The request of a sync's config, without the values of paging.
 
     >>> first_request(Sync(url="https://api.example.com/items?tag=a", query_params={"tag": "b", "limit": 5}))
     Request(GET https://api.example.com/items?tag=a&tag=b&limit=5)
@@ -81,7 +81,7 @@ def digest(
 
 
 def policy_of(sync: Sync, reach: Reach = "anywhere") -> Policy:
-    """How a sync wants its API to be treated."""
+    """The limits that a sync sets for its requests."""
     rate = sync.rate_limit
     return Policy(
         name=sync.display_name,

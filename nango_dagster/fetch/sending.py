@@ -16,22 +16,22 @@ _LISTED_RULES: Final = 100
 
 
 class Access(Protocol):
-    """What a connection gives to the requests of a sync; called from another thread than the Fetch's caller's."""
+    """The credentials and variables of a connection; called from another thread than the Fetch's caller's."""
 
     def variables(self, fresh: bool) -> Mapping[str, Any]:
         """The values of the sync's `${...}`, before each request, and with `fresh=True` after a 401."""
 
     def sign(self, request: Request) -> Request:
-        """A request, whose placeholders have been filled, with what the API wants to see besides."""
+        """A request, whose placeholders have been filled, with the credentials that the API expects."""
 
     def secrets(self) -> tuple[str, ...]:
-        """What has to be starred wherever it comes up."""
+        """The values to star wherever they occur."""
 
     def hash_key(self) -> bytes | None:
         """The key of hashes that secrets go into; None where there is none."""
 
     def close(self) -> None:
-        """End whatever another thread may be waiting for."""
+        """End the waits of other threads."""
 
 
 class Sender:
@@ -129,7 +129,7 @@ class Sender:
         return digest(self._sync, request, self._access.secrets(), self._access.hash_key)
 
     def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
-        """What the sync's placeholders stand for at this moment; what of it is secret is told in no error."""
+        """The present values of the sync's placeholders; the secret ones are starred in all errors."""
         if self._access is None:
             return {}
         variables = self._access.variables(fresh)
@@ -137,7 +137,7 @@ class Sender:
         return variables
 
     def _filled(self, request: Request, variables: Mapping[str, Any]) -> Request:
-        """The request as it is sent. To whom it is sent decides what of it stays: see `Client.send`."""
+        """The request with values and credentials; `Client.send` removes them for other servers."""
         ready = filled(request, variables)
         self.sent = ready if self._access is None else self._access.sign(ready)
         return self.sent

@@ -37,7 +37,7 @@ def decode(record: bytes) -> Any:
 
 
 def _decode_tolerantly(record: bytes) -> Any:
-    """What Python's own parser accepts beyond msgspec: lone surrogates, and numbers of thousands of digits."""
+    """The record by Python's parser, which also accepts lone surrogates and numbers of thousands of digits."""
     try:
         text = record.decode()
         return json.loads(text, parse_float=Decimal, parse_int=_int_or_decimal, parse_constant=_no_number)
@@ -60,7 +60,7 @@ def _no_number(text: str) -> Any:
 
 
 def encode(record: Any) -> bytes:
-    """A Python value as compact JSON text, as a script or an asset hands it in.
+    """A Python value of a script or an asset as compact JSON text.
 
     >>> encode({"id": 1, "price": Decimal("1.10")})
     b'{"id":1,"price":1.10}'
@@ -75,7 +75,7 @@ def encode(record: Any) -> bytes:
 
 
 def _as_plain(value: Any) -> Any:
-    """A value of pandas or numpy as one that JSON has; they need not be installed for that."""
+    """A value of pandas or numpy as a JSON value; neither of them has to be installed."""
     kind = type(value).__name__
     if kind in ("NaTType", "NAType") or (kind == "datetime64" and str(value) == "NaT"):
         return None
@@ -88,7 +88,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def is_utf8(record: bytes) -> bool:
-    """Whether the record is text at all."""
+    """Whether the record is valid UTF-8."""
     try:
         return record.isascii() or bool(record.decode())
     except UnicodeDecodeError:

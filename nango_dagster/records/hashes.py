@@ -18,12 +18,12 @@ encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").en
 
 
 def byte_hash(record: bytes) -> bytes:
-    """16 bytes that change whenever a byte of the record's text does."""
+    """A hash of 16 bytes of the record's text."""
     return blake2b(record, digest_size=16).digest()
 
 
 def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
-    """16 bytes that change when the content does: not with the order of the fields, nor with an ignored one.
+    """A hash of 16 bytes of the content; neither the order of the fields nor an ignored field changes it.
 
     >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     True
@@ -42,14 +42,14 @@ def content_hash(value: Any, ignore_fields: Sequence[str] = ()) -> bytes:
 
 
 def content_hash_of(record: bytes, ignore_fields: Sequence[str] = ()) -> bytes:
-    """The same of a record's text; of its bytes where it is too deep to look inside."""
+    """The `content_hash` of a record's text, or the hash of its bytes where it is nested too deeply."""
     try:
         return content_hash(decode(record), ignore_fields)
     except RecordRejected:
         return byte_hash(record)
 
 
-_ways_of = lru_cache(ways)  # asked for again with every record
+_ways_of = lru_cache(ways)  # needed again for every record
 
 
 def _dump_sorted(value: Any) -> bytes:

@@ -54,7 +54,7 @@ def _by_index(items: Iterable[msgspec.Raw]) -> Fields:
 
 
 def with_fields(record: bytes, fields: Mapping[str, bytes]) -> bytes:
-    """An object's text with these fields in the place of its own, or behind them; all else stays byte by byte.
+    """An object's text with fields replaced or added; all other fields keep their bytes.
 
     >>> with_fields(b'{"id": 7, "price": 1.10}', {"id": b'"a"', "seen": b"true"})
     b'{"id":"a","price":1.10,"seen":true}'
@@ -79,7 +79,7 @@ class Malformed(Exception):
 
 
 def split(text: bytes) -> Iterator[bytes]:
-    """The texts between the commas of an object or list, told by brackets and quotes alone."""
+    """The texts between the commas of an object or list; only brackets and quotes are read."""
     depth, start = 0, 1
     for sign in _SIGN.finditer(text):
         depth += _DEPTH.get(sign.group(), 0)
