@@ -265,8 +265,8 @@ def test_validate_has_nothing_to_say_about_good_configs(cli: Cli) -> None:
 def test_validate_warns_of_a_variable_without_a_value_and_stays_good(cli: Cli) -> None:
     write_sync("a", url=URL, headers={"Authorization": "Bearer ${env.TOKEN}"})
     sentence = "a: ${env.TOKEN} has no value here; set NANGO_ENV_TOKEN before it runs."
-    result = cli.good("validate")
-    assert (result.stdout, result.stderr) == ("1 sync valid: a\n", sentence + "\n")
+    result = cli("validate")
+    assert (result.status, result.stdout, result.stderr) == (0, "1 sync valid: a\n", sentence + "\n")
     assert cli.good("validate", "--json").json["warnings"] == [sentence]
     assert cli.good("validate", "--json", NANGO_ENV_TOKEN="t").json["warnings"] == []
 
@@ -429,6 +429,7 @@ def test_list_names_configured_posted_disabled_and_forgotten_syncs(stored_cli: C
         "id": None,
         "integration": "default",
         "origin": "file",
+        "project": None,
         "configured": True,
         "enabled": True,
         "url": f"{URL}?api_key=***",
