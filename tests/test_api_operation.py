@@ -12,11 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from time import time
 from typing import Any
+from urllib.parse import urljoin
 
 import psutil
 import pytest
@@ -28,6 +30,7 @@ from nango_dagster.api.gate import limits, protocol
 from nango_dagster.api.input import bodies
 from nango_dagster.api.routes import health
 from nango_dagster.api.routes import metrics as api_metrics
+from nango_dagster.api.serving import server_options
 from nango_dagster.api.store import Store
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
@@ -452,3 +455,47 @@ def test_a_worker_that_dies_is_replaced_and_one_whose_parent_died_ends(env: dict
         api.process.kill()
         psutil.wait_procs(orphans, timeout=30)
         assert not [one for one in orphans if one.is_running()]
+
+
+# --- connections, compression and pages for people ----------------------------------------------------------------
+
+
+def test_an_idle_connection_is_kept_for_as_long_as_the_header_says(settings: Settings, db: Database) -> None:
+    with listening(replace(settings, api_keep_alive=90), db) as port:
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+    assert answer.getheader("Keep-Alive") == "timeout=90"
+    assert server_options(replace(settings, api_keep_alive=90))["timeout_keep_alive"] == 90
+    assert Settings.from_env({}, dotenv=None).api_keep_alive == 75
+
+
+def test_an_answer_is_compressed_for_clients_that_accept_it(settings: Settings, db: Database) -> None:
+    with calling(settings, db) as http:
+        plain = http.get("/openapi.json", headers={"Accept-Encoding": "identity"})
+        packed = http.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers and packed.headers["Content-Encoding"] == "gzip"
+    assert packed.json() == plain.json()
+    assert int(packed.headers["Content-Length"]) < len(plain.content) / 2
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+def test_the_reference_for_people_needs_no_other_server(settings: Settings, db: Database, path: str) -> None:
+    with calling(settings, db, secret_keys=("key",)) as http:
+        page = http.get(path, auth=("", "key")).text
+        urls = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+        assert len(urls) == 3 and not any("//" in url for url in urls)
+        for url in urls:
+            asset = http.get(urljoin(f"http://localhost:3003{path}", url), auth=("", "key"))
+            assert asset.status_code == 200 and len(asset.content) > 100, url
+        assert http.get("/docs/other.js", auth=("", "key")).status_code == 404
+        assert http.get("/docs/swagger-ui.css").status_code == 401
+
+
+def test_the_first_page_leads_on_also_without_a_key(settings: Settings, db: Database) -> None:
+    with calling(settings, db, secret_keys=("key",), client="10.0.0.9") as http:
+        page = http.get("/")
+    assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
+    assert 'href="docs"' in page.text and "Authorization: Bearer KEY" in page.text

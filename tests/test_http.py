@@ -959,7 +959,7 @@ def test_no_window_of_time_sees_more_than_the_budget(
     requests: int, seconds: float, asked: list[tuple[float, int]]
 ) -> None:
     now = 1000.0
-    bucket = Bucket(requests, seconds, clock=lambda: now)
+    bucket = Bucket(requests, seconds, monotonic=lambda: now)
     sent: list[tuple[float, int]] = []
     for pause, n in asked:
         now += pause

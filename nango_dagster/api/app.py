@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 
 from ..settings import Settings
 from ..store import Database
@@ -83,5 +84,6 @@ def create_app(settings: Settings, database: Database | None = None, shared: Pat
     door = Door.of(settings)
     openapi.describe(app, door)
     rates = Rates.open(settings.api_rate_limit, len(settings.secret_keys), shared and shared / "rates")
-    app.add_middleware(Guard, door=door, rates=rates, note=app.state.metrics.note)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
+    app.add_middleware(Guard, door=door, rates=rates, note=app.state.metrics.note, keep_alive=settings.api_keep_alive)
     return app

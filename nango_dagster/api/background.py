@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
 
+from .. import clock
 from .gate.guard import frames
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ class Joined:
 
     def _turn(self) -> bool:
         """Wait for the next turn; whether there is something to do in it."""
-        self.closed.wait(max(self._settle, self._not_before - monotonic()))
+        self.closed.wait(max(self._settle, self._not_before - clock.monotonic()))
         with self._lock:
             if self.closed.is_set() or not self._wanted:
                 self._thread = None
                 return False
             self._wanted = False
-            self._not_before = monotonic() + self._pause
+            self._not_before = clock.monotonic() + self._pause
             return True

@@ -61,7 +61,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3003, workers
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """How uvicorn shall serve the app."""
+    """The options of uvicorn."""
     return {
         "log_config": _log_config(settings.log_level),  # the workers' too
         "access_log": False,  # the guard's line leaves out the query
@@ -69,6 +69,8 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "http": CarefulProtocol,
         "ws": "none",
         "timeout_graceful_shutdown": GRACE_SECONDS,
+        # Longer than clients keep an idle connection: one that the server closes first breaks the next request.
+        "timeout_keep_alive": settings.api_keep_alive,
     }
 
 

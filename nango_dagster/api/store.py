@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
 
+from .. import clock
 from ..errors import ConfigError, StoreUnavailable, StoreUnreachable
 from ..runs.access import keep_reach
 from ..settings import Settings
@@ -36,7 +36,7 @@ class Store:
 
     def _open(self) -> Database:
         at, failure = self._failed
-        if monotonic() - at < PATIENCE:
+        if clock.monotonic() - at < PATIENCE:
             raise _again(failure)
         try:
             database = self._given or open_database(self._settings, serving=True)
@@ -48,7 +48,7 @@ class Store:
             return database
         except (StoreUnavailable, ConfigError) as error:
             failure = _again(error)
-            self._failed = (monotonic(), failure)
+            self._failed = (clock.monotonic(), failure)
             raise failure from None
 
     def close(self) -> None:

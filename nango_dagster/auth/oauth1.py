@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from .. import clock
 from ..http import Request, form_pairs, query_of
 
 
@@ -22,7 +22,7 @@ def authorization(
         "oauth_consumer_key": str(held["consumer_key"]),
         "oauth_nonce": nonce or secrets.token_hex(8),
         "oauth_signature_method": "HMAC-SHA1",
-        "oauth_timestamp": str(int(time.time()) if timestamp is None else timestamp),
+        "oauth_timestamp": str(int(clock.now().timestamp()) if timestamp is None else timestamp),
         "oauth_token": str(held.get("oauth_token", "")),
         "oauth_version": "1.0",
     }

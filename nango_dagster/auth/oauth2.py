@@ -10,9 +10,9 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from time import monotonic
 from typing import Any, Final
 
+from .. import clock
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from ..http import Client, Policy, Reach, Request, Response, secrets_of
 from .kinds import secrets_in, token_of
@@ -81,7 +81,7 @@ class OAuth2:
     def _renewed(self, old: Mapping[str, Any]) -> Mapping[str, Any]:
         """Credentials with another token: refreshed here, or meanwhile by another process."""
         owner = uuid.uuid4().hex
-        deadline = monotonic() + 2 * LEASE
+        deadline = clock.monotonic() + 2 * LEASE
         while not self._store.begin(owner, LEASE):
             time.sleep(_POLL_SECONDS)
             kept = self._kept()
@@ -89,7 +89,7 @@ class OAuth2:
                 return kept
             if self._is_cancelled():
                 raise Cancelled
-            if monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise ApiError(self._sentence(f"another run has been refreshing it for {2 * LEASE:g} s."))
         return self._refreshed(owner, old)
 
@@ -141,17 +141,17 @@ class OAuth2:
             client.hide(*secrets_of(Request("POST", request.url, body=answer)))
             excerpt = client.excerpt(request, response)
             raise AuthenticationFailed(self._sentence(f"{request} answered without an access_token: {excerpt}."))
-        return refreshed(given, answer, time.time())
+        return refreshed(given, answer, clock.now().timestamp())
 
     def _time_limit(self) -> Callable[[], bool]:
         """A function that tells whether the request has taken too long."""
-        deadline = monotonic() + REQUEST
+        deadline = clock.monotonic() + REQUEST
 
         def is_over() -> bool:
             nonlocal deadline
             if self._is_cancelled():
-                deadline = min(deadline, monotonic() + GRACE)
-            return monotonic() > deadline
+                deadline = min(deadline, clock.monotonic() + GRACE)
+            return clock.monotonic() > deadline
 
         return is_over
 
@@ -210,13 +210,13 @@ def can_refresh(given: Mapping[str, Any]) -> bool:
 def is_expired(given: Mapping[str, Any]) -> bool:
     """Whether there is no token, or one that expires within MARGIN, or within a quarter of a shorter life.
 
-    >>> is_expired({"access_token": "t", "expires_at": time.time() + 40, "expires_in": 60})
+    >>> is_expired({"access_token": "t", "expires_at": clock.now().timestamp() + 40, "expires_in": 60})
     False
     """
     at = expiry(given)
     life = _number(given.get("expires_in"))
     margin = MARGIN if life is None else min(MARGIN, life / 4)
-    return token_of(given) is None or (at is not None and at - time.time() < margin)
+    return token_of(given) is None or (at is not None and at - clock.now().timestamp() < margin)
 
 
 def expiry(given: Mapping[str, Any]) -> float | None:

@@ -6,11 +6,11 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
 
+from .. import clock
 from ..errors import ConfigError
 from . import status_tables
 from .command import Session, command, complete_sync
@@ -62,7 +62,7 @@ def status(
         states = _states(session, database, name, integration, connection_id, variant)
     in_detail = any(wanted is not None for wanted in (name, connection_id, variant))
     documents = [state.document(in_detail=in_detail) for state in states]
-    now = datetime.now(timezone.utc)
+    now = clock.now()
     tables = status_tables.Tables(now, is_narrow=session.console.width < status_tables.WIDE)
     shown = tables.in_detail(states, limit, named=name is not None) if in_detail else tables.overview(states)
     session.answer(documents[0] if name is not None else documents, *shown)
@@ -91,7 +91,7 @@ def _states(
         of_sync[status.row.id].append(status)
     if not of_sync and (connection_id, variant) != (None, None):
         raise _nobody(database, rows, connection_id, variant)
-    now = datetime.now(timezone.utc)
+    now = clock.now()
     return [State.of(one, of_sync.get(one.id or 0, []), now) for one in found]
 
 

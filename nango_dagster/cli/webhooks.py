@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import clock
 from ..errors import Refused
 from ..sentences import number_of
 from .command import Session, command, grid, group
@@ -48,7 +49,7 @@ def list_(session: Session, dead: bool, limit: int) -> None:
     with session.database() as database:
         listed = outbox.listed(database, state="dead" if dead else None, limit=limit)
         depth = outbox.depth(database)
-    now = datetime.now(timezone.utc)
+    now = clock.now()
     headings = ["id", "state", "what", "connection", "to", "tries", "next try", "last error"]
     rows = [_row(webhook, now) for webhook in listed]
     counted = f"{number_of(depth['pending'], 'webhook')} waiting, {depth['dead']:,} dead"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from itertools import groupby
 
 from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, EventLogEntry, OpExecutionContext
+
+from .. import clock
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _entry(context: OpExecutionContext | AssetExecutionContext, materialization:
         level=logging.DEBUG,
         user_message=event.message,
         run_id=context.run.run_id,
-        timestamp=time.time(),
+        timestamp=clock.now().timestamp(),
         step_key=step.to_key(),
         job_name=context.run.job_name,
         dagster_event=event,

@@ -7,11 +7,11 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from time import monotonic
+from datetime import timedelta
 
 from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
 
+from .. import clock
 from ..errors import LeaseLost, NangoError, QuotaSpent, Refused, StoreUnavailable
 from ..runs import BASE, Done, Drain, Outcome
 from ..store import queue
@@ -74,7 +74,7 @@ class Results:
         self._every = every
         self._syncs: dict[int, SyncResult] = {}
         self._lines: Counter[int] = Counter()
-        self._progress_at = self._materialized_at = monotonic()
+        self._progress_at = self._materialized_at = clock.monotonic()
 
     def follow(self, drain: Drain) -> None:
         """Handle results until every execution has ended or somebody has stopped the drain."""
@@ -85,15 +85,15 @@ class Results:
         """Handle the results of the next two seconds."""
         for done in drain.next(POLL_SECONDS):
             self._add(done)
-        if monotonic() - self._materialized_at > POLL_SECONDS:
-            self._materialized_at = monotonic()
+        if clock.monotonic() - self._materialized_at > POLL_SECONDS:
+            self._materialized_at = clock.monotonic()
             for result in self._syncs.values():
                 try:
                     self._log_materializations(result)
                 except StoreUnavailable as error:  # the executions go on; the materializations are logged later
                     log.warning("materializations are not logged yet: %s", error)
-        if monotonic() - self._progress_at > PROGRESS_SECONDS:
-            self._progress_at = monotonic()
+        if clock.monotonic() - self._progress_at > PROGRESS_SECONDS:
+            self._progress_at = clock.monotonic()
             for result in self._syncs.values():
                 if result.row.sync.partitioned:
                     log.info("%s so far.", result)
@@ -151,7 +151,7 @@ class Results:
         claim = done.claim
         if claim is None or claim.shown_state != "MATERIALIZED" or claim.shown_at is None:
             return True
-        return datetime.now(timezone.utc) - claim.shown_at > QUIET
+        return clock.now() - claim.shown_at > QUIET
 
     def _materialize(self, result: SyncResult, done: Done, outcome: Outcome) -> None:
         result.materialized.append((done, outcome))

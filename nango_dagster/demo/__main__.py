@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
+from .. import clock
 from ..cli.instance import open_instance
 from ..sample_api import serve
 from ..settings import Settings
@@ -57,10 +57,10 @@ def sync_and_show(settings: Settings) -> bool:
     with open_instance(settings) as instance:
         from ..definitions import defs
 
-        began = monotonic()
+        began = clock.monotonic()
         with console.status("Dagster is materializing " + " and ".join(SYNCS) + " ..."):
             good = materialize(defs, instance)
-        console.print(f"Materialized in {monotonic() - began:.1f} s, into {settings.redacted_db_url}\n")
+        console.print(f"Materialized in {clock.monotonic() - began:.1f} s, into {settings.redacted_db_url}\n")
         for name in SYNCS if good else ():
             _show_rows(name, defs.load_asset_value([name], instance=instance))
     subprocess.run([*COMMAND, "status"])

@@ -7,10 +7,10 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from .. import clock
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from .addresses import Reach
 from .failures import TRANSPORT_ERRORS, Limits, breakdown
@@ -191,7 +191,7 @@ class Client:
             self._wait(self._limiter.take())
         self.requests += 1
         limits = self.policy.limits
-        began = monotonic()
+        began = clock.monotonic()
         outcome: Response | Failure
         try:
             outcome = self._transport.exchange(message, limits)
@@ -199,7 +199,7 @@ class Client:
             reason = breakdown(error, server, limits)
             outcome = Failure(request, reason.sentence, reason.again)
         if log.isEnabledFor(logging.DEBUG):
-            self._log(request, outcome, monotonic() - began)
+            self._log(request, outcome, clock.monotonic() - began)
         return outcome
 
     def _judged(
@@ -235,8 +235,8 @@ class Client:
         return backoff * jitter if failure.wait is None else failure.wait + 0.1 * backoff * jitter
 
     def _wait(self, seconds: float) -> None:
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
+        until = clock.monotonic() + seconds
+        while (left := until - clock.monotonic()) > 0:
             self._closed.wait(min(left, SLICE))
             self._check(now=True)
 
@@ -244,7 +244,7 @@ class Client:
         """Raise Cancelled when nobody needs the answer any more; calls `cancelled` at most five times a second."""
         if self._closed.is_set():
             raise Cancelled
-        at = monotonic()
+        at = clock.monotonic()
         if now or at - self._checked_at >= SLICE:
             self._checked_at = at
             if self.cancelled():

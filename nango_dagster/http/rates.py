@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from time import monotonic
 from typing import Any, Protocol
+
+from .. import clock
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class Limiter(Protocol):
 class Bucket:
     """Spaces requests evenly, so that no window of time ever holds more than the budget."""
 
-    def __init__(self, requests: float, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, requests: float, seconds: float, monotonic: Callable[[], float] = clock.monotonic) -> None:
         self.interval = seconds / requests
-        self._clock = clock
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._free_at = 0.0
 
     def take(self, n: int = 1) -> float:
         with self._lock:
-            now = self._clock()
+            now = self._monotonic()
             starts_at = max(now, self._free_at)
             self._free_at = starts_at + n * self.interval
         return starts_at - now
@@ -78,7 +79,7 @@ def asked_wait(headers: Mapping[str, str], now: datetime | None = None) -> float
     30.0
     """
     # The API's own clock, where it shows it: ours may differ.
-    now = _date(headers.get("Date", "")) or now or datetime.now(timezone.utc)
+    now = _date(headers.get("Date", "")) or now or clock.now()
     if "Retry-After" in headers:
         return _seconds_until(headers["Retry-After"], now)
     if is_rate_limited(headers):
@@ -100,7 +101,7 @@ def wait_of(value: Any, now: datetime | None = None) -> float | None:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
-    return _seconds_until(str(value), now or datetime.now(timezone.utc))
+    return _seconds_until(str(value), now or clock.now())
 
 
 def _seconds_until(text: str, now: datetime) -> float | None:

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 from typing import Any, Final
 
 import requests
@@ -18,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError
 
+from .. import clock
 from .addresses import Reach, allowed_addresses
 from .failures import TotalTimeout
 
@@ -41,14 +41,14 @@ class ReadGuard:
 
     def recv_into(self, sock: socket.socket, buffer: memoryview) -> int:
         """Receive bytes, in slices short enough to be interrupted. Raises TimeoutError, TotalTimeout or Cancelled."""
-        silent_at = monotonic() + self.silence
+        silent_at = clock.monotonic() + self.silence
         timeout = sock.gettimeout()
         try:
             while True:
-                check_began = monotonic()
+                check_began = clock.monotonic()
                 self.check()
                 # The time of the check is ours; it does not count as silence of the server.
-                check_took = monotonic() - check_began
+                check_took = clock.monotonic() - check_began
                 silent_at, self.deadline = silent_at + check_took, self.deadline + check_took
                 sock.settimeout(min(SLICE, self._seconds_left(silent_at)))
                 with contextlib.suppress(TimeoutError):
@@ -59,7 +59,7 @@ class ReadGuard:
                 sock.settimeout(timeout)
 
     def _seconds_left(self, silent_at: float) -> float:
-        now = monotonic()
+        now = clock.monotonic()
         if now >= self.deadline:
             raise TotalTimeout
         if now >= silent_at:

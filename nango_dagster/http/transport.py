@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import Any, Final
 
 import requests
@@ -16,6 +15,7 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import DecodeError
 
+from .. import clock
 from ..errors import Cancelled
 from .addresses import refuse_behind_proxy
 from .failures import Limits, TooLarge, UnknownEncoding
@@ -108,7 +108,7 @@ class _ConnectionSet:
 
     def keep(self) -> None:
         """Wait for another transport; sets that have been idle for long are closed."""
-        self._idle_since = now = monotonic()
+        self._idle_since = now = clock.monotonic()
         with _idle_lock:
             _idle.append(self)
             kept = [each for each in _idle if now - each._idle_since < _IDLE_SECONDS][-_MAX_IDLE:]
@@ -122,7 +122,7 @@ class _ConnectionSet:
         if self._guard.reach != "anywhere" and settings["proxies"]:
             refuse_behind_proxy(message.server.host, self._guard.reach)
         self._guard.silence = limits.silence
-        self._guard.deadline = monotonic() + limits.total
+        self._guard.deadline = clock.monotonic() + limits.total
         timeout = (limits.connect, limits.silence)
         with _without_urllib3_log():
             answer = self._adapter.send(_prepared(message), stream=True, timeout=timeout, **settings)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from .. import webhooks
+from .. import clock, webhooks
 from ..control.connections import credentials_type
 from ..errors import StoreUnavailable
 from ..http import Reach
@@ -116,10 +116,10 @@ class DeliveryPool:
     def _deliver(self, seconds: float, patience: float) -> Delivered:
         arrived = failed = 0
         error: str | None = None
-        began = succeeded = time.monotonic()
+        began = succeeded = clock.monotonic()
         while True:
             results = self._record(patience)
-            now = time.monotonic()
+            now = clock.monotonic()
             if errors := [result.error for result in results if result.error is not None]:
                 error = errors[-1]
             failed += len(errors)
@@ -132,7 +132,7 @@ class DeliveryPool:
 
     def _claim_more(self) -> bool:
         """Claim as many as there are free threads; whether anything is left to wait for."""
-        busy, now = self._busy, time.monotonic()
+        busy, now = self._busy, clock.monotonic()
         quick = now - self._full_claim_at < _FULL_CLAIM_SECONDS
         self._full_claim_at = self._full_claim_at if quick else now
         try:

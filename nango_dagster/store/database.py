@@ -91,7 +91,7 @@ class Database:
         With `patience`, SQLite's write lock is waited for only so many seconds, and Busy is raised after that.
         Raises StoreUnavailable when the write lock is not free in time, or the database cannot be reached.
         """
-        deadline = time.monotonic() + limits.BUSY_TIMEOUT * _TRIES
+        deadline = clock.monotonic() + limits.BUSY_TIMEOUT * _TRIES
         for attempt in count():
             try:
                 with self.begin(patience) as connection:
@@ -112,7 +112,7 @@ class Database:
             raise StoreUnavailable(
                 f"the database is being written to for longer than {limits.SERVING_SECONDS} seconds; try again."
             ) from None
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise StoreUnavailable(
                 f"the database {self.engine.url.render_as_string()} is locked: another process has held its "
                 f"write lock for {limits.BUSY_TIMEOUT * _TRIES:g} seconds. Has that been stopped?"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, Interval, Table, create_engine, event, func, literal, text
 from sqlalchemy import type_coerce as typed
@@ -163,7 +164,10 @@ class PostgresqlEngine(Engine):
             return True
         state = _sqlstate(error)
         # 08: connection lost; 57P: the server is shutting down, or has crashed and is starting again.
-        return state[:2] == "08" or state[:3] == "57P" or "is lost" in str(driver_cause(error))
+        if state[:2] == "08" or state[:3] == "57P":
+            return True
+        # Every error of the server has a code; one without a code is the driver's, about the connection.
+        return not state and isinstance(driver_cause(error), psycopg.OperationalError)
 
 
 def _sqlalchemy_engine(url: URL, schema: str, serving: bool, connections: int | None) -> sqlalchemy.Engine:

@@ -10,7 +10,6 @@ are written by their place, which must not change meanwhile.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
 
+from .. import clock
 from ..errors import StoreUnavailable
 from ..sentences import number_of
 from . import listing, queue, schema
@@ -62,13 +62,13 @@ def prune(
     count, size = 0, _FIRST
     while True:
         most = size if limit is None else min(size, limit - count)
-        began = time.monotonic()
+        began = clock.monotonic()
         work = partial(_prune, database, dataset, until, most, restorable)
         done = under_lock(database, dataset, work, lock_seconds)
         count += done.count
         if not done.has_more or count == limit:
             return Pruned(count, done.has_more)
-        size = paced(size, time.monotonic() - began)
+        size = paced(size, clock.monotonic() - began)
 
 
 def has_payloads(database: Database, dataset: Dataset, until: Cursor) -> bool:

@@ -106,7 +106,12 @@ schedules = Table(
     Column("shown_state", Text),  # what Dagster was last told of it, and when
     Column("shown_at", UtcTime),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
-    Index("_nango_schedules_worker", "worker_id"),
+    Index(  # partial: SQLite scans the table instead, once ANALYZE has seen an index in which nearly all is NULL
+        "_nango_schedules_worker",
+        "worker_id",
+        postgresql_where=text("worker_id IS NOT NULL"),
+        sqlite_where=text("worker_id IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -57,7 +57,7 @@ def describe(app: FastAPI, door: Door) -> None:
             if door.keys:
                 components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 reference["security"] = [{"key": []}]
-                for path in door.open_to_all:
+                for path in door.open_to_all & reference["paths"].keys():
                     reference["paths"][path]["get"]["security"] = []
             app.openapi_schema = reference
         return app.openapi_schema

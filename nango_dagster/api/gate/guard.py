@@ -1,20 +1,20 @@
-"""Around every request: who may come in, how often, one spelling of paths, a line in the log and in the metrics.
+"""The outermost layer of the app: key, limits, one spelling of paths, a line in the log, and the metrics.
 
-And never a stack for the caller.
+No answer shows a stack.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from time import monotonic
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ... import clock
 from ..errors import HttpError, answer, server_error
 from .key import PROBES, Door
 from .limits import Rates, check_request
@@ -37,6 +37,8 @@ class Guard:
     door: Door
     rates: Rates
     note: Note
+    keep_alive: int
+    """Seconds for which the server keeps an idle connection; clients read it from the header Keep-Alive."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -50,8 +52,8 @@ class Guard:
         raw = scope.get("raw_path") or scope["path"].encode()
         path = scope["path"][: len(scope["path"]) - len(raw) + len(raw.rstrip(b"/"))] or "/"
         scope = {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
-        sending = _Sending(send)
-        began = monotonic()
+        sending = _Sending(send, {"Keep-Alive": f"timeout={self.keep_alive}"})
+        began = clock.monotonic()
         try:
             await self._answer(scope, receive, sending)
         except ClientDisconnect:
@@ -60,7 +62,7 @@ class Guard:
             log.error("%s %r: %s", method, path, "".join(frames(error)))
             if sending.status is None:
                 await server_error()(scope, receive, sending)
-        took = monotonic() - began
+        took = clock.monotonic() - began
         self.note(method, getattr(scope.get("route"), "path", "none"), sending.status, took)
         # Without its query, which may hold secrets; and a probe every few seconds is no news.
         level = logging.DEBUG if path in PROBES else logging.INFO
@@ -72,7 +74,7 @@ class Guard:
             check_request(scope)
             key = self.door.enter(request)
             if scope["path"] not in PROBES:
-                send.headers = self.rates.count(key, scope)
+                send.headers.update(self.rates.count(key, scope))
         except HttpError as refused:
             await answer(refused)(scope, receive, send)
             return
@@ -80,12 +82,12 @@ class Guard:
 
 
 class _Sending:
-    """Passes an answer on, with headers of ours, and remembers its status."""
+    """Sends an answer with additional headers, and keeps its status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: dict[str, str]) -> None:
         self._send = send
         self.status: int | None = None
-        self.headers: Mapping[str, str] = {}
+        self.headers = headers
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -96,7 +98,7 @@ class _Sending:
 
 
 def frames(error: BaseException) -> Iterator[str]:
-    """The error's class and where it was raised; not its words, for a database's quote the row, secrets and all."""
+    """The error's class and its stack, without its message: that of a database quotes rows, with their secrets."""
     yield f"{type(error).__module__}.{type(error).__qualname__}\n"
     yield from traceback.format_tb(error.__traceback__)
     cause = error.__cause__ or error.__context__

@@ -18,8 +18,8 @@ from ..errors import HttpError
 
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """What machines ask every few seconds."""
-_OPEN_TO_ALL = frozenset({"/health", "/ready"})
-_FOR_PEOPLE = frozenset({"/docs", "/openapi.json"})
+_OPEN_TO_ALL = frozenset({"/", "/health", "/ready"})
+_FOR_PEOPLE = ("/docs", "/openapi.json")
 """What a browser shows, which asks for a password and has no way to send a key as `Bearer`. Nothing else takes one: a
 script of the page could use it."""
 
@@ -41,7 +41,7 @@ class Door:
         if request.scope["path"] in self.open_to_all:
             return 0
         if self.keys:
-            return self._key(request, in_browser=request.scope["path"] in _FOR_PEOPLE)
+            return self._key(request, in_browser=_is_for_people(request.scope["path"]))
         _check_is_here(request)
         return 0
 
@@ -57,6 +57,10 @@ class Door:
             refused.headers["WWW-Authenticate"] = challenge
             raise
         return fits.index(True)
+
+
+def _is_for_people(path: str) -> bool:
+    return path in _FOR_PEOPLE or path.startswith("/docs/")
 
 
 def _given(headers: Sequence[str], *, in_browser: bool) -> bytes:

@@ -84,8 +84,8 @@ class NewMetadata(Strict):
 _FILTERS = ("connectionId", "search", "endUserId", "integrationId", "endUserOrganizationId", "limit", "page")
 
 
-@router.get("/connections", summary="List connections", dependencies=[only(*_FILTERS, also="tags[")])
-@router.get("/connection", include_in_schema=False, dependencies=[only(*_FILTERS, also="tags[")])
+@router.get("/connections", summary="List connections", dependencies=[only(*_FILTERS, prefix="tags[")])
+@router.get("/connection", include_in_schema=False, dependencies=[only(*_FILTERS, prefix="tags[")])
 def list_connections(
     nango: Nango,
     request: Request,

@@ -25,7 +25,9 @@ def list_integrations(nango: Nango) -> IntegrationList:
     return IntegrationList(data=[_shown(one) for one in integrations.list_integrations(nango.database)])
 
 
-@router.get("/integrations/{key}", summary="Look at an integration", dependencies=[only("include", often="include")])
+@router.get(
+    "/integrations/{key}", summary="Look at an integration", dependencies=[only("include", repeatable="include")]
+)
 def get_integration(
     nango: Nango,
     key: Annotated[str, Path(min_length=1, max_length=255)],

@@ -8,7 +8,6 @@ import threading
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from time import monotonic
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -17,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from ... import clock
 from ...errors import StoreUnavailable
 from ...store import outbox
 from ...store.figures import Figures, Reader, SyncFigures
@@ -98,9 +98,9 @@ class StoreMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """The numbers as they are now, or were a moment ago."""
         with self._lock:
-            if monotonic() - self._kept_at >= FRESH_SECONDS:
+            if clock.monotonic() - self._kept_at >= FRESH_SECONDS:
                 self._kept = list(self._ask())
-                self._kept_at = monotonic()
+                self._kept_at = clock.monotonic()
             return self._kept
 
     def _ask(self) -> Iterator[Metric]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect as inspection
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 from sqlalchemy.exc import DBAPIError
 
-from ... import mapping, records
+from ... import clock, mapping, records
 from ...config import Sync
 from ...errors import ConfigError, RecordRejected
 from .. import datasets, schema
@@ -162,7 +161,7 @@ class MappedTable:
 
         A table that has all the columns there can be is left as it is: there is nothing to wait for.
         """
-        if self._is_full or time.monotonic() < self._may_grow_at:
+        if self._is_full or clock.monotonic() < self._may_grow_at:
             return self._is_full
         self.before_change()
         try:
@@ -175,7 +174,7 @@ class MappedTable:
             if refusal is None:
                 raise
             self._is_full = refusal == "full"
-            self._may_grow_at = time.monotonic() + _LOCKED_SECONDS
+            self._may_grow_at = clock.monotonic() + _LOCKED_SECONDS
             log.warning("%s: table %s gets no new columns now: %s", self.sync.name, self.name, error)
             return self._is_full
 

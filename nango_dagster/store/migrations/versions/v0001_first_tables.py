@@ -105,7 +105,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
         sqlite_autoincrement=True,
     )
-    op.create_index("_nango_schedules_worker", "_nango_schedules", ["worker_id"])
+    op.create_index(
+        "_nango_schedules_worker",
+        "_nango_schedules",
+        ["worker_id"],
+        postgresql_where=sa.text("worker_id IS NOT NULL"),
+        sqlite_where=sa.text("worker_id IS NOT NULL"),
+    )
     op.create_table(
         "_nango_workers",
         sa.Column("id", Id, autoincrement=True, nullable=False),
