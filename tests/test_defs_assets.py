@@ -77,7 +77,7 @@ def test_a_materialization_shows_what_was_done_and_what_the_table_is(
     }
     table = f"{db.engine.url.database}.{db.schema}.things" if db.engine.name == "postgresql" else "things"
     assert found["dagster/table_name"] == table
-    assert found["dagster/storage_kind"] == db.dialect
+    assert found["dagster/storage_kind"] == db.engine.name
     assert found["stop_reason"] == "no_cursor"
     assert found["job_id"] == "1"
 

@@ -70,7 +70,7 @@ def test_many_records_take_hardly_more_memory_than_few(db: Database, workers: Wo
         result = workers.run(f"items-{size}")
         assert result.status == "succeeded", result
         api.requests.clear()
-        print(f"\n{mode} {db.dialect} {length:,} records: {result.peak / 1e6:.1f} MB, {result.counts}")
+        print(f"\n{mode} {db.engine.name} {length:,} records: {result.peak / 1e6:.1f} MB, {result.counts}")
         return result
 
     peaks: dict[str, list[int]] = {}

@@ -62,7 +62,7 @@ def of_outcome(
     """
     metadata: dict[str, Any] = {
         "dagster/partition_row_count" if partition else "dagster/row_count": outcome.live_count,
-        "dagster/storage_kind": database.dialect,
+        "dagster/storage_kind": database.engine.name,
         **_numbers(outcome),
         "stop_reason": outcome.stop_reason or "",
         "job_id": str(outcome.job_id),  # text, for a number would be plotted

@@ -49,11 +49,6 @@ class Database:
     """Called at the end of every writing transaction, inside it."""
 
     @property
-    def dialect(self) -> str:
-        """`postgresql` or `sqlite`."""
-        return self.engine.name
-
-    @property
     def rows(self) -> Rows:
         """How this database stores and finds many rows at once."""
         return self.engine.rows
