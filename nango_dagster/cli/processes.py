@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from .. import clock
+
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 20
 """The time for a child to end after an interrupt: a run ends its job as cancelled meanwhile."""
@@ -60,18 +62,18 @@ class Child:
             self._process.send_signal(signal.SIGINT)
 
     def wait_until(self, deadline: float) -> None:
-        """Wait for the end of the process until `deadline`, a time of `time.monotonic()`."""
+        """Wait for the end of the process until `deadline`, a time of `clock.monotonic()`."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, deadline - time.monotonic()))
+                self._process.wait(max(0.0, deadline - clock.monotonic()))
 
     def end_session(self) -> None:
         """End the rest of its session: SIGTERM, then SIGKILL after LAST_SECONDS."""
         if self._process is None:
             return
-        deadline = time.monotonic() + LAST_SECONDS
+        deadline = clock.monotonic() + LAST_SECONDS
         self._signal_all(signal.SIGTERM)
-        while self._is_left() and time.monotonic() < deadline:
+        while self._is_left() and clock.monotonic() < deadline:
             time.sleep(0.05)
         self._signal_all(signal.SIGKILL)
         self._process.wait()
@@ -118,7 +120,7 @@ def _watch(children: Sequence[Child], when_ready: Callable[[], bool], signals: l
 def _end(children: Sequence[Child]) -> None:
     for child in children:
         child.interrupt()
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = clock.monotonic() + PATIENCE_SECONDS
     for child in children:
         child.wait_until(deadline)
     for child in children:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import clock
 from ..config.source import quoted
 from ..errors import ConfigError, RecordRejected, Refused
 from ..records import decode
@@ -131,7 +131,7 @@ def _decoded(text: str | None) -> Any:
 
 
 def _for_people(dataset: Dataset, records: list[Record], next_cursor: str) -> list[Any]:
-    now = datetime.now(timezone.utc)
+    now = clock.now()
     whose = f"{dataset.model} of {dataset.connection_id} ({dataset.variant})"
     count = f"{whose}: {number_of(dataset.live_count, 'record')}"
     if not records:
