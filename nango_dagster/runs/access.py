@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
+from .. import clock
 from ..auth import OVER_HTTP, Access, CredentialSource, NangoServer, OAuth2, Pizzly, StaticCredentials, TokenStore
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
@@ -262,12 +263,12 @@ def _end_surely(
     new: Mapping[str, Any] | None,
 ) -> bool:
     """Store refreshed tokens, and wait for the database meanwhile: the old refresh token is used up."""
-    deadline = time.monotonic() + _KEEP_SECONDS
+    deadline = clock.monotonic() + _KEEP_SECONDS
     while True:
         try:
             return credential_state.end_refresh(database, vault, integration, connection_id, owner, new)
         except StoreUnavailable:
-            if new is None or time.monotonic() > deadline:
+            if new is None or clock.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 
