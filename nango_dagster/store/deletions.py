@@ -58,6 +58,20 @@ def check(connection: Connection, sync: Sync, dataset: Dataset, deletion: Deleti
     )
 
 
+def check_takeover(sync: Sync, live: int, read: int) -> None:
+    """Raise Refused when a list under another unique_key is much shorter than the records it would replace.
+
+    Every record vanishes from under its old key, so only their number tells whether the source still has them.
+    """
+    tracking = sync.track_deletes or TrackDeletes()
+    if live >= tracking.min_rows and live - read > live * tracking.max_fraction:
+        raise Refused(
+            f"{sync.display_name}: unique_key changed, and the source has {read:,} records under "
+            f'"{sync.key_name}" to take the place of {live:,}; nothing was deleted. '
+            "If the others really are gone, run the sync once with --empty-cache."
+        )
+
+
 def highest_count(connection: Connection, dataset_id: int, now: datetime) -> int:
     """The most live records that the dataset had before a deletion within the last day; 0 without one."""
     return max((count for moment, count in _counts(connection, dataset_id) if moment > now - DAY), default=0)

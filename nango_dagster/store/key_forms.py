@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from ..errors import RecordRejected
+from ..config import Sync
+from ..errors import RecordRejected, Refused
 from ..records import QuotedKey
 from .key_sets import KeySet
 
@@ -28,9 +29,15 @@ def form_of(key: str) -> str:
     return prefix[0] if prefix else "text"
 
 
-def share_no_form(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether no key of the one has the form of a key of the others."""
-    return {form_of(key) for key in some}.isdisjoint(form_of(key) for key in others)
+def check_form(sync: Sync, keys: Sequence[str], stored: Sequence[str]) -> None:
+    """Raise Refused when none of the keys has the form of a stored one: each record would be stored twice."""
+    if not {form_of(key) for key in keys}.isdisjoint(form_of(key) for key in stored):
+        return
+    raise Refused(
+        f'{sync.display_name}: the keys have another form than the stored ones: "{min(keys)}", where "{stored[0]}" is '
+        "stored; nothing was written, as each record would be stored twice. If these are the source's keys from now "
+        "on, run the sync once with --empty-cache."
+    )
 
 
 class KeyTypes:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from ..errors import RecordRejected
-from ..records import decode
+from ..records import decode, fields_of
 
 Guard = Callable[[Connection], object]
 """Called first in every transaction: it takes the dataset's lock and raises LeaseLost where that is not ours."""
@@ -56,6 +56,12 @@ class Tally:
         if len(self.rejections) < MOST_REJECTIONS:
             kept = text if text is not None and len(text) <= MOST_TEXT_BYTES else None
             self.rejections.append(Rejection(where, reason, key, kept))
+
+    def count_keyless(self, reason: RecordRejected, text: bytes) -> None:
+        """Count a record without a key, and keep the reason of the first one."""
+        if not self.keyless:
+            self.keyless_reason = f"{reason}; the first record has {fields_of(text)}"
+        self.keyless += 1
 
     def show(self, texts: Sequence[bytes]) -> None:
         """Keep some of the changed records, for people to look at."""

@@ -1,17 +1,10 @@
-"""Full refresh + upsert: each batch of pages is one transaction, and what did not change is not written.
-
-Two looks tell what changed. The hash of a record's own bytes is the same: unchanged, nothing is decoded. It differs:
-both texts are decoded and hashed again with sorted keys and without `ignore_fields`; the same: still unchanged. That
-second hash is kept from then on; most records never need one. The hash of the bytes is kept with it, except where the
-stored text may lack what an ignored field says now: without `ignore_fields` such a record is to be another one.
-"""
+"""Upsert: records are added and updated by their unique key, one transaction for each batch of pages."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -24,54 +17,24 @@ from . import datasets, deletions, merging
 from .database import Database
 from .datasets import Dataset
 from .deletions import Deletion, MissingRecords, executions_before_deletion
-from .key_forms import KeyTypes, share_no_form
+from .differences import Also, Difference, LookUp, compare
+from .key_forms import KeyTypes, check_form
 from .key_sets import KeySet
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
 
 BATCH_RECORDS = 1000
-BATCH_BYTES = 1_500_000  # a handful of batches are on their way at a time
+BATCH_BYTES = 1_500_000  # a handful of batches are in memory at a time
 _TRIES = 5
 _FEWEST_FOR_FORM = 5  # stored records that show which form the keys have
 
-_LookUp = tuple[dict[str, "KnownRecord | None"], dict[str, bytes]]
-
-
-Also = Callable[[Connection], None]
-"""Something that is written in the transaction of a batch."""
-
-
-@dataclass
-class _Difference:
-    """What a batch changes."""
-
-    batch: Mapping[str, bytes]
-    hashes: Mapping[str, bytes]
-    known: Mapping[str, KnownRecord | None]  # of those that are not stored byte by byte
-    unreadable: list[str] = field(default_factory=list)
-    rows: list[RawRow] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)  # of the rows: those that are there already
-    refreshed: list[RawRow] = field(default_factory=list)
-    restored: list[RawRow] = field(default_factory=list)  # the same as before, their payloads were pruned
-    added: int = 0
-    prepared: Prepared | None = None
-    prepared_again: Prepared | None = None  # those that are restored
-    also: Also | None = None
-    reached_also: bool = False
-    """Whether its own rows were written, so that an error is one of `also`."""
-
-    @property
-    def keys(self) -> list[str]:
-        """Every record that this writes."""
-        return [row.external_id for row in (*self.rows, *self.refreshed, *self.restored)]
-
 
 class Upsert:
-    """Writes one execution's records into a dataset, by their unique key.
+    """Writes the records of one execution into a dataset, by their unique key.
 
-    Three batches are on their way at a time: one is looked up, the one before it compared and mapped, and the one
-    before that committed.
+    Three batches are in progress at a time: one is looked up, the one before it is compared and mapped, and the one
+    before that is committed.
     """
 
     def __init__(
@@ -93,14 +56,14 @@ class Upsert:
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
         self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
-        # Rows under another key are the same records once more; those that are not seen under this one go at the end.
+        # The stored records have another key. Those that do not come under the new one are deleted at the end.
         self._takes_over = self._has_other_key and dataset.live_count > 0
         self._missing = MissingRecords(1 if self._has_other_key else executions_before_deletion(sync))
         self._list_compared = False  # whether a complete list was compared with the stored records
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
-        self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[_LookUp]] | None = None
+        self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
-        self._committing: tuple[_Difference, Future[bool]] | None = None
+        self._committing: tuple[Difference, Future[bool]] | None = None
         self._also: Also | None = None
         if table is not None:
             table.before_change = self._wait
@@ -136,7 +99,7 @@ class Upsert:
             if isinstance(key, RecordRejected):
                 self.tally.reject("of an update", str(key))
             else:
-                by_key.setdefault(key, []).append(change)
+                by_key.setdefault(str(key), []).append(change)
         stored = self._live_texts(list(by_key))
         for key, text in stored.items():
             try:
@@ -182,7 +145,7 @@ class Upsert:
             if isinstance(key, RecordRejected):
                 self.tally.unreadable += 1
                 self.tally.reject(str(self._taken + at), str(key), text=text)
-                self._count_keyless(key, text)
+                self.tally.count_keyless(key, text)
             elif at in conflicts:
                 reason = f'another record has the same unique_key with another JSON type, such as {key} and "{key}"'
                 self.tally.reject(str(self._taken + at), reason, text=text)
@@ -194,36 +157,31 @@ class Upsert:
         repeated = self._seen.add(list(batch))
         if repeated:
             self.tally.repeated += repeated
-            # What is looked up next must be what the batches before have made of it.
+            # The next look-up has to see what the batches before have written.
             self._compare_last()
             self._wait()
         for piece in in_batches(list(batch), BATCH_RECORDS):
             self._save({key: batch[key] for key in piece}, all_new=self._is_new and not repeated)
 
-    def _count_keyless(self, reason: RecordRejected, text: bytes) -> None:
-        if not self.tally.keyless:
-            self.tally.keyless_reason = f"{reason}; the first record has {records.fields_of(text)}"
-        self.tally.keyless += 1
-
     def _save(self, batch: dict[str, bytes], *, all_new: bool) -> None:
-        """Look a batch up while the one before it is compared and mapped, and the one before that committed."""
+        """Look a batch up while the one before it is compared and mapped, and the one before that is committed."""
         hashes = {key: records.byte_hash(text) for key, text in batch.items()}
-        found: Future[_LookUp] = Future()
+        stored: Future[LookUp] = Future()
         if all_new:
-            found.set_result((dict.fromkeys(hashes), {}))
+            stored.set_result((dict.fromkeys(hashes), {}))
         else:
-            found = self._reader.submit(self._look_up, hashes)
+            stored = self._reader.submit(self._look_up, hashes)
         self._compare_last()
-        self._looking_up = batch, hashes, found
+        self._looking_up = batch, hashes, stored
 
     def _compare_last(self, *, is_last: bool = False) -> None:
-        """Have what the last batch changes committed, after the batch before it."""
+        """Compare and map the batch that was looked up last, and commit it after the batch before it."""
         if self._looking_up is None:
             return
-        (batch, hashes, found), self._looking_up = self._looking_up, None
-        known, texts = found.result()
+        (batch, hashes, future), self._looking_up = self._looking_up, None
+        known, texts = future.result()
         self._check_form(batch, known)
-        change = self._difference(batch, hashes, known, texts)
+        change = self._difference(batch, hashes, (known, texts))
         change.also = self._also if is_last else None
         self._wait()
         if change.keys:
@@ -238,25 +196,22 @@ class Upsert:
         """
         if self._form_checked:
             return
-        self._form_checked = True
         accepted = (self._sync.track_deletes or TrackDeletes()).max_fraction >= 1
-        if accepted or self._has_other_key or len(known) < len(batch) or any(known.values()):
-            return
+        if not (accepted or self._has_other_key or len(known) < len(batch) or any(known.values())):
+            self._refuse_other_form(batch)
+        self._form_checked = True
+
+    def _refuse_other_form(self, batch: Mapping[str, bytes]) -> None:
         with self._database.ask() as connection:
             stored = self._database.rows.raw(connection, self._dataset.id).some_keys()
-        if share_no_form(batch, stored):
-            raise Refused(
-                f'{self._sync.display_name}: the keys have another form than the stored ones: "{min(batch)}", where '
-                f'"{stored[0]}" is stored; nothing was written, as each record would be stored twice. If these are the '
-                "source's keys from now on, run the sync once with --empty-cache."
-            )
+        check_form(self._sync, list(batch), stored)
 
     def _wait(self) -> None:
-        """Wait until the last batch is committed; do it again, by itself, where that did not work out."""
+        """Wait until the last batch is committed; commit it alone where that failed."""
         if self._committing is None:
             return
         change, future = self._committing
-        wait([future])  # an interrupt here leaves it to be waited for again
+        wait([future])  # after an interrupt here it is waited for again
         self._committing = None
         try:
             stored = future.result()
@@ -273,12 +228,12 @@ class Upsert:
             self._also = None
 
     def _save_alone(self, batch: Mapping[str, bytes]) -> None:
-        """Commit a batch with nothing else going on."""
+        """Look up, compare and commit a batch while no other one is in progress."""
         hashes = {key: records.byte_hash(text) for key, text in batch.items()}
         for _ in range(_TRIES):
             with self._database.connect() as connection:
                 self._version = datasets.read(connection, self._dataset.id).last_modified_at
-            change = self._difference(batch, hashes, *self._look_up(hashes))
+            change = self._difference(batch, hashes, self._look_up(hashes))
             try:
                 stored = not change.keys or self._store(change)
             except (DBAPIError, self._database.driver_error, UnicodeError, OverflowError) as error:
@@ -287,10 +242,12 @@ class Upsert:
             if stored:
                 self._count(change)
                 return
-        raise Refused(f"{self._sync.display_name}: somebody else keeps changing the same records; nothing was written.")
+        raise Refused(
+            f"{self._sync.display_name}: another process keeps changing the same records; nothing was written."
+        )
 
     def _leave_out(self, batch: Mapping[str, bytes], error: Exception) -> None:
-        """Halve a batch that the database refuses, until only the refused record is left out."""
+        """Halve a batch that the database refuses, again and again, until only the refused record is rejected."""
         if not self._database.refuses(error):
             raise error
         keys = list(batch)
@@ -301,7 +258,7 @@ class Upsert:
         self._save_alone({key: batch[key] for key in keys[:middle]})
         self._save_alone({key: batch[key] for key in keys[middle:]})
 
-    def _look_up(self, hashes: Mapping[str, bytes]) -> _LookUp:
+    def _look_up(self, hashes: Mapping[str, bytes]) -> LookUp:
         """The records that are not stored with these hashes, and the texts of those whose content has no hash yet."""
         with self._database.ask() as connection:
             raw = self._database.rows.raw(connection, self._dataset.id)
@@ -309,61 +266,20 @@ class Upsert:
             unhashed = [key for key, old in known.items() if old and not old.is_deleted and not old.content_hash]
             return known, raw.texts(unhashed) if unhashed else {}
 
-    def _difference(
-        self,
-        batch: Mapping[str, bytes],
-        hashes: Mapping[str, bytes],
-        known: Mapping[str, KnownRecord | None],
-        texts: Mapping[str, bytes],
-    ) -> _Difference:
-        """Tell added, updated, merely rewritten and unreadable records apart, and make their rows."""
-        change = _Difference(batch, hashes, known)
-        for key, before in known.items():
-            text = batch[key]
-            if not records.is_utf8(text):
-                change.unreadable.append(key)
-                continue
-            row = RawRow(key, hashes[key], None if before is None else self._content_hash(text), text)
-            if before is not None and self._is_same(before, row, texts.get(key)):
-                if before.payload_wanted:
-                    change.restored.append(row)
-                elif not self._sync.ignore_fields:
-                    change.refreshed.append(row)
-                elif before.content_hash is None:
-                    change.refreshed.append(row._replace(byte_hash=before.byte_hash))
-                continue
-            change.rows.append(row)
-            if before is not None:
-                change.replaced.append(key)
-            if before is None or before.is_deleted:
-                change.added += 1
+    def _difference(self, batch: Mapping[str, bytes], hashes: Mapping[str, bytes], stored: LookUp) -> Difference:
+        change = compare(batch, hashes, stored, self._sync.ignore_fields)
         if self._table is not None:
-            change.prepared = self._prepared(self._table, change.rows)
-            change.prepared_again = self._prepared(self._table, change.restored)
+            change.prepared = _prepared(self._table, change.rows)
+            change.prepared_again = _prepared(self._table, change.restored)
         return change
 
-    def _is_same(self, before: KnownRecord, now: RawRow, text: bytes | None) -> bool:
-        """Whether a record that has other bytes than the stored one, whose text may be given, says the same."""
-        if before.is_deleted:
-            return False
-        if before.byte_hash == now.byte_hash:
-            return True  # but it was pruned
-        return now.content_hash == (before.content_hash or (None if text is None else self._content_hash(text)))
-
-    @staticmethod
-    def _prepared(table: MappedTable, rows: Sequence[RawRow]) -> Prepared | None:
-        return table.prepare([row.external_id for row in rows], [row.data for row in rows]) if rows else None
-
-    def _content_hash(self, text: bytes) -> bytes:
-        return records.content_hash_of(text, self._sync.ignore_fields)
-
-    def _store(self, change: _Difference) -> bool:
+    def _store(self, change: Difference) -> bool:
         stored, version = self._database.transact(lambda connection: self._apply(connection, change))
         self._version = version
         return stored
 
-    def _apply(self, connection: Connection, change: _Difference) -> tuple[bool, datetime | None]:
-        """Write the difference, unless the records may be others than those looked up; and the dataset's version."""
+    def _apply(self, connection: Connection, change: Difference) -> tuple[bool, datetime | None]:
+        """Write a difference, unless the dataset changed since it was looked up; and the dataset's version after it."""
         database, dataset, version = self._database, self._dataset, self._version
         change.reached_also = False  # the transaction may be repeated
         self._guard(connection)
@@ -390,14 +306,14 @@ class Upsert:
             change.also(connection)
         return True, version
 
-    def _restore(self, connection: Connection, change: _Difference) -> None:
+    def _restore(self, connection: Connection, change: Difference) -> None:
         self._database.rows.raw(connection, self._dataset.id).restore(change.restored)
         datasets.restored(connection, self._dataset.id)
         if self._table is not None and change.prepared_again is not None:
             keys = [row.external_id for row in change.restored]
             self._table.write_again(connection, self._dataset, change.prepared_again, keys)
 
-    def _count(self, change: _Difference) -> None:
+    def _count(self, change: Difference) -> None:
         self.tally.added += change.added
         self.tally.updated += len(change.rows) - change.added
         self.tally.unchanged += len(change.batch) - len(change.rows) - len(change.unreadable)
@@ -411,7 +327,7 @@ class Upsert:
     # --- the end of the execution -----------------------------------------------------------------------------------
 
     def settle(self, *, complete: bool) -> None:
-        """Commit the rest and find what has vanished from the source.
+        """Commit the rest and find the records that the source does not have any more.
 
         Raises Refused when more has vanished than `track_deletes` allows, or its defaults for another unique key.
         """
@@ -425,7 +341,7 @@ class Upsert:
             )
             return
         if self._takes_over:
-            self._refuse_small_list()
+            deletions.check_takeover(self._sync, self._dataset.live_count, len(self._seen))
         self._list_compared = True
         with self._database.connect() as connection:
             live = datasets.read(connection, self._dataset.id).live_count
@@ -437,24 +353,13 @@ class Upsert:
                 deletion = Deletion(self._dataset.live_count, len(self._missing), live - len(self._missing))
                 deletions.check(connection, self._sync, self._dataset, deletion, self._database.now(connection))
 
-    def _refuse_small_list(self) -> None:
-        """Every record vanishes from under its old key, so it is their number that tells whether they are there."""
-        tracking = self._sync.track_deletes or TrackDeletes()
-        live, seen = self._dataset.live_count, len(self._seen)
-        if live >= tracking.min_rows and live - seen > live * tracking.max_fraction:
-            raise Refused(
-                f"{self._sync.display_name}: unique_key changed, and the source has {seen:,} records under "
-                f'"{self._sync.key_name}" to take the place of {live:,}; nothing was deleted. '
-                "If the others really are gone, run the sync once with --empty-cache."
-            )
-
     @property
     def deletions(self) -> int:
         """How many records `finish` marks as deleted."""
         return len(self._missing.deleted)
 
     def finish(self, connection: Connection) -> None:
-        """Mark what has vanished as deleted, in the transaction that ends the execution."""
+        """Mark the records that vanished as deleted, in the transaction that ends the execution."""
         database, dataset, vanished = self._database, self._dataset, self._missing.deleted
         self.tally.deleted += len(vanished)
         if self._takes_over:
@@ -487,3 +392,7 @@ class Upsert:
         self._seen.close()
         self._missing.close()
         self._key_types.close()
+
+
+def _prepared(table: MappedTable, rows: Sequence[RawRow]) -> Prepared | None:
+    return table.prepare([row.external_id for row in rows], [row.data for row in rows]) if rows else None
