@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from dagster import AssetKey
 
 from nango_dagster.config import read_file
+from nango_dagster.defs.checks import evaluate
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, rejected, syncs
 from nango_dagster.store.sync_row import SyncRow
@@ -62,6 +64,8 @@ def test_values_that_did_not_fit_are_told_of_until_they_fit(source: Source, db: 
     assert sentence in execute(db, settings, row).warnings
     unchanged = execute(db, settings, row)
     assert unchanged.counts.unchanged == 3 and sentence in unchanged.warnings
+    check = evaluate(AssetKey("items"), unchanged)
+    assert not check.passed and check.description == sentence
     source.records = [{"id": n, "age": n} for n in range(10, 13)]
     execute(db, settings, row, wishes=None)
     source.records = [{"id": n, "age": n + 1} for n in (0, 1, 2, 10, 11, 12)]
