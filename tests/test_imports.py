@@ -95,7 +95,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("key_forms", "schema"),
         ("changes", "checkpoints", "problems"),
         ("rows",),
-        ("engine", "rows_postgresql", "rows_sqlite"),
+        ("differences", "engine", "rows_postgresql", "rows_sqlite"),
         ("database", "engine_postgresql", "locks"),
         ("engine_sqlite",),
         ("budgets", "datasets", "integrations", "listing", "outbox", "ownership", "reach", "rejected", "scheduling"),
