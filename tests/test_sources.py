@@ -408,7 +408,11 @@ def test_without_a_unique_key_a_doubtful_end_stores_a_list_that_lacks_no_row(
     assert outcome.error is not None and outcome.error.startswith(
         f"crm: the list lacks 1 stored row and may have more pages: {DOUBT} "
     )
+    assert outcome.error.endswith("run the sync once with --accept-deletes.")
     assert sorted(record["id"] for record in live(db)["Contact"].values()) == [1, 2, 3]
+    accepted = run(doubtful(1, 2), models=models, wishes=Wishes(accept_deletes=True))
+    assert (accepted.status, accepted.counts.deleted) == ("succeeded", 1)
+    assert accepted.warnings == (f"the list may have more pages: {DOUBT}",)
 
 
 # --- any order of calls -----------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Summary:
     with_problems: int = 0
     """How many connections have rejected records or values without a place, of this execution or of one before."""
     doubt: str | None = None
-    """Why the first of the lists that may have more pages may have them."""
+    """The warning of the first list that may have more pages."""
 
     def add(self, outcome: Outcome) -> None:
         """Add the numbers of one execution."""
@@ -91,7 +91,7 @@ def evaluate_many(key: AssetKey, summary: Summary, failed: Mapping[str, str]) ->
         warnings.append(f"the API sends new fields: {_listed(summary.new_columns)}.")
     warnings += [f"{count:,} lists were not read to their end ({why})." for why, count in summary.unfinished.items()]
     if summary.doubt is not None:
-        warnings.append(f"a list may have more pages, so nothing was deleted there: {summary.doubt}")
+        warnings.append(summary.doubt)
     numbers = {
         "failed": len(failed),
         "rejected": summary.rejected,
@@ -161,7 +161,7 @@ def _warnings(outcome: Outcome) -> list[str]:
     if outcome.new_columns and _before(outcome):
         warnings.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
     if outcome.doubt is not None:
-        warnings.append(f"the list may have more pages, so nothing was deleted: {outcome.doubt}")
+        warnings.append(outcome.doubt)
     elif not outcome.complete and outcome.stop_reason:
         warnings.append(f"the list was not read to its end ({outcome.stop_reason}).")
     return warnings

@@ -77,7 +77,7 @@ class Results:
         self._progress_at = self._materialized_at = clock.monotonic()
 
     def follow(self, drain: Drain) -> None:
-        """Handle results until every execution has ended or somebody has stopped the drain."""
+        """Handle results until every execution has ended or the drain was stopped."""
         while not drain.is_over:
             self.step(drain)
 

@@ -65,13 +65,15 @@ def defect(facts: Facts) -> Exception | None:
 
 def doubtful_deletion(facts: Facts) -> Exception | None:
     """The error of an overwrite that would delete rows because of a list that may have more pages."""
-    doubt = _doubt(facts)
+    plan, doubt = facts.plan, _doubt(facts)
     count = sum(model.writer.deletions for model in facts.opened.models)
-    if doubt is None or not count:
+    if doubt is None or not count or plan.wishes.accept_deletes:
         return None
     return Incomplete(
-        f"{facts.plan.sync.display_name}: the list lacks {number_of(count, 'stored row')} and may have more pages: "
-        f"{doubt} Without a unique_key only a whole list can replace the rows there are; they were kept."
+        f"{plan.sync.display_name}: the list lacks {number_of(count, 'stored row')} and may have more pages: {doubt} "
+        "Without a unique_key only a whole list can replace the rows, so they were kept. Correct the paging field "
+        f"(nango-dagster dry-run {plan.row.name} shows the answers); if the list is whole, run the sync once with "
+        "--accept-deletes."
     )
 
 
@@ -157,7 +159,7 @@ def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status
 
 
 def _note_problems(connection: Connection, facts: Facts, model: OpenModel, *, whole: bool) -> None:
-    """Note rejected records and values that the mapped rows lack; warn of those of executions before."""
+    """Store rejected records and values that the mapped rows lack, and warn of those of earlier executions."""
     database, tally, table = facts.plan.database, model.writer.tally, model.table
     ending = facts.reading.ending
     if ending is not None and ending.not_modified:
@@ -218,7 +220,7 @@ def _announce(connection: Connection, facts: Facts, status: Status, error: Excep
 
 
 def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
-    """What whoever started the execution is told; table and columns are those of the first model."""
+    """The outcome for the caller; table and columns are those of the first model."""
     counts, models = counts_of(facts), facts.opened.models
     table = models[0].table if models else None
     misfits: Counter[str] = Counter()
@@ -240,7 +242,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         misfits=dict(misfits),
         complete=facts.is_complete,
         standing=tuple(sentence for tally in facts.tallies for sentence in tally.standing),
-        doubt=_doubt(facts),
+        doubt=_doubt_warning(facts),
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),
     )
@@ -249,7 +251,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
 def _live_count(facts: Facts, status: Status, counts: Counts) -> int:
     stored = facts.opened.datasets
     if status != "lost" and (counts.added or counts.deleted):
-        # The changes are committed, whether the store can be asked again now or not.
+        # The changes are committed, also where the store cannot be queried now.
         with contextlib.suppress(StoreUnavailable), facts.plan.database.ask() as connection:
             stored = tuple(datasets.read(connection, dataset.id) for dataset in stored)
     return sum(dataset.live_count for dataset in stored)
@@ -272,7 +274,7 @@ def counts_of(facts: Facts) -> Counts:
 
 
 def _warnings(facts: Facts) -> Sequence[str]:
-    warnings = [f"the list may have more pages, so nothing was deleted: {doubt}"] if (doubt := _doubt(facts)) else []
+    warnings = [doubt] if (doubt := _doubt_warning(facts)) else []
     for model in facts.opened.models:
         tally, table = model.writer.tally, model.table
         warnings += [*tally.reasons, *tally.standing]
@@ -283,6 +285,12 @@ def _warnings(facts: Facts) -> Sequence[str]:
         if table.incomplete:
             warnings.append(f"table {table.name} was in use; its new columns wait for the next execution.")
     return warnings
+
+
+def _doubt_warning(facts: Facts) -> str | None:
+    doubt = _doubt(facts)
+    consequence = "" if facts.plan.wishes.accept_deletes else ", so nothing was deleted"
+    return None if doubt is None else f"the list may have more pages{consequence}: {doubt}"
 
 
 def _doubt(facts: Facts) -> str | None:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def _no_report(progress: Progress) -> None:
-    """Report progress to nobody."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Execution:
     claim: Claim
     run_id: str | None
     stopping: threading.Event
-    """Set by whoever wants the execution to end at its next page, as cancelled."""
+    """Set to end the execution at its next page, as cancelled."""
     wishes: Wishes = field(default_factory=Wishes)
     source: Source | None = None
     """None for the list of the sync's config."""
@@ -51,7 +51,7 @@ class Execution:
         return _Steps(self, report).run()
 
     def plan(self) -> Plan:
-        """What it is asked to do."""
+        """The plan of this execution."""
         sync = _as_wished(self.row.sync, self.wishes)
         lease = Lease(self.database, self.claim, sync.display_name, self.stopping, self.cancelled)
         source = self.source or DeclarativeList(sync)
@@ -59,7 +59,7 @@ class Execution:
 
 
 class _Steps:
-    """The steps of an execution; `facts` is what the steps so far have found, for the end, whenever it comes."""
+    """The steps of an execution; `facts` has the results of the steps so far, for an end at any of them."""
 
     def __init__(self, execution: Execution, report: Report) -> None:
         self._execution = execution
@@ -159,7 +159,7 @@ class _Steps:
 
 
 def _as_wished(sync: Sync, wishes: Wishes) -> Sync:
-    """The sync, without its guard against mass deletion where somebody accepts that."""
+    """The sync, without its guard against mass deletion where the caller accepts that."""
     tracking = sync.track_deletes or (TrackDeletes() if sync.mode == "overwrite" else None)
     if not wishes.accept_deletes or tracking is None:
         return sync

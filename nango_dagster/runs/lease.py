@@ -20,7 +20,7 @@ class Lease:
     def __init__(
         self, database: Database, claim: Claim, name: str, stopping: threading.Event, cancelled: Callable[[], bool]
     ) -> None:
-        """`stopping` and `cancelled` tell that the whole run has to stop; `name` is the sync's, for the log."""
+        """`stopping` and `cancelled` are signs that the run has to stop; `name` is that of the sync, for the log."""
         self._database = database
         self._claim = claim
         self._name = name
@@ -35,7 +35,7 @@ class Lease:
         queue.begin_execution(connection, self._database, self._claim)
 
     def check(self, connection: Connection) -> bool:
-        """Take the dataset's lock and prove the claim, first in every transaction; whether somebody cancelled it.
+        """Take the dataset's lock and check the claim, first in every transaction; whether it was cancelled.
 
         Raises LeaseLost where another run has taken the execution over.
         """
@@ -49,7 +49,7 @@ class Lease:
             raise Cancelled
 
     def is_stopped(self) -> bool:
-        """Whether the run has to stop, or somebody cancelled this execution; the store is asked now and then.
+        """Whether the run has to stop, or this execution was cancelled; the store is queried every two seconds.
 
         Not to be called within a transaction: it may wait for a second connection while others wait for the first.
         """
@@ -59,7 +59,7 @@ class Lease:
                 self._is_cancelled = queue.is_cancelled(self._database, self._claim)
             except Exception as error:
                 # The thread that fetches asks, too; the next transaction finds out what is wrong with the store.
-                log.debug("%s: the store does not tell whether it is cancelled: %s", self._name, error)
+                log.debug("%s: it is not known whether it was cancelled: %s", self._name, error)
         return self._is_cancelled or self._is_run_stopped()
 
     def _is_run_stopped(self) -> bool:

@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What an execution is asked to do, known before anything is read or written."""
+    """The input of an execution, known before anything is read or written."""
 
     database: Database
     settings: Settings
     row: SyncRow
     sync: Sync
-    """The row's sync, as this execution is asked to treat it."""
+    """The config of the row, with the wishes of this execution."""
     claim: Claim
     source: Source
     wishes: Wishes
@@ -81,7 +81,7 @@ class Opened:
 
 
 def open_datasets(plan: Plan) -> Opened:
-    """The dataset of each model, emptied where that was asked for."""
+    """The dataset of each model; emptied where the plan says so."""
     stored = tuple(_dataset(plan, sync) for sync in syncs_of(plan))
     if plan.empties:
         plan.database.transact(lambda connection: _empty(connection, plan, stored))
@@ -206,8 +206,8 @@ def _access(plan: Plan, stored: Sequence[Dataset]) -> ConnectionAccess:
 def _needs_all(dataset: Dataset, sync: Sync) -> bool:
     """Whether the whole list has to be read, not only what changed since the last success.
 
-    The dataset was emptied and not filled since, or its records have another key: those that are not seen under the
-    new one are deleted at the end.
+    That is so where the dataset was emptied and not filled since, or where its records have another key: records that
+    are not read under the new key are deleted at the end.
     """
     has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
     return dataset.is_emptied or (dataset.live_count > 0 and has_other_key)

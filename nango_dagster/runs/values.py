@@ -47,7 +47,7 @@ class Outcome:
     standing: tuple[str, ...] = ()
     """Sentences about rejected records and values that the rows lack, since this execution or one before it."""
     doubt: str | None = None
-    """Why the list may have more pages, where that is not certain."""
+    """The warning of a list that may have more pages."""
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
     cause: Exception | None = None

@@ -35,7 +35,7 @@ class DeclarativeList:
 
 @dataclass(frozen=True)
 class FetchedList:
-    """The list of a `Fetch` that somebody else made, such as a user's asset."""
+    """The list of a `Fetch` that was made elsewhere, such as by a user's asset."""
 
     fetch: Fetch
     models: tuple[Model, ...] = ()
