@@ -81,8 +81,10 @@ def is_json_lines(text: bytes) -> bool:
     (True, False)
     """
     end = text.find(b"\n")
-    first, following = text[:end], text[end:].lstrip()[:1] if end > 0 else b""
-    return following == text[:1] and following in (b"{", b"[") and is_json(first)
+    if end <= 0 or text[:1] not in (b"{", b"["):
+        return False
+    following = text[end : end + _SAMPLE].lstrip()[:1]
+    return following == text[:1] and is_json(text[:end])
 
 
 def is_json(text: bytes) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import ApiError
 from .formats import is_json
+from .members import check_records
 
 _quoted = msgspec.json.Encoder().encode
 _MAX_CELL: Final = 100_000_000  # characters; the limit of a whole answer applies first
@@ -25,7 +26,7 @@ def lines_as_list(text: bytes, max_records: int) -> bytes:
     >>> lines_as_list(b'{"id": 1}\\n{"id": 2}\\n', 10)
     b'[{"id": 1},{"id": 2}]'
     """
-    _check_count(text.count(b"\n"), max_records)
+    check_records(text.count(b"\n"), max_records)
     lines = [stripped for line in text.split(b"\n") if (stripped := line.strip(b" \t\r\x1e"))]
     if lines and not is_json(lines[-1]):
         raise ApiError(f"the response is JSON lines, and the last line is no JSON: {_excerpt(lines[-1])}.")
@@ -69,7 +70,7 @@ def _objects(rows: Iterator[list[str]], max_records: int, max_bytes: int) -> byt
         if not row:
             continue
         count += 1
-        _check_count(count, max_records)
+        check_records(count, max_records)
         if len(row) > len(names):
             raise ApiError(f"row {count:,} of the CSV has {len(row):,} cells, and the header has {len(names):,}.")
         objects += b",{" if count > 1 else b"{"
@@ -121,11 +122,6 @@ def _check_header(header: list[str]) -> None:
 def _delimiter(header: str) -> str:
     """The delimiter that the line of column names has most often."""
     return max((",", ";", "\t", "|"), key=header.count)
-
-
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise ApiError(f"a page holds more than {most:,} records; ask for smaller pages, or set max_page_records.")
 
 
 def _excerpt(line: bytes) -> str:

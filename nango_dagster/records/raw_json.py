@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from ..bodies import MAX_MEMBERS, check_members
+from ..bodies import MAX_MEMBERS, check_members, check_records
 from ..paths import Step
 
 Fields = Mapping[str, msgspec.Raw]
@@ -31,7 +31,9 @@ def text_at(text: bytes, steps: Sequence[Step]) -> bytes | None:
 def items_of(text: bytes, most: int = MAX_MEMBERS) -> list[msgspec.Raw]:
     """The items of a list. Raises one of NOT_STRICT, and ApiError where there are more than `most`."""
     check_members(text, most)
-    return _items_of(text)
+    items = _items_of(text)
+    check_records(len(items), most)
+    return items
 
 
 def parts_of(text: bytes, likely: str | None = None) -> Fields:
