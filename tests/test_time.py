@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from nango_dagster import clock
 from nango_dagster.errors import LeaseLost, QuotaSpent
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, budgets, connections, outbox, queue, retention, schema, syncs
+from nango_dagster.store import (
+    Database,
+    budgets,
+    connections,
+    credential_state,
+    outbox,
+    queue,
+    retention,
+    schema,
+    syncs,
+)
 from nango_dagster.store.budgets import Budget, Key
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT, CIRCUIT_FAILURES, Result
 from nango_dagster.store.queue import LEASE_SECONDS
@@ -53,11 +63,11 @@ def test_a_heartbeat_begins_the_lease_anew(db: Database) -> None:
 
 def test_only_one_process_refreshes_a_token_until_its_lease_is_over(db: Database) -> None:
     connections.add(db, None, "crm", "acme")
-    assert connections.begin_refresh(db, "crm", "acme", "first", 60)
+    assert credential_state.begin_refresh(db, "crm", "acme", "first", 60)
     with clock.moved(timedelta(seconds=50)):
-        assert not connections.begin_refresh(db, "crm", "acme", "second", 60)
+        assert not credential_state.begin_refresh(db, "crm", "acme", "second", 60)
     with clock.moved(timedelta(seconds=61)):
-        assert connections.begin_refresh(db, "crm", "acme", "second", 60)
+        assert credential_state.begin_refresh(db, "crm", "acme", "second", 60)
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------
