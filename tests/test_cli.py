@@ -514,7 +514,7 @@ def test_status_names_states(stored_cli: Cli, db: Database) -> None:
         one["name"]: (one["state"], one["next_run_at"] is None) for one in stored_cli.good("status", "--json").json
     }
     assert states == {
-        "running": ("running", True),
+        "running": ("running", False),
         "paused": ("paused", True),
         "scheduled": ("scheduled", False),
         "disabled": ("disabled", True),

@@ -23,6 +23,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, credential_state, jobs, queue, schema, status, syncs
 from nango_dagster.store.status import Status
 from nango_dagster.store.sync_row import SyncRow
+from nango_dagster.store.target import Target
 from tests.apis import URL, calling
 from tests.commands import Cli, write_sync
 from tests.materializing import Project, making_projects, tick
@@ -295,3 +296,29 @@ def test_an_execution_that_outlasts_its_own_frequency_has_its_next_slot_ahead(db
     (answer,) = read(db, row)
     assert answer.next_run_at is not None
     assert timedelta(0) < answer.next_run_at - answer.slots.now <= timedelta(minutes=5)
+
+
+# --- when the clock moves on ------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_that_a_quota_postponed_is_due_when_its_time_has_come(db: Database) -> None:
+    connections.add(db, None, "github", "acme")
+    row = syncs.register(db, [Sync(name="issues", url=URL, integration="github", frequency="every day")])["issues"]
+    postponed(db, row)
+    slot = row.sync.latest_slot(clock.now())
+    assert (read(db, row)[0].is_due, queue.count_due(db, row.id, slot)) == (False, 0)
+    with clock.moved(25 * HOUR):
+        assert (read(db, row)[0].is_due, queue.count_due(db, row.id, slot)) == (True, 1)
+
+
+def test_a_run_that_fell_silent_loses_its_lease_when_the_clock_says_so(db: Database) -> None:
+    connections.add(db, None, "github", "acme")
+    row = syncs.register(db, [Sync(name="issues", url=URL, integration="github")])["issues"]
+    running(db, row)
+    with clock.moved(timedelta(seconds=queue.LEASE_SECONDS - 10)):
+        assert queue.reap(db) == [] and not read(db, row)[0].is_due
+    with clock.moved(timedelta(seconds=queue.LEASE_SECONDS + 10)):
+        (loss,) = queue.reap(db)
+        assert loss.target == Target(row.id, "acme", "base")
+        (status_now,) = read(db, row)
+        assert (status_now.is_due, status_now.losses) == (True, 1)
