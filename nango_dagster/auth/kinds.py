@@ -162,7 +162,7 @@ def _check_url(name: str, field: str, url: Any) -> None:
     raise ConfigError(f"credentials of type {name}: {field}: {sentence}")
 
 
-# --- what nobody may see --------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------------------------
 
 
 # Fields that give nobody access.

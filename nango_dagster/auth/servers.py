@@ -73,14 +73,14 @@ class _Server:
 
     def _read(self, request: Request, response: Response) -> Mapping[str, Any]:
         row = answered(response)
-        found = row.get("credentials")
-        if not isinstance(found, Mapping):
+        credentials = row.get("credentials")
+        if not isinstance(credentials, Mapping):
             keys = ", ".join(map(repr, row)) or "no JSON object"
             raise ApiError(f"{self._policy.name}: {request} answered without credentials; the answer has {keys}.")
-        named = {_OLDER_NAMES.get(name, name): value for name, value in found.items()}
+        named = {_OLDER_NAMES.get(name, name): value for name, value in credentials.items()}
         # Values of the application, such as the consumer_key of OAuth 1, stand beside the address of the server.
         own = {name: value for name, value in self._given.items() if name not in ("type", "secret_key")}
-        return {**own, **found, **named}
+        return {**own, **credentials, **named}
 
     def close(self) -> None:
         if self._client is not None:
