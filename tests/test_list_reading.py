@@ -12,6 +12,7 @@ import pytest
 from nango_dagster.config import ResponseRule, Sync, from_body
 from nango_dagster.errors import ApiError, AuthenticationFailed, NangoError, PagingRepeats
 from nango_dagster.fetch import Fetch, Stop, policy_of
+from nango_dagster.http import public_config
 from nango_dagster.records import Shape, read
 from tests.fake_api import HANG_UP, Answer, FakeApi, Received
 
@@ -527,3 +528,14 @@ def test_the_key_of_a_rule_is_a_sync_field() -> None:
     sync = Sync(url="https://api.example.com/items", responses=[rule], unique_key=["a", "b"])
     assert from_body({**sync.document(), "name": "x"}).responses == [rule]
     assert (sync.mode, sync.key_name) == ("upsert", "a, b")
+
+
+def test_secrets_of_a_next_request_are_not_shown(api: FakeApi) -> None:
+    api.script("/items", {"results": ITEMS[:3], "next": "c2"}, (400, {}, {"you": "sent sekret-2"}))
+    following = {"url": f"{api.url}/items?api_key=sekret-1", "headers": {"Authorization": "sekret-2"}}
+    fetch = pull(api, **BY_CURSOR, next_request=following)
+    shown = public_config(fetch.sync.document())["next_request"]
+    assert shown == {"url": f"{api.url}/items?api_key=***", "headers": {"Authorization": "***"}}
+    error = error_of(fetch)
+    assert "answered 400 Bad Request" in error and "sekret" not in error
+    assert "sekret-2" in str(api.requests[1].headers) and api.requests[1].params["api_key"] == "sekret-1"

@@ -8,8 +8,8 @@ costs only itself. An answer that is not the list is an error, never a record.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal
 
 from ..bodies import MAX_MEMBERS
@@ -20,6 +20,7 @@ from .document import Document, described, listed
 from .raw_json import NOT_STRICT, Malformed, items_of, parts_of, split, text_at, with_fields
 from .refusals import refusal, said
 
+_FIRST_BYTE = itemgetter(0)
 _SHORTEST_OBJECT = 6  # bytes of one with a field: {"":0}
 _EMPTY_HINT = "If that is how the API writes an empty list, set missing_is_empty: true."
 
@@ -158,16 +159,16 @@ def _envelope(found: bytes, document: Document, shape: Shape) -> Envelope:
     if found[:1] != b"[":
         raise ApiError(refusal(document, has_records=False) or _no_list(found, shape))
     try:
-        texts: Iterable[bytes] = [bytes(raw) for raw in items_of(found, shape.max_records)]
+        texts = [bytes(raw) for raw in items_of(found, shape.max_records)]
     except NOT_STRICT:
-        return _tolerant(split(found), document, shape)
-    return _items(list(texts), document, shape)
+        return _tolerant(found, document, shape)
+    return _items(texts, document, shape)
 
 
 def _items(texts: list[bytes], document: Document, shape: Shape) -> Envelope:
     """The items of a list, each as a record."""
     if shape.records == "list" and (
-        not texts or (min(map(len, texts)) >= _SHORTEST_OBJECT and {text[:1] for text in texts} == {b"{"})
+        not texts or (min(map(len, texts)) >= _SHORTEST_OBJECT and set(map(_FIRST_BYTE, texts)) == {ord("{")})
     ):
         return Envelope(texts, [], document)
     if shape.records == "plain":
@@ -209,11 +210,11 @@ def _one_object(found: bytes, document: Document, shape: Shape) -> Envelope:
     return Envelope([found], [], document)
 
 
-def _tolerant(texts: Iterator[bytes], document: Document, shape: Shape) -> Envelope:
+def _tolerant(found: bytes, document: Document, shape: Shape) -> Envelope:
     """The items of a list that holds something unreadable: each by itself, and the unreadable ones rejected."""
     good: dict[int, bytes] = {}
     rejected: list[Rejected] = []
-    for position, text in enumerate(texts):
+    for position, text in enumerate(split(found)):
         try:
             decode(text)
             good[position] = text
