@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database
+from nango_dagster.store import Database, datasets
 from tests.apis import calling
 from tests.writing import Target
 
@@ -192,6 +193,65 @@ def prune(http: TestClient, **body: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("id", [1, "1", 2.5, -7, 10**20, "a", "ü"])
+@pytest.mark.parametrize("extra", [{}, {"text": "nul \\u0000, half \\ud800, \\\\u0000"}], ids=["plain", "escapes"])
+def test_an_id_keeps_its_json_type_when_its_record_is_pruned_and_deleted(
+    id: Any, extra: dict[str, str], http: TestClient, db: Database
+) -> None:
+    target = Target(db, unique_key="id", track_deletes={"min_rows": 10})
+    text = json.dumps({"id": id}).encode()
+    target.write([text[:-1] + b', "text": "' + extra["text"].encode() + b'"}' if extra else text])
+    (record,) = answer(http)["records"]
+    assert record["id"] == id
+    assert prune(http, until_cursor=record["_nango_metadata"]["cursor"])["count"] == 1
+    (pruned,) = answer(http)["records"]
+    assert (pruned["id"], type(pruned["id"])) == (id, type(id))
+    target.write([])
+    (deleted,) = answer(http)["records"]
+    assert (deleted["id"], type(deleted["id"])) == (id, type(id))
+    assert deleted["_nango_metadata"]["last_action"] == "DELETED"
+
+
+def test_the_key_of_another_field_is_a_text_before_and_after_pruning(http: TestClient, db: Database) -> None:
+    Target(db, unique_key="number").write([{"number": 5, "id": 5}])
+    (record,) = answer(http)["records"]
+    assert prune(http, until_cursor=record["_nango_metadata"]["cursor"])["count"] == 1
+    assert record["id"] == answer(http)["records"][0]["id"] == "5"
+
+
+def test_records_of_an_emptied_dataset_are_deleted_until_they_come_back(http: TestClient, db: Database) -> None:
+    target = Target(db, unique_key="id", track_deletes=True)
+    target.write([{"id": 1}, {"id": 2}, {"id": 3}])
+    cursor = answer(http)["records"][-1]["_nango_metadata"]["cursor"]
+    db.transact(lambda connection: datasets.mark_emptied(connection, db, datasets.read(connection, target.dataset.id)))
+    assert [(one["id"], one["_nango_metadata"]["last_action"]) for one in answer(http, cursor=cursor)["records"]] == [
+        (1, "DELETED"),
+        (2, "DELETED"),
+        (3, "DELETED"),
+    ]
+    target.write([{"id": 2}, {"id": 4}])
+    seen = {one["id"]: one["_nango_metadata"]["last_action"] for one in answer(http, cursor=cursor)["records"]}
+    assert seen == {1: "DELETED", 2: "ADDED", 3: "DELETED", 4: "ADDED"}
+
+
+def test_a_cursor_of_another_dataset_is_refused(http: TestClient, db: Database) -> None:
+    target = Target(db, unique_key="id")
+    target.write([{"id": 1}, {"id": 2}])
+    Target(db, connection="acme", unique_key="id").write([{"id": 1}])
+    of_acme = http.get("/records", params={"model": "Items"}, headers={**HEADERS, "Connection-Id": "acme"}).json()
+    cursor = of_acme["records"][0]["_nango_metadata"]["cursor"]
+    refused = http.get("/records", params={"model": "Items", "cursor": cursor}, headers=HEADERS)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_query_params")
+    assert "belongs to another connection, model or variant" in refused.json()["error"]["message"]
+    body = {"model": "Items", "until_cursor": cursor}
+    refused = http.patch("/records/prune", json=body, headers=HEADERS)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_body")
+    # Not its end: also behind the last record it is refused, and one without a dataset, as Nango's are, is taken.
+    late = base64.b64encode(b"2999-01-01T00:00:00Z|999|x").decode()
+    assert http.get("/records", params={"model": "Items", "cursor": late}, headers=HEADERS).status_code == 400
+    assert ids(http, cursor=base64.b64encode(b"2024-01-01T00:00:00Z||7").decode()) == [1, 2]
+
+
 def test_a_pruned_record_is_its_id_and_what_became_of_it(http: TestClient, db: Database) -> None:
     target = changed(db)
     before = answer(http)["records"]
@@ -201,6 +261,7 @@ def test_a_pruned_record_is_its_id_and_what_became_of_it(http: TestClient, db: D
     assert prune(http, until_cursor=last, model="Others") == {"count": 0, "has_more": False}
     after = answer(http)["records"]
     assert [list(record) for record in after] == [["id", "_nango_metadata"]] * 3
+    assert [record["id"] for record in after] == [1, 2, 3]
     assert all(record["_nango_metadata"].pop("pruned_at") for record in after)
     for record in before:
         assert record["_nango_metadata"].pop("pruned_at") is None

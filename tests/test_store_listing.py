@@ -42,7 +42,7 @@ def write(env: Mapping[str, Any], writer: int) -> None:
 
 def follow(db: Database, dataset_id: int, seen: list[changes.Record]) -> bool:
     """Read one more page behind the last record that was seen; whether there was any."""
-    after = Cursor.read(str(seen[-1].cursor)) if seen else None
+    after = Cursor.read(str(seen[-1].cursor())) if seen else None
     found = listing.page(db, dataset_id, Wanted(after=after), PAGE).records
     seen.extend(found)
     return bool(found)

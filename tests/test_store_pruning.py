@@ -55,10 +55,10 @@ def test_pruning_ends_with_the_record_of_the_cursor_and_says_whether_there_is_mo
     target.write(items(*range(250)))
     target.write(items(*range(1, 250)))  # the first one is deleted, and so the last to have changed
     order = records(target)
-    until = order[219].cursor
+    until = order[219].cursor()
     assert prune(target, until, 100) == Pruned(100, has_more=True)
     assert prune(target, until, 100) == Pruned(100, has_more=True)
-    assert prune(target, order[99].cursor) == Pruned(0, has_more=False)
+    assert prune(target, order[99].cursor()) == Pruned(0, has_more=False)
     assert prune(target, until, 20) == Pruned(20, has_more=False)
     assert [one.text is None for one in records(target)] == [True] * 220 + [False] * 30
     assert prune(target) == Pruned(30, has_more=False)  # deleted ones, too
@@ -71,7 +71,7 @@ def test_what_a_reader_pruned_comes_back_with_the_same_content(fields: dict[str,
     target = Target(db, **fields)
     target.write(items(1, 2, 3))
     before, rows, dataset = target.raw(), target.mapped(), target.dataset
-    prune(target, records(target)[1].cursor)
+    prune(target, records(target)[1].cursor())
     assert target.write(items(3, 2, 1)).counts == (0, 0, 0, 3)
     assert (target.raw(), target.mapped(), replace(target.dataset, payloads_wanted=False)) == (before, rows, dataset)
     assert prune(target) == Pruned(3, has_more=False)
@@ -121,7 +121,7 @@ def test_a_new_mapping_keeps_the_rows_of_pruned_records(fields: dict[str, Any], 
     target = Target(db, **fields)
     target.write(items(*range(5)))
     before = target.values()
-    prune(target, records(target)[2].cursor, restorable=restorable)
+    prune(target, records(target)[2].cursor(), restorable=restorable)
     target.configure(metadata={"company": "acme"}, **fields)
     table = tables.open_table(db, target.row.id, target.sync, None)
     assert table is not None
@@ -138,7 +138,7 @@ def test_a_new_mapped_table_leaves_them_where_they_are_until_they_are_seen(db: D
     target = Target(db, unique_key="id")
     target.write(items(1, 2))
     before = target.values()
-    prune(target, records(target)[0].cursor)
+    prune(target, records(target)[0].cursor())
     target.configure(unique_key="id", mapped_table="elsewhere")
     assert target.write(items(2)).counts == (0, 0, 0, 1)
     assert set(target.values()) == {"2"}

@@ -77,8 +77,8 @@ def test_a_replaced_record_keeps_when_it_was_first_seen_and_one_that_comes_back_
 
 def test_a_pruned_record_is_wanted_back_until_it_is_restored(target: Target) -> None:
     change(target, lambda table: table.put(1, [row("a"), row("b")], [], NOW))
-    change(target, lambda table: table.prune(["a"], LATER, wanted=True))
-    change(target, lambda table: table.prune(["b"], LATER, wanted=False))
+    change(target, lambda table: table.prune(["a"], LATER, wanted=True, own_id=True))
+    change(target, lambda table: table.prune(["b"], LATER, wanted=False, own_id=True))
     assert {key: known.payload_wanted for key, known in raw(target, ["a", "b"]).items()} == {"a": True, "b": False}
     change(target, lambda table: table.want_payloads(["b"]))
     change(target, lambda table: table.restore([row("a", 1), row("b", 1)]))
@@ -91,7 +91,7 @@ def test_a_pruned_record_is_wanted_back_until_it_is_restored(target: Target) -> 
 
 def test_hashes_are_refreshed_but_not_those_of_a_record_whose_payload_is_wanted(target: Target) -> None:
     change(target, lambda table: table.put(1, [row("a"), row("b")], [], NOW))
-    change(target, lambda table: table.prune(["b"], LATER, wanted=True))
+    change(target, lambda table: table.prune(["b"], LATER, wanted=True, own_id=True))
     change(target, lambda table: table.refresh_hashes([(key, b"n" * 16, b"c" * 16) for key in ("a", "b")]))
     assert {key: known.byte_hash for key, known in raw(target, ["a", "b"]).items()} == {"a": b"n" * 16, "b": b"\0" * 16}
 

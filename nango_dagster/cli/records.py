@@ -70,7 +70,7 @@ def records(
         "connection_id": dataset.connection_id,
         "variant": dataset.variant,
         "model": dataset.model,
-        "records": [_document(record) for record in shown],
+        "records": [_document(record, dataset.id) for record in shown],
         "next_cursor": next_cursor or None,
     }
     session.answer(document, *_for_people(dataset, shown, next_cursor))
@@ -109,7 +109,7 @@ def _dataset(database: Database, row: SyncRow, connection_id: str | None, varian
     raise Refused(f"{row.name} has records of {owners}; select one with --connection and --variant.")
 
 
-def _document(record: Record) -> dict[str, Any]:
+def _document(record: Record, dataset_id: int) -> dict[str, Any]:
     return {
         "id": record.external_id,
         "action": record.action,
@@ -117,7 +117,7 @@ def _document(record: Record) -> dict[str, Any]:
         "last_modified_at": iso(record.last_modified_at),
         "deleted_at": iso(record.deleted_at),
         "pruned_at": iso(record.pruned_at),
-        "cursor": str(record.cursor),
+        "cursor": str(record.cursor(dataset_id)),
         "record": _decoded(record.text),
     }
 

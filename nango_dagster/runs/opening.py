@@ -181,11 +181,11 @@ def _rename(connection: Connection, plan: Plan, sync: Sync, dataset: Dataset) ->
 
 
 def _empty(connection: Connection, plan: Plan, stored: Sequence[Dataset]) -> None:
-    """Delete every record, so that this execution adds them all again."""
+    """Mark every record as deleted, so that this execution adds those again that it reads."""
     plan.lease.check(connection)
     for dataset in stored:
         tables.forget_dataset(connection, plan.database, dataset)
-        datasets.empty(connection, dataset.id)
+        datasets.mark_emptied(connection, plan.database, dataset)
 
 
 def _ask_for_all(connection: Connection, plan: Plan, stored: Sequence[Dataset]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,24 +20,40 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 ORDER = "ORDER BY last_modified_at, external_id"
 NEWEST_FIRST = "ORDER BY last_modified_at DESC, external_id DESC"
 TIMES = "first_seen_at, last_modified_at, deleted_at, pruned_at"
-COLUMNS = f"external_id, {TIMES}, data"
+COLUMNS = f"external_id, {TIMES}, id_is_number, data"
 
 
 @dataclass(frozen=True)
 class Cursor:
     """A place in the order of changes: behind the record that changed then.
 
-    >>> at = Cursor(datetime(2024, 1, 15, 10, 31, tzinfo=timezone.utc), "1234567")
+    >>> at = Cursor(datetime(2024, 1, 15, 10, 31, tzinfo=timezone.utc), "1234567", dataset_id=17)
     >>> Cursor.read(str(at)) == at
     True
     """
 
     moment: datetime
     external_id: str
+    dataset_id: int | None = None
+    """The dataset whose record it is; None where that is not known."""
 
     def __str__(self) -> str:
         # No "+" and no "/": people put cursors into URLs as they are.
-        return base64.urlsafe_b64encode(f"{self.time}||{self.external_id}".encode()).decode()
+        return base64.urlsafe_b64encode(f"{self.prefix}{self.external_id}".encode()).decode()
+
+    @property
+    def prefix(self) -> str:
+        """The text in front of the record's id."""
+        return f"{self.time}|{'' if self.dataset_id is None else self.dataset_id}|"
+
+    def check_dataset(self, dataset_id: int) -> None:
+        """Raise ConfigError when it is a cursor of another dataset: what changed there says nothing of this one."""
+        if self.dataset_id not in (None, dataset_id):
+            sentence = (
+                f"the cursor {quoted(str(self))} belongs to another connection, model or variant, or to records that "
+                "were removed with their sync; wanted a cursor of these records, or none to read all of them."
+            )
+            raise ConfigError.of(Problem(sentence, field="cursor"))
 
     @property
     def time(self) -> str:
@@ -48,11 +65,11 @@ class Cursor:
         """The place that a cursor's text stands for. Raises ConfigError when it is no cursor."""
         try:
             decoded = base64.b64decode(text.encode().replace(b"-", b"+").replace(b"_", b"/"), validate=True).decode()
-            moment, bars, external_id = decoded.partition("||")
+            moment, dataset_id, external_id = decoded.split("|", 2)
             at = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-            if not bars or "\0" in external_id or at.tzinfo is None:
+            if "\0" in external_id or at.tzinfo is None or not re.fullmatch("[0-9]{0,18}", dataset_id, re.ASCII):
                 raise ValueError
-            return cls(in_utc(at), external_id)
+            return cls(in_utc(at), external_id, int(dataset_id) if dataset_id else None)
         except (binascii.Error, ValueError):
             sentence = f"the cursor {quoted(text)} is none of ours; wanted next_cursor of an answer, or a record's."
             raise ConfigError.of(Problem(sentence, field="cursor")) from None
@@ -74,6 +91,8 @@ class Record(NamedTuple):
     last_modified_at: datetime
     deleted_at: datetime | None
     pruned_at: datetime | None
+    id_is_number: bool | None
+    """Without its text: whether its own `id`, which is its key, was a number."""
     text: str | None
 
     @property
@@ -83,10 +102,9 @@ class Record(NamedTuple):
             return "deleted"
         return "added" if self.first_seen_at == self.last_modified_at else "updated"
 
-    @property
-    def cursor(self) -> Cursor:
+    def cursor(self, dataset_id: int | None = None) -> Cursor:
         """The place directly behind it."""
-        return Cursor(self.last_modified_at, self.external_id)
+        return Cursor(self.last_modified_at, self.external_id, dataset_id)
 
 
 class DatasetKey(NamedTuple):

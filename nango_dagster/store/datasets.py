@@ -202,8 +202,28 @@ def rename(connection: Connection, dataset: Dataset, integration: str, model: st
 
 def empty(connection: Connection, dataset_id: int) -> None:
     """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
+    connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
+    _forget(connection, dataset_id)
+
+
+def mark_emptied(connection: Connection, database: Database, dataset: Dataset) -> None:
+    """Mark every record of a dataset as deleted and remove its payload.
+
+    Readers with a cursor get the deletions, and those records that come back as added.
+    """
+    moment = next_moment(connection, database, dataset.id)
+    database.rows.raw(connection, dataset.id).mark_all_deleted(moment, own_id=dataset.unique_key == "id")
+    count = read(connection, dataset.id).live_count
+    _forget(connection, dataset.id)
+    if count:
+        connection.execute(update(_table).where(_table.c.id == dataset.id).values(last_modified_at=moment))
+
+
+def _forget(connection: Connection, dataset_id: int) -> None:
+    """Delete what is known of a dataset besides its records, which are gone."""
     for table in schema.OF_DATASET:
-        connection.execute(delete(table).where(table.c.dataset_id == dataset_id))
+        if table is not schema.raw:
+            connection.execute(delete(table).where(table.c.dataset_id == dataset_id))
     nothing = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
     unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
     nothing_known = {"earlier_counts": "[]", "problems": "{}"}

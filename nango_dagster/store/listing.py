@@ -7,13 +7,13 @@ each kind of change has an index of its own (`changes`), and a page merges what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from .changes import ACTIONS, EPOCH, Action, Cursor, Record
 from .database import Database
-from .rows import PageQuestion
+from .rows import PageQuestion, PageRows
 
 MOST_BYTES = 20_000_000  # of a page's texts, unless its first record alone has more
 
@@ -35,6 +35,11 @@ class Wanted:
             places.append(Cursor(self.modified_after, ""))
         return max(places, key=lambda place: (place.moment, place.external_id))
 
+    def check_dataset(self, dataset_id: int) -> None:
+        """Raise ConfigError when `after` is a cursor of another dataset."""
+        if self.after is not None:
+            self.after.check_dataset(dataset_id)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -42,6 +47,7 @@ class Page:
 
     records: list[Record]
     next: Cursor | None
+    dataset_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,26 @@ class Names:
 
 
 def page(database: Database, dataset_id: int, wanted: Wanted, limit: int, most_bytes: int = MOST_BYTES) -> Page:
-    """The first `limit` of the wanted records; fewer where their texts are large, but at least one."""
+    """The first `limit` of the wanted records; fewer where their texts are large, but at least one.
+
+    Raises ConfigError for a cursor of another dataset.
+    """
     with database.driver() as connection:
+        wanted.check_dataset(dataset_id)
         rows = database.rows.page(connection, _question(dataset_id, wanted, limit))
-        return _page(rows.records, rows.is_cut, limit, most_bytes)
+        return _page(rows._replace(dataset_id=dataset_id), limit, most_bytes)
 
 
 def page_of(database: Database, names: Names, wanted: Wanted, limit: int) -> tuple[Page, bool] | None:
     """A page of the dataset of these names, and whether its records' ids are their own `id`; None for an empty page.
 
-    One question to the database answers all of it.
+    One query reads all of it. Raises ConfigError for a cursor of another dataset.
     """
     with database.driver() as connection:
         rows = database.rows.page(connection, _question(vars(names), wanted, limit))
-        page = _page(rows.records, rows.is_cut, limit, MOST_BYTES)
+        if rows.dataset_id is not None:
+            wanted.check_dataset(rows.dataset_id)
+        page = _page(rows, limit, MOST_BYTES)
     return (page, rows.is_own_id) if page.records else None
 
 
@@ -85,13 +97,14 @@ def _question(dataset: int | Mapping[str, str], wanted: Wanted, limit: int) -> P
     return PageQuestion(dataset, begin, tuple(wanted.actions), ids, limit + 1)
 
 
-def _page(rows: Iterable[Record], is_cut: bool, limit: int, most_bytes: int) -> Page:
-    """As many of the rows as a page takes."""
+def _page(rows: PageRows, limit: int, most_bytes: int) -> Page:
+    """As many of the rows as fit a page."""
     records: list[Record] = []
-    size = 0
-    for row in rows:
+    is_cut, size = rows.is_cut, 0
+    for row in rows.records:
         size += len(row.text or "")
         if len(records) == limit or (records and size > most_bytes):
-            return Page(records, records[-1].cursor)
+            is_cut = True
+            break
         records.append(row)
-    return Page(records, records[-1].cursor if is_cut else None)
+    return Page(records, records[-1].cursor(rows.dataset_id) if is_cut else None, rows.dataset_id)

@@ -56,9 +56,11 @@ def prune(
 ) -> Pruned:
     """Remove the payloads of the records up to a place, that record included; of the first so many, or of all.
 
-    With `restorable` they come back with the next execution that sees the same content. Raises StoreUnavailable when
-    an execution keeps the dataset locked; what was pruned before that stays so.
+    With `restorable` they come back with the next execution that sees the same content. Raises ConfigError for a place
+    in another dataset, and StoreUnavailable when an execution keeps the dataset locked; what was pruned before that
+    stays so.
     """
+    until.check_dataset(dataset.id)
     count, size = 0, _FIRST
     while True:
         most = size if limit is None else min(size, limit - count)
@@ -114,7 +116,8 @@ def _prune(
     if not keys:
         return Pruned(0, has_more=False)
     now = database.now(connection)
-    database.rows.raw(connection, dataset.id).prune(keys, now, wanted=restorable)
+    own_id = dataset.unique_key == "id"
+    database.rows.raw(connection, dataset.id).prune(keys, now, wanted=restorable, own_id=own_id)
     values: dict[str, Any] = {"pruned_until": str(Cursor(rows[len(keys) - 1][1], keys[-1]))}
     if restorable:
         values["payloads_wanted"] = True

@@ -163,16 +163,23 @@ class RawTable(ABC):
         """Give pruned records their payloads back; nothing else of them changes."""
 
     @abstractmethod
-    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool) -> None:
-        """Remove the payloads of these records; with `wanted` they come back when an execution sees them."""
+    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool, own_id: bool) -> None:
+        """Remove the payloads of these records; with `wanted` they come back when an execution sees them.
+
+        With `own_id` the records' key is their `id`, whose JSON type is kept.
+        """
 
     @abstractmethod
     def want_payloads(self, keys: Sequence[str]) -> None:
         """Have the payloads of these pruned records come back when an execution sees them."""
 
     @abstractmethod
-    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool) -> None:
-        """Mark live records as deleted at `moment`; without `keep_data` their payloads are removed."""
+    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool, own_id: bool = False) -> None:
+        """Mark live records as deleted at `moment`; without `keep_data` their payloads are removed, as by `prune`."""
+
+    @abstractmethod
+    def mark_all_deleted(self, moment: datetime, *, own_id: bool) -> None:
+        """Mark every live record as deleted at `moment` and remove its payload, as `prune` does."""
 
 
 @dataclass(frozen=True)
@@ -327,10 +334,12 @@ class PayloadQuestion(NamedTuple):
 
 
 class PageRows(NamedTuple):
-    """The records of a page, whether the database left out more behind them, and whether their ids are their `id`."""
+    """The records of a page, whether there are more behind them, their dataset, and whether `id` is their key."""
 
     records: Iterable[Record]
     is_cut: bool
+    dataset_id: int | None
+    """None where there is no dataset, or no record."""
     is_own_id: bool
 
 

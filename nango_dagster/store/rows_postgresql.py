@@ -133,16 +133,23 @@ class _PostgresqlRawTable(RawTable):
             prepare=False,
         )
 
-    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool) -> None:
+    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool, own_id: bool) -> None:
         set_payload_wanted = ", payload_wanted = true" if wanted else ""
-        self._update(f"data = NULL, pruned_at = %s{set_payload_wanted}", [moment], keys)
+        self._update(f"{_remove_payload(own_id)}, pruned_at = %s{set_payload_wanted}", [moment], keys)
 
     def want_payloads(self, keys: Sequence[str]) -> None:
         self._update("payload_wanted = true", [], keys, " AND data IS NULL AND NOT payload_wanted")
 
-    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool) -> None:
-        set_data = "" if keep_data else ", data = NULL"
-        self._update(f"deleted_at = %s, last_modified_at = %s{set_data}", [moment, moment], keys)
+    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool, own_id: bool = False) -> None:
+        remove = "" if keep_data else f", {_remove_payload(own_id)}"
+        self._update(f"deleted_at = %s, last_modified_at = %s{remove}", [moment, moment], keys)
+
+    def mark_all_deleted(self, moment: datetime, *, own_id: bool) -> None:
+        self.driver.execute(
+            f"UPDATE _nango_raw SET deleted_at = %s, last_modified_at = %s, {_remove_payload(own_id)} "
+            "WHERE dataset_id = %s AND deleted_at IS NULL",
+            (moment, moment, self.dataset_id),
+        )
 
     def _update(self, assignments: str, values: Sequence[Any], keys: Sequence[str], condition: str = "") -> None:
         self.driver.execute(
@@ -150,6 +157,14 @@ class _PostgresqlRawTable(RawTable):
             (*values, list(keys), self.dataset_id),
             prepare=False,
         )
+
+
+def _remove_payload(own_id: bool) -> str:
+    """The assignments that remove a payload, and keep whether its `id` is a number where that is the key."""
+    # PostgreSQL refuses to look into a text with an escape that it cannot decode, such as \\u0000.
+    without_escapes = r"replace(data::text, '\u', '/u')::json"
+    is_number = f"json_typeof({without_escapes} -> 'id') = 'number'"
+    return f"data = NULL, id_is_number = {f'coalesce({is_number}, id_is_number)' if own_id else 'NULL'}"
 
 
 def _each_key(columns: str) -> str:
@@ -285,13 +300,14 @@ class _PostgresqlRows:
         # The driver takes all rows at once, so the server leaves out what is too much.
         rows = connection.cursor(binary=True).execute(*self.page_query(question)).fetchall()
         return PageRows(
-            [Record._make(row[:6]) for row in rows],
-            is_cut=bool(rows) and rows[-1][6],
-            is_own_id=bool(rows) and bool(rows[0][7]),
+            [Record._make(row[:7]) for row in rows],
+            is_cut=bool(rows) and rows[-1][7],
+            dataset_id=rows[0][8] if rows else None,
+            is_own_id=bool(rows) and bool(rows[0][9]),
         )
 
     def latest(self, connection: Any, dataset_id: int, actions: Sequence[Action], limit: int) -> Iterable[Record]:
-        columns = f"external_id, {TIMES}, data::text"
+        columns = f"external_id, {TIMES}, id_is_number, data::text"
         each = select_each(columns, "%(dataset)s", actions, "true")
         rows = connection.execute(_limited(each, NEWEST_FIRST, limit), {"dataset": dataset_id}).fetchall()
         return [Record._make(row) for row in rows]
@@ -338,6 +354,7 @@ def _page_query(how: Literal["id", "names"], actions: tuple[Action, ...], limit:
     sums = f"sum({stored}) OVER page AS up_to, lead(external_id) OVER page IS NOT NULL AS has_more"
     summed = f"SELECT *, {sums} FROM ({rows}) AS page_rows WINDOW page AS ({ORDER} ROWS UNBOUNDED PRECEDING)"
     return (
-        f"SELECT external_id, {TIMES}, data::text, has_more, {key.is_own_id} FROM ({summed}) AS summed "
+        f"SELECT external_id, {TIMES}, id_is_number, data::text, has_more, {key.dataset_id}, {key.is_own_id} "
+        f"FROM ({summed}) AS summed "
         f"WHERE up_to - {stored} < {_MOST_STORED} {ORDER}"
     )

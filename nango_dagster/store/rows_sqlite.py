@@ -25,6 +25,7 @@ from .changes import (
     ORDER,
     TIMES,
     Action,
+    DatasetKey,
     Record,
     dataset_key,
     has_action,
@@ -128,16 +129,26 @@ class _SqliteRawTable(RawTable):
             ((row.data, row.byte_hash, row.content_hash, self.dataset_id, row.external_id) for row in rows),
         )
 
-    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool) -> None:
+    def prune(self, keys: Sequence[str], moment: datetime, *, wanted: bool, own_id: bool) -> None:
         set_payload_wanted = ", payload_wanted = true" if wanted else ""
-        self._update(f"data = NULL, pruned_at = ?{set_payload_wanted}", [moment.strftime(SQLITE_TIME)], keys)
+        assignments = f"{_remove_payload(own_id)}, pruned_at = ?{set_payload_wanted}"
+        self._update(assignments, [moment.strftime(SQLITE_TIME)], keys)
 
     def want_payloads(self, keys: Sequence[str]) -> None:
         self._update("payload_wanted = true", [], keys, " AND data IS NULL")
 
-    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool) -> None:
+    def mark_deleted(self, keys: Sequence[str], moment: datetime, *, keep_data: bool, own_id: bool = False) -> None:
         now = moment.strftime(SQLITE_TIME)
-        self._update(f"deleted_at = ?, last_modified_at = ?{'' if keep_data else ', data = NULL'}", [now, now], keys)
+        remove = "" if keep_data else f", {_remove_payload(own_id)}"
+        self._update(f"deleted_at = ?, last_modified_at = ?{remove}", [now, now], keys)
+
+    def mark_all_deleted(self, moment: datetime, *, own_id: bool) -> None:
+        now = moment.strftime(SQLITE_TIME)
+        self.driver.execute(
+            f"UPDATE _nango_raw SET deleted_at = ?, last_modified_at = ?, {_remove_payload(own_id)} "
+            "WHERE dataset_id = ? AND deleted_at IS NULL",
+            (now, now, self.dataset_id),
+        )
 
     def _update(self, assignments: str, values: Sequence[Any], keys: Sequence[str], condition: str = "") -> None:
         for batch in in_batches(keys):
@@ -146,6 +157,13 @@ class _SqliteRawTable(RawTable):
                 f"UPDATE _nango_raw SET {assignments} WHERE dataset_id = ? AND external_id IN ({marks}){condition}",
                 (*values, self.dataset_id, *batch),
             )
+
+
+def _remove_payload(own_id: bool) -> str:
+    """The assignments that remove a payload, and keep whether its `id` is a number where that is the key."""
+    # SQLite's JSON functions refuse a text that is nested too deeply for them.
+    is_number = "CASE WHEN json_valid(data) THEN json_type(data, '$.id') IN ('integer', 'real') END"
+    return f"data = NULL, id_is_number = {f'coalesce({is_number}, id_is_number)' if own_id else 'NULL'}"
 
 
 class _SqliteMappedRows(MappedRows):
@@ -254,17 +272,17 @@ class _SqliteRows:
 
     def page(self, connection: sqlite3.Connection, question: PageQuestion) -> PageRows:
         rows, values = self.page_query(question)
-        own_id = dataset_key(question.how, ":{}").is_own_id
+        key = dataset_key(question.how, ":{}")
         if hasattr(connection, "setlimit"):  # from Python 3.11 on
             before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
             try:
-                return _page_in_one_row(connection, rows, own_id, values)
+                return _page_in_one_row(connection, rows, key, values)
             except sqlite3.DataError:
                 pass  # it is too long for one row
             finally:
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
-        (is_own_id,) = connection.execute(f"SELECT {own_id}", values).fetchone()
-        return PageRows(_row_by_row(connection.execute(rows, values)), is_cut=False, is_own_id=bool(is_own_id))
+        dataset_id, is_own_id = connection.execute(f"SELECT {key.dataset_id}, {key.is_own_id}", values).fetchone()
+        return PageRows(_row_by_row(connection.execute(rows, values)), False, dataset_id, bool(is_own_id))
 
     def latest(
         self, connection: sqlite3.Connection, dataset_id: int, actions: Sequence[Action], limit: int
@@ -318,25 +336,25 @@ def _page_query(how: Literal["id", "names"], actions: tuple[Action, ...], limit:
     return f"{' UNION ALL '.join(each)} {end}"
 
 
-def _page_in_one_row(connection: sqlite3.Connection, rows: str, own_id: str, values: Mapping[str, Any]) -> PageRows:
+def _page_in_one_row(connection: sqlite3.Connection, rows: str, key: DatasetKey, values: Mapping[str, Any]) -> PageRows:
     query = (
-        f"SELECT json_group_array(json_array(external_id, {TIMES}, data IS NULL)), "
-        f"group_concat(coalesce(data, ''), char({_RECORD_SEPARATOR})), {own_id} FROM ({rows})"
+        f"SELECT json_group_array(json_array(external_id, {TIMES}, id_is_number, data IS NULL)), "
+        f"group_concat(coalesce(data, ''), char({_RECORD_SEPARATOR})), {key.dataset_id}, {key.is_own_id} FROM ({rows})"
     )
-    heads, texts, is_own_id = connection.execute(query, values).fetchone()
+    heads, texts, dataset_id, is_own_id = connection.execute(query, values).fetchone()
     moment = cache(_moment)
     records = [
-        Record(key, moment(first), moment(modified), moment(deleted), moment(pruned), None if is_gone else data)
-        for (key, first, modified, deleted, pruned, is_gone), data in zip(
+        Record(key, moment(first), moment(modified), moment(deleted), moment(pruned), number, None if is_gone else data)
+        for (key, first, modified, deleted, pruned, number, is_gone), data in zip(
             msgspec.json.decode(heads), (texts or "").split(chr(_RECORD_SEPARATOR)), strict=heads != "[]"
         )
     ]
-    return PageRows(records, is_cut=False, is_own_id=bool(is_own_id))
+    return PageRows(records, False, dataset_id, bool(is_own_id))
 
 
 def _row_by_row(rows: Iterable[Any]) -> Iterator[Record]:
-    for key, first, modified, deleted, pruned, data in rows:
-        yield Record(key, _moment(first), _moment(modified), _moment(deleted), _moment(pruned), data)
+    for key, first, modified, deleted, pruned, number, data in rows:
+        yield Record(key, _moment(first), _moment(modified), _moment(deleted), _moment(pruned), number, data)
 
 
 def _moment(text: str | None) -> Any:

@@ -222,6 +222,9 @@ raw = Table(
     Column("deleted_at", UtcTime),
     Column("pruned_at", UtcTime),
     Column("payload_wanted", Boolean, nullable=False, server_default=text("false")),  # it was pruned, and comes back
+    Column(
+        "id_is_number", Boolean
+    ),  # set when the payload is removed: whether its `id`, which is the key, was a number
     # Last, so that SQLite reads a row's hashes without the pages its text spills over.
     Column("data", Json),
     *(

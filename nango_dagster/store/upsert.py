@@ -373,7 +373,7 @@ class Upsert:
         keep = not self._takes_over
         moment, raw = datasets.next_moment(connection, database, dataset.id), database.rows.raw(connection, dataset.id)
         for keys in vanished.batches():
-            raw.mark_deleted(keys, moment, keep_data=keep)
+            raw.mark_deleted(keys, moment, keep_data=keep, own_id=dataset.unique_key == "id")
             if self._table is not None and keep:
                 self._table.mark_deleted(connection, dataset, keys, moment)
             elif self._table is not None:

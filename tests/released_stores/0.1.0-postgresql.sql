@@ -133,6 +133,7 @@ CREATE TABLE nango_of_the_release._nango_raw (
     deleted_at timestamp with time zone,
     pruned_at timestamp with time zone,
     payload_wanted boolean DEFAULT false NOT NULL,
+    id_is_number boolean,
     data json
 );
 CREATE VIEW nango_of_the_release._nango_records AS
@@ -298,26 +299,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 06:21:07.840961+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 06:21:07.840961+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 06:21:07.840961+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 06:21:07.840961+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 06:21:07.840961+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCwL3pNdAaQFszjoUx9wOMU0RN2Mmr2Bg5QVqjdutyZasVVWISjYbXlLvK3iEXcwQWeP6w1vM0ITP5argPvHTsbpHA4bOxvyLaP4tM-CfeNwfdaNGBeLPohvs2IeGgMBXNsVm', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 06:21:07.529905+13:45', '2026-11-29 06:21:07.529905+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 06:21:08.130282+13:45', '2026-11-29 06:21:08.130282+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 06:21:08.260308+13:45', '2026-11-29 06:21:08.335368+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 06:21:07.646161+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 06:35:31.733698+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 06:35:31.733698+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 06:35:31.733698+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 06:35:31.733698+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 06:35:31.733698+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCwZX0qzb0OtneUyXB-g_gt4A6SCFJiPcEcAvKE3pWEXM3-x_gn1s31RsyHr883e-8OLhg8XB8wL6XEYVi_gnYOyFLnNQGoWaYbFIDZAc0iSWa71f5BsM9RrqbO_7LcRMtURL', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 06:35:31.458177+13:45', '2026-11-29 06:35:31.458177+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 06:35:32.167715+13:45', '2026-11-29 06:35:32.243902+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 06:35:31.545073+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 06:21:07.878706+13:45', '2026-11-29 06:21:07.878706+13:45', NULL, NULL, false, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 06:21:07.878706+13:45', '2026-11-29 06:21:08.028457+13:45', NULL, NULL, false, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 06:21:07.878706+13:45', '2026-11-29 06:21:08.130282+13:45', '2026-11-29 06:21:08.130282+13:45', NULL, false, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 06:21:08.477918+13:45', false, false, NULL, '2026-11-29 06:21:08.230977+13:45', '2026-11-29 06:21:08.325344+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 06:21:07.573562+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 06:21:07.878706+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 06:21:08.028457+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 06:21:08.130282+13:45', '2026-11-29 06:21:08.130282+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'engine', false, '2026-11-29 06:21:07.44407+13:45', '2026-11-29 06:21:07.44407+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '0b8c1c9b-6fe4-433a-a1bc-4b6702af65e8', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 06:21:08.417238+13:45', 'pending', 0, '2026-11-29 06:21:08.417239+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '48920e72-4ade-4bd4-8740-d27677d2f78f', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 06:21:08.260308+13:45', '2026-11-29 06:21:08.437164+13:45', 'pending', 0, '2026-11-29 06:21:08.437164+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:31.77894+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:31.92982+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 06:35:32.377153+13:45', false, false, NULL, '2026-11-29 06:35:32.152081+13:45', '2026-11-29 06:35:32.229872+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 06:35:31.492126+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 06:35:31.77894+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 06:35:31.92982+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'control2', false, '2026-11-29 06:35:31.357351+13:45', '2026-11-29 06:35:31.357351+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, 'acffc8b1-d47b-4e89-89f9-3cd3a4bf1d43', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 06:35:32.31363+13:45', 'pending', 0, '2026-11-29 06:35:32.31363+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'b7277aac-d2d2-4d86-a1cb-f31ee06ee957', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 06:35:32.167715+13:45', '2026-11-29 06:35:32.339786+13:45', 'pending', 0, '2026-11-29 06:35:32.339786+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);

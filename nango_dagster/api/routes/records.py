@@ -6,6 +6,7 @@ And `PATCH /records/prune`, which removes payloads that a reader has taken over.
 from __future__ import annotations
 
 import json
+import re
 from binascii import b2a_base64
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from ..service import Nango, Service
 
 JSON = "application/json"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_IS_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?").fullmatch
 
 router = APIRouter(tags=["records"], responses=ERRORS)
 ConnectionId = Annotated[str, Header(alias="Connection-Id", min_length=1, max_length=255), AfterValidator(header_text)]
@@ -102,64 +104,77 @@ def prune_records(
     try:
         until = Cursor.read(wanted.until_cursor)
     except ConfigError as error:
-        problem = Problem(str(error), field="until_cursor")
-        raise HttpError(400, "invalid_body", str(error), [problem]) from None
-    dataset = _dataset(nango, provider_config_key, connection_id, wanted.variant, wanted.model)
+        raise _invalid_cursor(error) from None
+    dataset = _dataset(nango, Names(provider_config_key, connection_id, wanted.variant, wanted.model))
     if dataset is None:
         return {"count": 0, "has_more": False}
-    done = pruning.prune(nango.database, dataset, until, wanted.limit)
+    try:
+        done = pruning.prune(nango.database, dataset, until, wanted.limit)
+    except ConfigError as error:
+        raise _invalid_cursor(error) from None
     return {"count": done.count, "has_more": done.has_more}
 
 
 _read_prune = body_of(ToPrune)
 
 
+def _invalid_cursor(error: ConfigError) -> HttpError:
+    return HttpError(400, "invalid_body", str(error), [Problem(str(error), field="until_cursor")])
+
+
 def _page(nango: Service, names: Names, wanted: Wanted, limit: int) -> bytes:
-    """The answer with a page. Raises HttpError for an unknown connection."""
-    found = None
-    if "\0" not in names.integration + names.connection_id:
-        found = listing.page_of(nango.database, names, wanted, limit)
-    if found is None:
-        _dataset(nango, names.integration, names.connection_id, names.variant, names.model)
-        return _body(Page([], None), own_id=False)
-    return _body(*found)
+    """The answer with a page. Raises HttpError for an unknown connection, and for a cursor of another dataset."""
+    try:
+        page = listing.page_of(nango.database, names, wanted, limit) if _can_exist(names) else None
+        if page is not None:
+            return _body(*page)
+        dataset = _dataset(nango, names)
+        if dataset is not None:
+            wanted.check_dataset(dataset.id)
+    except ConfigError as error:
+        raise HttpError(400, "invalid_query_params", str(error), error.problems) from None
+    return _body(Page([], None), own_id=False)
 
 
-def _dataset(nango: Service, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:
+def _can_exist(names: Names) -> bool:
+    """Whether the database can compare the names; PostgreSQL takes no NUL character."""
+    return "\0" not in names.integration + names.connection_id
+
+
+def _dataset(nango: Service, names: Names) -> Dataset | None:
     """The dataset of these names; None when nothing was stored yet. Raises HttpError for an unknown connection."""
-    found = None
-    if "\0" not in integration + connection_id:
-        found = datasets.find(nango.database, integration, connection_id, variant, model)
-        if found is None:
-            check_connection(
-                nango.database, syncs.of_integration(nango.database, integration), integration, connection_id
-            )
-    return found
+    if not _can_exist(names):
+        return None
+    integration, connection_id, variant, model = names.integration, names.connection_id, names.variant, names.model
+    dataset = datasets.find(nango.database, integration, connection_id, variant, model)
+    if dataset is None:
+        check_connection(nango.database, syncs.of_integration(nango.database, integration), integration, connection_id)
+    return dataset
 
 
 # --- a record's text is passed on as it is ----------------------------------------------------------------------
 
 
 def _body(page: Page, own_id: bool) -> bytes:
-    """Records that follow each other often share their times: what is said of these is then written once."""
+    """The answer's JSON. Neighbouring records often share their times, whose text is then made once."""
     times: Any = None
-    metadata = moment = b""
+    metadata = prefix = b""
     texts: list[bytes] = []
     for record in page.records:
         if record[1:5] != times:
             times = record[1:5]
-            metadata, moment = _said(record)
-        cursor = b2a_base64(moment + record.external_id.encode(), newline=False).translate(_URL_SAFE)
+            metadata, prefix = _metadata(record), record.cursor(page.dataset_id).prefix.encode()
+        cursor = b2a_base64(prefix + record.external_id.encode(), newline=False).translate(_URL_SAFE)
         texts.append(_text(record, b'%b"%b"}' % (metadata, cursor), own_id))
     return b'{"records":[%b],"next_cursor":%b}' % (b",".join(texts), _json(str(page.next) if page.next else None))
 
 
 def _text(record: Record, metadata: bytes, own_id: bool) -> bytes:
-    """The record's text, with our metadata at its end; only where `id` must be put in its place is it taken apart."""
+    """The record's text with the metadata at its end; it is parsed only where its `id` has to be replaced."""
     text = (record.text or "").strip().encode()
     if not text.startswith(b"{"):
         value = b',"value":' + text if text else b""
-        return b'{"id":%b%b,"_nango_metadata":%b}' % (_json(record.external_id), value, metadata)
+        return b'{"id":%b%b,"_nango_metadata":%b}' % (_id(record), value, metadata)
     if own_id and "_nango_metadata" not in (record.text or ""):
         return b'%b,"_nango_metadata":%b}' % (text[:-1], metadata)
     if own_id:
@@ -170,16 +185,22 @@ def _text(record: Record, metadata: bytes, own_id: bool) -> bytes:
     return records.with_fields(text, {"id": _json(record.external_id), "_nango_metadata": metadata})
 
 
-def _said(record: Record) -> tuple[bytes, bytes]:
-    """The metadata of records with these times up to their cursor, and the time as cursors have it."""
-    known = {
+def _id(record: Record) -> bytes:
+    """The `id` of a record without fields, with the JSON type that it had in its payload."""
+    is_number = record.id_is_number and _IS_NUMBER(record.external_id)
+    return record.external_id.encode() if is_number else _json(record.external_id)
+
+
+def _metadata(record: Record) -> bytes:
+    """The metadata of a record up to the value of its cursor."""
+    times = {
         "first_seen_at": iso(record.first_seen_at),
         "last_modified_at": iso(record.last_modified_at),
         "last_action": record.action.upper(),
         "deleted_at": iso(record.deleted_at),
         "pruned_at": iso(record.pruned_at),
     }
-    return b'%b,"cursor":' % _json(known)[:-1], f"{record.cursor.time}||".encode()
+    return b'%b,"cursor":' % _json(times)[:-1]
 
 
 def _json(value: Any) -> bytes:

@@ -202,6 +202,7 @@ def upgrade() -> None:
         sa.Column("deleted_at", UtcTime()),
         sa.Column("pruned_at", UtcTime()),
         sa.Column("payload_wanted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("id_is_number", sa.Boolean()),
         sa.Column("data", Json),
         sa.PrimaryKeyConstraint("dataset_id", "external_id"),
     )
