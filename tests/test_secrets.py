@@ -42,7 +42,7 @@ def secret(what: str) -> str:
     return f"{MARK}/{what}+'\"=&<"
 
 
-SHOP = {"NANGO_ENV_SHOP": secret("env"), "NANGO_ENV_NEW": json.dumps({"type": "BEARER", "token": secret("form")})}
+SHOP = {"NANGO_ENV_SHOP": secret("env")}
 
 HOLDS_SECRETS: dict[str, Any] = {
     "method": "POST",
@@ -267,11 +267,9 @@ def test_no_secret_of_many_connections_is_kept_or_told(
         assert not project.run(names.DISPATCH_JOB).success
         assert not project.materialize("crm/contacts", partition="broken.bearer").success
         assert project.materialize("crm/contacts", partition="well.basic").success
-        form = {"integration": CRM, "connection": "new", "credentials_env": "NANGO_ENV_NEW"}
         control = project.defs.resolve_job_def(names.CONTROL_JOB)
-        assert control.execute_in_process(
-            instance=project.instance, run_config={"action": "add_connection", **form}, raise_on_error=False
-        ).success
+        form = {"action": "trigger", "sync": "contacts", "integration": CRM}
+        assert control.execute_in_process(instance=project.instance, run_config=form, raise_on_error=False).success
     failed = [job for job in jobs.list_jobs(db, limit=1000) if job.status == "failed"]
     assert len(failed) > 100 and any("***" in (job.error_message or "") for job in failed)
     write_sync("contacts", **fields)
