@@ -197,7 +197,7 @@ class Bench:
         self._shown = count if shown else self._shown
         of = schema.schedules.c
         for number in range(self.count(), count):
-            connections.add(self.database, None, INTEGRATION, str(number))
+            connections.add(self.database, None, connections.NewConnection(INTEGRATION, str(number)))
         begun = sa.update(schema.schedules).where(of.last_started_at.is_(None)).values(last_started_at=of.created_at)
         self.database.transact(lambda connection: connection.execute(begun))
 

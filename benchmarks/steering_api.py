@@ -83,7 +83,7 @@ def _measure(server: databases.Database, records: int) -> None:
         }
         with contextlib.closing(open_database(Settings.from_env(env, dotenv=None))) as database:
             for connection_id in (BUSY, IDLE):
-                connections.add(database, None, INTEGRATION, connection_id)
+                connections.add(database, None, connections.NewConnection(INTEGRATION, connection_id))
             syncs.register(database, [Sync(name=SYNC, url="https://api.example.com/items", integration=INTEGRATION)])
         with serving(env) as api:
             _steer(api)  # the first calls import and connect

@@ -97,7 +97,11 @@ def _fill(settings: Settings) -> None:
     db = open_database(settings)
     try:
         filled = target(db)
-        connections.add(db, Vault.open(settings), "crm", "acme", credentials=CREDENTIALS, metadata={"region": "eu"})
+        connections.add(
+            db,
+            Vault.open(settings),
+            connections.NewConnection("crm", "acme", credentials=CREDENTIALS, metadata={"region": "eu"}),
+        )
         filled.write(RECORDS)
         filled.write(LATER)
         worker = queue.start_worker(db, filled.row.id, "a-run")

@@ -203,8 +203,12 @@ def test_both_urls_get_it_and_a_connections_own_takes_their_place(
 ) -> None:
     db = opened(settings_env, NANGO_WEBHOOK_URL_SECONDARY="https://other.example.com/hook")
     row = source.registered(db, integration="crm", unique_key="id", query_params={"who": "${connection_id}"})
-    connections.add(db, None, "crm", "acme")
-    connections.add(db, None, "crm", "own", config={"webhook_url_override": "https://acme.example.com/hook"})
+    connections.add(db, None, connections.NewConnection("crm", "acme"))
+    connections.add(
+        db,
+        None,
+        connections.NewConnection("crm", "own", config={"webhook_url_override": "https://acme.example.com/hook"}),
+    )
     for name in ("acme", "own"):
         _execute_for(db, settings, row, name)
     told = waiting(db)
@@ -224,7 +228,11 @@ def test_a_connections_own_url_is_enough(
 ) -> None:
     db = opened({name: value for name, value in settings_env.items() if name not in URL})
     row = source.registered(db, integration="crm", unique_key="id", query_params={"who": "${connection_id}"})
-    connections.add(db, None, "crm", "own", config={"webhook_url_override": "https://acme.example.com/hook"})
+    connections.add(
+        db,
+        None,
+        connections.NewConnection("crm", "own", config={"webhook_url_override": "https://acme.example.com/hook"}),
+    )
     _execute_for(db, settings, row, "own")
     (told,) = waiting(db)
     assert (told.connection_id, told.target) == ("own", "primary")
@@ -255,7 +263,7 @@ def test_what_is_deleted_is_announced_no_more(db: Database, settings: Settings, 
 
 def test_the_third_refusal_of_its_credentials_is_announced_once(db: Database) -> None:
     syncs.register(db, [Sync(name="items", url="https://api.example.com/items", integration="crm")])
-    connections.add(db, None, "crm", "acme")
+    connections.add(db, None, connections.NewConnection("crm", "acme"))
     for _ in range(5):
         credential_state.note_auth_failure(db, "crm", "acme")
     (told,) = waiting(db)

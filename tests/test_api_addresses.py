@@ -141,7 +141,7 @@ def test_a_token_url_over_http_leads_a_run_without_a_key_to_no_private_address(
 ) -> None:
     here = replace(settings, encryption_keys=(ENCRYPTION_KEY,))
     held = {"type": "OAUTH2_CC", "token_url": f"{api.url}/token", "client_id": "app", "client_secret": "s3cret"}
-    connections.add(db, vault_of(here), "crm", "acme", credentials={**held, OVER_HTTP: True})
+    connections.add(db, vault_of(here), connections.NewConnection("crm", "acme", credentials={**held, OVER_HTTP: True}))
     with calling(guarded, db):
         pass
     status, error = executed(db, here, f"{api.url}/items")
@@ -234,6 +234,6 @@ def test_a_host_that_the_file_or_the_settings_say_is_the_operators_own(
     url: str, guarded: Settings, db: Database, api: FakeApi
 ) -> None:
     api.route("/items", [{"id": 1}])
-    connections.add(db, None, "crm", "acme", metadata={"of": "http://10.0.0.1/"})
+    connections.add(db, None, connections.NewConnection("crm", "acme", metadata={"of": "http://10.0.0.1/"}))
     settings = replace(guarded, env={"API": api.url})
     assert executed(db, settings, url.replace("HERE", api.url)) == ("succeeded", "")

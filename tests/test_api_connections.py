@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, announcing, connections, credential_state, queue, syncs
-from nango_dagster.store.announcing import OwnUrl
+from nango_dagster.store.announcing import OVERRIDE, OwnUrl
 from nango_dagster.vault import vault_of
 from tests.apis import URL, calling
 from tests.fake_api import FakeApi, Received, Reply
@@ -149,7 +149,7 @@ def test_a_connection_that_cannot_be_is_refused(body: dict[str, Any], http: Test
 def test_connections_are_listed_without_their_secrets(http: TestClient, db: Database) -> None:
     made(http, credentials=BY_KEY, metadata={"region": "eu", "api_token": "t0ken"})
     made(http, "beta")
-    connections.add(db, None, "gitlab", "acme")
+    connections.add(db, None, connections.NewConnection("gitlab", "acme"))
     for _ in range(3):
         credential_state.note_auth_failure(db, "github", "acme")
 
@@ -341,7 +341,7 @@ def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_used(
 def test_credentials_of_the_operator_may_lead_anywhere(settings: Settings, db: Database, api: FakeApi) -> None:
     api.route("/token", lambda request: {"access_token": "t1", "expires_in": 3600})
     vault = vault_of(replace(settings, encryption_keys=(KEY,)))
-    connections.add(db, vault, "github", "acme", credentials=application(api))
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=application(api)))
     with calling(settings, db, encryption_keys=(KEY,), secret_keys=("k1",)) as http:
         http.headers["Authorization"] = "Bearer k1"
         assert shown(http)["credentials"]["access_token"] == "t1"
@@ -368,8 +368,32 @@ def test_a_connection_may_have_a_url_of_its_own_for_webhooks(http: TestClient, d
     config = {"subdomain": "acme"}
     answer = made(http, webhook_url_override=HOOK, connection_config=config)
     assert (answer["webhook_url_override"], answer["connection_config"]) == (HOOK, config)
-    assert announcing.own_urls(db, {("github", "acme")}) == {("github", "acme"): OwnUrl(HOOK, over_http=True)}
+    assert announcing.own_urls(db, {("github", "acme")}) == {("github", "acme"): OwnUrl(HOOK, "http")}
     assert "s3cret" not in http.get("/connections").text
+
+
+def test_a_url_keeps_its_source_until_another_way_in_replaces_it(http: TestClient, db: Database) -> None:
+    def source() -> str | None:
+        row = connections.get(db, "github", "acme")
+        assert row is not None
+        return row.webhook_url_source
+
+    operator = connections.NewConnection("github", "acme", config={OVERRIDE: HOOK})
+    connections.add(db, None, operator)
+    assert source() == "operator"
+    made(http, metadata={"region": "eu"})
+    made(http, connection_config={"subdomain": "acme"})
+    assert source() == "operator"
+    made(http, webhook_url_override=HOOK)
+    assert source() == "http"
+    made(http, connection_config={"override_came_over_http": False, "webhook_url_source": "operator"})
+    connections.set_metadata(db, "github", "acme", {"region": "us"})
+    assert source() == "http"
+    connections.add(db, None, operator)
+    assert source() == "operator"
+    made(http, webhook_url_override=None)
+    assert source() is None
+    assert announcing.own_urls(db, {("github", "acme")}) == {}
 
 
 def test_that_url_stays_until_it_is_named_again(http: TestClient) -> None:
@@ -392,7 +416,6 @@ def test_that_url_stays_until_it_is_named_again(http: TestClient) -> None:
         ({"webhook_url_override": "ftp://s3cret.example.com"}, "wanted a URL such as https://example.com/hook"),
         ({"webhook_url_override": 7}, "webhook_url_override is a number"),
         ({"connection_config": {"webhook_url_override": HOOK}}, "give it beside connection_config"),
-        ({"connection_config": {"override_came_over_http": False}}, "give it beside connection_config"),
     ],
 )
 def test_what_is_no_such_url_is_refused_and_not_shown(http: TestClient, fields: dict[str, Any], said: str) -> None:

@@ -59,7 +59,7 @@ class Store:
         """Make what is not there."""
         sync = Sync(name="issues", url=self.source, integration="crm", model="Issue", unique_key="id")
         self.sync_id = syncs.post(self.db, sync, named=True).id
-        connections.add(self.db, None, "crm", "acme", metadata={"plan": "pro"})
+        connections.add(self.db, None, connections.NewConnection("crm", "acme", metadata={"plan": "pro"}))
         connections.add_variant(self.db, self.sync_id, "acme", "eu")
         self.rows = digest(self.db)
 

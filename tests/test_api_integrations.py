@@ -25,7 +25,7 @@ def test_integrations_are_those_that_syncs_and_connections_name(http: TestClient
     assert http.get("/integrations").json() == {"data": []}
     syncs.register(db, [Sync(name="issues", url=URL, integration="github", unique_key="id"), Sync(name="a", url=URL)])
     for integration in ("github", "crm"):
-        connections.add(db, None, integration, "acme")
+        connections.add(db, None, connections.NewConnection(integration, "acme"))
     found = http.get("/integrations/").json()["data"]
     assert [one["unique_key"] for one in found] == ["crm", "default", "github"]
     assert found[2] == http.get("/integrations/github?include=webhook&include=credentials").json()["data"]

@@ -152,7 +152,7 @@ def test_how_syncs_are_doing_is_told(settings: Settings, db: Database, monkeypat
     monkeypatch.setattr(api_metrics, "FRESH_SECONDS", 0.0)
     one = syncs.post(db, Sync(name="one", url=URL, integration="crm", unique_key="id"), named=True)
     for name in ("acme", "globex", "initech"):
-        connections.add(db, None, "crm", name)
+        connections.add(db, None, connections.NewConnection("crm", name))
     two = syncs.post(db, Sync(name="two", url=URL), named=True)
     executed(db, one, "succeeded", "acme")
     executed(db, one, "failed", "globex")

@@ -26,7 +26,7 @@ def http(settings: Settings, db: Database) -> Iterator[TestClient]:
     found = [Sync(name=name, url=URL, integration="github", unique_key="id") for name in ("issues", "people")]
     rows = syncs.register(db, [*found, Sync(name="rates", url=URL, frequency=120)])
     for connection_id in ("acme", "beta"):
-        connections.add(db, None, "github", connection_id)
+        connections.add(db, None, connections.NewConnection("github", connection_id))
     assert connections.add_variant(db, rows["issues"].id, "acme", "eu")
     with calling(settings, db) as client:
         yield client
@@ -434,7 +434,7 @@ def test_a_connection_has_a_hundred_variants_at_most(http: TestClient, db: Datab
 
 
 def test_a_name_in_a_header_may_be_utf_8_or_latin_1(http: TestClient, db: Database) -> None:
-    connections.add(db, None, "github", "ü")
+    connections.add(db, None, connections.NewConnection("github", "ü"))
     for spelled in ("ü".encode(), "ü".encode("latin-1")):
         headers = {b"provider-config-key": b"github", b"connection-id": spelled}
         assert http.post("/sync/trigger", json={"syncs": ["people"]}, headers=headers).status_code == 200

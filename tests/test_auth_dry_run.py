@@ -27,7 +27,11 @@ def connection(cli: Cli) -> None:
     settings = Settings.from_env(cli.env, dotenv=None)
     database = open_database(settings)
     given = {"type": "BEARER", "token": "s3cr3t-token"}
-    connections.add(database, vault_of(settings), "github", "acme", credentials=given, metadata={"team": "core"})
+    connections.add(
+        database,
+        vault_of(settings),
+        connections.NewConnection("github", "acme", credentials=given, metadata={"team": "core"}),
+    )
     database.close()
 
 

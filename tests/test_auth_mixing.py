@@ -97,7 +97,9 @@ def test_connections_that_run_side_by_side_see_only_what_is_theirs(
     )
     row = syncs.register(db, [sync])["items"]
     for name in NAMES:
-        connections.add(db, vault_of(settings), "github", name, credentials=accounts.credentials(name))
+        connections.add(
+            db, vault_of(settings), connections.NewConnection("github", name, credentials=accounts.credentials(name))
+        )
     order = NAMES * 2
     accounts.chance.shuffle(order)
     turns = {name: threading.Lock() for name in NAMES}

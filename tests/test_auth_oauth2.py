@@ -369,7 +369,7 @@ def test_a_token_that_ends_in_the_middle_of_a_sync_is_refreshed_and_kept(
 ) -> None:
     source = Guarded(server, items(*range(12)), ends_after=2)
     row = registered(db, source)
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials()))
     outcome = execute(db, sealed, row)
     assert (outcome.status, outcome.counts.retries) == ("succeeded", 1), outcome.error
     assert_exact(db, row, source.records)
@@ -385,7 +385,9 @@ def test_a_token_that_has_run_out_is_refreshed_before_the_first_request(
     source = Guarded(server, items(1, 2))
     source.good = "s3cr3t-access-2"
     row = registered(db, source)
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials(expires_at=1))
+    connections.add(
+        db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials(expires_at=1))
+    )
     outcome = execute(db, sealed, row)
     assert (outcome.status, outcome.counts.retries) == ("succeeded", 0), outcome.error
 
@@ -397,7 +399,7 @@ def test_a_refused_refresh_ends_the_execution_and_nothing_tells_the_secrets(
     source = Guarded(server, items(*range(9)), ends_after=1)
     server.answer = lambda request: (400, {}, f"no: {request.body.decode()}")
     row = registered(db, source)
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials()))
     outcome = execute(db, sealed, row)
     assert outcome.status == "failed" and isinstance(outcome.cause, AuthenticationFailed)
     assert (outcome.error or "").startswith("items: no new access token: POST ")
@@ -422,7 +424,7 @@ def test_who_refreshes_keeps_the_others_waiting_for_the_one_token(
         return server.give(request)
 
     server.answer = give_once_another_waits
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials()))
 
     def begin(owner: str, seconds: float) -> bool:
         begun = credential_state.begin_refresh(db, "github", "acme", owner, seconds)
@@ -455,11 +457,11 @@ def test_credentials_that_are_replaced_during_a_refresh_stay(
     others = server.credentials(access_token="s3cr3t-other")
 
     def give_after_they_changed(request: Received) -> Reply:
-        connections.add(db, vault, "github", "acme", credentials=others)
+        connections.add(db, vault, connections.NewConnection("github", "acme", credentials=others))
         return server.give(request)
 
     server.answer = give_after_they_changed
-    connections.add(db, vault, "github", "acme", credentials=server.credentials())
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=server.credentials()))
     sync = Sync(name="items", url=server.api.url, integration="github")
     access = of_connection(db, sealed, sync, "acme")
     assert access.variables(fresh=True)["access_token"] == "s3cr3t-other"
@@ -488,7 +490,7 @@ def test_processes_that_refresh_at_once_send_one_request(
 ) -> None:
     gate = threading.Barrier(3)
     server.api.route("/gate", lambda request: {"waited": gate.wait(timeout=60)})
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials()))
     env = {**settings_env, "NANGO_ENCRYPTION_KEY": KEY, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", REFRESH, f"{server.api.url}/gate"]
     ran = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(3)]
@@ -534,7 +536,11 @@ def statements(db: Database, work: Callable[[], Any]) -> int:
 def test_an_execution_asks_the_database_once_for_its_access(
     db: Database, sealed: Settings, server: TokenServer
 ) -> None:
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials(), metadata={"a": 1})
+    connections.add(
+        db,
+        vault_of(sealed),
+        connections.NewConnection("github", "acme", credentials=server.credentials(), metadata={"a": 1}),
+    )
     row = registered(db, Source(server.api), query_params={"since": "${last_sync_date}", "a": "${metadata.a}"})
     assert statements(db, lambda: access_of(db, sealed, row, claim_of(row)).variables()) == 1
     plain = Sync(name="plain", url=server.api.url, headers={"X": "${env.TEAM}"})
@@ -546,7 +552,7 @@ def test_a_sync_may_ask_for_what_is_new_since_it_last_succeeded(
     db: Database, sealed: Settings, server: TokenServer
 ) -> None:
     source = Source(server.api, items(1, 2))
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     row = registered(db, source, query_params={"since": "${last_sync_date}"})
     source.broken[1] = (500, {}, "")
     assert execute(db, sealed, row).status == "failed"
@@ -579,7 +585,7 @@ def test_a_connection_that_is_not_there_is_answered_with_how_to_make_it(db: Data
 def test_refusals_are_counted_and_forgotten_only_where_there_were_some(
     db: Database, sealed: Settings, server: TokenServer
 ) -> None:
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=server.credentials())
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=server.credentials()))
     row = registered(db, Source(server.api))
     claim = claim_of(row)
 

@@ -239,9 +239,9 @@ def test_a_connection_may_have_its_token_in_pizzly(
     source = Guarded(api, pizzly, items(1, 2))
     sync = source.sync(integration="github", unique_key="id")
     row = syncs.register(db, [sync])["items"]
-    connections.add(db, vault_of(sealed), "github", "user1", credentials={"type": "PIZZLY"})
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "user1", credentials={"type": "PIZZLY"}))
     elsewhere = {"type": "PIZZLY", "connection_id": "ann", "provider_config_key": "hub"}
-    connections.add(db, vault_of(sealed), "github", "acme", credentials=elsewhere)
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=elsewhere))
     for name, there in (("user1", ("github", "user1")), ("acme", ("hub", "ann"))):
         source.names = there
         with runs.claimed(db, sealed, row, connection_id=name) as execution:

@@ -87,7 +87,11 @@ def test_credentials_come_from_a_file_or_standard_input_and_are_encrypted(
 
 
 def test_a_connection_that_is_there_is_changed_only_when_that_is_said(cli: Cli, db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials={"type": "BEARER", "token": "old"}, metadata={"a": 1})
+    connections.add(
+        db,
+        vault,
+        connections.NewConnection("github", "acme", credentials={"type": "BEARER", "token": "old"}, metadata={"a": 1}),
+    )
     new = json.dumps({"type": "BEARER", "token": SECRET})
     command = ("connections", "add", *ACME, "--credentials", "-")
     refused(cli(*command, answer=new), 'github has a connection "acme" already; say replace (--replace)')
@@ -157,7 +161,7 @@ def lines(*documents: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("shape", ["lines", "list"])
 def test_thousands_are_imported_in_one_go(cli: Cli, db: Database, vault: Vault, shape: str) -> None:
-    connections.add(db, None, "github", "c7", metadata={"old": 1})
+    connections.add(db, None, connections.NewConnection("github", "c7", metadata={"old": 1}))
     documents = [
         {"integration": "github", "connection_id": f"c{n}", "credentials": {"key": SECRET}, "metadata": {"n": n}}
         for n in range(1200)
@@ -223,8 +227,8 @@ def test_a_list_that_is_wrong_is_told_by_item_and_not_without_end(cli: Cli) -> N
 
 def test_connections_are_listed_by_integration(cli: Cli, db: Database, vault: Vault) -> None:
     assert cli.good("connections", "list").stdout == "no connections\n"
-    connections.add(db, vault, "github", "acme", credentials={"token": SECRET})
-    connections.add(db, None, "hubspot", "bolt")
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials={"token": SECRET}))
+    connections.add(db, None, connections.NewConnection("hubspot", "bolt"))
     for _ in range(3):
         credential_state.note_auth_failure(db, "github", "acme")
     text = cli.good("connections", "list").stdout
@@ -238,7 +242,11 @@ def test_a_connection_is_shown_without_its_secrets(cli: Cli, db: Database, vault
     held = {"type": "OAUTH2", "access_token": SECRET, "refresh_token": SECRET}
     metadata = {"region": "eu", "api_key": SECRET, "deep": [{"password": SECRET}]}
     syncs.register(db, read_file("sync_configs/issues.yaml"))
-    connections.add(db, vault, "github", "acme", credentials=held, metadata=metadata, config={"secret": SECRET})
+    connections.add(
+        db,
+        vault,
+        connections.NewConnection("github", "acme", credentials=held, metadata=metadata, config={"secret": SECRET}),
+    )
     connections.add_variant(db, row_of(db).id, "acme", "eu")
     said = cli.good("connections", "show", *ACME)
     assert SECRET not in said.stdout
@@ -255,7 +263,7 @@ def test_a_connection_is_shown_without_its_secrets(cli: Cli, db: Database, vault
 
 
 def test_a_connection_whose_key_is_gone_is_shown_with_what_to_do(cli: Cli, db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials={"token": SECRET})
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials={"token": SECRET}))
     other = base64.b64encode(b"o" * 32).decode()
     said = cli.good("connections", "show", *ACME, NANGO_ENCRYPTION_KEY=other)
     assert "unreadable: the stored credentials were encrypted with another key" in said.stdout
@@ -266,9 +274,9 @@ def test_an_unknown_connection_is_answered_with_those_there_are(cli: Cli, db: Da
     refused(
         cli("connections", command, *ACME), "github has no connections yet; make one with: nango-dagster connections"
     )
-    connections.add(db, None, "hubspot", "bolt")
+    connections.add(db, None, connections.NewConnection("hubspot", "bolt"))
     refused(cli("connections", command, *ACME), 'no connection is of integration "github"; there are hubspot.')
-    connections.add(db, None, "github", "acne")
+    connections.add(db, None, connections.NewConnection("github", "acne"))
     refused(cli("connections", command, *ACME), 'github has no connection "acme"; did you mean acne?')
 
 
@@ -277,7 +285,7 @@ def test_an_unknown_connection_is_answered_with_those_there_are(cli: Cli, db: Da
 
 def test_metadata_is_shown_replaced_and_merged(cli: Cli, db: Database, vault: Vault) -> None:
     db = replace(db, vault=lambda: vault)
-    connections.add(db, None, "github", "acme", metadata={"a": {"x": 1}, "b": 2})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"a": {"x": 1}, "b": 2}))
     assert cli.good("connections", "metadata", *ACME).stdout == '{"a": {"x": 1}, "b": 2}\n'
     cli.good("connections", "metadata", *ACME, "--update", '{"a": {"y": 1}, "token": "hush"}')
     row = connections.get(db, "github", "acme")
@@ -291,7 +299,7 @@ def test_metadata_is_shown_replaced_and_merged(cli: Cli, db: Database, vault: Va
 
 
 def test_metadata_that_cannot_be_set_is_a_sentence(cli: Cli, db: Database) -> None:
-    connections.add(db, None, "github", "acme", metadata={"a": 1})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"a": 1}))
     refused(cli("connections", "metadata", *ACME, "--set", "{"), "--set is no JSON")
     refused(cli("connections", "metadata", *ACME, "--update", "[]"), "--update is a list")
     refused(cli("connections", "metadata", *ACME, "--set", "{}", "--update", "{}"), "wanted one of them")
@@ -311,7 +319,7 @@ def filled(cli: Cli, db: Database, settings: Settings, api: FakeApi) -> Cli:
     write_sync("issues", url=api.url + source.path, integration="github", unique_key="id", **PAGING)
     row = syncs.register(db, read_file("sync_configs/issues.yaml"))["issues"]
     for name in ("acme", "bolt"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
         with runs.claimed(db, settings, row, connection_id=name) as execution:
             assert execution.run().status == "succeeded"
     return cli
@@ -335,8 +343,10 @@ def test_a_url_of_its_own_for_webhooks_is_encrypted_and_shown_by_its_origin_alon
     cli.good("connections", "add", *ACME, "--config", json.dumps(config))
     with closing(open_database(Settings.from_env(cli.env, dotenv=None))) as keyed:
         own = announcing.own_urls(keyed, {("github", "acme")})
-    assert own == {("github", "acme"): OwnUrl(config["webhook_url_override"])}
-    assert announcing.own_urls(db, {("github", "acme")}) == {("github", "acme"): OwnUrl(None)}  # without the key
+    assert own == {("github", "acme"): OwnUrl(config["webhook_url_override"], "operator")}
+    assert announcing.own_urls(db, {("github", "acme")}) == {
+        ("github", "acme"): OwnUrl(None, "operator")
+    }  # without the key
     said = cli.good("connections", "show", *ACME).stdout
     assert "https://hooks.example.com" in said and SECRET not in said
     wrong = cli("connections", "add", *ACME, "--replace", "--config", json.dumps({"webhook_url_override": SECRET}))

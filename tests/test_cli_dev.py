@@ -222,7 +222,7 @@ def test_what_a_machine_that_died_left_undone_is_done_when_it_is_up_again_and_th
     row = syncs.register(db, [Sync.model_validate({"name": "items", **json.loads(path.read_text())})])["items"]
     names = [f"c{number:02}" for number in range(30)]
     for name in names:
-        connections.add(db, None, "crm", name)
+        connections.add(db, None, connections.NewConnection("crm", name))
     died = threading.Event()
     done = set(names[:10])
 

@@ -222,7 +222,7 @@ def with_connections(db: Database, source: Source, *names: str) -> SyncRow:
     configure(source, integration="crm", query_params={"who": "${connection_id}"})
     row = syncs.register(db, [read_file(Path("sync_configs/items.yaml"))[0]])["items"]
     for name in names:
-        connections.add(db, None, "crm", name)
+        connections.add(db, None, connections.NewConnection("crm", name))
     return row
 
 

@@ -32,7 +32,7 @@ def cli(settings_env: dict[str, str], db: Database) -> Cli:
     write_sync("issues", url=URL, integration="github", unique_key="id", frequency="every hour")
     row = syncs.register(db, read_file("sync_configs/issues.yaml"))["issues"]
     for name in ("acme", "bolt"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
     connections.add_variant(db, row.id, "bolt", "eu")
     return Cli(settings_env)
 

@@ -64,7 +64,7 @@ def acme(settings: Settings, db: Database, api: FakeApi) -> Iterator[Nango]:
     issues = [{"id": id, "title": title, "state": "open"} for id, title in enumerate(titles, 1)]
     fields = {"name": "issues", "integration": "github", "model": "GithubIssue", "unique_key": "id"}
     row = Source(api, issues, path="/issues").registered(db, **fields)
-    connections.add(db, None, "github", "acme", metadata={"team": "a"})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"team": "a"}))
     connections.add_variant(db, row.id, "acme", "eu")
     drained(db, settings, row)
     with running(replace(settings, secret_keys=("s3cret",), env={"TEAM": "a"}), db) as url:

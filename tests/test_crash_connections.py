@@ -79,7 +79,7 @@ class Customers:
         }
         row = syncs.register(db, [Sync.model_validate(config)])[name]
         for one in self.names:
-            connections.add(db, None, CRM, one)
+            connections.add(db, None, connections.NewConnection(CRM, one))
         return row
 
     def of(self, who: str) -> list[Record]:

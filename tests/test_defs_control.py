@@ -35,7 +35,7 @@ def project(make: MakeProject, sync: Sync, db: Database) -> Project:
     project = make(sync)
     syncs.register(db, [sync])
     for name in ("acme", "bolt"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
     return project
 
 

@@ -166,7 +166,7 @@ def test_a_terminated_run_of_many_connections_cancels_those_in_flight_and_frees_
     sync = slow.source.sync(integration="crm", unique_key="id", concurrency=8, timeout=600)
     row = syncs.register(db, [sync])["items"]
     for number in range(30):
-        connections.add(db, None, "crm", f"c{number}")
+        connections.add(db, None, connections.NewConnection("crm", f"c{number}"))
     configure(tmp_path, sync)
     process = dagster_process(["job", "execute", "-m", "nango_dagster.definitions", "-j", job], tmp_path, settings_env)
     until(lambda: len(api.requests) == 16, 60, "eight connections wait for their second pages")

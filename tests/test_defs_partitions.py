@@ -61,7 +61,7 @@ def row(db: Database, sync: Sync) -> SyncRow:
 
 def add(db: Database, *names: str) -> None:
     for name in names:
-        connections.add(db, None, CRM, name)
+        connections.add(db, None, connections.NewConnection(CRM, name))
 
 
 def fail_for(source: Source, *who: str) -> None:

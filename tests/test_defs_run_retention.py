@@ -69,7 +69,7 @@ def test_our_old_runs_go_with_their_events_and_the_last_materialization_stays(pr
 def test_a_run_with_the_last_materialization_of_a_partition_stays(project: Project, db: Database) -> None:
     sync = project.syncs[1]
     for name in ("a", "b"):
-        connections.add(db, None, "crm", name)
+        connections.add(db, None, connections.NewConnection("crm", name))
     project.instance.add_dynamic_partitions(names.partitions_name(names.asset_key(sync)), ["a", "b"])
     of_a, of_b, again = (project.materialize("crm/parts", partition=name).run_id for name in ("a", "b", "a"))
     for run_id in (of_a, of_b, again):

@@ -20,7 +20,7 @@ from nango_dagster.http import Reach
 from nango_dagster.runs.delivering import THREADS, Delivered, DeliveryPool
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, outbox, reach
-from nango_dagster.store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from nango_dagster.store.announcing import OVERRIDE, WebhookUrlSource
 from nango_dagster.store.outbox import BACKOFF, CIRCUIT_FAILURES, Listed
 from nango_dagster.store.webhook_settings import WebhookSettings
 from nango_dagster.vault import Vault
@@ -75,7 +75,7 @@ def test_each_kind_says_what_it_is(db: Database, told: Settings, api: FakeApi) -
     put(db, "c", kind="auth", error="Refused.", variant="", sync_name="", model="")
     held = {"type": "BASIC", "username": "u", "password": "p"}
     keyed = replace(told, encryption_keys=(ENCRYPTION_KEY,))
-    connections.add(db, Vault.open(keyed), "github", "c", credentials=held)
+    connections.add(db, Vault.open(keyed), connections.NewConnection("github", "c", credentials=held))
     deliver(db, keyed)
     found = {request.json["connectionId"]: request.json for request in api.requests}
     assert (found["a"]["success"], found["a"]["error"]["description"]) == (False, "issues: no.")
@@ -101,7 +101,7 @@ def test_both_urls_get_it_and_a_connections_own_takes_the_primarys_place(
 ) -> None:
     api.route("/*", {})
     both = replace(told, webhook_url_secondary=api.url + "/second")
-    connections.add(db, None, "github", "own", config={OVERRIDE: api.url + "/own"})
+    connections.add(db, None, connections.NewConnection("github", "own", config={OVERRIDE: api.url + "/own"}))
     put(db, "acme", "own")
     put(db, "acme", target="secondary")
     assert deliver(db, both).arrived == 3
@@ -113,20 +113,20 @@ def test_both_urls_get_it_and_a_connections_own_takes_the_primarys_place(
 
 
 @pytest.mark.parametrize(
-    ("over_http", "changes", "arrives"),
+    ("source", "changes", "arrives"),
     [
-        (False, {"secret_keys": ("k",)}, True),
-        (True, {"secret_keys": ("k",)}, False),
-        (True, {"secret_keys": ("k",), "allow_private_hosts": True}, True),
-        (True, {}, True),
+        ("operator", {"secret_keys": ("k",)}, True),
+        ("http", {"secret_keys": ("k",)}, False),
+        ("http", {"secret_keys": ("k",), "allow_private_hosts": True}, True),
+        ("http", {}, True),
     ],
 )
 def test_a_connections_own_url_that_came_over_http_leads_to_no_private_address(
-    db: Database, told: Settings, api: FakeApi, over_http: bool, changes: dict[str, Any], arrives: bool
+    db: Database, told: Settings, api: FakeApi, source: WebhookUrlSource, changes: dict[str, Any], arrives: bool
 ) -> None:
     api.route("/own", {})
-    config = {OVERRIDE: api.url + "/own", **({OVERRIDE_OVER_HTTP: True} if over_http else {})}
-    connections.add(db, None, "github", "acme", config=config)
+    config = {OVERRIDE: api.url + "/own"}
+    connections.add(db, None, connections.NewConnection("github", "acme", config=config, webhook_url_source=source))
     put(db)
     done = deliver(db, replace(told, **changes), patience=0.5)
     assert (done.arrived, done.failed, len(api.requests)) == ((1, 0, 1) if arrives else (0, 1, 0))
@@ -138,7 +138,8 @@ def test_a_process_without_the_apis_key_delivers_over_http_where_the_api_would(
     db: Database, told: Settings, api: FakeApi, said: Reach, arrives: bool
 ) -> None:
     api.route("/own", {})
-    connections.add(db, None, "github", "acme", config={OVERRIDE: api.url + "/own", OVERRIDE_OVER_HTTP: True})
+    config = {OVERRIDE: api.url + "/own"}
+    connections.add(db, None, connections.NewConnection("github", "acme", config=config, webhook_url_source="http"))
     reach.keep(db, said)
     put(db)
     assert deliver(db, told, patience=0.5).arrived == len(api.requests) == arrives

@@ -41,7 +41,7 @@ def test_an_asset_after_two_syncs_runs_for_the_customers_whose_rows_have_changed
     project = make(contacts, deals, own=dg.Definitions(assets=[the_page_s_asset()]))
     rows = syncs.register(db, [contacts, deals])
     for name in ("ann", "bob"):
-        connections.add(db, None, "crm", name)
+        connections.add(db, None, connections.NewConnection("crm", name))
     look(project)
 
     cursor = None

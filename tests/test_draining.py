@@ -33,7 +33,7 @@ def registered(db: Database, source: Source, names: Sequence[str], **fields: obj
     sync = source.sync(integration=CRM, unique_key="id", query_params={"who": "${connection_id}"}, **fields)
     row = syncs.register(db, [sync])[sync.name]
     for name in names:
-        connections.add(db, None, CRM, name)
+        connections.add(db, None, connections.NewConnection(CRM, name))
     return row
 
 
@@ -124,7 +124,7 @@ def test_what_becomes_due_meanwhile_is_executed_too(db: Database, settings: Sett
 
     def answer(request: Received) -> Reply:
         if request.params["who"] == "ann":
-            connections.add(db, None, CRM, "bob")
+            connections.add(db, None, connections.NewConnection(CRM, "bob"))
         return source.page(1)
 
     source.broken[1] = answer

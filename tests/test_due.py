@@ -160,7 +160,7 @@ def test_all_answers_agree_in_every_state(
     fields: dict[str, Any] = {"url": URL, "integration": "github", "unique_key": "id", **schedule}
     write_sync("issues", **fields)
     sync = Sync(name="issues", **fields)
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     row = syncs.register(db, [sync])["issues"]
     case.arrange(db, row)
     project = make(sync)
@@ -287,7 +287,7 @@ def arrange(db: Database, row: SyncRow, rows: list[dict[str, Any]], stopped: boo
 
 
 def test_an_execution_that_outlasts_its_own_frequency_has_its_next_slot_ahead(db: Database) -> None:
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     sync = Sync(name="issues", url=URL, integration="github", frequency="every day")
     row = syncs.register(db, [sync])["issues"]
     queue.set_frequency(db, row.id, "acme", None, "every 5 minutes")
@@ -302,7 +302,7 @@ def test_an_execution_that_outlasts_its_own_frequency_has_its_next_slot_ahead(db
 
 
 def test_a_schedule_that_a_quota_postponed_is_due_when_its_time_has_come(db: Database) -> None:
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     row = syncs.register(db, [Sync(name="issues", url=URL, integration="github", frequency="every day")])["issues"]
     postponed(db, row)
     slot = row.sync.latest_slot(clock.now())
@@ -312,7 +312,7 @@ def test_a_schedule_that_a_quota_postponed_is_due_when_its_time_has_come(db: Dat
 
 
 def test_a_run_that_fell_silent_loses_its_lease_when_the_clock_says_so(db: Database) -> None:
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     row = syncs.register(db, [Sync(name="issues", url=URL, integration="github")])["issues"]
     running(db, row)
     with clock.moved(timedelta(seconds=queue.LEASE_SECONDS - 10)):

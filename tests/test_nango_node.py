@@ -52,7 +52,7 @@ def sync(source: Source) -> Sync:
 def project(sync: Sync, settings: Settings, db: Database, tmp_path: Path) -> Iterator[Project]:
     """Definitions with that sync in a Dagster instance, and acme's connection."""
     syncs.register(db, [sync])
-    connections.add(db, None, "github", "acme", metadata={"region": "eu"})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"region": "eu"}))
     with making_projects(settings, home=tmp_path / "dagster") as make:
         yield make(sync)
 
@@ -381,7 +381,7 @@ def test_a_program_with_nangos_client_follows_webhooks_to_what_has_changed(
     sync: Sync,
     db: Database,
 ) -> None:
-    connections.add(db, None, "github", "acme-ü")
+    connections.add(db, None, connections.NewConnection("github", "acme-ü"))
     told = replace(settings, webhook_url=receiver.url, webhook_signing_key="whsec", secret_keys=(KEY,))
     with Project(told, sync) as project:
         run(project)

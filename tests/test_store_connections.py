@@ -63,7 +63,9 @@ def scheduled(db: Database, row: SyncRow) -> dict[tuple[str, str], str]:
 
 
 def test_a_connection_is_shown_without_its_credentials(db: Database, vault: Vault) -> None:
-    made = connections.add(db, vault, "github", "acme", credentials=SECRET, metadata={"region": "eu"})
+    made = connections.add(
+        db, vault, connections.NewConnection("github", "acme", credentials=SECRET, metadata={"region": "eu"})
+    )
     assert connections.get(db, "github", "acme") == made
     assert (made.metadata, made.config, made.has_credentials, made.auth_failures) == ({"region": "eu"}, {}, True, 0)
     assert "s3cr3t" not in repr(made)
@@ -71,28 +73,30 @@ def test_a_connection_is_shown_without_its_credentials(db: Database, vault: Vaul
 
 
 def test_the_database_holds_no_secret_in_the_clear(db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=SECRET))
     with db.connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM _nango_connections")).all()
     assert rows and "s3cr3t" not in str(rows) and "apiKey" not in str(rows)
 
 
 def test_adding_again_changes_what_is_named_and_keeps_the_rest(db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials=SECRET, metadata={"a": 1}, config={"x": 1})
-    again = connections.add(db, None, "github", "acme", metadata={"b": 2})
+    connections.add(
+        db, vault, connections.NewConnection("github", "acme", credentials=SECRET, metadata={"a": 1}, config={"x": 1})
+    )
+    again = connections.add(db, None, connections.NewConnection("github", "acme", metadata={"b": 2}))
     assert (again.metadata, again.config, again.has_credentials) == ({"b": 2}, {"x": 1}, True)
     assert [row.connection_id for row in connections.list_connections(db)] == ["acme"]
 
 
 def test_the_same_name_in_two_integrations_is_two_connections(db: Database) -> None:
-    connections.add(db, None, "github", "acme", metadata={"a": 1})
-    connections.add(db, None, "hubspot", "acme", metadata={"b": 1})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"a": 1}))
+    connections.add(db, None, connections.NewConnection("hubspot", "acme", metadata={"b": 1}))
     assert [row.integration for row in connections.list_connections(db)] == ["github", "hubspot"]
     assert [row.metadata for row in connections.list_connections(db, "hubspot")] == [{"b": 1}]
 
 
 def test_metadata_is_replaced_or_merged_by_its_first_level(db: Database) -> None:
-    connections.add(db, None, "github", "acme", metadata={"a": {"x": 1}, "b": 2})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"a": {"x": 1}, "b": 2}))
     assert connections.update_metadata(db, "github", "acme", {"a": {"y": 1}, "c": None})
     row = connections.get(db, "github", "acme")
     assert row is not None and row.metadata == {"a": {"y": 1}, "b": 2, "c": None}
@@ -113,7 +117,7 @@ def test_a_connection_that_is_not_there_is_not_made_by_the_way(db: Database, vau
 @pytest.mark.parametrize("name", ["", " ", "a\x00b", "x" * 256, "é" * 128, "a\ud800"])
 def test_a_name_that_is_none_is_refused(db: Database, name: str) -> None:
     with pytest.raises(Refused, match="is no name of connection; wanted 1 to 255 bytes"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
 
 
 # --- authentication -----------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ def test_three_failures_in_a_row_need_other_credentials(db: Database, vault: Vau
         assert row is not None
         return row.needs_reauthorisation
 
-    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=SECRET))
     assert [credential_state.note_auth_failure(db, "github", "acme") for _ in range(2)] == [1, 2]
     credential_state.clear_auth_failures(db, "github", "acme")
     assert [credential_state.note_auth_failure(db, "github", "acme") for _ in range(3)] == [1, 2, 3]
@@ -135,7 +139,7 @@ def test_three_failures_in_a_row_need_other_credentials(db: Database, vault: Vau
 
 
 def test_one_refreshes_a_token_at_a_time(db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=SECRET))
     assert credential_state.begin_refresh(db, "github", "acme", "one", 60)
     assert not credential_state.begin_refresh(db, "github", "acme", "two", 60)
     assert not credential_state.end_refresh(db, vault, "github", "acme", "two", {"apiKey": "wrong"})
@@ -147,7 +151,7 @@ def test_one_refreshes_a_token_at_a_time(db: Database, vault: Vault) -> None:
 
 def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, settings: Settings, vault: Vault) -> None:
     """Not from when it was asked for: with a refresh token that is good once, two at a time lose the connection."""
-    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=SECRET))
     other = open_database(settings)
     with ThreadPoolExecutor(1) as pool:
         with other.begin() as connection:
@@ -171,7 +175,7 @@ def test_the_right_to_refresh_lasts_from_when_it_was_given(db: Database, setting
 
 
 def test_who_dies_while_refreshing_holds_nobody_up(db: Database, vault: Vault) -> None:
-    connections.add(db, vault, "github", "acme", credentials=SECRET)
+    connections.add(db, vault, connections.NewConnection("github", "acme", credentials=SECRET))
     assert credential_state.begin_refresh(db, "github", "acme", "dead", -1)
     assert credential_state.begin_refresh(db, "github", "acme", "two", 60)
     assert not credential_state.end_refresh(db, vault, "github", "acme", "dead", {"apiKey": "late"})
@@ -183,7 +187,7 @@ def test_who_dies_while_refreshing_holds_nobody_up(db: Database, vault: Vault) -
 def test_a_new_connection_gets_every_sync_of_its_integration(db: Database) -> None:
     issues, pulls = register(db, "issues"), register(db, "pulls", auto_start=False)
     off, other, single = register(db, "off", enabled=False), register(db, "deals", "hubspot"), register(db, "x", None)
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     assert scheduled(db, issues) == {("acme", "base"): "STARTED"}
     assert scheduled(db, pulls) == {("acme", "base"): "PAUSED"}
     assert (scheduled(db, off), scheduled(db, other)) == ({}, {})
@@ -193,25 +197,25 @@ def test_a_new_connection_gets_every_sync_of_its_integration(db: Database) -> No
 
 def test_a_new_sync_runs_for_every_connection_of_its_integration(db: Database) -> None:
     for name in ("acme", "bolt"):
-        connections.add(db, None, "github", name)
-    connections.add(db, None, "hubspot", "other")
+        connections.add(db, None, connections.NewConnection("github", name))
+    connections.add(db, None, connections.NewConnection("hubspot", "other"))
     row = register(db, "issues")
     assert scheduled(db, row) == {("acme", "base"): "STARTED", ("bolt", "base"): "STARTED"}
 
 
 def test_registering_again_leaves_paused_schedules_and_variants(db: Database) -> None:
     row = register(db, "issues")
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     connections.add_variant(db, row.id, "acme", "eu")
     queue.set_state(db, row.id, "PAUSED", "acme", "base")
     register(db, "issues", description="changed")
-    connections.add(db, None, "github", "acme", metadata={"a": 1})
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata={"a": 1}))
     assert scheduled(db, row) == {("acme", "base"): "PAUSED", ("acme", "eu"): "STARTED"}
 
 
 def test_many_connections_are_scheduled_by_few_statements(db: Database) -> None:
     for number in range(300):
-        connections.add(db, None, "github", f"c{number}")
+        connections.add(db, None, connections.NewConnection("github", f"c{number}"))
     said: list[str] = []
     sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: said.append(args[2]))
     row = register(db, "issues")
@@ -248,7 +252,7 @@ def test_removing_a_connection_takes_its_rows_along_and_no_other(
     sync = Sync(name="issues", url=f"{api.url}/items", unique_key="id", integration="github", **PAGING)
     row = syncs.register(db, [sync])["issues"]
     for name in ("acme", "bolt"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
         execute(db, settings, row, name)
     assert stored(db, row) == {"acme": (3, 3, 1), "bolt": (3, 3, 1)}
     assert connections.remove(db, "github", "acme")
@@ -259,7 +263,7 @@ def test_removing_a_connection_takes_its_rows_along_and_no_other(
 
 def test_a_variant_comes_and_goes_and_the_base_stays(db: Database) -> None:
     row = register(db, "issues")
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     assert connections.add_variant(db, row.id, "acme", "eu")
     assert not connections.add_variant(db, row.id, "acme", "eu")
     with pytest.raises(Refused, match="does not run for a connection 'nobody'"):
@@ -276,7 +280,7 @@ def test_a_variant_comes_and_goes_and_the_base_stays(db: Database) -> None:
 
 def test_many_are_made_or_changed_in_few_statements(db: Database, vault: Vault) -> None:
     row = register(db, "issues")
-    connections.add(db, vault, "github", "c7", credentials=SECRET, metadata={"old": 1})
+    connections.add(db, vault, connections.NewConnection("github", "c7", credentials=SECRET, metadata={"old": 1}))
     said: list[str] = []
     sa.event.listen(db.engine.sqlalchemy, "before_cursor_execute", lambda *args: said.append(args[2]))
     wanted = [
@@ -313,7 +317,7 @@ def somebody_waits(db: Database) -> bool:
 @pytest.fixture
 def locked(settings: Settings, db: Database) -> Iterator[SyncRow]:
     """A sync of acme, with a second variant, whose datasets another session writes for as long as the test lasts."""
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     sync = Sync(name="issues", url="https://api.example.com/items", integration="github")
     row = syncs.post(db, sync, named=True)
     connections.add_variant(db, row.id, "acme", "second")
@@ -342,12 +346,12 @@ def test_who_deletes_what_is_being_written_is_told_to_try_again(
     assert answer.status_code == 503, answer.text
     assert "try again when it has ended" in answer.json()["error"]["message"]
     assert scheduled(db, locked) == {("acme", "base"): "STARTED", ("acme", "second"): "STARTED"}
-    connections.add(db, None, "github", "beta")
+    connections.add(db, None, connections.NewConnection("github", "beta"))
 
 
 @pytest.mark.parametrize("settings_env", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
 def test_who_deletes_waits_for_an_execution_that_ends_soon(settings: Settings, db: Database) -> None:
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     row, other = register(db, "issues"), open_database(settings)
     with contextlib.closing(other), ThreadPoolExecutor(1) as pool:
         with other.begin() as connection:

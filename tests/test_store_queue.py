@@ -1074,7 +1074,7 @@ def test_who_could_not_say_that_it_lives_while_somebody_held_the_write_lock_is_n
 ) -> None:
     """On PostgreSQL a long transaction is in nobody's way."""
     row, other = sync_with(db, "c1"), sync_with(db, "c1", name="other")
-    connections.add(db, None, "api.example.com", "acme")
+    connections.add(db, None, connections.NewConnection("api.example.com", "acme"))
     writer, waits, dead = (work(db, row, run_id) for run_id in ("writer", "waits", "dead"))
     claim = claim_one(db, writer)
     silent_for(db, writer=300, waits=310, dead=300 + queue.LEASE_SECONDS + 10)

@@ -27,7 +27,7 @@ HOURLY = {"provider_config_key": "github", "connection_id": "acme", "sync_name":
 def row(db: Database) -> SyncRow:
     """A sync of two connections that have been executed."""
     for connection_id in ("acme", "beta"):
-        connections.add(db, None, "github", connection_id)
+        connections.add(db, None, connections.NewConnection("github", connection_id))
     return syncs.register(db, [Sync(name="issues", url=URL, integration="github")])["issues"]
 
 

@@ -82,7 +82,7 @@ def test_a_lost_key_costs_a_file_s_sync_nothing_and_hides_no_other(
 
 def test_metadata_is_read_as_it_was_and_kept_with_stars(db: Database) -> None:
     given = {"api_secret": "s", "region": "eu", "deep": {"password": "p", "n": 1}}
-    made = connections.add(db, None, "crm", "acme", metadata=given)
+    made = connections.add(db, None, connections.NewConnection("crm", "acme", metadata=given))
     assert made.metadata == given
     with db.connect() as connection:
         stored = json.loads(connection.execute(sa.select(schema.connections.c.metadata)).scalar_one())

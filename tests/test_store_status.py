@@ -28,7 +28,7 @@ HOUR = timedelta(hours=1)
 def row(db: Database) -> SyncRow:
     """An hourly sync of an integration with one connection."""
     row = register(db)
-    connections.add(db, None, "github", "acme")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
     return row
 
 
@@ -198,7 +198,7 @@ def test_the_numbers_of_a_sync(db: Database, settings: Settings, api: FakeApi) -
     source = Source(api, items(1, 2, 3))
     row = register(db, url=api.url + source.path, unique_key="id", retries=0, **PAGING)
     for name in ("a", "b", "c", "d", "e"):
-        connections.add(db, None, "github", name)
+        connections.add(db, None, connections.NewConnection("github", name))
     connections.add_variant(db, row.id, "a", "eu")
     for name in ("a", "b"):
         with runs.claimed(db, settings, row, connection_id=name) as execution:

@@ -62,7 +62,7 @@ def test_a_heartbeat_begins_the_lease_anew(db: Database) -> None:
 
 
 def test_only_one_process_refreshes_a_token_until_its_lease_is_over(db: Database) -> None:
-    connections.add(db, None, "crm", "acme")
+    connections.add(db, None, connections.NewConnection("crm", "acme"))
     assert credential_state.begin_refresh(db, "crm", "acme", "first", 60)
     with clock.moved(timedelta(seconds=50)):
         assert not credential_state.begin_refresh(db, "crm", "acme", "second", 60)

@@ -14,7 +14,7 @@ from ..http.redaction import STARS
 from ..sentences import number_of, suggestion
 from ..settings import Settings
 from ..store import Database, connections, status, syncs
-from ..store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from ..store.announcing import OVERRIDE
 from ..store.connections import ConnectionRow, NewConnection
 from ..store.sealing import SEALED
 from ..store.sync_row import SyncRow
@@ -61,15 +61,7 @@ def put(db: Database, settings: Settings, new: NewConnection) -> ConnectionRow:
     Raises ConfigError for a webhook URL that is none, and Refused for names that cannot be stored.
     """
     check_webhook_url(new.config)
-    return connections.add(
-        db,
-        _vault_for(settings, [new]),
-        new.integration,
-        new.connection_id,
-        credentials=new.credentials,
-        metadata=new.metadata,
-        config=new.config,
-    )
+    return connections.add(db, _vault_for(settings, [new]), new)
 
 
 def add_all(db: Database, settings: Settings, several: Sequence[NewConnection]) -> Report:
@@ -218,11 +210,6 @@ def credentials_type(db: Database, settings: Settings, integration: str, connect
     row = connections.get(db, integration, connection_id)
     summary = None if row is None else credentials_summary(db, settings, row)
     return "NONE" if summary is None else str(summary["type"])
-
-
-def webhook_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a connection's config about its own webhook URL."""
-    return {name: config[name] for name in (OVERRIDE, OVERRIDE_OVER_HTTP) if name in config}
 
 
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:

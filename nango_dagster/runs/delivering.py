@@ -220,7 +220,7 @@ class DeliveryPool:
         """Each delivery with the URL of its receiver."""
         names = {(delivery.integration, delivery.connection_id) for delivery in claimed}
         overrides = announcing.own_urls(self.database, names) if names else {}
-        has_posted_url = any(override.over_http for override in overrides.values())
+        has_posted_url = any(override.source == "http" for override in overrides.values())
         posted_reach = reach_of(self.database, self.settings) if has_posted_url else "public"
         return [self._address(delivery, overrides, posted_reach) for delivery in claimed]
 
@@ -229,7 +229,7 @@ class DeliveryPool:
     ) -> _Attempt:
         override = overrides.get((delivery.integration, delivery.connection_id))
         if override is not None and delivery.target == "primary":
-            reach = posted_reach if override.over_http else "anywhere"
+            reach = posted_reach if override.source == "http" else "anywhere"
             return _Attempt(delivery, override.url, reach, "the connection's webhook_url_override cannot be decrypted.")
         if delivery.target == "primary":
             return _Attempt(delivery, self.settings.webhook_url, missing="NANGO_WEBHOOK_URL is not set any more.")

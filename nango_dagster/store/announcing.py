@@ -13,7 +13,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, or_, select, tuple_, update
 
@@ -26,13 +26,18 @@ from .webhook_settings import Target
 
 OVERRIDE: Final = "webhook_url_override"
 """The key of a connection's config that holds its own webhook URL."""
-OVERRIDE_OVER_HTTP: Final = "override_came_over_http"
-"""The key that marks such a URL as sent over HTTP: it may come from a stranger, so it must not reach every host."""
+WebhookUrlSource = Literal["http", "operator"]
+"""Where a connection's own webhook URL came from: the HTTP API, whose caller may be a stranger, or the operator.
+
+A URL from the HTTP API must not reach every host.
+"""
 
 _of = schema.webhooks.c
 _datasets = schema.datasets.c
 _jobs = schema.jobs.c
 _connections = schema.connections.c
+_URL_COLUMNS: Final = (_connections.config, _connections.webhook_url_source)
+_HAS_URL: Final = _connections.webhook_url_source.is_not(None)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class OwnUrl:
 
     url: str | None = field(repr=False)
     """None when it cannot be decrypted because the key is missing."""
-    over_http: bool = False
+    source: WebhookUrlSource
 
 
 class _Receiver(NamedTuple):
@@ -99,11 +104,10 @@ def announce_reauthorisation(connection: Connection, db: Database, integration: 
 def own_urls(db: Database, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], OwnUrl]:
     """The own webhook URLs of these connections, by integration and connection; those without one are left out."""
     named = tuple_(_connections.integration, _connections.connection_id).in_(names)
-    query = select(_connections.integration, _connections.connection_id, _connections.config)
+    columns = (_connections.integration, _connections.connection_id, *_URL_COLUMNS)
     with db.ask() as connection:
-        rows = connection.execute(query.where(named, _connections.config.contains(OVERRIDE, autoescape=True))).all()
-    found = {(row.integration, row.connection_id): _own_url_in(row.config, db) for row in rows}
-    return {name: own for name, own in found.items() if own is not None}
+        rows = connection.execute(select(*columns).where(named, _HAS_URL)).all()
+    return {(row.integration, row.connection_id): _decrypted(row, db) for row in rows}
 
 
 def _receivers(
@@ -120,19 +124,16 @@ def _receivers(
 
 def _own_url(connection: Connection, db: Database, integration: str, connection_id: str) -> OwnUrl | None:
     named = (_connections.integration == integration, _connections.connection_id == connection_id)
-    return _own_url_in(connection.execute(select(_connections.config).where(*named)).scalar(), db)
+    row = connection.execute(select(*_URL_COLUMNS).where(*named, _HAS_URL)).one_or_none()
+    return None if row is None else _decrypted(row, db)
 
 
-def _own_url_in(config: str | None, db: Database) -> OwnUrl | None:
-    if config is None or OVERRIDE not in config:
-        return None
-    stored = json.loads(config)
+def _decrypted(row: Any, db: Database) -> OwnUrl:
+    """The URL of a row with `_URL_COLUMNS`."""
     try:
-        document = sealing.unseal(stored, db.vault)
+        return OwnUrl(sealing.unseal(json.loads(row.config), db.vault)[OVERRIDE], row.webhook_url_source)
     except ConfigError:
-        return OwnUrl(None) if OVERRIDE in stored else None
-    url = document.get(OVERRIDE)
-    return OwnUrl(url, document.get(OVERRIDE_OVER_HTTP) is True) if isinstance(url, str) and url else None
+        return OwnUrl(None, row.webhook_url_source)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

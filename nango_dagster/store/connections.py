@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,14 +16,15 @@ from ..errors import ConfigError, Refused
 from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import announcing, datasets, jobs, queue, scheduling, schema, sealing, syncs, tables
+from . import datasets, jobs, queue, scheduling, schema, sealing, syncs, tables
+from .announcing import OVERRIDE, WebhookUrlSource
 from .database import Database
 from .queue import REAUTHORISE_AFTER
 from .target import Target
 from .types import UtcTime
 
 MOST_BYTES = 255
-"""As long a name may be, so that Dagster takes it as part of a partition's key."""
+"""The longest name in bytes, so that Dagster accepts it as part of a partition's key."""
 
 AT_ONCE = 500
 """Connections in one transaction."""
@@ -35,25 +36,27 @@ _schedules = schema.schedules.c
 
 @dataclass(frozen=True)
 class Secrets:
-    """What an execution needs of its connection, in one answer; the credentials are encrypted."""
+    """The fields of a connection that an execution needs; the credentials are encrypted."""
 
     credentials: str | None = field(repr=False)
     metadata: dict[str, Any]
     auth_failures: int
     has_webhook_url: bool
     last_success: datetime | None
-    """When the last execution that succeeded began, if that was asked for."""
+    """The start of the last execution that succeeded; None without one, and where the caller did not ask for it."""
 
 
 @dataclass(frozen=True)
 class ConnectionRow:
-    """A connection as anybody may see it: without its credentials."""
+    """A stored connection without its credentials."""
 
     id: int
     integration: str
     connection_id: str
     metadata: dict[str, Any]
     config: dict[str, Any]
+    webhook_url_source: WebhookUrlSource | None
+    """Where the `webhook_url_override` of its config came from; None where it has none."""
     has_credentials: bool
     auth_failures: int
     created_at: datetime
@@ -61,135 +64,135 @@ class ConnectionRow:
 
     @property
     def needs_reauthorisation(self) -> bool:
-        """Whether its credentials were refused so often that its syncs wait for others."""
+        """Whether its credentials were refused so often that its syncs wait for new ones."""
         return self.auth_failures >= REAUTHORISE_AFTER
 
 
 @dataclass(frozen=True)
 class NewConnection:
-    """A connection that somebody wants; what is None stays as it is where there is one already."""
+    """A connection to create, or the fields to change of an existing one; a field that is None stays as it is."""
 
     integration: str
     connection_id: str
     credentials: Mapping[str, Any] | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     config: Mapping[str, Any] | None = field(default=None, repr=False)
+    webhook_url_source: WebhookUrlSource = "operator"
+    """Where the `webhook_url_override` in `config` came from."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The integration and the connection's id."""
+        return self.integration, self.connection_id
 
 
-# --- made and changed ---------------------------------------------------------------------------------------------
+# --- create and change ---------------------------------------------------------------------------------------------
 
 
-def add(
-    db: Database,
-    vault: Vault | None,
-    integration: str,
-    connection_id: str,
-    *,
-    credentials: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> ConnectionRow:
-    """Make a connection, or give the one that is there what is named here; what is not named stays.
+def add(db: Database, vault: Vault | None, new: NewConnection) -> ConnectionRow:
+    """Create a connection, or change the fields of the existing one that `new` has.
 
-    In the same step it gets a schedule for every partitioned sync of its integration, due at once where the sync
-    has `auto_start`. `vault` is needed only with `credentials`.
+    The same transaction gives it a schedule for every partitioned sync of its integration, due at once where the sync
+    has `auto_start`. `vault` is needed only with credentials. Raises Refused for a name that cannot be stored.
     """
-    one = NewConnection(integration, connection_id, credentials, metadata, config)
-    _check_names(one)
-    given = [(one, _given(db, vault, one))]
+    _check_names(new)
+    values = _values(db, vault, new)
 
     def work(connection: Connection) -> ConnectionRow:
-        _add_some(connection, db, given)
-        return _row(db, connection.execute(_read.where(*_named(integration, connection_id))).one())
+        _write(connection, db, [(new, values)])
+        return _row(db, connection.execute(_read.where(*_named(*new.name))).one())
 
     return db.transact(work)
 
 
-def _check_names(one: NewConnection) -> None:
-    _check_name("connection", one.connection_id)
-    _check_name("integration", one.integration)
+def add_all(db: Database, vault: Vault | None, several: Sequence[NewConnection]) -> int:
+    """Create or change connections as `add` does, in transactions of `AT_ONCE`; return how many are new.
+
+    Each name occurs once. `vault` is needed only where one has credentials. Raises Refused for a name that cannot be
+    stored.
+    """
+    for new in several:
+        _check_names(new)
+    count = 0
+    for start in range(0, len(several), AT_ONCE):
+        batch = [(new, _values(db, vault, new)) for new in several[start : start + AT_ONCE]]
+        count += db.transact(lambda connection, batch=batch: _write(connection, db, batch))  # type: ignore[misc]
+    return count
 
 
-def _check_name(what: str, name: str) -> None:
+def _check_names(new: NewConnection) -> None:
+    _check_name("connection", new.connection_id)
+    _check_name("integration", new.integration)
+
+
+def _check_name(kind: str, name: str) -> None:
     fits = len(name.encode(errors="replace")) <= MOST_BYTES
     if not name.strip() or not fits or "\x00" in name or any("\ud800" <= char <= "\udfff" for char in name):
-        raise Refused(f"{name[:60]!r} is no name of {what}; wanted 1 to {MOST_BYTES} bytes of text that is not blank.")
+        raise Refused(f"{name[:60]!r} is no name of {kind}; wanted 1 to {MOST_BYTES} bytes of text that is not blank.")
 
 
-def add_all(db: Database, vault: Vault | None, wanted: Sequence[NewConnection]) -> int:
-    """Make these connections, each as `add` does, in a transaction for some hundreds; how many were not there before.
-
-    No two of them have the same names. `vault` is needed only where one has credentials.
-    """
-    for one in wanted:
-        _check_names(one)
-    new = 0
-    for start in range(0, len(wanted), AT_ONCE):
-        given = [(one, _given(db, vault, one)) for one in wanted[start : start + AT_ONCE]]
-        new += db.transact(lambda connection, given=given: _add_some(connection, db, given))  # type: ignore[misc]
-    return new
-
-
-def _add_some(connection: Connection, db: Database, given: Sequence[tuple[NewConnection, dict[str, Any]]]) -> int:
+def _write(connection: Connection, db: Database, batch: Sequence[tuple[NewConnection, dict[str, Any]]]) -> int:
+    """Insert or update connections with their column values, and schedule the new ones; return how many are new."""
     syncs.lock(connection, db)
     now = db.now(connection)
-    there = _which_are_there(connection, [one for one, _ in given])
-    missing = [
-        {**_EMPTY, "integration": one.integration, "connection_id": one.connection_id, **values}
-        for one, values in given
-        if (one.integration, one.connection_id) not in there
+    existing = _existing_names(connection, [new for new, _ in batch])
+    inserted = [
+        {**_EMPTY, "integration": new.integration, "connection_id": new.connection_id, **values}
+        for new, values in batch
+        if new.name not in existing
     ]
-    if missing:
-        connection.execute(sa.insert(_table).values(created_at=now, updated_at=now), missing)
-    for one, values in given:
-        if values and (one.integration, one.connection_id) in there:
-            named = _named(one.integration, one.connection_id)
-            connection.execute(sa.update(_table).where(*named).values(**values, updated_at=now))
-    only = missing[0]["connection_id"] if len(missing) == 1 else None
-    for integration in sorted({one["integration"] for one in missing}):
-        scheduling.schedule_connections(connection, db, integration=integration, connection_id=only)
-    return len(missing)
+    if inserted:
+        connection.execute(sa.insert(_table).values(created_at=now, updated_at=now), inserted)
+    for new, values in batch:
+        if values and new.name in existing:
+            connection.execute(sa.update(_table).where(*_named(*new.name)).values(**values, updated_at=now))
+    connection_id = inserted[0]["connection_id"] if len(inserted) == 1 else None
+    for integration in sorted({row["integration"] for row in inserted}):
+        scheduling.schedule_connections(connection, db, integration=integration, connection_id=connection_id)
+    return len(inserted)
 
 
 _FRESH: dict[str, Any] = {"auth_failures": 0, "refresh_owner": None, "refresh_until": None}
-_EMPTY = {**_FRESH, "credentials": None, "metadata": "{}", "config": "{}"}
+_EMPTY = {**_FRESH, "credentials": None, "metadata": "{}", "config": "{}", "webhook_url_source": None}
 
 
-def _given(db: Database, vault: Vault | None, one: NewConnection) -> dict[str, Any]:
-    """The columns that it names."""
-    given: dict[str, Any] = {}
-    if one.credentials is not None:
+def _values(db: Database, vault: Vault | None, new: NewConnection) -> dict[str, Any]:
+    """The values of the columns that `new` sets."""
+    values: dict[str, Any] = {}
+    if new.credentials is not None:
         assert vault is not None
-        given |= _replaced(vault, one.credentials)
-    for name, value in (("metadata", one.metadata), ("config", one.config)):
-        if value is not None:
-            given[name] = _sealed(db, value)
-    return given
+        values |= _replaced(vault, new.credentials)
+    if new.metadata is not None:
+        values["metadata"] = _sealed(db, new.metadata)
+    if new.config is not None:
+        values["config"] = _sealed(db, new.config)
+        values["webhook_url_source"] = new.webhook_url_source if new.config.get(OVERRIDE) else None
+    return values
 
 
 def _sealed(db: Database, document: Mapping[str, Any]) -> str:
-    """Metadata as it is stored: what looks secret by its name is encrypted."""
+    """The stored form of metadata or config: values with the name of a secret are encrypted."""
     return json.dumps(sealing.seal(document, public_json(document), db.vault))
 
 
-def _which_are_there(connection: Connection, wanted: Sequence[NewConnection]) -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
-    for integration in {one.integration for one in wanted}:
-        names = [one.connection_id for one in wanted if one.integration == integration]
+def _existing_names(connection: Connection, several: Sequence[NewConnection]) -> set[tuple[str, str]]:
+    existing: set[tuple[str, str]] = set()
+    for integration in {new.integration for new in several}:
+        names = [new.connection_id for new in several if new.integration == integration]
         query = sa.select(_of.connection_id).where(_of.integration == integration, _of.connection_id.in_(names))
-        found |= {(integration, name) for name in connection.execute(query).scalars()}
-    return found
+        existing |= {(integration, name) for name in connection.execute(query).scalars()}
+    return existing
 
 
 def set_credentials(
     db: Database, vault: Vault, integration: str, connection_id: str, credentials: Mapping[str, Any]
 ) -> bool:
-    """Replace the credentials; a connection that needed others works again. False when there is no such connection."""
+    """Replace the credentials and forget refusals of the old ones. False when there is no such connection."""
     return _update(db, integration, connection_id, _replaced(vault, credentials))
 
 
 def _replaced(vault: Vault, credentials: Mapping[str, Any]) -> dict[str, Any]:
-    """Other credentials, which whoever refreshes the old ones right now must not overwrite."""
+    """The values of new credentials; a refresh of the old ones that is under way must not overwrite them."""
     return {**_FRESH, "credentials": vault.encrypt(credentials)}
 
 
@@ -232,6 +235,7 @@ _read = sa.select(
     _of.connection_id,
     _of.metadata,
     _of.config,
+    _of.webhook_url_source,
     _of.credentials.is_not(None).label("has_credentials"),
     _of.auth_failures,
     _of.created_at,
@@ -266,70 +270,80 @@ def credentials(db: Database, vault: Vault, integration: str, connection_id: str
 def secrets(
     db: Database, integration: str, connection_id: str, job_of: tuple[int, str] | None = None
 ) -> Secrets | None:
-    """What an execution needs, and with `job_of`, a sync's id and a variant, when it last succeeded."""
+    """The secrets of a connection; None where it does not exist.
+
+    With `job_of`, the id of a sync and a variant, they include the start of its last success.
+    """
     last = sa.null()
     if job_of is not None:
         last = jobs.last_success_query(Target(job_of[0], connection_id, job_of[1]))
-    overridden = _of.config.contains(announcing.OVERRIDE, autoescape=True).label("overridden")
+    has_webhook_url = _of.webhook_url_source.is_not(None).label("has_webhook_url")
     last_at = sa.type_coerce(last, UtcTime).label("last")
-    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, overridden, last_at)
+    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, has_webhook_url, last_at)
     with db.ask() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
     if row is None:
         return None
     metadata = sealing.unseal(json.loads(row.metadata), db.vault)
-    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.overridden), row.last)
+    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.has_webhook_url), row.last)
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return _of.integration == integration, _of.connection_id == connection_id
 
 
-def _readable(db: Database, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata, or where its key is lost, what may be read of it."""
+def _readable(db: Database, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata or config; where its key is missing, with stars in place of secrets."""
     try:
-        return sealing.unseal(kept, db.vault)
+        return sealing.unseal(stored, db.vault)
     except ConfigError:
-        return sealing.with_stars(kept)
+        return sealing.with_stars(stored)
 
 
 def _row(db: Database, row: Any) -> ConnectionRow:
-    named = dict(row._mapping)
-    named |= {name: _readable(db, json.loads(named[name])) for name in ("metadata", "config")}
-    return ConnectionRow(**named | {"has_credentials": bool(named["has_credentials"])})
+    values = dict(row._mapping)
+    values |= {name: _readable(db, json.loads(values[name])) for name in ("metadata", "config")}
+    return ConnectionRow(**values | {"has_credentials": bool(values["has_credentials"])})
 
 
-# --- removed ------------------------------------------------------------------------------------------------------
+# --- delete ------------------------------------------------------------------------------------------------------
 
 
 def remove(db: Database, integration: str, connection_id: str) -> bool:
-    """Delete a connection with all that was stored for it: records, mapped rows, jobs. False when there is none.
+    """Delete a connection with its records, mapped rows and jobs. False when there is none.
 
-    A run that is executing one of its syncs finds its lease lost and writes nothing more.
-    Raises StoreUnavailable when an execution keeps what is stored locked.
+    A run that is executing one of its syncs loses its lease and writes nothing more.
+    Raises StoreUnavailable when an execution holds the lock of a dataset for too long.
     """
 
     def work(connection: Connection) -> bool:
         syncs.lock(connection, db)
         ids = connection.execute(sa.select(schema.syncs.c.id).where(schema.syncs.c.integration == integration))
         scheduled = _schedules.connection_id == connection_id
-        _forget(connection, db, ids.scalars().all(), scheduled, lambda one: one.connection_id == connection_id)
-        told = schema.webhooks.c
-        waiting = (told.integration == integration, told.connection_id == connection_id)
-        connection.execute(sa.delete(schema.webhooks).where(*waiting))
+        _forget(connection, db, ids.scalars().all(), scheduled, lambda dataset: dataset.connection_id == connection_id)
+        webhooks = schema.webhooks.c
+        of_it = (webhooks.integration == integration, webhooks.connection_id == connection_id)
+        connection.execute(sa.delete(schema.webhooks).where(*of_it))
         return connection.execute(sa.delete(_table).where(*_named(integration, connection_id))).rowcount == 1
 
     return db.transact(work)
 
 
 def _forget(
-    connection: Connection, db: Database, sync_ids: Iterable[int], scheduled: sa.ColumnElement[bool], is_one: Any
+    connection: Connection,
+    db: Database,
+    sync_ids: Iterable[int],
+    scheduled: sa.ColumnElement[bool],
+    is_deleted: Callable[[datasets.Dataset], bool],
 ) -> int:
-    """Delete those schedules of the syncs, and what was stored and noted for them; how many schedules there were."""
+    """Delete schedules and datasets of syncs with their jobs, records and rows; return the number of schedules.
+
+    `scheduled` selects the schedules, `is_deleted` the datasets.
+    """
     ids = sorted(sync_ids)
     query = sa.select(_schedules.id, _schedules.sync_id, _schedules.connection_id, _schedules.variant)
     rows = connection.execute(query.where(_schedules.sync_id.in_(ids), scheduled)).all()
-    stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_one(dataset)]
+    stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_deleted(dataset)]
     targets = {Target.of(row) for row in [*rows, *stored]}
     with queue.deleting(connection, db, targets):
         for target in targets:
@@ -339,12 +353,8 @@ def _forget(
             for table in schema.OF_DATASET:
                 connection.execute(sa.delete(table).where(table.c.dataset_id == dataset.id))
             connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
-        _delete_schedules(connection, [row.id for row in rows])
+        connection.execute(sa.delete(schema.schedules).where(_schedules.id.in_([row.id for row in rows])))
     return len(rows)
-
-
-def _delete_schedules(connection: Connection, ids: Collection[int]) -> None:
-    connection.execute(sa.delete(schema.schedules).where(_schedules.id.in_(ids)))
 
 
 # --- variants -----------------------------------------------------------------------------------------------------
@@ -377,10 +387,10 @@ def add_variant(db: Database, sync_id: int, connection_id: str, variant: str) ->
 
 
 def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str) -> bool:
-    """Delete a variant with all that was stored for it; False when there is none.
+    """Delete a variant with its records, mapped rows and jobs; False when there is none.
 
-    Raises Refused for the base, which is as old as the connection, and StoreUnavailable when an execution keeps what
-    is stored locked.
+    Raises Refused for the base, which belongs to the connection, and StoreUnavailable when an execution holds the lock
+    of its dataset for too long.
     """
     if variant == BASE:
         raise Refused("the variant base belongs to the connection and goes with it: connections remove.")
@@ -389,12 +399,13 @@ def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str)
         syncs.lock(connection, db)
         scheduled = sa.and_(_schedules.connection_id == connection_id, _schedules.variant == variant)
 
-        def is_one(dataset: datasets.Dataset) -> bool:
+        def is_deleted(dataset: datasets.Dataset) -> bool:
             return (dataset.connection_id, dataset.variant) == (connection_id, variant)
 
-        count = _forget(connection, db, [sync_id], scheduled, is_one)
-        told = schema.webhooks.c
-        syncs.forget_notifications(connection, sync_id, told.connection_id == connection_id, told.variant == variant)
+        count = _forget(connection, db, [sync_id], scheduled, is_deleted)
+        webhooks = schema.webhooks.c
+        of_it = (webhooks.connection_id == connection_id, webhooks.variant == variant)
+        syncs.forget_notifications(connection, sync_id, *of_it)
         return count > 0
 
     return db.transact(work)

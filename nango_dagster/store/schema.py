@@ -63,6 +63,7 @@ connections = Table(
     Column("credentials", Text),  # encrypted
     Column("metadata", Text, nullable=False, server_default="{}"),
     Column("config", Text, nullable=False, server_default="{}"),
+    Column("webhook_url_source", Text),  # http or operator; null without a URL of its own
     Column("auth_failures", Integer, nullable=False, server_default="0"),
     Column("refresh_owner", Text),
     Column("refresh_until", UtcTime),

@@ -30,6 +30,7 @@ CREATE TABLE nango_of_the_release._nango_connections (
     credentials text,
     metadata text DEFAULT '{}'::text NOT NULL,
     config text DEFAULT '{}'::text NOT NULL,
+    webhook_url_source text,
     auth_failures integer DEFAULT 0 NOT NULL,
     refresh_owner text,
     refresh_until timestamp with time zone,
@@ -299,26 +300,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 06:35:31.733698+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 06:35:31.733698+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 06:35:31.733698+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 06:35:31.733698+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 06:35:31.733698+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCwZX0qzb0OtneUyXB-g_gt4A6SCFJiPcEcAvKE3pWEXM3-x_gn1s31RsyHr883e-8OLhg8XB8wL6XEYVi_gnYOyFLnNQGoWaYbFIDZAc0iSWa71f5BsM9RrqbO_7LcRMtURL', '{"region": "eu"}', '{}', 0, NULL, NULL, '2026-11-29 06:35:31.458177+13:45', '2026-11-29 06:35:31.458177+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 06:35:32.167715+13:45', '2026-11-29 06:35:32.243902+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 06:35:31.545073+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 06:43:03.898246+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 06:43:03.898246+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 06:43:03.898246+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 06:43:03.898246+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 06:43:03.898246+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCwgbr4CBD1ZmqmPuyadA5ixJU2jX6Ch31mfBphVUDMaUJ1leYHLc6tEb0iPz4C4vc5Cn7GBqf7JY5SOCIj0snZMEHSXhnQrp9k50X_E3jCE6p-d9X_dHsF1P_khwOzBZiJsR', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 06:43:03.790143+13:45', '2026-11-29 06:43:03.790143+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 06:43:04.009763+13:45', '2026-11-29 06:43:04.03587+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 06:43:03.831663+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:31.77894+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:31.92982+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 06:35:31.77894+13:45', '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', NULL, false, NULL, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 06:35:32.377153+13:45', false, false, NULL, '2026-11-29 06:35:32.152081+13:45', '2026-11-29 06:35:32.229872+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 06:35:31.492126+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 06:35:31.77894+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 06:35:31.92982+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 06:35:32.037624+13:45', '2026-11-29 06:35:32.037624+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'control2', false, '2026-11-29 06:35:31.357351+13:45', '2026-11-29 06:35:31.357351+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, 'acffc8b1-d47b-4e89-89f9-3cd3a4bf1d43', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 06:35:32.31363+13:45', 'pending', 0, '2026-11-29 06:35:32.31363+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'b7277aac-d2d2-4d86-a1cb-f31ee06ee957', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 06:35:32.167715+13:45', '2026-11-29 06:35:32.339786+13:45', 'pending', 0, '2026-11-29 06:35:32.339786+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.907591+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.950791+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 06:43:04.107892+13:45', false, false, NULL, '2026-11-29 06:43:04.006636+13:45', '2026-11-29 06:43:04.03146+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 06:43:03.810992+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 06:43:03.907591+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 06:43:03.950791+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'language', false, '2026-11-29 06:43:03.760263+13:45', '2026-11-29 06:43:03.760263+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '92171d64-7d18-413c-9e3d-e3af28c07012', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 06:43:04.077258+13:45', 'pending', 0, '2026-11-29 06:43:04.077258+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '3dae15cc-9e8f-4ce9-b860-9940a5922c18', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 06:43:04.009763+13:45', '2026-11-29 06:43:04.092129+13:45', 'pending', 0, '2026-11-29 06:43:04.092129+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);

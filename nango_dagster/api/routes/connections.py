@@ -16,7 +16,7 @@ from ...errors import ApiError, AuthenticationFailed, ConfigError, Refused
 from ...http import public_json
 from ...runs.access import credentials_of
 from ...store import Database, connections
-from ...store.announcing import OVERRIDE, OVERRIDE_OVER_HTTP
+from ...store.announcing import OVERRIDE, WebhookUrlSource
 from ...store.connections import ConnectionRow
 from ..answers import ConnectionList, ListedConnection, Success, Trouble, WholeConnection, iso
 from ..docs.openapi import ERRORS
@@ -160,7 +160,7 @@ def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
         created_at=iso(row.created_at) or "",
         updated_at=iso(row.updated_at) or "",
         last_fetched_at=iso(row.updated_at) or "",
-        connection_config={name: value for name, value in row.config.items() if name not in _OWN},
+        connection_config={name: value for name, value in row.config.items() if name != OVERRIDE},
         webhook_url_override=row.config.get(OVERRIDE),
         credentials=credentials,
     )
@@ -232,12 +232,14 @@ def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] 
 
 def _stored(nango: Service, body: NewConnection, credentials: dict[str, Any] | None) -> ConnectionRow:
     """Create or change the connection. Raises HttpError for a name that cannot be stored."""
+    config, source = _config(nango, body)
     new = connections.NewConnection(
         body.provider_config_key,
         body.connection_id or str(uuid.uuid4()),
         credentials,
         None if body.metadata is None else control.checked_object(body.metadata, "metadata"),
-        _config(nango, body),
+        config,
+        source,
     )
     try:
         return control.put(nango.database, nango.settings, new)
@@ -245,30 +247,31 @@ def _stored(nango: Service, body: NewConnection, credentials: dict[str, Any] | N
         raise HttpError(400, "invalid_body", str(error)) from None
 
 
-_OWN = frozenset({OVERRIDE, OVERRIDE_OVER_HTTP})
+def _config(nango: Service, body: NewConnection) -> tuple[dict[str, Any] | None, WebhookUrlSource]:
+    """The config to store with the connection's own webhook URL, and the source of that URL.
 
-
-def _config(nango: Service, body: NewConnection) -> dict[str, Any] | None:
-    """The config to store, its own URL for webhooks among it; None where the body names neither."""
-    names_url = "webhook_url_override" in body.model_fields_set
-    if body.connection_config is None and not names_url:
-        return None
-    there = connections.get(nango.database, body.provider_config_key, body.connection_id or "")
-    kept = {} if there is None else there.config
-    config = kept if body.connection_config is None else body.connection_config
-    if body.connection_config is not None and _OWN & config.keys():
+    The config is None, and the stored one stays, where the body has neither.
+    """
+    has_url = "webhook_url_override" in body.model_fields_set
+    if body.connection_config is None and not has_url:
+        return None, "http"
+    row = connections.get(nango.database, body.provider_config_key, body.connection_id or "")
+    stored = {} if row is None else row.config
+    config = stored if body.connection_config is None else body.connection_config
+    if body.connection_config is not None and OVERRIDE in config:
         raise ConfigError(f"connection_config cannot hold {OVERRIDE}; give it beside connection_config.")
-    own = _own_url(nango, body.webhook_url_override) if names_url else control.webhook_config(kept)
-    rest = {name: value for name, value in config.items() if name not in _OWN}
-    return control.checked_object({**rest, **own}, "connection_config")
+    url = _checked_url(nango, body.webhook_url_override) if has_url else stored.get(OVERRIDE)
+    source = "http" if has_url or row is None else row.webhook_url_source or "http"
+    rest = {name: value for name, value in config.items() if name != OVERRIDE}
+    own = {} if url is None else {OVERRIDE: url}
+    return control.checked_object({**rest, **own}, "connection_config"), source
 
 
-def _own_url(nango: Service, url: str | None) -> dict[str, Any]:
-    if url is None:
-        return {}
-    control.check_webhook_url({OVERRIDE: url})
-    check_webhook_url(url, nango.reach)
-    return {OVERRIDE: url, OVERRIDE_OVER_HTTP: True}
+def _checked_url(nango: Service, url: str | None) -> str | None:
+    if url is not None:
+        control.check_webhook_url({OVERRIDE: url})
+        check_webhook_url(url, nango.reach)
+    return url
 
 
 @router.delete("/connections/{id:path}", summary="Delete a connection", dependencies=[only("provider_config_key")])

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("credentials", sa.Text()),
         sa.Column("metadata", sa.Text(), server_default="{}", nullable=False),
         sa.Column("config", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("webhook_url_source", sa.Text()),
         sa.Column("auth_failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("refresh_owner", sa.Text()),
         sa.Column("refresh_until", UtcTime()),
