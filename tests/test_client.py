@@ -209,7 +209,7 @@ def test_an_error_is_of_the_class_that_the_docs_name(api: FakeApi) -> None:
 def test_the_docs_list_each_error_of_the_api() -> None:
     raised = {
         (int(status), code)
-        for module in (ROOT / "nango_dagster" / "api").glob("*.py")
+        for module in (ROOT / "nango_dagster" / "api").rglob("*.py")
         for status, code in re.findall(r'HttpError\(\s*(\d+),\s*"(\w+)"', module.read_text())
     }
     assert len(raised) > 20

@@ -19,8 +19,12 @@ from .steer import find_sync, register
 if TYPE_CHECKING:
     from ..store.connections import ConnectionRow
 
-integration_option = click.option("--integration", metavar="KEY", required=True, help="The integration it is of.")
-connection_option = click.option("--connection", "connection_id", metavar="ID", required=True, help="Its name.")
+integration_option = click.option(
+    "--integration", metavar="KEY", required=True, help="The integration of the connection."
+)
+connection_option = click.option(
+    "--connection", "connection_id", metavar="ID", required=True, help="The id of the connection."
+)
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -37,8 +41,8 @@ variants = group(
     "variants",
     """Show and change variants.
 
-    A variant is one more copy of a sync for a connection, with rows, state and frequency of its own; its config reads
-    which one it is from `${variant}`. The one that each connection has is called `base`.
+    A variant is an additional copy of a sync for a connection, with its own rows, state and frequency. The config reads
+    its name from `${variant}`. Each connection has the variant `base`.
     """,
     example="variants list issues",
 )
@@ -50,10 +54,10 @@ variants = group(
 @command("add", example="connections add --integration github --connection acme --credentials acme.json")
 @integration_option
 @connection_option
-@click.option("--credentials", metavar="FILE", help="A file with its credentials as JSON; - is standard input.")
-@click.option("--metadata", metavar="JSON", help="A JSON object that placeholders such as ${metadata.region} read.")
-@click.option("--config", metavar="JSON", help="A JSON object with what else is known of the connection.")
-@click.option("--replace", is_flag=True, help="Change the one that is there: what is named, the rest stays.")
+@click.option("--credentials", metavar="FILE", help="A file with the credentials as JSON; - is standard input.")
+@click.option("--metadata", metavar="JSON", help="A JSON object for placeholders such as ${metadata.region}.")
+@click.option("--config", metavar="JSON", help="A JSON object with further settings of the connection.")
+@click.option("--replace", is_flag=True, help="Change the given fields of an existing connection.")
 def add(
     session: Session,
     integration: str,
@@ -63,10 +67,10 @@ def add(
     config: str | None,
     replace: bool,
 ) -> None:
-    """Make a connection.
+    """Add a connection.
 
-    Every sync of its integration runs for it at once, but for those with `auto_start: false`. Credentials are
-    encrypted before they are stored, and no command shows them; docs/connections.md has their kinds.
+    Every sync of its integration starts for it at once, except those with `auto_start: false`. Credentials are
+    encrypted before they are stored, and no command shows them; docs/connections.md lists their types.
 
     With --json: integration, connection_id, created, syncs (those that run for it).
     """
@@ -90,11 +94,11 @@ def add(
 @command("import", example="connections import customers.jsonl")
 @click.argument("file", metavar="FILE")
 def import_(session: Session, file: str) -> None:
-    """Make many connections, or change those that are there.
+    """Add or change many connections.
 
-    FILE (- is standard input) has a JSON object a line, or is a JSON list of them, each with integration,
-    connection_id, and as they are known credentials, metadata and config. What is wrong in it is told by line, and
-    nothing is done then.
+    FILE (- is standard input) contains a JSON object on each line, or a JSON list of objects. Each object has
+    integration, connection_id, and optionally credentials, metadata and config. An error names the line, and nothing is
+    done then.
 
     With --json: created, changed, integrations.
     """
@@ -109,7 +113,7 @@ def import_(session: Session, file: str) -> None:
 
 
 @command("list", example="connections list --integration github")
-@click.option("--integration", metavar="KEY", help="Only those of this integration.")
+@click.option("--integration", metavar="KEY", help="Only connections of this integration.")
 def list_(session: Session, integration: str | None) -> None:
     """List the connections.
 
@@ -153,8 +157,8 @@ def _listed(row: ConnectionRow) -> dict[str, Any]:
 def show(session: Session, integration: str, connection_id: str) -> None:
     """Show a connection.
 
-    Of its credentials the kind and the names of their fields, of metadata and config no value that looks secret by
-    its name.
+    Of the credentials it shows the type and the names of the fields; of metadata and config, no value whose name looks
+    secret.
 
     With --json: the fields of `connections list`, credentials (type, fields; null for none), metadata, config,
     variants (sync, variant, state).
@@ -201,9 +205,9 @@ def _kind(row: ConnectionRow, held: dict[str, Any] | None) -> str:
 @connection_option
 @_yes
 def remove(session: Session, integration: str, connection_id: str, yes: bool) -> None:
-    """Delete a connection and all that was stored for it.
+    """Delete a connection with everything that is stored for it.
 
-    That is its records, mapped rows and jobs of every sync. It asks first; with --json it needs --yes.
+    This includes its records, mapped rows and jobs of every sync. It asks first; with --json it needs --yes.
 
     With --json: integration, connection_id, removed, records.
     """
@@ -229,7 +233,7 @@ def remove(session: Session, integration: str, connection_id: str, yes: bool) ->
 def metadata(session: Session, integration: str, connection_id: str, new: str | None, some: str | None) -> None:
     """Show or change a connection's metadata.
 
-    Values that look secret by their names read `***`.
+    A value whose name looks secret is shown as `***`.
 
     With --json: integration, connection_id, metadata.
     """
@@ -253,7 +257,9 @@ def metadata(session: Session, integration: str, connection_id: str, new: str | 
 
 
 _sync = sync_argument
-_of_integration = click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
+_of_integration = click.option(
+    "--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name."
+)
 _variant = click.option("--variant", metavar="VARIANT", required=True, help="The variant's name.")
 
 
@@ -263,7 +269,7 @@ _variant = click.option("--variant", metavar="VARIANT", required=True, help="The
 @_variant
 @_of_integration
 def add_variant(session: Session, name: str, integration: str | None, connection_id: str, variant: str) -> None:
-    """Give a connection one more variant of a sync.
+    """Add a variant of a sync to a connection.
 
     It has a schedule of its own and runs at once, unless the sync has auto_start: false.
 
@@ -287,7 +293,7 @@ def add_variant(session: Session, name: str, integration: str | None, connection
 def remove_variant(
     session: Session, name: str, integration: str | None, connection_id: str, variant: str, yes: bool
 ) -> None:
-    """Delete a variant and all that was stored for it.
+    """Delete a variant with everything that is stored for it.
 
     It asks first; with --json it needs --yes. The variant `base` goes with its connection only.
 
@@ -310,7 +316,7 @@ def remove_variant(
 
 @command("list", example="variants list issues --connection acme")
 @_sync
-@click.option("--connection", "connection_id", metavar="ID", help="Only those of this connection.")
+@click.option("--connection", "connection_id", metavar="ID", help="Only variants of this connection.")
 @_of_integration
 def list_variants(session: Session, name: str, integration: str | None, connection_id: str | None) -> None:
     """List a sync's variants besides `base`.

@@ -61,11 +61,16 @@ class Found:
 @command("dry-run", example="dry-run pokemon --pages 2")
 @sync_argument
 @click.option(
-    "--pages", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many pages to fetch."
+    "--pages",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="The number of pages to fetch.",
 )
-@click.option("--connection", metavar="ID", help="Whose account to read, where the sync reads an integration's.")
+@click.option("--connection", metavar="ID", help="The connection to read, if the sync has an integration.")
 def dry_run(session: Session, name: str, pages: int, connection: str | None) -> None:
-    """Fetch and show, store nothing.
+    """Fetch and show records without storing them.
 
     Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
     and what paging would do next, or why it stopped. The database is opened only for connections.

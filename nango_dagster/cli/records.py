@@ -32,8 +32,10 @@ _NAMED = 10  # connections
 )
 @click.option("--variant", metavar="VARIANT", help="The variant of the records, if there are several.")
 @click.option("--filter", "only", metavar="ACTIONS", help="added, updated, deleted, or several with commas.")
-@click.option("--after", metavar="CURSOR", help="What changed after this place, the oldest first.")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="So many at most.")
+@click.option("--after", metavar="CURSOR", help="Changes after this cursor, the oldest first.")
+@click.option(
+    "--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="The largest number of records."
+)
 def records(
     session: Session,
     name: str,

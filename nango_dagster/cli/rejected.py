@@ -24,15 +24,15 @@ _SHOWN = 80  # characters of a record
 
 @command("rejected", example="rejected issues --retry")
 @click.argument("name", metavar="SYNC")
-@click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name.")
+@click.option("--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name.")
 @click.option("--connection", "connection_id", metavar="ID", help="Only the records of this connection.")
-@click.option("--retry", is_flag=True, help="Store them once more, as they came.")
+@click.option("--retry", is_flag=True, help="Store them once more, unchanged.")
 def rejected(session: Session, name: str, integration: str | None, connection_id: str | None, retry: bool) -> None:
     """Show the records of a sync that could not be stored.
 
-    The latest first, with the reason. A record disappears from here when an execution stores it, or when the whole list
-    was read without it. At most 1,000 of each connection are kept. With --retry they are stored once more, for instance
-    after unique_key was corrected.
+    The latest come first, with the reason. A record leaves the list when an execution stores it, or has read the whole
+    list without it. At most 1,000 of each connection are kept. --retry stores them once more, for example after
+    unique_key was corrected.
 
     With --json, for each: connection_id, variant, id, place, reason, first_seen_at, last_seen_at, record (its text, or
     null where it is too large); with --retry: sync, stored, rejected.

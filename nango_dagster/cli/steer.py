@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the arguments that select a sync, a connection and a variant."""
     for option in (
-        click.option("--integration", metavar="KEY", help="The sync's, where several have one of its name."),
+        click.option(
+            "--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name."
+        ),
         click.option("--variant", metavar="VARIANT", help="Only this variant."),
         click.option("--connection", "connection_id", metavar="ID", help="Only this connection."),
         sync_argument,
@@ -33,14 +35,14 @@ def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @command("trigger", example="trigger issues --connection acme")
 @_selection_options
-@click.option("--reset", is_flag=True, help="Forget how far earlier executions came, and begin at the first record.")
-@click.option("--empty-cache", is_flag=True, help="With --reset: delete the records before that.")
+@click.option("--reset", is_flag=True, help="Ignore the state of earlier executions and start at the first record.")
+@click.option("--empty-cache", is_flag=True, help="With --reset: delete the stored records first.")
 def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> None:
-    """Ask for an execution now.
+    """Request an execution now.
 
-    Of a sync for all its connections, or those that are named, also while they are paused. What is being executed
-    right now is left alone; with --reset it is cancelled and begins again. The dispatcher of `nango-dagster dev`, or of
-    your Dagster's daemon, starts it within seconds; `nango-dagster run` executes at once in its own process.
+    Applies to all connections of the sync, or to the selected ones, also while they are paused. A running execution
+    continues; with --reset it is cancelled and starts again. The dispatcher of `nango-dagster dev`, or of your Dagster
+    daemon, starts the execution within seconds. `nango-dagster run` executes at once in its own process.
 
     With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache.
     """
@@ -52,9 +54,9 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> N
 @command("start", example="start issues")
 @_selection_options
 def start(session: Session, **names: Any) -> None:
-    """Let a sync run at its times.
+    """Resume the schedule of a sync.
 
-    For all its connections, or those that are named. What was paused begins at once.
+    Applies to all its connections, or to the selected ones. A paused connection also runs at once.
 
     With --json: sync, integration, connection_id, variant, started (how many there are), were_paused.
     """
@@ -66,10 +68,10 @@ def start(session: Session, **names: Any) -> None:
 @command("pause", example="pause issues --connection acme")
 @_selection_options
 def pause(session: Session, **names: Any) -> None:
-    """Let a sync run at its times no more.
+    """Pause the schedule of a sync.
 
-    For all its connections, or those that are named. What is being executed goes on to its end; what was asked for and
-    has not begun is dropped.
+    Applies to all its connections, or to the selected ones. A running execution continues to its end. A requested
+    execution that has not started is dropped.
 
     With --json: sync, integration, connection_id, variant, paused (how many there are), executing.
     """
@@ -81,12 +83,12 @@ def pause(session: Session, **names: Any) -> None:
 @command("cancel", example="cancel issues --connection acme")
 @_selection_options
 def cancel(session: Session, **names: Any) -> None:
-    """Stop what is being executed.
+    """Cancel the running executions of a sync.
 
-    It ends at its next page, and the pages before are kept. What was asked for and has not begun is dropped. Its next
-    slot comes as ever.
+    An execution ends before its next page, and the pages before are kept. A requested execution that has not started
+    is dropped. The schedule continues.
 
-    With --json: sync, integration, connection_id, variant, cancelled (how many are being executed).
+    With --json: sync, integration, connection_id, variant, cancelled (how many were running).
     """
     from ..control import syncs
 
@@ -96,12 +98,12 @@ def cancel(session: Session, **names: Any) -> None:
 @command("frequency", example='frequency issues --connection acme "every 5 minutes"')
 @_selection_options
 @click.argument("every", metavar="EVERY", required=False)
-@click.option("--default", is_flag=True, help="Follow the sync's own schedule again.")
+@click.option("--default", is_flag=True, help="Return to the sync's own schedule.")
 def frequency(session: Session, every: str | None, default: bool, **names: Any) -> None:
-    """Give a connection a frequency of its own.
+    """Set a frequency for connections.
 
-    EVERY is "every 5 minutes", "every hour", "every day" or the like. It is counted from when the connection got the
-    sync.
+    EVERY is "every 5 minutes", "every hour", "every day" or the like. The slots count from the moment at which the
+    connection got the sync.
 
     With --json: sync, integration, connection_id, variant, changed (how many), frequency, next_run_at.
     """

@@ -89,11 +89,11 @@ def list_syncs(session: Session) -> None:
 
 @command("adopt", example="adopt issues")
 @click.argument("name", metavar="SYNC")
-@click.option("--integration", metavar="KEY", help="The sync's integration, where several have one of this name.")
+@click.option("--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name.")
 def adopt(session: Session, name: str, integration: str | None) -> None:
     """Take over a sync that belongs to another project, with its rows.
 
-    A sync belongs to the project that has its config file: NANGO_PROJECT, or the name of the folder that holds
+    A sync belongs to the project that has its config file: NANGO_PROJECT, or the name of the folder that contains
     sync_configs. Afterwards the config of this project is used, and the other project is refused.
 
     With --json: name, integration, project, previous_project.

@@ -60,20 +60,20 @@ def _table_for_people(table: TableInfo) -> list[Any]:
 
 @command("rebuild", example="tables rebuild pokemon")
 @sync_argument
-@click.option("--dry-run", "only_show", is_flag=True, help="Only show which columns would get another type.")
+@click.option("--dry-run", "only_show", is_flag=True, help="Only show the columns that would get another type.")
 @click.option("--yes", is_flag=True, help="Do not ask before a column gets another type.")
 def rebuild(session: Session, name: str, only_show: bool, yes: bool) -> None:
     """Map a sync's stored records again.
 
-    As its config says now. Nothing is requested: the rows are made anew from _nango_raw, and those of records whose
-    payload was pruned stay as they are. The next execution does the same where the mapping has changed or the table
-    is gone, so this is for doing it at once.
+    The rows are made again from _nango_raw with the current config, without any request. Rows of records whose payload
+    was pruned stay as they are. The next execution does the same if the mapping has changed or the table is missing;
+    this command does it at once.
 
-    A column whose values fit another type better gets that type: it is shown first, and asked for. The column is made
-    again, so the rows of pruned records lose their value in it.
+    A column whose values fit another type better gets that type, after a question. The column is created again, so the
+    rows of pruned records lose their value in it.
 
     With --json: sync, table, types (column, path, from, to, fitting, would_fit), rows, pruned (records whose rows
-    stay), misfits (column: values that did not fit). It needs --yes where a type changes.
+    stay), misfits (column: values that did not fit). It needs --yes if a type changes.
     """
     from ..runs import claimed
 
@@ -196,15 +196,16 @@ def _change_types(
 
 @command("remove", example="remove pokemon --with-data")
 @sync_argument
-@click.option("--with-data", is_flag=True, help="Delete what it stored; without this nothing is done.")
+@click.option("--with-data", is_flag=True, help="Required: delete the stored data.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:
-    """Delete a sync and all that it stored.
+    """Delete a sync with everything that it stored.
 
-    That is its records, mapped rows, own table and jobs. To stop a sync and keep its rows, delete its config file,
-    or write `enabled: false` into it. If its config file still exists, the next execution stores all records again.
+    This includes its records, mapped rows, own table and jobs. To stop a sync and keep its rows, delete its config
+    file, or write `enabled: false` into it. If its config file still exists, the next execution stores all records
+    again.
 
-    With --json: sync, removed, records. It needs --yes then.
+    With --json: sync, removed, records. --json needs --yes.
     """
     from ..store import datasets, syncs
 

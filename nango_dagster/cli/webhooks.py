@@ -28,7 +28,7 @@ webhooks = group(
 
 
 @command("list", example="webhooks list --dead")
-@click.option("--dead", is_flag=True, help="Only those that are not tried any more.")
+@click.option("--dead", is_flag=True, help="Only dead notifications.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
@@ -111,7 +111,7 @@ def _document(webhook: Listed) -> dict[str, Any]:
 
 @command("redeliver", example="webhooks redeliver --all")
 @click.argument("ids", metavar="[ID...]", type=int, nargs=-1)
-@click.option("--all", "all_", is_flag=True, help="All that are dead.")
+@click.option("--all", "all_", is_flag=True, help="All dead notifications.")
 def redeliver(session: Session, ids: tuple[int, ...], all_: bool) -> None:
     """Try dead notifications again.
 

@@ -234,14 +234,16 @@ class Part(BaseModel):
 class TrackDeletes(Part):
     """How many vanished records one execution may mark as deleted."""
 
-    max_fraction: float = Field(0.5, gt=0, le=1, description="Share of the records that may go at once.")
-    min_rows: int = Field(20, ge=0, description="Below this many records the share is not looked at.")
+    max_fraction: float = Field(
+        0.5, gt=0, le=1, description="The largest share of the records that may be deleted within 24 hours."
+    )
+    min_rows: int = Field(20, ge=0, description="With fewer records the share is not checked.")
     after: int | None = Field(
         None,
         ge=1,
         le=10,
-        description="A record is deleted after so many complete executions in a row without it; by default 2 with page "
-        "numbers or offsets, where a deletion at the source moves another record between two pages, else 1.",
+        description="The number of complete executions in a row without a record after which it is deleted; by default "
+        "2 with page numbers or offsets, where a deletion at the source moves records between pages, else 1.",
     )
 
 
@@ -271,10 +273,10 @@ class RateLimit(Part):
     """How many requests a sync may send in how much time."""
 
     requests: int = Field(ge=1, description="The number of requests.")
-    per: Seconds = Field(description='The time they may be spread over: seconds, or text such as "minute".')
+    per: Seconds = Field(description='The time for these requests: seconds, or text such as "minute".')
     scope: Literal["integration", "connection"] = Field(
         "integration",
-        description="Who shares them, and `daily_quota`: all syncs and runs of the integration, or of one connection.",
+        description="The limit and `daily_quota` apply to all syncs and runs of the integration, or of one connection.",
     )
 
 
@@ -306,7 +308,7 @@ class CustomMapping(Part):
     )
     extra: Literal["ignore", "evolve", "fail"] = Field(
         "ignore",
-        description="Other fields of a record are left out, become columns too, or fail the execution.",
+        description="All other fields of a record are left out, become columns, or fail the execution.",
     )
 
 

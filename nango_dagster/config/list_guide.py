@@ -2,9 +2,9 @@
 
 LISTS = r"""## Records: what the answer holds
 
-At `response_path` there is a list of objects, `[]`, or null for an empty list. Everything else is an error that quotes
-what is there: a text, `false`, `{}`, or an error object is never stored. `records` and two more fields describe other
-shapes:
+The value at `response_path` is a list of objects, `[]`, or null for an empty list. Every other value (a text, `false`,
+`{}`, an error object) is an error that quotes the value, and is never stored. `records` and two more fields describe
+other shapes:
 
 | the answer at `response_path` | fields |
 | --- | --- |
@@ -14,17 +14,18 @@ shapes:
 | the keys of such an object as a column `id` | `records: values`, `record_key_field: id` |
 | `[null, {"name": "a"}, null, {"name": "b"}]`: a list with holes | `records: values` |
 | `["red", "green"]`, or `[[1, 2], [3, 4]]`: plain values become the field `value` | `records: plain` |
-| `{"resultSizeEstimate": 0}`: the key is left out where the list is empty (Gmail, X, QuickBooks) | `missing_is_empty: true` |
-| `[{"ad": 1, "day": "2024-05-01"}, {"ad": 1, "day": "2024-05-02"}]`: two fields tell records apart | `unique_key: [ad, day]` |
-| plain values that tell themselves apart | `records: plain`, `unique_key: value` |
+| `{"resultSizeEstimate": 0}`: the key is missing if the list is empty (Gmail, X, QuickBooks) | `missing_is_empty: true` |
+| `[{"ad": 1, "day": "2024-05-01"}, {"ad": 1, "day": "2024-05-02"}]`: two fields identify a record | `unique_key: [ad, day]` |
+| plain values that identify themselves | `records: plain`, `unique_key: value` |
 
 ## Answers: what they mean
 
-Only the status 200 carries the list. 202 is asked for again; 201, 203, 204 and 206 fail with the rule that allows them.
-429 and 5xx are tried again, a 401 gets new credentials once. An answer with status 200 fails as well when its body says
-`"ok": false` or `"success": false`, has GraphQL's `errors`, or has an `error` beside an empty list.
+Only an answer with status 200 contains the list. After 202, the request is sent again. 201, 203, 204 and 206 fail, and
+the error names the rule that allows them. 429 and 5xx are tried again; after a 401, the request is sent once more with
+new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
+`errors`, or an `error` beside an empty list.
 
-`responses` is a list of rules; the first one whose conditions all fit decides:
+`responses` is a list of rules. The first rule whose conditions all fit applies:
 
 | the answer | rule |
 | --- | --- |
@@ -36,12 +37,12 @@ Only the status 200 carries the list. 202 is asked for again; 201, 203, 204 and 
 | `{"ok": false, "error": "token_revoked"}`: Slack | `{path: error, matches: "^token_", action: refresh_credentials}` |
 | `{"status": "failed", "why": "no such report"}` | `{path: status, equals: failed, action: fail, message_path: why}` |
 | `{"result": {"total": 0}}` without a list | `{path: result.total, equals: 0, action: empty}` |
-| `X-Partial: shard 3 is down`: leave the page out | `{header: X-Partial, exists: true, action: skip}` |
+| `X-Partial: shard 3 is down`: skip the page | `{header: X-Partial, exists: true, action: skip}` |
 | `206 Partial Content` that is a whole page | `{status: 206, action: list}` |
 
-After `refresh_credentials` the request is sent once more. When that does not help, the execution fails as after a 401:
-three in a row, and the connection needs others. An execution with a page that `skip` left out deletes nothing, and
-replaces no rows. `dry-run` shows which rule applied.
+After `refresh_credentials` the request is sent once more. If the rule applies again, the execution fails as after a
+401; after three such failures in a row, the connection waits for new credentials. An execution with a skipped page
+deletes nothing and replaces no rows. `dry-run` shows which rule applied.
 
 ## Paging: how a list goes on and ends
 
@@ -62,18 +63,18 @@ replaces no rows. `dry-run` shows which rule applied.
 | one cursor for all pages, as of a scroll; an empty page ends it | `paging_cursor_repeats: true` |
 | each page begins with the record that its cursor names | `paging_inclusive: true` |
 
-Numbered pages end with an empty page, and without any further field with Django REST framework's 404 after the last
-page, with WordPress's 400 and its `X-WP-TotalPages`, and with an API that answers every further number with its last
-page again. A total that has not been reached makes every other end doubtful: nothing is deleted then. An empty page does
-not end a list whose API says that there is more.
+Numbered pages end with an empty page. They also end, without a further field, with Django REST framework's 404 after
+the last page, with WordPress's 400 and its `X-WP-TotalPages`, and with an API that repeats its last page for every
+higher number. If a list ends before the configured total is reached, nothing is deleted. An empty page does not end a
+list if the API says that there are more pages.
 
-With `paging_cursor_repeats` an answer that is lost on its way fails the execution: asking again would skip a page.
+With `paging_cursor_repeats`, a lost answer fails the execution, because a second request would skip a page.
 
 ## Requests of the pages after the first
 
-`query_params`, `headers` and `body` go along with every page, also with a next URL that the API gives, unless it has
-them already. `next_request` says what differs after the first page. Dropbox continues at another URL, with the cursor
-alone:
+`query_params`, `headers` and `body` are sent with the request of every page. A next URL from the API gets those parameters
+that it does not have yet. `next_request` replaces parts of the requests after the first page. Dropbox continues at another
+URL, with the cursor alone:
 
 ```yaml
 url: https://api.dropboxapi.com/2/files/list_folder
@@ -89,7 +90,7 @@ paging_has_more_response_path: has_more
 integration: dropbox
 ```
 
-Shopify's next URLs allow no other parameters, so that those of `query_params` are for the first page only:
+Shopify's next URLs allow no other parameters, so `query_params` are sent with the first request only:
 
 ```yaml
 url: https://example.myshopify.com/admin/api/2024-01/orders.json
@@ -103,16 +104,16 @@ paging_header_link_rel: next
 
 ## Queries
 
-A path that begins with `$.` or `$[` is a JSONPath query (RFC 9535), for what keys joined by dots cannot say. It may
-stand wherever an answer is read: `response_path`, the paths of paging, and those of `responses`. Fields of a record
-(`unique_key`, `ignore_fields`, columns) have dotted paths only.
+A path that begins with `$.` or `$[` is a JSONPath query (RFC 9535). It selects values that a dotted path cannot select.
+Queries are allowed in paths of an answer: `response_path`, the paths of paging, and those of `responses`. Paths of a
+record (`unique_key`, `ignore_fields`, columns) are dotted paths.
 
-| what it finds | query |
+| selected value | query |
 | --- | --- |
 | the link whose relation is `next` | `$.link[?@.relation == 'next'].url` |
 | the first of two places that has a value | `$.paging.next \| $.next_url` |
 | the values of an object, or of several lists | `$.query.pages.*`, `$.groups[*].items[*]` |
 
-Where one value is needed, the first one found counts. At `response_path`, a query that can find several values (with
-`*`, a filter or a slice) gives the records themselves, and one that leads to a single place gives the list.
+If one value is needed, it is the first one found. At `response_path`, a query that can find several values (with `*`, a
+filter or a slice) selects the records themselves; a query for a single place selects the list.
 """

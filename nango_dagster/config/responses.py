@@ -59,25 +59,27 @@ class ResponseRule(f.Part):
     """A rule of `responses`: an answer that fits all of its conditions means what `action` says."""
 
     status: Statuses | None = Field(None, description="The answer's status, or a list of them.")
-    header: f.Text | None = Field(None, description="A header of the answer, which the conditions look at.")
-    path: f.Path | None = Field(None, description="A path in the answer's body, which the conditions look at.")
+    header: f.Text | None = Field(None, description="A header of the answer; the conditions below are about its value.")
+    path: f.Path | None = Field(
+        None, description="A path in the answer's body; the conditions below are about its value."
+    )
     equals: Scalars | None = Field(
-        None, description='The value there, or a list of them; `602` and `"602"` are the same.'
+        None, description='The value is this one, or one of a list; `602` and `"602"` are equal.'
     )
-    matches: Pattern | None = Field(None, description="A regular expression that is found in the value there.")
-    exists: Literal[True] | None = Field(None, description="There is a value, and it is not null.")
-    missing: Literal[True] | None = Field(None, description="There is no value, or null.")
+    matches: Pattern | None = Field(None, description="The value contains a match of this regular expression.")
+    exists: Literal[True] | None = Field(None, description="The value exists and is not null.")
+    missing: Literal[True] | None = Field(None, description="The value does not exist or is null.")
     action: Action = Field(
-        description="`list`: it is a page of the list. `empty`: a page without records. `end`: the list ended before "
-        "this answer. `skip`: go on with the next page, and delete nothing. `retry`: ask again. `refresh_credentials`: "
-        "ask once more with new credentials. `fail`: the execution fails."
+        description="`list`: the answer is a page of the list. `empty`: a page without records. `end`: the list ended "
+        "before this answer. `skip`: continue with the next page, and delete nothing. `retry`: send the request again. "
+        "`refresh_credentials`: send it once more with new credentials. `fail`: the execution fails."
     )
-    wait: f.Seconds | None = Field(None, description="How long to wait before `retry`; otherwise longer each time.")
+    wait: f.Seconds | None = Field(None, description="The time before `retry`; by default it grows with each retry.")
     wait_header: f.Text | None = Field(
-        None, description="The header with the wait before `retry`: seconds, or the moment as a date or Unix time."
+        None, description="The header with the time before `retry`: seconds, or a moment as a date or Unix time."
     )
-    wait_path: f.Path | None = Field(None, description="The same in the body.")
-    message_path: f.Path | None = Field(None, description="Where the body has the sentence that the error quotes.")
+    wait_path: f.Path | None = Field(None, description="The path in the body with the time before `retry`.")
+    message_path: f.Path | None = Field(None, description="The path of the message in the body; the error quotes it.")
 
     @model_validator(mode="after")
     def _complete(self) -> ResponseRule:

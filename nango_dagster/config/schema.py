@@ -212,7 +212,7 @@ _REFERENCE = """\
 
 <!-- Made from the code by `nango_dagster.config.schema`; a test holds it current. -->
 
-One file in `sync_configs` (`.yaml`, `.yml` or `.json`) holds one sync, whose name is the file's:
+A file in `sync_configs` (`.yaml`, `.yml` or `.json`) declares one sync; the name of the file is the name of the sync:
 
 ```yaml
 # sync_configs/pokemon.yaml
@@ -222,8 +222,8 @@ unique_key: name
 paging_url_path: next
 ```
 
-or several, with fields that they share. Headers, query parameters, tags and metadata of a sync are added to
-the shared ones; everything else replaces them:
+A file may also declare several syncs with common `defaults`. Headers, query parameters, tags and metadata of a sync
+are added to the common ones; every other field replaces the common one:
 
 ```yaml
 defaults:
@@ -234,16 +234,17 @@ syncs:
   companies: {{url: "https://api.example.com/companies", unique_key: id}}
 ```
 
-`${{env.NAME}}` in the URL, headers, query parameters and body is the environment variable `NANGO_ENV_NAME`;
-`$${{` is a plain `${{`. [Connections](connections.md#where-they-go) have more to name. Paths are keys joined by
-dots, with indexes in brackets: `data.items[0].id`; a key with a dot in it is written `["a.b"]`. Wherever an answer is
-read, a path may also be a JSONPath query, which begins with `$.` or `$[`: see [Queries](#queries). YAML is read as
-YAML 1.2 does: `on`, `no` and dates are text.
+`${{env.NAME}}` in the URL, headers, query parameters and body is the environment variable `NANGO_ENV_NAME`; `$${{` is
+an escaped `${{`. With [connections](connections.md#where-they-go) there are more placeholders.
 
-[sync.schema.json](sync.schema.json) lets an editor complete and check fields: begin a file with
-`# yaml-language-server: $schema=PATH`, where PATH leads to it.
+A path consists of keys joined by dots, with indexes in brackets: `data.items[0].id`. A key that contains a dot is
+written `["a.b"]`. A path in an answer may also be a JSONPath query, which begins with `$.` or `$[`: see
+[Queries](#queries). YAML follows version 1.2: `on`, `no` and dates are text.
 
-| field | value | default | what it is |
+With [sync.schema.json](sync.schema.json) an editor completes and checks fields: begin a file with
+`# yaml-language-server: $schema=PATH`, where PATH is the path of that file.
+
+| field | value | default | meaning |
 | --- | --- | --- | --- |
 {rows}
 
@@ -260,12 +261,12 @@ YAML 1.2 does: `on`, `no` and dates are text.
 | another charset | `charset` in the Content-Type, or a byte order mark | as in UTF-8 |
 | JSON behind `)]}}'`, `while(1);` or `for(;;);` | the prefix itself | as without it |
 
-Every value of CSV is text, and an empty cell is null; cells are separated by `,`, `;`, tabs or vertical bars. The
-name of a gzip file says its format, as in `events.jsonl.gz`, unless `format` does.
+Every value of CSV is text, and an empty cell is null. Cells are separated by `,`, `;`, tabs or vertical bars. The name
+of a gzip file determines its format, as in `events.jsonl.gz`, unless `format` is set.
 
-An answer in another format is an error that names the format and the field. `max_page_bytes` limits an answer once it
-is decompressed, and `max_page_records` the number of its records. Lines that were cut off, and a single line of text in
-place of CSV, are errors, so that they never count as a short or empty list:
+An answer in another format is an error that names the format and the field. `max_page_bytes` limits the size of an
+answer after decompression, `max_page_records` the number of its records. An incomplete line, and a single line of text
+in place of CSV, are errors, so that they never count as a short or empty list:
 
 ```yaml
 url: "https://data.example.com/api/2.0/export?from_date=2024-01-01"
@@ -274,20 +275,19 @@ unique_key: event_id
 max_page_records: 1000000
 ```
 
-`rate_limit` and `daily_quota` hold across all syncs, connections, threads and runs that share them: those of an
-integration, or with `scope: connection` those of one connection; syncs that name no integration share them with
-others that ask the same host. Requests are spread evenly over the time, retries are counted too. When a day's quota is
-spent, an execution ends and keeps its pages (without `unique_key` its rows stay as they were), and whatever else needs
-the quota waits until midnight UTC:
+`rate_limit` and `daily_quota` apply to all syncs, connections, threads and runs of an integration together, or of one
+connection with `scope: connection`. Syncs without an integration share them with other syncs of the same host. Requests
+are spread evenly over the time; retries count, too. When the quota of a day is used up, the execution ends and keeps
+its pages (without `unique_key`, the rows stay as they were). Other executions wait until midnight UTC:
 
 ```yaml
 rate_limit: {{requests: 100, per: minute, scope: connection}}
 daily_quota: 15000
 ```
 
-Fields with parts:
+Fields of fields:
 
-| field | value | default | what it is |
+| field | value | default | meaning |
 | --- | --- | --- | --- |
 {parts}
 
@@ -299,7 +299,7 @@ Fields with parts:
 
 ## Not available yet
 
-These are refused rather than ignored:
+A config with one of these fields is an error:
 
 {later}
 {values}

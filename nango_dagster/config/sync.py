@@ -20,7 +20,7 @@ DEFAULT_FREQUENCY = 60
 
 
 class Sync(BaseModel):
-    """A sync: where the records are, how to page through them, when, and where they go.
+    """A sync: the request for the records, the paging, the schedule and the table.
 
     Made by :func:`nango_dagster.config.read_dir` or :func:`~nango_dagster.config.from_body`, which also check
     how fields fit together.
@@ -32,15 +32,15 @@ class Sync(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    # What the sync is called
-    name: f.Name = Field("sync", description="What the sync is called; the file's name by default.")
+    # The name of the sync
+    name: f.Name = Field("sync", description="The name of the sync; by default that of the file.")
     friendly_name: str | None = Field(None, description="A name for people, shown in logs and lists.")
-    description: str | None = Field(None, description="What the sync is for; shown in the Dagster UI.")
-    owners: list[f.Owner] = Field([], description="Who looks after it: email addresses, or team:name.")
+    description: str | None = Field(None, description="The purpose of the sync; shown in the Dagster UI.")
+    owners: list[f.Owner] = Field([], description="The owners of the asset in Dagster: email addresses, or team:name.")
     tags: dict[f.TagKey, f.TagValue] = Field({}, description="Tags of the asset in Dagster.")
-    group: f.Group | None = Field(None, description="The asset group it is shown in.")
-    enabled: bool = Field(True, description="Whether the sync is loaded at all.")
-    renamed_from: f.Name | None = Field(None, description="The name it had before, so that its rows are kept.")
+    group: f.Group | None = Field(None, description="The group of the asset in Dagster.")
+    enabled: bool = Field(True, description="Whether the sync is loaded.")
+    renamed_from: f.Name | None = Field(None, description="The former name of the sync; its rows are kept.")
 
     # The request to the external API; it may hold secrets, which no repr shows
     url: f.Url = Field(
@@ -54,37 +54,35 @@ class Sync(BaseModel):
     body: f.Body | None = Field(None, repr=False, description="A JSON body that is sent with every request.")
 
     next_request: NextRequest | None = Field(
-        None, repr=False, description="What differs in the requests for the pages after the first."
+        None, repr=False, description="The differences of the requests for the pages after the first."
     )
 
     # The records in the answer
     format: Literal["json", "jsonl", "csv", "tsv"] | None = Field(
         None,
         description="The format of the answers: JSON, one JSON value on each line, or CSV with a line of names. By "
-        "default the Content-Type says it, or the name of a compressed file; else it is JSON.",
+        "default it is that of the Content-Type or of the name of a compressed file, else JSON.",
     )
     response_path: f.Path | None = Field(
-        None, description="Where the records stand in the answer; a list at the root or `results` by default."
+        None, description="The path of the records in the answer; a list at the root or `results` by default."
     )
     records: Literal["list", "object", "values", "plain"] = Field(
         "list",
-        description="What is a record there. `list`: each object of a list. `object`: the object there is the one "
+        description="The records at that path. `list`: each object of a list. `object`: the object is the only "
         "record. `values`: each value of an object, or of a list that has null holes. `plain`: each value of a list of "
         "texts or numbers, as a record with the field `value`.",
     )
     record_key_field: f.Text | None = Field(
         None, description="With `records: values`: the field of each record that gets its key in the object."
     )
-    missing_is_empty: bool = Field(
-        False, description="The API leaves the list's key out, or writes null, where the list is empty."
-    )
+    missing_is_empty: bool = Field(False, description="The key of the list is missing or null if the list is empty.")
     responses: list[ResponseRule] = Field(
-        [], description="Rules that say what an answer means, by its status, a header or its body; the first that fits."
+        [], description="Rules for the meaning of an answer, by its status, a header or its body; the first that fits."
     )
     unique_key: f.UniqueKey | None = Field(
         None,
-        description="The field that tells records apart, or the fields that do so together; without it each execution "
-        "replaces all rows.",
+        description="The field, or the fields together, that identify a record; without it each execution replaces all "
+        "rows.",
     )
     model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
     ignore_fields: list[f.FieldPath] = Field([], description="Volatile fields whose changes do not count as changes.")
@@ -92,61 +90,61 @@ class Sync(BaseModel):
     # The next page
     paging_cursor_request_path: f.Query | None = Field(
         None,
-        description="Where the cursor goes: a query parameter, or a path in the body where there is one.",
+        description="The place of the cursor in the request: a query parameter, or a path in the body if there is one.",
     )
     paging_cursor_request_header: f.HeaderName | None = Field(
-        None, description="The request's header that the cursor goes to, such as `Range` or `x-ms-continuation`."
+        None, description="The request's header for the cursor, such as `Range` or `x-ms-continuation`."
     )
     paging_cursor_metadata_response_path: f.Path | None = Field(
-        None, description="Where the next page's cursor stands in the answer."
+        None, description="The path of the next page's cursor in the answer."
     )
     paging_cursor_object_response_path: f.Path | None = Field(
-        None, description="Where the next page's cursor stands in the last record of the answer."
+        None, description="The path of the next page's cursor in the last record of the answer."
     )
-    paging_url_path: f.Path | None = Field(None, description="Where the next page's URL stands in the answer.")
+    paging_url_path: f.Path | None = Field(None, description="The path of the next page's URL in the answer.")
     paging_response_path: f.Path | None = Field(
-        None, description="The next page's URL or cursor, whichever the answer has there (an older field)."
+        None, description="The path of the next page's URL or cursor in the answer (an older field)."
     )
     paging_header_link_rel: f.Text | None = Field(
         None, description="The relation of the next page in the Link header, usually `next`."
     )
     paging_header_cursor: f.Text | None = Field(None, description="The answer's header with the next page's cursor.")
     paging_header_url: f.Text | None = Field(None, description="The answer's header with the next page's URL.")
-    paging_page_request_path: f.Query | None = Field(None, description="Where the number of the page goes.")
+    paging_page_request_path: f.Query | None = Field(None, description="The place of the page number in the request.")
     paging_page_start: int | None = Field(None, ge=0, description="The number of the first page; 1 by default.")
     paging_offset_request_path: f.Query | None = Field(
-        None, description="Where the number of records that were already seen goes."
+        None, description="The place of the offset in the request: the number of records of all pages before."
     )
     paging_offset_start: int | None = Field(None, ge=0, description="The first page's offset; 0 by default.")
-    paging_limit_request_path: f.Query | None = Field(None, description="Where the size of a page goes.")
-    paging_limit: int | None = Field(None, ge=1, description="The number of records to ask for in a page.")
+    paging_limit_request_path: f.Query | None = Field(None, description="The place of the page size in the request.")
+    paging_limit: int | None = Field(None, ge=1, description="The number of records in a page.")
     paging_has_more_response_path: f.Path | None = Field(
-        None, description="Where the answer says whether there are more pages; false ends the list."
+        None, description="The path of a flag for more pages in the answer; false ends the list."
     )
     paging_end_response_path: f.Path | None = Field(
-        None, description="Where the answer says whether this is the last page; true ends the list."
+        None, description="The path of a flag for the last page in the answer; true ends the list."
     )
     paging_total_response_path: f.Path | None = Field(
-        None, description="Where the answer says how many records the whole list has; the list ends with as many."
+        None, description="The path of the number of records of the whole list; the list ends with as many records."
     )
     paging_header_total: f.Text | None = Field(
         None, description="The answer's header with the number of records in the whole list."
     )
     paging_total_pages_response_path: f.Path | None = Field(
-        None, description="Where the answer says how many pages the list has; the list ends with as many."
+        None, description="The path of the number of pages of the list; the list ends with as many pages."
     )
     paging_header_total_pages: f.Text | None = Field(
         None, description="The answer's header with the number of pages in the list."
     )
     paging_cursor_repeats: bool = Field(
         False,
-        description="The API gives one cursor for all pages and moves it itself, as a scroll does; an empty page ends "
+        description="One cursor is valid for all pages, as with a scroll, and the API advances it; an empty page ends "
         "the list.",
     )
     paging_inclusive: bool = Field(
         False,
-        description="A page begins with the record that its cursor names, which ended the page before; the list ends "
-        "where the cursor moves no more.",
+        description="A page begins with the record of its cursor, the last one of the page before; the list ends when "
+        "the cursor stays the same.",
     )
     max_total: f.Total | None = Field(
         None,
@@ -161,52 +159,52 @@ class Sync(BaseModel):
     )
 
     # How the API is treated
-    timeout: f.Seconds = Field(30.0, description="How long to wait for the API to answer, in seconds.")
-    retries: int = Field(3, ge=0, le=100, description="How often a failed request is tried again.")
-    rate_limit: f.RateLimit | None = Field(None, description="How many requests may be sent in how much time.")
+    timeout: f.Seconds = Field(30.0, description="The longest time to wait for an answer, in seconds.")
+    retries: int = Field(3, ge=0, le=100, description="The number of retries of a failed request.")
+    rate_limit: f.RateLimit | None = Field(None, description="The largest number of requests in a time.")
     daily_quota: int | None = Field(
         None,
         ge=1,
-        description="How many requests may be sent in a day, which begins at midnight UTC; the rest waits for it.",
+        description="The largest number of requests in a day, which begins at midnight UTC; the others wait.",
     )
     max_page_bytes: f.Bytes = Field(
-        100_000_000, description='The largest answer that is read, once it is decompressed, such as "100 MB".'
+        100_000_000, description='The largest size of an answer after decompression, such as "100 MB".'
     )
-    max_page_records: int = Field(100_000, ge=1, description="The largest number of records that one answer may hold.")
+    max_page_records: int = Field(100_000, ge=1, description="The largest number of records in one answer.")
     max_duration: f.Seconds | None = Field(
         None, description='The longest time one execution may take: seconds, or text such as "2 hours".'
     )
     allowed_origins: list[f.Origin] = Field(
-        [], description="Other hosts that next pages may lead to and that may see the credentials."
+        [], description="Other hosts that next pages may be at, and that receive the credentials."
     )
-    concurrency: int = Field(8, ge=1, le=256, description="How many connections one run syncs side by side.")
-    connections_per_run: int = Field(2000, ge=1, description="How many connections one run takes on.")
-    max_runs: int = Field(1, ge=1, description="How many runs may work on the sync at the same time.")
+    concurrency: int = Field(8, ge=1, le=256, description="The number of connections that a run reads in parallel.")
+    connections_per_run: int = Field(2000, ge=1, description="The largest number of connections of a run.")
+    max_runs: int = Field(1, ge=1, description="The largest number of runs of the sync at the same time.")
 
     # When it runs
     frequency: f.Frequency | None = Field(
         None,
-        description='How often it runs: minutes, or text such as "every 30 seconds"; hourly by default.',
+        description='The interval between executions: minutes, or text such as "every 30 seconds"; hourly by default.',
     )
-    cron: f.Cron | None = Field(None, description="When it runs, as a cron expression of five fields.")
+    cron: f.Cron | None = Field(None, description="The schedule as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
     sync_type: Literal["full", "incremental"] = Field("full", description="Each execution reads the full list.")
-    auto_start: bool = Field(True, description="Whether the sync starts on its own.")
+    auto_start: bool = Field(True, description="Whether a new sync or connection starts without a command.")
     events: Literal["changed", "all"] = Field(
-        "changed", description="Which executions Dagster is told of: those that changed rows, or all."
+        "changed", description="The executions that become events in Dagster: those that changed rows, or all."
     )
 
     # The table
-    auto_mapping: bool = Field(True, description="Whether records become rows of a table with a column a field.")
+    auto_mapping: bool = Field(True, description="Whether records become rows of a table with a column for each field.")
     mapped_table: f.Table | None = Field(None, description="The table; _nango_sync_[syncId] by default.")
     mapping: f.CustomMapping | None = Field(None, description="Columns that are chosen by hand.")
     transform: f.Function | None = Field(
         None, description="A Python function, module:function, that changes each record before it is mapped."
     )
-    metadata: f.Metadata = Field({}, description="Values that are added as columns to every row.")
+    metadata: f.Metadata = Field({}, description="Values that are columns of every row.")
     track_deletes: f.DeleteTracking = Field(
         None,
-        description="Whether records that vanish from the list are marked as deleted (with `unique_key`).",
+        description="Whether records that are no longer in the list are marked as deleted (with `unique_key`).",
     )
 
     # Which accounts it reads
