@@ -218,6 +218,9 @@ def calls(store: Store) -> list[Call]:
         Call("GET", "/sync/status", query={**ACCOUNT, "syncs": "issues"}),
         Call("GET", "/integrations"),
         Call("GET", "/integrations/{key}", {"key": "crm"}, query={"include": "webhook"}),
+        Call("GET", "/integrations/{key}/functions", {"key": "crm"}, query={"search": "a", "page": 0, "limit": 5}),
+        Call("GET", "/integrations/{key}/functions/{name}", {"key": "crm", "name": "issues"}, query={"type": "sync"}),
+        Call("GET", "/integrations/{key}/functions/{name}/code", {"key": "crm", "name": "issues"}),
         Call("GET", "/scripts/config", query={"format": "nango"}),
         Call("GET", "/connections", query={"connectionId": "acme", "search": "a", "limit": 1, "page": 0}),
         Call(

@@ -196,11 +196,14 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
     if not refresh_token and kind not in (None, "CUSTOM"):
         hidden.add("refresh_token")
     shown = {name: value for name, value in held.items() if name not in hidden}
-    yield from shown.items()
+    if not str(kind).startswith("OAUTH"):
+        yield from shown.items()
+        return
+    # The life of a token stands in the raw answer alone, as in Nango's.
+    yield from ((name, value) for name, value in shown.items() if name != "expires_in")
     if kind == "OAUTH2_CC" and "access_token" in shown:
         yield "token", shown["access_token"]
-    if str(kind).startswith("OAUTH"):
-        yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
+    yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
 
 
 # --- made, changed and deleted ----------------------------------------------------------------------------------------
