@@ -252,9 +252,7 @@ def test_a_large_body_is_stored(http: TestClient) -> None:
 # --- routes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1", "/v1/sync", "/v1/syncs/1/2", "/v2/syncs", "/record", "/v1//syncs", "/%ff"]
-)
+@pytest.mark.parametrize("path", ["/v1", "/v1/sync", "/v1/syncs/1/2", "/v2/syncs", "/record", "/v1//syncs", "/%ff"])
 def test_a_route_that_is_not_there_is_not_found(path: str, http: TestClient) -> None:
     status, code, message = refusal(http.get(path))
     assert (status, code) == (404, "not_found")
