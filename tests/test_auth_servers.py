@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nango_dagster import runs
-from nango_dagster.auth import Access, NangoServer, Pizzly, check_credentials
+from nango_dagster.auth import Access, NangoServer, Pizzly, ServerConnection, check_credentials
 from nango_dagster.config import Sync, from_body
 from nango_dagster.errors import ApiError, AuthenticationFailed, ConfigError
 from nango_dagster.fetch import Fetch
@@ -41,7 +41,8 @@ def pizzly(api: FakeApi) -> Iterator[PizzlyServer]:
 
 
 def client(server: PizzlyServer, key: str = "github", connection_id: str = "user1", **given: Any) -> Pizzly:
-    return Pizzly(server.api.url, server.secret or None, key, connection_id, given, name="items")
+    connection = ServerConnection(key, connection_id, given, "items")
+    return Pizzly(server.api.url, server.secret or None, connection)
 
 
 def ask(server: PizzlyServer, key: str = "github", connection_id: str = "user1") -> Mapping[str, Any]:
@@ -192,7 +193,7 @@ def test_a_refusal_by_pizzly_says_who_can_help(
 )
 def test_an_answer_without_credentials_is_tried_again_another_time(api: FakeApi, reply: Reply, said: str) -> None:
     api.route("/connection/*", reply)
-    asking = Pizzly(api.url, "s3cr3t", "github", "user1", {}, name="items")
+    asking = Pizzly(api.url, "s3cr3t", ServerConnection("github", "user1", name="items"))
     with pytest.raises(ApiError) as caught:
         asking.credentials(fresh=False)
     asking.close()
@@ -267,7 +268,7 @@ def test_without_the_servers_url_it_is_asked_for(db: Database, settings: Setting
 
 def nango(api: FakeApi, **given: Any) -> NangoServer:
     checked = check_credentials({"type": "NANGO", "host": api.url + "/", "secret_key": "s3cr3t", **given})
-    return NangoServer(checked, "github", "acme", name="items")
+    return NangoServer(ServerConnection("github", "acme", checked, "items"))
 
 
 def connection_row(credentials: Mapping[str, Any]) -> dict[str, Any]:

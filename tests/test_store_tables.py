@@ -134,7 +134,7 @@ def test_what_the_next_execution_goes_on_with_keeps_nothing_else_of_the_last_one
     table = target.open_table()
     writer = Upsert(target.db, target.sync, target.dataset, table, target.guard)
     assert table is not None
-    tables.put_aside(table)
+    tables.cache_layout(table)
     writer.close()
     gone: list[weakref.ref[Any]] = [weakref.ref(writer), weakref.ref(table)]
     del writer, table

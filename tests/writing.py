@@ -107,7 +107,7 @@ class Target:
         finally:
             writer.close()
         if table is not None:
-            tables.put_aside(table)
+            tables.cache_layout(table)
         return written
 
     def _finish(self, connection: sa.Connection, writer: Upsert | Overwrite, table: MappedTable | None) -> None:

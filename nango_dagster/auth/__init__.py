@@ -3,7 +3,7 @@
 from .access import Access, CredentialSource, StaticCredentials
 from .kinds import OVER_HTTP, Credentials, check_credentials
 from .oauth2 import OAuth2, TokenStore
-from .servers import NangoServer, Pizzly
+from .servers import NangoServer, Pizzly, ServerConnection
 
 __all__ = [
     "OVER_HTTP",
@@ -13,6 +13,7 @@ __all__ = [
     "NangoServer",
     "OAuth2",
     "Pizzly",
+    "ServerConnection",
     "StaticCredentials",
     "TokenStore",
     "check_credentials",

@@ -1,4 +1,4 @@
-"""What the API answers, as the client hands it out."""
+"""The types of the answers that the client returns."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class RecordPage(TypedDict):
 
 
 class Pruned(TypedDict):
-    """How many records have lost their payload, and whether there are more up to that cursor."""
+    """The number of records that lost their payload, and whether there are more up to the cursor."""
 
     count: int
     has_more: bool
 
 
 class Result(TypedDict):
-    """What an execution changed in a model."""
+    """The numbers of records of a model that an execution changed."""
 
     added: int
     updated: int
@@ -44,7 +44,7 @@ class _Ended(TypedDict, total=False):
 
 
 class SyncStatus(_Ended):
-    """How a sync is doing for one connection and variant; `finishedAt` is missing before its first execution."""
+    """The status of a sync for one connection and variant; `finishedAt` is missing before its first execution."""
 
     id: str
     connection_id: str
@@ -75,7 +75,7 @@ class Variable(TypedDict):
 
 
 class Trouble(TypedDict):
-    """What keeps a connection from working."""
+    """A problem of a connection."""
 
     type: str
     log_id: str

@@ -1,4 +1,4 @@
-"""One call of the API: sent, tried again where that does no harm, and its error as an exception."""
+"""Send one call to the API, repeat it where that is safe, and raise its error as an exception."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ LONGEST_WAIT: Final = 60.0  # seconds; a rate limit counts by the minute
 
 
 class NotFound(NangoError):
-    """What was asked for is not there."""
+    """The sync, connection, record or other object does not exist."""
 
 
 class TooManyRequests(TryLater):
-    """The API lets this key ask so often and no more; the client has waited and tried again already."""
+    """The API's rate limit is reached, also after the client has waited and tried again."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What to ask, and which part of the answer is wanted.
+    """A request to the API, and the part of its answer to return (all of it without `part`).
 
-    One that is `once` is not sent again where nobody knows whether it was carried out.
+    A call with `once` is not sent again where it may have been carried out.
     """
 
     method: str
@@ -52,7 +52,7 @@ class Call:
 
 
 def answer(host: str, secret_key: str | None, call: Call) -> Any:
-    """What the API answers, decoded; None for an empty body. Raises a NangoError with the server's own sentence."""
+    """The decoded answer; None for an empty body. Raises a NangoError with the server's sentence."""
     key = {"Authorization": f"Bearer {secret_key}"} if secret_key else {}
     url = host.rstrip("/") + call.path
     request = Request(call.method, url, {**key, **call.headers}, call.params, _checked(call.body))
@@ -61,20 +61,20 @@ def answer(host: str, secret_key: str | None, call: Call) -> Any:
         return _part(response, call) if response.content or call.part else None
     error = _error(response)
     if again and call.method == "DELETE" and isinstance(error, NotFound):
-        return None  # the first one was carried out, and only its answer was lost
+        return None  # the first request was carried out, and its answer was lost
     raise error
 
 
 def _part(response: Response, call: Call) -> Any:
-    """What is wanted of the answer. Raises ApiError where another server gave it."""
-    found = _decoded(response)
-    if isinstance(found, call.kind) and (call.part is None or call.part in found):
-        return found if call.part is None else found[call.part]
-    raise _stranger(response)
+    """The part of the answer that the call names. Raises ApiError where the answer has another form."""
+    document = _decoded(response)
+    if isinstance(document, call.kind) and (call.part is None or call.part in document):
+        return document if call.part is None else document[call.part]
+    raise _no_api(response)
 
 
 def _response(request: Request, once: bool) -> tuple[Response, bool]:
-    """The answer, a refusal for too many requests only when waiting has not helped; and whether one was lost before."""
+    """The response, after waiting for a rate limit, and whether an earlier response was lost."""
     policy = Policy(name="Nango", retries=0 if once else TRIES - 1, backoff=0.5)
     with Client(policy) as client:
         for tries in range(1, TRIES + 1):
@@ -87,7 +87,7 @@ def _response(request: Request, once: bool) -> tuple[Response, bool]:
 
 
 def _checked(body: Any) -> Any:
-    """The body, if it can be sent."""
+    """Return the body. Raises ConfigError where JSON cannot hold it."""
     try:
         json_bytes(body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -111,24 +111,24 @@ _BY_STATUS: Final[Mapping[int, type[NangoError]]] = {
 
 
 def _error(response: Response) -> NangoError:
-    """The server's error, in its own words."""
+    """The error with the server's sentence and code."""
     try:
-        said = _decoded(response)["error"]
-        sentence, code = str(said["message"]), said.get("code")
+        document = _decoded(response)["error"]
+        sentence, code = str(document["message"]), document.get("code")
     except (ApiError, LookupError, TypeError, AttributeError):
         return ApiError(f"Nango: {response.url.partition('?')[0]} answered {response.status}.", response.status)
     kind = _BY_CODE.get(str(code)) or _BY_STATUS.get(response.status, ApiError)
-    error = ConfigError(sentence, _problems(said)) if kind is ConfigError else kind(sentence)
+    error = ConfigError(sentence, _problems(document)) if kind is ConfigError else kind(sentence)
     error.status, error.code = response.status, None if code is None else str(code)
     return error
 
 
-def _problems(said: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Each thing that the server says is wrong."""
+def _problems(document: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """The problems in the server's error."""
     return tuple(
-        Problem(str(one.get("message")), field=".".join(map(str, one.get("path") or ())) or None)
-        for one in said.get("errors") or ()
-        if isinstance(one, dict)
+        Problem(str(item.get("message")), field=".".join(map(str, item.get("path") or ())) or None)
+        for item in document.get("errors") or ()
+        if isinstance(item, dict)
     )
 
 
@@ -138,14 +138,14 @@ def _decoded(response: Response) -> Any:
         return _parsed(response.content)
     except (ValueError, ArithmeticError, RecursionError):
         pass
-    raise _stranger(response)
+    raise _no_api(response)
 
 
 def _parsed(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # Records are passed on as they came, with half surrogate pairs and numbers of any length.
+        # Records may hold half surrogate pairs and numbers of any length, which msgspec refuses.
         return json.loads(content.decode(), parse_int=_number)
 
 
@@ -153,9 +153,9 @@ def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < _LONGEST_INT else float(digits)
 
 
-_LONGEST_INT: Final = 4000  # Python reads no more digits at once, since that takes so long
+_LONGEST_INT: Final = 4000  # int() refuses texts of more than 4300 digits
 
 
-def _stranger(response: Response) -> ApiError:
+def _no_api(response: Response) -> ApiError:
     where = response.url.partition("?")[0]
     return ApiError(f"Nango: {where} did not answer as a nango-dagster API does.", response.status)

@@ -1,4 +1,4 @@
-"""The connection to an API, and how calls become requests."""
+"""The address and keys of an API, and helpers that build its requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Connected:
     host: str = "http://localhost:3003"
     secret_key: str | None = field(default=None, repr=False)
     webhook_signing_key: str | None = field(default=None, repr=False)
-    """What webhooks are signed with; the secret key, where it is not given."""
+    """The key of webhooks' signatures; None means the secret key."""
 
     def _send(
         self, method: str, path: str, *, of: tuple[str, str] | None = None, params: Params = (), **more: Any
@@ -34,9 +34,9 @@ class Connected:
         return answer(self.host, self.secret_key, Call(method, path, params, headers, **more))
 
 
-def query_params(wanted: Mapping[str, Any]) -> Params:
+def query_params(fields: Mapping[str, Any]) -> Params:
     """Query parameters, without those that are None."""
-    return tuple((name, "true" if value is True else str(value)) for name, value in given(wanted).items())
+    return tuple((name, "true" if value is True else str(value)) for name, value in given(fields).items())
 
 
 def given(fields: Mapping[str, Any]) -> Json:
@@ -57,8 +57,8 @@ def selection(provider_config_key: str, syncs: Names, connection_id: str | None)
 
 
 def metadata_body(provider_config_key: str, connection_id: str | Sequence[str], metadata: Mapping[str, Any]) -> Json:
-    those = connection_id if isinstance(connection_id, str) else list(connection_id)
-    return {"provider_config_key": provider_config_key, "connection_id": those, "metadata": dict(metadata)}
+    connection_ids = connection_id if isinstance(connection_id, str) else list(connection_id)
+    return {"provider_config_key": provider_config_key, "connection_id": connection_ids, "metadata": dict(metadata)}
 
 
 def variant_path(name: str, variant: str) -> str:
@@ -70,12 +70,12 @@ def connection_path(connection_id: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as a part of a path. Raises ConfigError for one that would make it another path."""
+    """A name as a segment of a path. Raises ConfigError for `.`, `..` and an empty name."""
     if name in ("", ".", ".."):
         raise ConfigError(f"{name!r} is no name that can be asked for.")
     return quote(name, safe="")
 
 
 def _in_header(name: str) -> str:
-    """A name whose bytes in a header, which holds Latin-1 alone, are UTF-8."""
+    """A name as header text; headers hold Latin-1, so its UTF-8 bytes are written as such characters."""
     return name.encode(errors="replace").decode("latin-1")

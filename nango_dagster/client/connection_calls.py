@@ -30,25 +30,25 @@ class ConnectionCalls(Connected):
     def list_integrations(self) -> list[Integration]:
         """The APIs that syncs and connections belong to.
 
-        >>> [one["unique_key"] for one in nango.list_integrations()]
+        >>> [item["unique_key"] for item in nango.list_integrations()]
         ['github']
         """
-        found: list[Integration] = self._send("GET", "/integrations", part="data")
-        return found
+        answer: list[Integration] = self._send("GET", "/integrations", part="data")
+        return answer
 
     def get_integration(self, unique_key: str) -> Integration:
-        """One of them.
+        """An integration.
 
         >>> nango.get_integration("github")["provider"]
         'github'
         """
-        found: Integration = self._send("GET", f"/integrations/{quoted(unique_key)}", part="data")
-        return found
+        answer: Integration = self._send("GET", f"/integrations/{quoted(unique_key)}", part="data")
+        return answer
 
     def get_scripts_config(self, format: Literal["nango", "openai"] = "nango") -> Any:
         """Which syncs each integration has, and how they are set; for `openai` actions, of which there are none.
 
-        >>> [[sync["name"] for sync in one["syncs"]] for one in nango.get_scripts_config()]
+        >>> [[sync["name"] for sync in item["syncs"]] for item in nango.get_scripts_config()]
         [['issues']]
         """
         kind = list if format == "nango" else dict
@@ -65,21 +65,21 @@ class ConnectionCalls(Connected):
     ) -> list[ListedConnection]:
         """The connections that fit, in the order they were made, without their credentials.
 
-        >>> [one["connection_id"] for one in nango.list_connections(integration_id="github")]
+        >>> [item["connection_id"] for item in nango.list_connections(integration_id="github")]
         ['acme']
         """
         several = integration_id is not None and not isinstance(integration_id, str)
-        wanted = {
+        fields = {
             "connectionId": connection_id,
             "search": search,
             "integrationId": ",".join(integration_id or ()) if several else integration_id,
             "limit": limit,
             "page": page,
         }
-        found: list[ListedConnection] = self._send(
-            "GET", "/connections", params=query_params(wanted), part="connections"
+        answer: list[ListedConnection] = self._send(
+            "GET", "/connections", params=query_params(fields), part="connections"
         )
-        return found
+        return answer
 
     def get_connection(
         self,
@@ -94,10 +94,10 @@ class ConnectionCalls(Connected):
         >>> nango.get_connection("github", "acme")["metadata"]
         {'team': 'a'}
         """
-        asked = {"force_refresh": force_refresh or None, "refresh_token": refresh_token or None}
-        params = query_params({"provider_config_key": provider_config_key, **asked})
-        found: Connection = self._send("GET", connection_path(connection_id), params=params)
-        return found
+        options = {"force_refresh": force_refresh or None, "refresh_token": refresh_token or None}
+        params = query_params({"provider_config_key": provider_config_key, **options})
+        answer: Connection = self._send("GET", connection_path(connection_id), params=params)
+        return answer
 
     def get_token(
         self,
@@ -111,15 +111,15 @@ class ConnectionCalls(Connected):
 
         For OAuth 1 it is `oauth_token` and `oauth_token_secret`, and for other types all credentials.
         """
-        found = self.get_connection(
+        credentials = self.get_connection(
             provider_config_key, connection_id, force_refresh=force_refresh, refresh_token=refresh_token
         )["credentials"]
-        if found.get("type") == "OAUTH2":
-            token: str = found["access_token"]
+        if credentials.get("type") == "OAUTH2":
+            token: str = credentials["access_token"]
             return token
-        if found.get("type") == "OAUTH1":
-            return {name: found[name] for name in ("oauth_token", "oauth_token_secret")}
-        return found
+        if credentials.get("type") == "OAUTH1":
+            return {name: credentials[name] for name in ("oauth_token", "oauth_token_secret")}
+        return credentials
 
     def get_raw_token_response(
         self,
@@ -130,8 +130,8 @@ class ConnectionCalls(Connected):
         refresh_token: bool = False,
     ) -> Json:
         """All that is known of a connection's OAuth token; of other types nothing."""
-        asked = {"force_refresh": force_refresh, "refresh_token": refresh_token}
-        raw: Json = self.get_connection(provider_config_key, connection_id, **asked)["credentials"].get("raw") or {}
+        options = {"force_refresh": force_refresh, "refresh_token": refresh_token}
+        raw: Json = self.get_connection(provider_config_key, connection_id, **options)["credentials"].get("raw") or {}
         return raw
 
     def import_connection(
@@ -180,7 +180,7 @@ class ConnectionCalls(Connected):
         self._send("DELETE", connection_path(connection_id), params=params)
 
     def get_metadata(self, provider_config_key: str, connection_id: str) -> Json:
-        """What syncs know of a connection as `${metadata.NAME}`.
+        """The metadata of a connection, which syncs read as `${metadata.NAME}`.
 
         >>> nango.get_metadata("github", "acme")
         {'team': 'a'}

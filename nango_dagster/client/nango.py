@@ -1,4 +1,4 @@
-"""The API's methods, named as those of Nango's own client are, in snake case."""
+"""The client of the API; its methods have the names of Nango's own client, in snake case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNATURE = "x-nango-hmac-sha256"
 
 @dataclass(frozen=True)
 class Nango(RecordCalls, SyncCalls, ConnectionCalls):
-    """A nango-dagster API, and what can be asked of it; may be shared by threads, and keeps its connections open.
+    """The client of a nango-dagster API; threads may share it, and it keeps its connections open.
 
     Every error is a NangoError with the server's own sentence, and with its `code` and `status`: NotFound,
     AuthenticationFailed, ConfigError for what is wrong in a call, Refused for what clashes with what there is,
@@ -39,9 +39,9 @@ class Nango(RecordCalls, SyncCalls, ConnectionCalls):
         False
         """
         key = self.webhook_signing_key or self.secret_key
-        found = next((value for name, value in headers.items() if name.lower() == _SIGNATURE), None)
-        if not key or not isinstance(found, str):
+        signature = next((value for name, value in headers.items() if name.lower() == _SIGNATURE), None)
+        if not key or not isinstance(signature, str):
             return False
         text = body.encode() if isinstance(body, str) else body
         expected = hmac.new(key.encode(), text, hashlib.sha256).hexdigest()
-        return hmac.compare_digest(expected.encode(), found.encode(errors="replace"))
+        return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))

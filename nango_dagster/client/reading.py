@@ -1,4 +1,4 @@
-"""Following a model: all records that changed, page by page, with the place that was reached."""
+"""Read all changed records of a model, page by page, with the cursor of the last one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from .answers import Record, RecordPage
 
 
 class Records:
-    """Records in the order they changed, read page by page as they are asked for.
+    """Records in the order they changed; each page is read when the iteration needs it.
 
-    `cursor` is the place behind the last record that was handed out. Keep it where the records are kept, best in the
-    same transaction, and begin there next time. Iterating again goes on there, too.
+    `cursor` is the position after the last record of the iteration. Store it with the records, best in the same
+    transaction, and start with it next time. A second iteration continues there, too.
 
     >>> stored = [{"id": id, "_nango_metadata": {"cursor": f"c{id}"}} for id in (1, 2, 3)]
     >>> def read(cursor):
-    ...     rest = [one for one in stored if cursor is None or one["_nango_metadata"]["cursor"] > cursor]
+    ...     rest = [record for record in stored if cursor is None or record["_nango_metadata"]["cursor"] > cursor]
     ...     return {"records": rest[:2], "next_cursor": "c2" if len(rest) > 2 else None}
     >>> records = Records(read)
     >>> [record["id"] for record in records], records.cursor
@@ -35,7 +35,7 @@ class Records:
                 yield record
 
     def pages(self) -> Iterator[list[Record]]:
-        """The same page by page; none of them is empty."""
+        """The records as lists, one for each page; empty pages are left out."""
         while True:
             page = self._read(self.cursor)
             if page["records"]:

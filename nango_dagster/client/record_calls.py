@@ -49,7 +49,7 @@ class RecordCalls(Connected):
         """
         if ids is not None and not ids:
             return {"records": [], "next_cursor": None}  # without the parameter the API would give all
-        wanted = {
+        fields = {
             "model": model,
             "variant": variant,
             "modified_after": modified_after.isoformat() if isinstance(modified_after, datetime) else modified_after,
@@ -57,7 +57,7 @@ class RecordCalls(Connected):
             "cursor": cursor,
             "limit": limit,
         }
-        params = (*query_params(wanted), *(("ids", str(id)) for id in ids or ()))
+        params = (*query_params(fields), *(("ids", str(id)) for id in ids or ()))
         page: RecordPage = self._send("GET", "/records", params=params, of=(provider_config_key, connection_id))
         return page
 
@@ -74,7 +74,7 @@ class RecordCalls(Connected):
         limit: int | None = None,
         ids: Collection[str | int] | None = None,
     ) -> Records:
-        """The same records on all pages from `cursor` on; what they are iterated by keeps the cursor.
+        """An iterator over the records of all pages after `cursor`; it has the cursor of the last record.
 
         >>> records = nango.records("github", "acme", "GithubIssue")
         >>> [record["title"] for record in records]

@@ -80,9 +80,9 @@ class SyncCalls(Connected):
         ('issues', 'every hour', {'GithubIssue': 3})
         """
         names = ",".join(map(full_name, listed(syncs)))
-        wanted = {"provider_config_key": provider_config_key, "syncs": names, "connection_id": connection_id}
-        found: list[SyncStatus] = self._send("GET", "/sync/status", params=query_params(wanted), part="syncs")
-        return found
+        fields = {"provider_config_key": provider_config_key, "syncs": names, "connection_id": connection_id}
+        answer: list[SyncStatus] = self._send("GET", "/sync/status", params=query_params(fields), part="syncs")
+        return answer
 
     def update_sync_connection_frequency(
         self, provider_config_key: str, sync: str | NamedSync, connection_id: str, frequency: str | None
@@ -119,13 +119,13 @@ class SyncCalls(Connected):
         self._send("DELETE", variant_path(name, variant), body=body)
 
     def get_environment_variables(self) -> list[Variable]:
-        """What `${env.NAME}` stands for in syncs.
+        """The values of `${env.NAME}` in syncs.
 
         >>> nango.get_environment_variables()
         [{'name': 'TEAM', 'value': 'a'}]
         """
-        found: list[Variable] = self._send("GET", "/environment-variables", kind=list)
-        return found
+        answer: list[Variable] = self._send("GET", "/environment-variables", kind=list)
+        return answer
 
     def sync(self, url: str, config: Mapping[str, Any] | None = None) -> int:
         """Add a sync of a URL and run it at once; its id.
@@ -152,10 +152,10 @@ class SyncCalls(Connected):
         >>> [sync["name"] for sync in nango.syncs()]
         ['issues', 'people']
         """
-        wanted = {"name": name, "url": url, "friendly_name": friendly_name}
+        fields = {"name": name, "url": url, "friendly_name": friendly_name}
         as_json = {"metadata": None if metadata is None else json.dumps(dict(metadata))}
-        found: list[Json] = self._send("GET", "/v1/syncs", params=query_params({**wanted, **as_json}), part="syncs")
-        return found
+        answer: list[Json] = self._send("GET", "/v1/syncs", params=query_params({**fields, **as_json}), part="syncs")
+        return answer
 
     def get_sync(self, sync_id: int) -> Json:
         """A sync with its config, in which secrets read `***`, and its last job.
@@ -163,8 +163,8 @@ class SyncCalls(Connected):
         >>> nango.get_sync(nango.syncs(name="people")[0]["id"])["config"]["unique_key"]
         'id'
         """
-        found: Json = self._send("GET", f"/v1/syncs/{int(sync_id)}")
-        return found
+        answer: Json = self._send("GET", f"/v1/syncs/{int(sync_id)}")
+        return answer
 
     def update_sync(self, sync_id: int, url: str, config: Mapping[str, Any] | None = None) -> int:
         """Give a sync another config and run it at once; its id. A `***` keeps the secret that is stored."""

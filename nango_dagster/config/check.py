@@ -1,4 +1,4 @@
-"""The fields of a config become a sync, or an error with a sentence for each problem."""
+"""Check the fields of a config and make the sync, or an error with a sentence for each problem."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def _unknown(fields: Mapping[str, Any]) -> list[Found]:
     ]
 
 
-def _no_field(name: str, place: str, known: list[str], what: str) -> Problem:
+def _no_field(name: str, place: str, known: list[str], owner: str) -> Problem:
     suggestion = _KNOWN_ELSEWHERE.get(name) or _nearest(name, known)
     if suggestion and suggestion in known:
-        wanted = canonical_name(suggestion)
-        return Problem(f"{quoted(place)} is no field of {what}; did you mean {wanted}?", field=place, wanted=wanted)
-    wanted = "one of the fields in docs/config.md" if what == "a sync" else "one of " + ", ".join(known)
-    return Problem(f"{quoted(place)} is no field of {what}; wanted {wanted}.", field=place, wanted=wanted)
+        field = canonical_name(suggestion)
+        return Problem(f"{quoted(place)} is no field of {owner}; did you mean {field}?", field=place, wanted=field)
+    fields = "one of the fields in docs/config.md" if owner == "a sync" else "one of " + ", ".join(known)
+    return Problem(f"{quoted(place)} is no field of {owner}; wanted {fields}.", field=place, wanted=fields)
 
 
 def _nearest(name: str, known: list[str]) -> str | None:
@@ -123,17 +123,17 @@ def _problem(details: Mapping[str, Any]) -> Found:
     if kind == "extra_forbidden":
         known = list(part_of(place[:-1]).get("properties", {}))
         return place, _no_field(str(place[-1]), dotted(place), known, dotted(place[:-1]))
-    wanted = str(details["ctx"]["error"]) if kind == "value_error" else words(part_of(place))
+    allowed = str(details["ctx"]["error"]) if kind == "value_error" else words(part_of(place))
     if kind == "missing":
-        wanted = ", such as ".join([wanted, *part_of(place).get("examples", ())])
-        sentence = f"{dotted(place)} is missing; wanted {wanted}."
-        return place[:-1], Problem(sentence, field=dotted(place), wanted=wanted)
-    found = details["input"]
+        allowed = ", such as ".join([allowed, *part_of(place).get("examples", ())])
+        sentence = f"{dotted(place)} is missing; wanted {allowed}."
+        return place[:-1], Problem(sentence, field=dotted(place), wanted=allowed)
+    value = details["input"]
     if place[-1:] == ("[key]",):
         place = place[:-1]
-        said = f"{dotted(place[:-1])}: {shown(found)} is no good name"
-    elif place[0] in MAY_BE_SECRET or (kind == "value_error" and isinstance(found, dict | list)):
-        found, said = None, f"{dotted(place)} cannot be used"
+        clause = f"{dotted(place[:-1])}: {shown(value)} is no good name"
+    elif place[0] in MAY_BE_SECRET or (kind == "value_error" and isinstance(value, dict | list)):
+        value, clause = None, f"{dotted(place)} cannot be used"
     else:
-        said = f"{dotted(place)} is {shown(found)}"
-    return place, Problem(f"{said}; wanted {wanted}.", field=dotted(place), found=found, wanted=wanted)
+        clause = f"{dotted(place)} is {shown(value)}"
+    return place, Problem(f"{clause}; wanted {allowed}.", field=dotted(place), found=value, wanted=allowed)

@@ -1,4 +1,4 @@
-"""How the fields of a sync fit together: one way to page, one way to run, and what needs what."""
+"""Check the combination of a sync's fields: one paging style, one schedule, and fields that need others."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def _body_paths(fields: Mapping[str, Any]) -> Iterator[Found]:
         try:
             paths.parse(path)
         except ConfigError as error:
-            wanted = error.problems[0].wanted
-            sentence = f"{name} is {shown(path)}; wanted {wanted}."
-            yield (name,), Problem(sentence, field=name, found=path, wanted=wanted)
+            syntax = error.problems[0].wanted
+            sentence = f"{name} is {shown(path)}; wanted {syntax}."
+            yield (name,), Problem(sentence, field=name, found=path, wanted=syntax)
 
 
 def _format(fields: Mapping[str, Any]) -> Iterator[Found]:
@@ -199,14 +199,14 @@ _NAMED = "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_i
 
 
 def foreign_placeholders(fields: Mapping[str, Any]) -> list[Found]:
-    """Placeholders that will never have a value."""
+    """The problems of placeholders that can never have a value."""
     problems: list[Found] = []
     for name in MAY_BE_SECRET:
         for placeholder in sorted(set(placeholders(fields.get(name)))):
-            if wrong := _wrong_placeholder(placeholder, fields):
-                said, wanted = wrong
-                sentence = f"${{{placeholder[:80]}}} in {name} {said}; wanted {wanted}."
-                problems.append(((name,), Problem(sentence, field=name, wanted=wanted)))
+            if problem := _wrong_placeholder(placeholder, fields):
+                reason, allowed = problem
+                sentence = f"${{{placeholder[:80]}}} in {name} {reason}; wanted {allowed}."
+                problems.append(((name,), Problem(sentence, field=name, wanted=allowed)))
     return problems
 
 
@@ -233,12 +233,12 @@ def is_credential(name: str) -> bool:
     return name in _TOKENS or _is_path_in("credentials", name)
 
 
-def _is_path_in(what: str, name: str) -> bool:
+def _is_path_in(root: str, name: str) -> bool:
     try:
         steps = paths.parse(name)
     except ConfigError:
         return False
-    return len(steps) > 1 and steps[0] == what
+    return len(steps) > 1 and steps[0] == root
 
 
 def placeholders(value: Any) -> Iterator[str]:
@@ -247,15 +247,15 @@ def placeholders(value: Any) -> Iterator[str]:
     >>> list(placeholders({"Authorization": "Bearer ${env.TOKEN}", "X": "$${plain}"}))
     ['env.TOKEN']
     """
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield from (match["name"] for match in PLACEHOLDER.finditer(one) if match["name"] is not None)
-        elif isinstance(one, Mapping):
-            waiting.extend(one.values())
-        elif isinstance(one, list | tuple):
-            waiting.extend(one)
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield from (match["name"] for match in PLACEHOLDER.finditer(item) if match["name"] is not None)
+        elif isinstance(item, Mapping):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)
 
 
 def _misfit(name: str, sentence: str) -> Found:

@@ -28,7 +28,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds, and where."""
+    """The content of a file, with the line and column of each place."""
 
     value: Any
     marks: dict[Place, Mark]

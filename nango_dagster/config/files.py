@@ -1,4 +1,4 @@
-"""Config files and POST bodies become syncs; a broken file never hides another."""
+"""Read syncs from config files and POST bodies; a broken file does not hide the others."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Configs:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A sync and the place where it stands."""
+class _Entry:
+    """A sync and its place in a file."""
 
     sync: Sync
     source: Source
@@ -39,40 +39,41 @@ def read_dir(folder: Path | str) -> Configs:
     if not folder.is_dir():
         sentence = f"{folder} is no folder; `nango-dagster init` makes one with a first sync."
         return Configs((), (ConfigError.of(Problem(sentence)),))
-    found: list[_Found] = []
+    entries: list[_Entry] = []
     errors: list[ConfigError] = []
     files = _files(folder)
     for path in files:
         if path.suffix in (".yaml", ".yml", ".json"):
-            some, problems = _read(path, os.path.relpath(path))
-            found += some
+            valid, problems = _read(path, os.path.relpath(path))
+            entries += valid
             errors += [ConfigError.of(*problems)] if problems else []
-    kept, doubles = _unique(found)
-    return Configs(tuple(one.sync for one in kept), (*errors, *_scripts(folder, files, found), *doubles))
+    unique, doubles = _unique(entries)
+    syncs = tuple(entry.sync for entry in unique)
+    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles))
 
 
 def read_file(path: Path | str) -> list[Sync]:
     """The syncs of one file, or a ConfigError with everything that is wrong in it."""
-    found, problems = _read(Path(path), str(path))
-    kept, doubles = _unique(found)
+    entries, problems = _read(Path(path), str(path))
+    unique, doubles = _unique(entries)
     problems += [problem for double in doubles for problem in double.problems]
     if problems:
         raise ConfigError.of(*problems)
-    return [one.sync for one in kept]
+    return [entry.sync for entry in unique]
 
 
 def from_body(body: Any) -> Sync:
     """The sync of a POST body; a field that runs code of this machine is refused.
 
-    Without a `name` it is called after its `friendly_name`; without either it is `unnamed`, and whoever
-    stores it calls it `sync-<id>`.
+    Without a `name` it gets one from its `friendly_name`; without either it is `unnamed`, and the store names it
+    `sync-<id>`.
 
     >>> from_body({"url": "https://api.example.com/items", "friendly_name": "My Items"}).name
     'my-items'
     """
     if not isinstance(body, Mapping):
-        wanted = "an object with url and the other fields of a sync"
-        raise ConfigError.of(Problem(f"the body is no JSON object; wanted {wanted}.", wanted=wanted))
+        form = "an object with url and the other fields of a sync"
+        raise ConfigError.of(Problem(f"the body is no JSON object; wanted {form}.", wanted=form))
     if body.get("transform") is not None:
         sentence = "transform runs code of this machine, so it can only be set in a config file."
         raise ConfigError.of(Problem(sentence, field="transform"))
@@ -96,20 +97,20 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _read(path: Path, file: str) -> tuple[list[_Found], list[Problem]]:
-    """The good syncs of a file, and the problems of the others."""
-    found: list[_Found] = []
+def _read(path: Path, file: str) -> tuple[list[_Entry], list[Problem]]:
+    """The valid syncs of a file, and the problems of the others."""
+    entries: list[_Entry] = []
     problems: list[Problem] = []
     try:
         for fields, source in shapes.entries(_document(path, file), file, path.stem):
             try:
-                found.append(_Found(check(fields, source), source))
+                entries.append(_Entry(check(fields, source), source))
             except ConfigError as error:
                 problems += error.problems
     except ConfigError as error:
         problems += error.problems
-    # A problem of the defaults is a problem of every sync, and is told once.
-    return found, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
+    # A problem of the defaults is a problem of every sync, and is reported once.
+    return entries, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
 
 
 def _document(path: Path, file: str) -> Document:
@@ -124,9 +125,9 @@ def _document(path: Path, file: str) -> Document:
     return read_json(text, file) if path.suffix == ".json" else read_yaml(text, file, shapes.is_written)
 
 
-def _scripts(folder: Path, files: Iterable[Path], found: Iterable[_Found]) -> list[ConfigError]:
+def _scripts(folder: Path, files: Iterable[Path], entries: Iterable[_Entry]) -> list[ConfigError]:
     """An error for every Python file that is not the module of a transform."""
-    modules = {one.sync.transform.partition(":")[0] for one in found if one.sync.transform}
+    modules = {entry.sync.transform.partition(":")[0] for entry in entries if entry.sync.transform}
     instead = "describe the request in a YAML file, or name the file in a transform"
     return [
         _whole(os.path.relpath(path), f"sync scripts are not available yet; {instead}.")
@@ -136,35 +137,35 @@ def _scripts(folder: Path, files: Iterable[Path], found: Iterable[_Found]) -> li
     ]
 
 
-def _unique(found: Iterable[_Found]) -> tuple[list[_Found], list[ConfigError]]:
-    """Each name and each model once in an integration; a later one is an error that names both places."""
-    kept: list[_Found] = []
+def _unique(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[ConfigError]]:
+    """The entries with a new name and model in their integration, and an error for each of the others."""
+    unique: list[_Entry] = []
     errors: list[ConfigError] = []
-    taken: dict[tuple[str, str, str], _Found] = {}
-    for one in found:
-        if problem := refused(one.sync):
-            errors.append(ConfigError.of(one.source.locate(problem, (problem.field or "name",))))
+    taken: dict[tuple[str, str, str], _Entry] = {}
+    for entry in entries:
+        if problem := refused(entry.sync):
+            errors.append(ConfigError.of(entry.source.locate(problem, (problem.field or "name",))))
             continue
         keys = {
-            "name": ("name", "", python_name(one.sync)),
-            "model": ("model", one.sync.integration_key, one.sync.model),
+            "name": ("name", "", python_name(entry.sync)),
+            "model": ("model", entry.sync.integration_key, entry.sync.model),
         }
-        double = next((what for what, key in keys.items() if key in taken), None)
+        double = next((field for field, key in keys.items() if key in taken), None)
         if double:
-            errors.append(_double(double, one, taken[keys[double]]))
+            errors.append(_double(double, entry, taken[keys[double]]))
             continue
-        kept.append(one)
-        taken.update(dict.fromkeys(keys.values(), one))
-    return kept, errors
+        unique.append(entry)
+        taken.update(dict.fromkeys(keys.values(), entry))
+    return unique, errors
 
 
-def _double(what: str, one: _Found, first: _Found) -> ConfigError:
-    value = getattr(one.sync, what)
+def _double(field: str, entry: _Entry, first: _Entry) -> ConfigError:
+    value = getattr(entry.sync, field)
     mark = first.source.mark(())
     where = f"{first.source.file}:{mark.line}" if mark else first.source.file
-    alike = " and Dagster cannot tell them apart" if what == "name" and value != first.sync.name else ""
-    sentence = f"the {what} {value} is taken by the sync {first.sync.name} in {where}{alike}; wanted another {what}."
-    return ConfigError.of(one.source.locate(Problem(sentence, field=what, found=value), (what,)))
+    alike = " and Dagster cannot tell them apart" if field == "name" and value != first.sync.name else ""
+    sentence = f"the {field} {value} is taken by the sync {first.sync.name} in {where}{alike}; wanted another {field}."
+    return ConfigError.of(entry.source.locate(Problem(sentence, field=field, found=value), (field,)))
 
 
 def _whole(file: str, sentence: str) -> ConfigError:

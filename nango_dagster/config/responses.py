@@ -1,4 +1,4 @@
-"""Rules that say what an API's answers mean, and the requests of the pages after the first."""
+"""Rules for the meaning of an API's answers, and the requests of the pages after the first."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class ResponseRule(f.Part):
 
 
 class NextRequest(f.Part):
-    """What differs in the requests for the pages after the first; a field that is left out stays the same."""
+    """Changes to the requests for the pages after the first; fields left out stay as they are."""
 
     url: f.Url | None = Field(None, repr=False, description="Another URL.")
     method: f.Method | None = Field(None, description="Another method.")

@@ -54,22 +54,22 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a config file: one sync, or several with defaults that they share."""
     sync = {key: part for key, part in sync_schema().items() if key not in ("$defs", "required")}
     sync["properties"] = {"$schema": {"type": "string"}, **sync["properties"]}
-    one = {"$ref": "#/$defs/Sync"}
-    by_name = {"type": "object", "properties": {"defaults": one}, "additionalProperties": one}
+    reference = {"$ref": "#/$defs/Sync"}
+    by_name = {"type": "object", "properties": {"defaults": reference}, "additionalProperties": reference}
     several = {
         "type": "object",
         "additionalProperties": False,
         "required": ["syncs"],
         "properties": {
             "$schema": {"type": "string"},
-            "defaults": one,
-            "syncs": {"anyOf": [{"type": "array", "items": one}, {**by_name, "properties": {}}]},
+            "defaults": reference,
+            "syncs": {"anyOf": [{"type": "array", "items": reference}, {**by_name, "properties": {}}]},
         },
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Syncs of nango-dagster",
-        "anyOf": [{"allOf": [one, {"required": ["url"]}]}, several, by_name],
+        "anyOf": [{"allOf": [reference, {"required": ["url"]}]}, several, by_name],
         # No url is required here: it may stand in the defaults.
         "$defs": {**sync_schema()["$defs"], "Sync": sync},
     }
@@ -114,19 +114,19 @@ def part_of(path: tuple[str | int, ...]) -> Mapping[str, Any]:
 
 def _child(part: Mapping[str, Any], step: str | int) -> Mapping[str, Any]:
     if isinstance(step, int):
-        found = part.get("items")
+        child = part.get("items")
     else:
         named = part.get("patternProperties", {"": part.get("additionalProperties")})
-        found = part.get("properties", {}).get(step, next(iter(named.values())))
-    return found if isinstance(found, Mapping) else {}
+        child = part.get("properties", {}).get(step, next(iter(named.values())))
+    return child if isinstance(child, Mapping) else {}
 
 
 def _resolve(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part itself, or the one it refers to."""
+    """The part, or the definition that it refers to."""
     part = next((option for option in part.get("anyOf", ()) if "$ref" in option), part)
     if "$ref" in part:
-        found: Mapping[str, Any] = sync_schema()["$defs"][part["$ref"].rpartition("/")[2]]
-        return found
+        definition: Mapping[str, Any] = sync_schema()["$defs"][part["$ref"].rpartition("/")[2]]
+        return definition
     return part
 
 

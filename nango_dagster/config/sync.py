@@ -223,7 +223,7 @@ class Sync(BaseModel):
         return "name" not in self.model_fields_set
 
     def with_name(self, name: str) -> Sync:
-        """The same sync under another name.
+        """The sync under another name.
 
         >>> Sync(url="https://api.example.com/items").with_name("sync-7").model
         'Sync7'
@@ -264,7 +264,7 @@ class Sync(BaseModel):
 
     @property
     def mode(self) -> Literal["upsert", "overwrite"]:
-        """What an execution does with the rows that are there: add and update, or replace."""
+        """The effect of an execution on stored rows: add and update, or replace."""
         return "upsert" if self.unique_key else "overwrite"
 
     @property
@@ -330,7 +330,7 @@ class Sync(BaseModel):
         return _digest(self.model_dump(mode="json", include=parts))
 
     def document(self) -> dict[str, Any]:
-        """What the user wrote, as JSON: the documented names, without defaults.
+        """The config as JSON, with the documented names and without defaults.
 
         >>> Sync(name="items", url="https://api.example.com/items", frequency="every day").document()
         {'name': 'items', 'url': 'https://api.example.com/items', 'frequency': 1440}

@@ -10,12 +10,12 @@ from .build import build_definitions
 
 
 class NangoSyncsComponent(Component, Model, Resolvable):
-    """Every sync config of a folder as an asset with a job, a schedule and a check."""
+    """Load every sync config of a folder as an asset with a job, a schedule and a check."""
 
     configs: str = Field(
         "sync_configs", description="The folder with the sync configs: absolute, or relative to the defs.yaml."
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
-        """The definitions of the folder's syncs, with the IO manager and the resource they need."""
+        """The definitions of the folder's syncs, with their IO manager and resource."""
         return build_definitions(Path(context.path) / self.configs)

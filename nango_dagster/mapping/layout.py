@@ -1,4 +1,4 @@
-"""The records of one sync and the columns of its mapped table: where each value goes, and which columns it needs."""
+"""The layout of a mapped table: which column each value of a record goes to, and which columns are missing."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from ..paths import MISSING, follow
 from ..records import encode
 from .names import RESERVED, Steps, column_name, path_steps, path_text
 from .places import Place, Places
-from .plan import BY_HAND, MAX_COLUMNS, Column, Plan
+from .plan import DECLARED, MAX_COLUMNS, Column, Plan
 from .types import Type, infer
 from .values import Convert, Misfit
 from .widths import SURELY_FIT, narrow
 
-SCALAR_COLUMN = "value"  # where a record that is no object goes
+SCALAR_COLUMN = "value"  # the column of records that are not objects
 
 
 @dataclass
 class Flat:
-    """Flattened records: a row each, as wide as the table was, and the values that have no column yet."""
+    """Flattened records: one row each, as wide as the table was before, and the values without a column."""
 
     rows: list[list[Any]]
-    homeless: list[tuple[int, Place, Any]]  # the row, the place in the record, the value
+    unplaced: list[tuple[int, Place, Any]]  # row number, place in the record, value
     misfits: Counter[str]
     without_column: set[str] = field(default_factory=set)
 
 
 @dataclass
 class Rows:
-    """Rows for one table: values in the order of the layout's columns, and how many values had to stay out."""
+    """Rows for one table, with values in the order of the layout's columns, and the number of values left out."""
 
     values: list[list[Any]]
     misfits: Counter[str]
     without_column: set[str]
-    """Those of the misfits that are paths of values without a column."""
+    """The keys of `misfits` that are paths of values without a column."""
 
 
 class Layout:
-    """How the records of one sync fall into the columns of its mapped table; it grows with what it sees.
+    """The columns of a sync's mapped table and their places in the records; it grows with the records.
 
     >>> from nango_dagster.mapping import TO_SQLITE
     >>> layout = Layout(TO_SQLITE)
@@ -77,16 +77,16 @@ class Layout:
         self.root = self._places.root
         self._fractions = 0
         self._constants = self.plan.constants()
-        self._by_hand = Place(())
+        self._declared_root = Place(())
         for declared in self.plan.declared:
-            self._by_hand.inside[declared.path] = Place((declared.path,))
+            self._declared_root.inside[declared.path] = Place((declared.path,))
             for place in chain.from_iterable(map(self._places.meant, declared.ways)):
                 place.skipped = not self._is_constant(place.steps)
 
-    # what is known
+    # --- known columns ---
 
     def add(self, columns: Iterable[Column]) -> None:
-        """Take columns that the table has into the layout."""
+        """Add columns of the table to the layout."""
         for column in columns:
             at = len(self.columns)
             self.columns.append(column)
@@ -96,53 +96,54 @@ class Layout:
                 place.at, place.convert = at, self._converters[column.type]
 
     def _place_of(self, path: str) -> Place | None:
-        """The place whose values go to the column of this path; None where the column belongs to another sync."""
-        if path.startswith(BY_HAND):
-            return self._by_hand.inside.get(path)
+        """The place with the values of a column; None where the column belongs to another sync."""
+        if path.startswith(DECLARED):
+            return self._declared_root.inside.get(path)
         place = self._places.at(path_steps(path))
-        return place if self._is_wanted(place) else None
+        return place if self._gets_column(place) else None
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Give no new column one of these names: the table has them already."""
+        """Exclude names that the table has already from those of new columns."""
         self._taken.update(map(self._fold, names))
 
     def has(self, column: Column) -> bool:
-        """Whether the table has a column of this path, as far as the layout knows."""
+        """Whether the layout has a column of the same path."""
         return column.path in self._by_path
 
     def mistyped(self) -> Column | None:
-        """A column by hand that the table has with another type."""
-        there = [column for column in self._columns_by_hand() if column.path in self._by_path]
-        return next((column for column in there if self.columns[self._by_path[column.path]].type != column.type), None)
+        """The first declared column that the table has with another type; None where there is none."""
+        existing = [column for column in self._declared_columns() if column.path in self._by_path]
+        types = {column.path: self.columns[self._by_path[column.path]].type for column in existing}
+        return next((column for column in existing if types[column.path] != column.type), None)
 
     @property
     def constants(self) -> dict[str, tuple[int, Any]]:
-        """The metadata by name: its column, -1 for none, and its value."""
+        """The column number (-1 for none) and value of each metadata field, by name."""
         return {name: (self._places.at((name,)).at, value) for name, value in self._constants.items()}
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Changes whenever the layout does."""
+        """A value that changes with the layout."""
         return len(self.columns), self._places.count, self._fractions
 
-    # what is new
+    # --- new columns ---
 
     def flatten(self, records: Iterable[Any]) -> Flat:
-        """A row for each record; null and empty values are left out."""
+        """Flatten records into one row each; null and empty values are left out."""
         flat = Flat([], [], Counter())
         blank = [self.nothing] * len(self.columns)
         for record in records:
             flat.rows.append(blank.copy())
             whole = record if record.__class__ is dict else {SCALAR_COLUMN: record}
             if self.plan.declared:
-                self._place(self._declared_items(whole, flat), self._by_hand, flat)
+                self._place(self._declared_items(whole, flat), self._declared_root, flat)
             if self._constants:
                 whole = {**whole, **self._constants}
             self._place(whole.items(), self.root, flat)
         return flat
 
     def _declared_items(self, record: Any, flat: Flat) -> Iterator[tuple[str, Any]]:
-        """The values that the config names, by their column's path; an object or a list is its JSON text."""
+        """The values of declared columns by column path; objects and lists as JSON text."""
         for declared in self.plan.declared:
             first = declared.ways[0]
             value = follow(record, first if first[0] in record else declared.steps)
@@ -154,7 +155,7 @@ class Layout:
                 flat.misfits[declared.name] += 1
 
     def _place(self, items: Iterable[tuple[Any, Any]], here: Place, flat: Flat) -> None:
-        """Put the values inside one object or list where they belong; the innermost loop of a sync's first load."""
+        """Put the values of one object or list into the last row; the innermost loop of a sync's first load."""
         inside = here.inside
         row = flat.rows[-1]
         for key, value in items:
@@ -173,7 +174,7 @@ class Layout:
                 except Misfit:
                     flat.misfits[self.columns[place.at].name] += 1
             elif not place.skipped:
-                flat.homeless.append((len(flat.rows) - 1, place, value))
+                flat.unplaced.append((len(flat.rows) - 1, place, value))
 
     def _saw_fraction(self, place: Place) -> None:
         if not place.fractional:
@@ -189,12 +190,12 @@ class Layout:
         return place
 
     def new_columns(self, flat: Flat) -> list[Column]:
-        """The columns that `flat` needs beyond those there are, named and typed, in the order they appear."""
+        """The columns that `flat` needs and the layout lacks, with names and types, in the order of their values."""
         seen: dict[Steps, list[Any]] = {}
-        for _, place, value in flat.homeless:
-            if place.convert is None and self._is_wanted(place):
+        for _, place, value in flat.unplaced:
+            if place.convert is None and self._gets_column(place):
                 seen.setdefault(place.steps, []).append(value)
-        new = [column for column in self._columns_by_hand() if column.path not in self._by_path]
+        new = [column for column in self._declared_columns() if column.path not in self._by_path]
         taken = self._taken.union(self._fold(column.name) for column in new)
         for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
             if len(self.columns) + len(new) >= MAX_COLUMNS:
@@ -204,11 +205,11 @@ class Layout:
             taken.add(self._fold(name))
         return new
 
-    def _columns_by_hand(self) -> list[Column]:
+    def _declared_columns(self) -> list[Column]:
         return [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
 
     def clash(self, new: Sequence[Column]) -> str | None:
-        """The name of a new column by hand that cannot be: it is taken, twice there, or the database's own."""
+        """The name of the first new column that cannot be created: it exists, occurs twice, or is reserved."""
         counts = Counter(self._fold(column.name) for column in new)
         for column in new:
             name = self._fold(column.name)
@@ -217,35 +218,35 @@ class Layout:
         return None
 
     def _infer(self, steps: Steps, values: list[Any]) -> Type:
-        found = infer(values)
-        return Type.STRING if found is Type.TIMESTAMP and self._is_constant(steps) else found
+        type_ = infer(values)
+        return Type.STRING if type_ is Type.TIMESTAMP and self._is_constant(steps) else type_
 
     def _is_constant(self, steps: Steps) -> bool:
         return len(steps) == 1 and steps[0] in self._constants
 
-    def _is_wanted(self, place: Place) -> bool:
-        """Whether a column is made for the place without being asked for by name."""
+    def _gets_column(self, place: Place) -> bool:
+        """Whether the place gets a column without a declaration."""
         if self._is_constant(place.steps):
             return True
-        return self.plan.extra == "evolve" and not place.skipped and not self._is_by_hand(place)
+        return self.plan.extra == "evolve" and not place.skipped and not self._is_declared(place)
 
-    def _is_by_hand(self, place: Place) -> bool:
-        return self._by_hand.inside.get(place.steps[0]) is place
+    def _is_declared(self, place: Place) -> bool:
+        return self._declared_root.inside.get(place.steps[0]) is place
 
     def undeclared(self, flat: Flat) -> list[str]:
-        """The places of values that no column was declared for: what `extra: fail` complains about."""
-        found = {place for _, place, _ in flat.homeless if not self._is_by_hand(place)}
-        return sorted(path_text(place.steps) for place in found if not self._is_constant(place.steps))
+        """The paths of values without a declared column; `extra: fail` reports them."""
+        places = {place for _, place, _ in flat.unplaced if not self._is_declared(place)}
+        return sorted(path_text(place.steps) for place in places if not self._is_constant(place.steps))
 
-    # rows
+    # --- rows ---
 
     def rows(self, flat: Flat) -> Rows:
-        """The rows as wide as the table is now; what does not fit, or has no column, is counted."""
+        """Complete the rows to the table's width; values that do not fit, or have no column, are counted."""
         misfits, without_column = Counter(flat.misfits), set(flat.without_column)
         width = len(self.columns)
         for row in flat.rows:
             row.extend([self.nothing] * (width - len(row)))
-        for number, place, value in flat.homeless:
+        for number, place, value in flat.unplaced:
             if place.convert is None:
                 if self.plan.extra != "ignore":
                     misfits[path_text(place.steps)] += 1

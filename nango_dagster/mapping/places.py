@@ -1,4 +1,4 @@
-"""The places in the records where values have been seen; not more of them than a process can remember."""
+"""The places in records that have held values, as a tree of limited size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PATH_BYTES = 2000  # what an index of PostgreSQL holds
 
 
 class Place:
-    """A place in the records: what lies inside it, and the column it goes to (`at`, -1 for none)."""
+    """A place in records, with the places inside it and the number of its column (`at`, -1 for none)."""
 
     __slots__ = ("at", "convert", "fractional", "inside", "skipped", "steps")
 
@@ -26,18 +26,18 @@ class Place:
         self.at = -1
         self.convert: Convert | None = None
         self.skipped = False
-        self.fractional = False  # numbers here have been seen that are no integers
+        self.fractional = False  # it has held numbers that are no integers
 
 
 class Places:
-    """All of them, as a tree that grows."""
+    """The tree of places."""
 
     def __init__(self) -> None:
         self.root = Place(())
         self.count = 0
 
     def at(self, steps: Steps) -> Place:
-        """The place where these steps lead."""
+        """Return the place at these steps, and add it where it is missing."""
         here = self.root
         for depth, step in enumerate(steps):
             if step not in here.inside:
@@ -47,14 +47,14 @@ class Places:
         return here
 
     def new(self, here: Place, step: Step) -> Place | None:
-        """One more place inside `here`; None where that is too many, too deep, or too long to write down."""
+        """Add a place inside `here`; None where there are too many, or its path is too deep or too long."""
         steps = (*here.steps, step)
         if self.count >= MAX_PLACES or len(steps) > MAX_DEPTH or len(path_text(steps).encode()) > MAX_PATH_BYTES:
             return None
         return self.at(steps)
 
     def meant(self, steps: Steps) -> Iterator[Place]:
-        """The places that steps of a config may mean: a number there is an index or a key."""
+        """The places that the steps of a config may mean: a number is an index or a key."""
         return map(self.at, product(*map(_spellings, steps)))
 
 

@@ -1,4 +1,4 @@
-"""A mapped table's columns: those there are, and those that the config asks for."""
+"""The columns of a mapped table, and the mapping that a sync's config declares."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ MAX_COLUMNS = 1400  # PostgreSQL holds 1,600, and counts dropped ones too
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a mapped table and the place in the record that its values come from."""
+    """A column of a mapped table and the path of its values in a record."""
 
     name: str
     type: Type
     path: str
 
 
-BY_HAND = "[mapping]"  # no path of a field begins like that
+DECLARED = "[mapping]"  # the prefix of declared columns' paths; no path of a field begins with it
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One entry of `mapping.columns`: the column's name, where its values stand, and its type."""
+    """One entry of `mapping.columns`: name, path and type of a column."""
 
     name: str
     ways: tuple[Steps, ...]  # as `paths.ways` has them
@@ -36,25 +36,25 @@ class Declared:
 
     @property
     def steps(self) -> Steps:
-        """Where the values stand, unless a key is called like the whole path."""
+        """The path of the values, unless the record has the whole path as one key."""
         return self.ways[-1]
 
     @property
     def path(self) -> str:
-        """How the column is known in `_nango_columns`; two may read the same place."""
-        return f"{BY_HAND}{self.name}"
+        """The column's path in `_nango_columns`; it has the name, as two columns may read the same place."""
+        return f"{DECLARED}{self.name}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a config says about its mapped table."""
+    """The mapping of a sync's config."""
 
     declared: tuple[Declared, ...] = ()
     extra: str = "evolve"  # fields that are not declared: evolve | ignore | fail
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def constants(self) -> dict[str, Any]:
-        """The metadata as column values; nested ones as JSON text."""
+        """The metadata as column values; objects and lists as JSON text."""
         return {
             key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else _exact(value)
             for key, value in self.metadata.items()

@@ -1,4 +1,4 @@
-"""What a new table would make of some records; for a dry run, and for a sample."""
+"""The rows and columns that records would get in a new table, for a dry run and a sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .values import TO_SQLITE
 
 
 def flatten(record: Any) -> dict[str, Any]:
-    """One record as a flat row, the way the first one of a new table would be.
+    """A record as the first row of a new table, by column name and without nulls.
 
     >>> flatten({"a": {"b": {"c": 1}}, "list": [{"id": 7}], "nothing": None})
     {'a_b_c': 1, 'list_0_id': 7}
@@ -24,6 +24,6 @@ def flatten(record: Any) -> dict[str, Any]:
 
 
 def columns_of(records: Sequence[Any], plan: Plan | None = None) -> list[Column]:
-    """The columns that a new table would get from these records; what a dry run shows."""
+    """The columns that a new table would get from these records."""
     layout = Layout(TO_SQLITE, plan)
     return layout.new_columns(layout.flatten(records))

@@ -1,4 +1,4 @@
-"""How wide a row may be: in PostgreSQL it must fit one page."""
+"""The limit on the width of a row: in PostgreSQL it must fit one page."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from .plan import Column
 from .types import Type
 
 MAX_ROW_BYTES = 7800  # of a page's 8 kB
-SURELY_FIT = 300  # so many values, at 25 bytes each
+SURELY_FIT = 300  # values of at most 25 bytes each
 
 
-def narrow(row: list[Any], columns: Sequence[Column], nothing: Any, most: int, misfits: Counter[str]) -> None:
-    """Leave out, from the end, what no longer fits into so many bytes."""
+def narrow(row: list[Any], columns: Sequence[Column], nothing: Any, max_bytes: int, misfits: Counter[str]) -> None:
+    """Replace the values that exceed `max_bytes` together with those before them by `nothing`, and count them."""
     width = 0
     for at, value in enumerate(row):
         if value is nothing:
             continue
-        more = _stored_bytes(value, columns[at].type, width)
-        if width + more <= most:
-            width += more
+        size = _stored_bytes(value, columns[at].type, width)
+        if width + size <= max_bytes:
+            width += size
         else:
             row[at] = nothing
             misfits[columns[at].name] += 1
 
 
 def _stored_bytes(value: Any, type_: Type, before: int) -> int:
-    """What a value takes in a PostgreSQL row after so many bytes; measured, see docs/decisions.md."""
+    """The bytes of a value in a PostgreSQL row after `before` others; measured, see docs/decisions.md."""
     if type_ is Type.BOOLEAN:
         return 1
     if type_ is Type.TIMESTAMP:

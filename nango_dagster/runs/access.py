@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
 from .. import clock
-from ..auth import OVER_HTTP, Access, CredentialSource, NangoServer, OAuth2, Pizzly, StaticCredentials, TokenStore
+from ..auth import (
+    OVER_HTTP,
+    Access,
+    CredentialSource,
+    NangoServer,
+    OAuth2,
+    Pizzly,
+    ServerConnection,
+    StaticCredentials,
+    TokenStore,
+)
 from ..config import Sync, placeholders
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..http import Reach
@@ -162,7 +173,7 @@ def _kept_source(
     name: str,
     cancelled: Callable[[], bool],
 ) -> CredentialSource:
-    """The source of a connection's stored credentials: the store itself, or the server that it names.
+    """The source of a connection's credentials: the store, or the server that the stored ones name.
 
     `name` is the first word of its errors.
     """
@@ -171,13 +182,17 @@ def _kept_source(
     if kind in ("OAUTH2", "OAUTH2_CC"):
         tokens = _token_store(database, vault_of(settings), *named)
         return OAuth2(given, tokens, name=name, reach=where, cancelled=cancelled)
-    key = str(given.get("provider_config_key") or named[0])
-    there = str(given.get("connection_id") or named[1])
-    if kind == "PIZZLY":
-        return _pizzly(name, settings, key, there, given, cancelled)
-    if kind == "NANGO":
-        return NangoServer(given, key, there, name=name, reach=where, cancelled=cancelled)
-    return StaticCredentials(given)
+    if kind not in ("PIZZLY", "NANGO"):
+        return StaticCredentials(given)
+    connection = ServerConnection(
+        str(given.get("provider_config_key") or named[0]),
+        str(given.get("connection_id") or named[1]),
+        given,
+        name,
+        cancelled=cancelled,
+    )
+    # The operator's settings have the address of Pizzly, the stored credentials that of a Nango server.
+    return _pizzly(settings, connection) if kind == "PIZZLY" else NangoServer(replace(connection, reach=where))
 
 
 def keep_reach(database: Database, settings: Settings) -> None:
@@ -218,31 +233,16 @@ def _pizzly_of(sync: Sync, settings: Settings, cancelled: Callable[[], bool]) ->
     key, connection_id = sync.pizzly_provider_config_key, sync.pizzly_connection_id
     if key is None or connection_id is None:
         return None
-    return _pizzly(sync.display_name, settings, key, connection_id, {}, cancelled)
+    return _pizzly(settings, ServerConnection(key, connection_id, name=sync.display_name, cancelled=cancelled))
 
 
-def _pizzly(
-    name: str,
-    settings: Settings,
-    key: str,
-    connection_id: str,
-    given: Mapping[str, Any],
-    cancelled: Callable[[], bool],
-) -> Pizzly:
+def _pizzly(settings: Settings, connection: ServerConnection) -> Pizzly:
     if settings.pizzly_base_url is None:
         raise ConfigError(
-            f"{name}: the token comes from Pizzly, and PIZZLY_BASE_URL is not set; wanted the URL of "
+            f"{connection.name}: the token comes from Pizzly, and PIZZLY_BASE_URL is not set; wanted the URL of "
             "your Pizzly server, such as http://localhost:3004"
         )
-    return Pizzly(
-        settings.pizzly_base_url,
-        settings.pizzly_secret_key,
-        key,
-        connection_id,
-        given,
-        name=name,
-        cancelled=cancelled,
-    )
+    return Pizzly(settings.pizzly_base_url, settings.pizzly_secret_key, connection)
 
 
 def _token_store(database: Database, vault: Vault, integration: str, connection_id: str) -> TokenStore:

@@ -88,7 +88,7 @@ class _Steps:
             self._note_credentials(outcome)
         for model in self._facts.opened.models:
             if model.table is not None:
-                tables.put_aside(model.table)
+                tables.cache_layout(model.table)
         return outcome
 
     def _begin(self, connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""Functions of the user that a config names."""
+"""Load the Python functions of users that a config names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..errors import ConfigError
 
 
 def load_function(name: str) -> Callable[[Any], Any]:
-    """The function that `module:function` names; modules of the working directory can be imported.
+    """Import the function `module:function`, also from the working directory.
 
-    Raises ConfigError when it cannot be loaded.
+    Raises ConfigError when it cannot be imported or is no function.
     """
     module_name, _, function_name = name.partition(":")
     if "" not in sys.path:

@@ -1,4 +1,4 @@
-"""The records of one (integration, connection, variant, model): their number and the clock their changes follow."""
+"""Datasets: the records of one integration, connection, variant and model, with their number and last change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset as it was when it was read."""
+    """A dataset at the time of reading."""
 
     id: int
     sync_id: int
@@ -31,22 +31,22 @@ class Dataset:
     has_mixed_keys: bool
     """Whether it has records under several unique keys."""
     mapped_table: str | None
-    """The mapped table that has rows of it, if one has."""
+    """The mapped table with its rows; None where there is none."""
     mapping_version: str | None
-    """The mapping that these rows follow; None where they have to be made again."""
+    """The version of the mapping of these rows; None where they have to be mapped again."""
     etag: str | None
     payloads_wanted: bool
-    """Whether payloads were pruned since an execution last began: the next one needs the API's whole list.
+    """Whether payloads were pruned since an execution last began; the next one has to read the API's whole list.
 
-    An execution that is under way may have looked the records up before they were pruned.
+    A running execution may have looked the records up before they were pruned.
     """
     is_emptied: bool
-    """Whether all its records were deleted, and no whole list was read since."""
+    """Whether all its records were deleted and no whole list was read since."""
     announced_until: datetime | None
 
     @property
     def has_news(self) -> bool:
-        """Whether it has changed since that was last announced."""
+        """Whether it has changes that no notification has announced."""
         if self.last_modified_at is None:
             return False
         return self.announced_until is None or self.announced_until < self.last_modified_at
@@ -63,26 +63,26 @@ _MAKE = text(
 def find_or_make(
     database: Database, sync_id: int, integration: str, connection_id: str, variant: str, model: str
 ) -> Dataset:
-    """The dataset of these names, made empty when there is none."""
+    """Return the dataset of these names, and create it empty where it is missing."""
     names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
-    wanted = [_table.c[column] == value for column, value in names.items()]
+    conditions = [_table.c[column] == value for column, value in names.items()]
     with database.ask() as connection:
-        row = connection.execute(_read.where(*wanted)).one_or_none()
+        row = connection.execute(_read.where(*conditions)).one_or_none()
 
     def make(connection: Connection) -> Row[Any]:
         connection.execute(_MAKE, {"sync_id": sync_id, **names})
-        return connection.execute(_read.where(*wanted)).one()
+        return connection.execute(_read.where(*conditions)).one()
 
     return Dataset(*(row or database.transact(make)))
 
 
 def find(database: Database, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:
-    """The dataset of these names; None when nothing was ever stored under them."""
+    """The dataset of these names; None when there is none."""
     names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
     with database.ask() as connection:
-        row = connection.execute(_read.where(*(_table.c[column] == value for column, value in names.items())))
-        found = row.one_or_none()
-    return None if found is None else Dataset(*found)
+        query = _read.where(*(_table.c[column] == value for column, value in names.items()))
+        row = connection.execute(query).one_or_none()
+    return None if row is None else Dataset(*row)
 
 
 def of_one(connection: Connection, target: Target) -> list[Dataset]:
@@ -91,31 +91,31 @@ def of_one(connection: Connection, target: Target) -> list[Dataset]:
 
 
 def of_sync(connection: Connection, sync_id: int) -> list[Dataset]:
-    """Every dataset that a sync writes."""
+    """The datasets of a sync."""
     return [Dataset(*row) for row in connection.execute(_read.where(_table.c.sync_id == sync_id))]
 
 
 def written(connection: Connection) -> list[Dataset]:
-    """Every dataset that has ever had a record."""
+    """The datasets that have ever had a record."""
     return [Dataset(*row) for row in connection.execute(_read.where(_table.c.last_modified_at.is_not(None)))]
 
 
 def read_or_none(connection: Connection, dataset_id: int) -> Dataset | None:
-    """The dataset as it is now; None when it was removed."""
+    """The current state of a dataset; None when it was deleted."""
     row = connection.execute(_read.where(_table.c.id == dataset_id)).one_or_none()
     return None if row is None else Dataset(*row)
 
 
 def read(connection: Connection, dataset_id: int) -> Dataset:
-    """The dataset as it is now."""
+    """The current state of a dataset."""
     return Dataset(*connection.execute(_read.where(_table.c.id == dataset_id)).one())
 
 
 def next_moment(connection: Connection, database: Database, dataset_id: int) -> datetime:
-    """The time of this transaction's changes: later than those of every transaction before it.
+    """The time of this transaction's changes, later than the changes of every earlier transaction.
 
-    The caller holds the dataset's lock. So no two transactions share a time, and a reader who has followed the
-    changes up to one of them misses none.
+    The caller holds the dataset's lock. So no two transactions share a time, and a reader who has read all changes up
+    to one of them misses none.
     """
     return last_and_next_moment(connection, database, dataset_id)[1]
 
@@ -123,7 +123,7 @@ def next_moment(connection: Connection, database: Database, dataset_id: int) -> 
 def last_and_next_moment(
     connection: Connection, database: Database, dataset_id: int
 ) -> tuple[datetime | None, datetime]:
-    """When the dataset last changed, None for never, and `next_moment`."""
+    """The time of the dataset's last change, None for never, and `next_moment`."""
     query = select(_table.c.last_modified_at, database.clock()).where(_table.c.id == dataset_id)
     last, now = connection.execute(query).one()
     return last, now if last is None else max(now, last + _TICK)
@@ -132,9 +132,9 @@ def last_and_next_moment(
 def changed(
     connection: Connection, dataset_id: int, moment: datetime, *, added: int = 0, updated: int = 0, deleted: int = 0
 ) -> None:
-    """Note that so many rows changed at `moment`.
+    """Record the numbers of rows that changed at `moment`.
 
-    The records are no known version of the API's list any more, unless the execution gets to its end and says so.
+    This deletes the ETag: the records are no known version of the API's list until the execution ends.
     """
     of = _table.c
     connection.execute(
@@ -152,35 +152,35 @@ def changed(
 
 
 def identify(connection: Connection, dataset_id: int, unique_key: str | None, *, mixed: bool = False) -> None:
-    """Note which field the records' ids are, None for none; `mixed` when there are records under other keys as well."""
+    """Record the field of the records' ids, None for none; `mixed` where some records have ids of other fields."""
     identified = update(_table).where(_table.c.id == dataset_id)
     connection.execute(identified.values(unique_key=None if mixed else unique_key, has_mixed_keys=mixed))
 
 
 def mark_mapped(connection: Connection, dataset_id: int, table: str, version: str | None) -> None:
-    """Note which mapped table has the dataset's rows, and the mapping that they follow.
+    """Record the mapped table of the dataset's rows and the version of their mapping.
 
-    Without a version, the next execution makes them again.
+    Without a version, the next execution maps them again.
     """
     mapped = update(_table).where(_table.c.id == dataset_id)
     connection.execute(mapped.values(mapped_table=table, mapping_version=version))
 
 
 def shrunk(connection: Connection, dataset_id: int, by: int) -> None:
-    """Note that so many live records were deleted for good, which is no change that a reader is told of."""
+    """Subtract `by` live records that were deleted for good; readers do not get these deletions."""
     less = update(_table).where(_table.c.id == dataset_id)
     connection.execute(less.values(live_count=_table.c.live_count - by, etag=None))
 
 
 def restored(connection: Connection, dataset_id: int) -> None:
-    """Note that records got their payloads back, which can be pruned again, wherever they stand."""
+    """Record that payloads were restored, so that the next prune starts at the first record again."""
     connection.execute(update(_table).where(_table.c.id == dataset_id).values(pruned_until=None))
 
 
 def remember_etag(connection: Connection, dataset_id: int, etag: str | None, *, whole: bool) -> None:
-    """Note which version of the API's list the records are; `whole` when the list was read to its end.
+    """Store the ETag of the API's list; `whole` when the list was read to its end.
 
-    No version is noted while a payload is wanted back, or until an emptied dataset was filled from a whole list.
+    It is not stored while a pruned payload has to be restored, or until an emptied dataset has a whole list.
     """
     here = update(_table).where(_table.c.id == dataset_id)
     if whole:
@@ -189,19 +189,19 @@ def remember_etag(connection: Connection, dataset_id: int, etag: str | None, *, 
 
 
 def ask_for_all(connection: Connection, dataset_id: int) -> None:
-    """Note that an execution begins that brings back the payloads that were pruned before it."""
-    wanted = update(_table).where(_table.c.id == dataset_id, _table.c.payloads_wanted)
-    connection.execute(wanted.values(payloads_wanted=False, etag=None))
+    """Record that an execution begins which restores the payloads pruned before it."""
+    pending = update(_table).where(_table.c.id == dataset_id, _table.c.payloads_wanted)
+    connection.execute(pending.values(payloads_wanted=False, etag=None))
 
 
 def rename(connection: Connection, dataset: Dataset, integration: str, model: str) -> None:
-    """Keep a dataset's records under another integration and model; they have to be mapped again."""
+    """Move a dataset to another integration and model; its records have to be mapped again."""
     renamed = update(_table).where(_table.c.id == dataset.id)
     connection.execute(renamed.values(integration=integration, model=model, mapping_version=None))
 
 
 def empty(connection: Connection, dataset_id: int) -> None:
-    """Delete every record of a dataset; its clock goes on, so that readers' cursors stay valid."""
+    """Delete every record of a dataset; `last_modified_at` stays, so that readers' cursors stay valid."""
     connection.execute(delete(schema.raw).where(schema.raw.c.dataset_id == dataset_id))
     _forget(connection, dataset_id)
 
@@ -220,11 +220,11 @@ def mark_emptied(connection: Connection, database: Database, dataset: Dataset) -
 
 
 def _forget(connection: Connection, dataset_id: int) -> None:
-    """Delete what is known of a dataset besides its records, which are gone."""
+    """Delete the other rows of a dataset whose records were deleted, and reset its counts."""
     for table in schema.OF_DATASET:
         if table is not schema.raw:
             connection.execute(delete(table).where(table.c.dataset_id == dataset_id))
-    nothing = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
+    counts = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
     unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
-    nothing_known = {"earlier_counts": "[]", "problems": "{}"}
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**nothing, **unmapped, **nothing_known}))
+    history = {"earlier_counts": "[]", "problems": "{}"}
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**counts, **unmapped, **history}))

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import mapping
-from ..mapping.plan import BY_HAND
+from ..mapping.plan import DECLARED
 from ..paths import Step
 from . import schema, syncs, tables
 from .database import Database
@@ -54,7 +54,7 @@ def _fields(row: SyncRow, columns: Sequence[tuple[str, str]]) -> list[tuple[Step
     if row.sync.transform is not None:
         return []
     declared = [(field.steps, field.type) for field in tables.plan_of(row.sync).declared]
-    seen = [(mapping.path_steps(path), mapping.Type(type_)) for path, type_ in columns if not path.startswith(BY_HAND)]
+    seen = [(mapping.path_steps(path), mapping.Type(type_)) for path, type_ in columns if not path.startswith(DECLARED)]
     added = {(name,) for name in row.sync.metadata}
     return [*declared, *((steps, type_) for steps, type_ in seen if steps not in added)]
 

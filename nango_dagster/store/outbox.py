@@ -51,7 +51,7 @@ class Delivery:
     target: Target
     """The URL of the settings that it goes to; a connection's own URL takes the place of the primary one."""
     circuit: str
-    """The same text for all notifications to one receiver."""
+    """The name of the receiver's circuit."""
     integration: str
     connection_id: str
     variant: str

@@ -1,9 +1,9 @@
 """Full refresh + overwrite, for syncs without a `unique_key`: all or nothing, at the end of a complete execution.
 
-Pages wait in a temporary file of this process. At the end they are matched with the rows there are, first by the
-hash of their bytes, then by that of their content; what is left over on one side is added, on the other it is gone.
-So an unchanged refresh writes nothing, and a failed one leaves every row as it was. A row's new spelling is remembered,
-but with `ignore_fields` it may say more than that: without them it is to be another record.
+A temporary file of this process holds the pages. At the end its records are matched with the stored ones, first by the
+hash of their bytes, then by the hash of their content; unmatched new records are added, unmatched stored ones deleted.
+So an unchanged refresh writes nothing, and a failed one leaves every row as it was. The byte hash of a record with the
+same content is updated, except with `ignore_fields`: without these, its new bytes would be another record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CREATE TABLE new (seq INTEGER PRIMARY KEY, byte_hash BLOB, content_hash BLOB, ol
 CREATE TABLE old (id TEXT PRIMARY KEY, byte_hash BLOB, content_hash BLOB, counter INTEGER, restorable INTEGER,
     taken INTEGER DEFAULT 0);
 """
-# The n-th of equal records here is the n-th of them there.
+# The n-th of equal new records matches the n-th of equal stored ones.
 _MATCH = """
 UPDATE new SET old = (SELECT o.id FROM pair o WHERE o.seq = new.seq) WHERE seq IN (SELECT seq FROM pair)
 """
@@ -50,7 +50,7 @@ SELECT n.seq, o.id FROM
   JOIN (SELECT id, {hash} AS h, row_number() OVER (PARTITION BY {hash} ORDER BY counter) AS k
         FROM old WHERE NOT taken) o ON o.h = n.h AND o.k = n.k
 """
-# A new record's id is its content's hash and a counter; equal ones that stay keep theirs.
+# The id of a new record is the hash of its content and a counter; matched records keep their ids.
 _NAME = """
 UPDATE new SET id = (SELECT named.id FROM named WHERE named.seq = new.seq) WHERE old IS NULL
 """
@@ -64,7 +64,7 @@ FROM new n WHERE n.old IS NULL
 
 
 class Overwrite:
-    """Replaces a dataset's records by those of one execution."""
+    """Replace the records of a dataset by those of one execution."""
 
     def __init__(
         self, database: Database, sync: Sync, dataset: Dataset, table: MappedTable | None, guard: Guard
@@ -81,14 +81,14 @@ class Overwrite:
         self._is_same = False
 
     def add(self, texts: Sequence[bytes]) -> None:
-        """Keep a page's records for the end."""
+        """Store the records of a page in the temporary file."""
         hashes = [records.byte_hash(text) for text in texts]
         self._count += len(hashes)
         self._sum += sum(map(_as_number, hashes))
         self._many("INSERT INTO new (byte_hash, data) VALUES (?, ?)", zip(hashes, texts, strict=True))
 
     def settle(self, *, complete: bool) -> None:
-        """Find the difference and make its rows ready; an incomplete execution has none."""
+        """Match the records and prepare the rows of new ones; an incomplete execution changes nothing."""
         self._complete = complete
         if not complete:
             return
@@ -112,12 +112,12 @@ class Overwrite:
         total, _, _ = self._sizes()
         self._refuse_rejected()
         with self._database.connect() as connection:
-            deletion = Deletion(self._count_old(), self._count_vanished(), total)
+            deletion = Deletion(self._count_old(), self.deletions, total)
             deletions.check(connection, self._sync, self._dataset, deletion, self._database.now(connection))
 
     def _refuse_rejected(self) -> None:
-        """A record that was rejected may be the new form of one that seems to have vanished."""
-        vanished = self._count_vanished()
+        """Raise Refused: a rejected record may be the new form of one that seems to have vanished."""
+        vanished = self.deletions
         if self.tally.rejected and vanished:
             raise Refused(
                 f"{self._sync.display_name}: {self.tally.rejected:,} records could not be stored, so that the "
@@ -128,18 +128,20 @@ class Overwrite:
     def _count_old(self) -> int:
         return int(self._spill.execute("SELECT count(*) FROM old").fetchone()[0])
 
-    def _count_vanished(self) -> int:
+    @property
+    def deletions(self) -> int:
+        """The number of stored records that the list lacks."""
         return int(self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0])
 
     def _is_stored_already(self) -> bool:
-        """Whether the records there are have the very same texts, each as often, in whatever order.
+        """Whether the stored records have the same texts, each as often, in any order.
 
-        The sum of their hashes tells, without matching them one by one; most refreshes find nothing new.
+        Comparing the sums of the hashes avoids matching; most refreshes change nothing.
         """
         with self._database.connect() as connection:
             if datasets.read(connection, self._dataset.id).live_count != self._count:
                 return False
-            # A row whose payload is wanted back is left out, so that the sums differ.
+            # Without the rows whose payload has to be restored, so that the sums differ.
             raw = self._database.rows.raw(connection, self._dataset.id)
             rows = raw.live_rows("byte_hash", "NOT payload_wanted")
             return sum(_as_number(row[0]) for row in rows) == self._sum
@@ -164,7 +166,7 @@ class Overwrite:
         self._spill.execute("UPDATE old SET taken = 1 WHERE id IN (SELECT id FROM pair)")
 
     def _hash_contents(self) -> None:
-        """Hash the content of what is not there byte by byte, and drop what no database stores as text."""
+        """Hash the content of records without a match by bytes, and reject those that are not UTF-8."""
         for rows in self._pages("SELECT seq, data FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"):
             hashed = []
             for seq, text in rows:
@@ -179,9 +181,9 @@ class Overwrite:
         self._spill.execute("DELETE FROM new WHERE seq = ?", (seq,))
 
     def _prepare_rows(self) -> None:
-        """Flatten what is new, so that the table has its columns before the closing transaction begins."""
-        wanted = "SELECT seq, coalesce(old, id), data, restored FROM new WHERE seq > ? AND (old IS NULL OR restored)"
-        for rows in self._pages(f"{wanted} ORDER BY seq"):
+        """Flatten new and restored records, so that the table has its columns before the last transaction begins."""
+        query = "SELECT seq, coalesce(old, id), data, restored FROM new WHERE seq > ? AND (old IS NULL OR restored)"
+        for rows in self._pages(f"{query} ORDER BY seq"):
             texts = [text for _, _, text, _ in rows]
             self.tally.show([text for _, _, text, restored in rows if not restored])
             if self._table is None:
@@ -194,14 +196,8 @@ class Overwrite:
                 ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
             )
 
-    @property
-    def deletions(self) -> int:
-        """How many rows are not in the list."""
-        count: int = self._spill.execute("SELECT count(*) FROM old WHERE NOT taken").fetchone()[0]
-        return count
-
     def finish(self, connection: Connection) -> None:
-        """Write the difference, in the transaction that ends the execution."""
+        """Write the changes, in the transaction that ends the execution."""
         if not self._complete:
             return
         if self._is_same:
@@ -213,40 +209,40 @@ class Overwrite:
         self._purge_tombstones(connection)
 
     def _write_difference(self, connection: Connection) -> None:
-        gone = self.deletions
+        vanished = self.deletions
         total, added, refreshed = self._sizes()
         if refreshed and not self._sync.ignore_fields:
             self._refresh(connection)
         self._restore(connection)
-        if added or gone:
+        if added or vanished:
             moment = datasets.next_moment(connection, self._database, self._dataset.id)
-            self._remove_gone(connection, moment)
+            self._delete_vanished(connection, moment)
             self._add_new(connection, moment)
             self._refuse_rejected()
-            total, added, _ = self._sizes()  # without those that the database refused
+            total, added, _ = self._sizes()  # without the rows that the database refused
             if total < self._count_old():
                 now = self._database.now(connection)
                 deletions.note(connection, self._sync, self._dataset.id, self._count_old(), now)
-            datasets.changed(connection, self._dataset.id, moment, added=added, deleted=gone)
-        self.tally.added, self.tally.deleted, self.tally.unchanged = added, gone, total - added
+            datasets.changed(connection, self._dataset.id, moment, added=added, deleted=vanished)
+        self.tally.added, self.tally.deleted, self.tally.unchanged = added, vanished, total - added
 
     def _sizes(self) -> tuple[int, int, int]:
-        """The records, those that are new, and those that are there with other bytes."""
-        found = self._spill.execute(
+        """The numbers of all records, of new ones, and of those with the same content and other bytes."""
+        row = self._spill.execute(
             "SELECT count(*), coalesce(sum(old IS NULL), 0), "
             "coalesce(sum(old IS NOT NULL AND content_hash IS NOT NULL), 0) FROM new"
         ).fetchone()
-        return int(found[0]), int(found[1]), int(found[2])
+        return int(row[0]), int(row[1]), int(row[2])
 
     def _refresh(self, connection: Connection) -> None:
-        of = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL"
-        for rows in self._pages(f"{of} AND content_hash IS NOT NULL ORDER BY seq"):
+        query = "SELECT seq, old, byte_hash, content_hash FROM new WHERE seq > ? AND old IS NOT NULL"
+        for rows in self._pages(f"{query} AND content_hash IS NOT NULL ORDER BY seq"):
             self._database.rows.raw(connection, self._dataset.id).refresh_hashes([row[1:] for row in rows])
 
     def _restore(self, connection: Connection) -> None:
-        """Give records their payloads back that were pruned, and their rows once more."""
-        of = "SELECT seq, old, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND restored ORDER BY seq"
-        for rows in self._pages(of):
+        """Write the payloads of pruned records again, and their mapped rows."""
+        query = "SELECT seq, old, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND restored ORDER BY seq"
+        for rows in self._pages(query):
             raw = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
             self._database.rows.raw(connection, self._dataset.id).restore(raw)
             datasets.restored(connection, self._dataset.id)
@@ -254,8 +250,8 @@ class Overwrite:
                 keys = [row.external_id for row in raw]
                 self._table.write_again(connection, self._dataset, self._mapped(self._table, rows), keys)
 
-    def _remove_gone(self, connection: Connection, moment: datetime) -> None:
-        """Vanished rows leave the mapped table; in raw a tombstone without payload tells readers of it."""
+    def _delete_vanished(self, connection: Connection, moment: datetime) -> None:
+        """Delete the mapped rows of vanished records, and mark the raw rows as deleted without their payload."""
         for rows in self._pages("SELECT rowid, id FROM old WHERE rowid > ? AND NOT taken ORDER BY rowid"):
             keys = [key for _, key in rows]
             self._database.rows.raw(connection, self._dataset.id).mark_deleted(keys, moment, keep_data=False)
@@ -263,14 +259,12 @@ class Overwrite:
                 self._table.remove(connection, self._dataset, keys)
 
     def _add_new(self, connection: Connection, moment: datetime) -> None:
-        wanted = (
-            "SELECT seq, id, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"
-        )
-        for rows in self._pages(wanted):
+        query = "SELECT seq, id, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"
+        for rows in self._pages(query):
             self._add_rows(connection, rows, moment)
 
     def _add_rows(self, connection: Connection, rows: Sequence[Any], moment: datetime) -> None:
-        """Insert records; where the database refuses some, halve them until only the refused one is left out."""
+        """Insert records; a batch that the database refuses is halved until only the refused record is left out."""
         try:
             with connection.begin_nested():
                 self._insert(connection, rows, moment)
@@ -288,7 +282,7 @@ class Overwrite:
         database, dataset = self._database, self._dataset
         new = [RawRow(key, byte_hash, content_hash, data) for _, key, byte_hash, content_hash, data, _ in rows]
         raw = database.rows.raw(connection, dataset.id)
-        # Only a record that is marked as deleted can have the key of a new one.
+        # Only a record marked as deleted can have the key of a new one.
         deleted = list(raw.look_up([row.external_id for row in new]))
         raw.put(dataset.sync_id, new, deleted, moment)
         if self._table is not None:
@@ -312,25 +306,25 @@ class Overwrite:
         self._spill.execute("COMMIT")
 
     def _pages(self, query: str) -> Iterator[list[Any]]:
-        """The rows of a query that starts after a given first column, some at a time."""
+        """The rows of a query in batches; its parameter is the first column of the last row before them."""
         after = 0
-        while rows := self._some(self._spill.execute(f"{query} LIMIT {BATCH_RECORDS}", (after,))):
+        while rows := self._batch(self._spill.execute(f"{query} LIMIT {BATCH_RECORDS}", (after,))):
             yield rows
             after = rows[-1][0]
 
     @staticmethod
-    def _some(found: sqlite3.Cursor) -> list[Any]:
-        """The first rows, until they take some megabytes."""
+    def _batch(cursor: sqlite3.Cursor) -> list[Any]:
+        """The next rows of a cursor, up to about BATCH_BYTES."""
         rows: list[Any] = []
         size = 0
-        while size < BATCH_BYTES and (row := found.fetchone()):
+        while size < BATCH_BYTES and (row := cursor.fetchone()):
             rows.append(row)
             size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
-        found.close()
+        cursor.close()
         return rows
 
     def read(self, keys: Sequence[str]) -> list[str]:
-        """No keys: records of an overwrite have none."""
+        """Return no keys: the records of an overwrite have none."""
         return []
 
     def close(self) -> None:
@@ -343,6 +337,6 @@ def _as_number(hash_: bytes) -> int:
 
 
 def _counter(key: str) -> int:
-    """The number in a record's id; other ids are of a time when the sync had a unique_key."""
+    """The counter in a record's id; 0 for ids from a time when the sync had a unique_key."""
     number = key.rpartition("-")[2]
     return int(number) if number.isdecimal() and len(number) < 10 else 0

@@ -1,4 +1,4 @@
-"""A sync as the store knows it."""
+"""A row of `_nango_syncs`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Origin = Literal["file", "http", "asset"]
 
 @dataclass(frozen=True)
 class SyncRow:
-    """A sync with the id that its jobs, rows and tables carry."""
+    """A stored sync; its jobs, records and tables refer to its id."""
 
     id: int
     name: str
@@ -23,9 +23,9 @@ class SyncRow:
     created_at: datetime
     updated_at: datetime
     owner: str | None = None
-    """The project whose file it is; None for a posted sync."""
+    """The project of its file; None for a posted sync."""
     is_stopped: bool = False
-    """Whether its schedule is stopped in Dagster, as far as the daemon has said."""
+    """Whether its schedule is stopped in Dagster, by the last report of Dagster's daemon."""
 
     @classmethod
     def of(cls, row: Any, sync: Sync) -> SyncRow:

@@ -1,4 +1,4 @@
-"""Syncs as the store knows them: an id that stays, the config, and where it came from."""
+"""The stored syncs: a permanent id, the config, and its origin (a file, HTTP, or an asset)."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def _register(
     return rows, refusals
 
 
-# --- assets of somebody's own ---------------------------------------------------------------------------------------
+# --- assets of users ---------------------------------------------------------------------------------------
 
 
 def register_asset(db: Database, sync: Sync, connection_id: str) -> SyncRow:
-    """Make the store know an asset that writes through the IO manager, and one partition of it.
+    """Store an asset that writes through the IO manager, with the schedule of one of its partitions.
 
-    It is executed when Dagster materializes it, and never due by itself.
+    The schedule is paused: only Dagster executes it.
     """
     return db.transact(lambda connection: _register_asset(connection, db, sync, connection_id))
 
@@ -98,8 +98,8 @@ def _register_asset(connection: Connection, db: Database, sync: Sync, connection
     lock(connection, db)
     row = _write(connection, db, sync, "asset", _find(connection, sync.integration_key, sync.name))
     key = {"sync_id": row.id, "connection_id": connection_id, "variant": BASE}
-    there = [_schedules.c[column] == value for column, value in key.items()]
-    if connection.execute(sa.select(_schedules.c.id).where(*there)).first() is None:
+    conditions = [_schedules.c[column] == value for column, value in key.items()]
+    if connection.execute(sa.select(_schedules.c.id).where(*conditions)).first() is None:
         connection.execute(sa.insert(_schedules).values(**key, state="PAUSED", created_at=db.now(connection)))
     return row
 
@@ -108,10 +108,10 @@ def _register_asset(connection: Connection, db: Database, sync: Sync, connection
 
 
 def post(db: Database, sync: Sync, *, named: bool) -> SyncRow:
-    """Keep a sync that arrived over HTTP.
+    """Store a sync that arrived over HTTP.
 
-    One whose body has a `name` (`named`) is known by it: the same name again changes that sync. Of the others, the
-    same body again is the same sync, and any other body is a new one.
+    With a `name` in the body (`named`), a later body with this name changes the sync. Without, an equal body is the
+    same sync, and any other body is a new one.
 
     Raises Refused when the name is a config file's, or the model another sync's.
     """
@@ -139,7 +139,7 @@ def _post(connection: Connection, db: Database, sync: Sync, named: bool) -> Sync
 
 
 def replace(db: Database, id: int, sync: Sync) -> SyncRow | None:
-    """Give a posted sync another config; its id and name stay. None when there is no such sync.
+    """Replace the config of a posted sync; its id and name stay. None when there is no such sync.
 
     Raises Refused when it is a config file's, or the integration has another sync of its name or model.
     """
@@ -168,7 +168,7 @@ def _with_free_name(connection: Connection, sync: Sync, base: str) -> Sync:
     others = connection.execute(sa.select(_of.name, _of.model).where(_of.integration == sync.integration_key)).all()
     names, models = {other.name for other in others}, {other.model for other in others}
     if "model" in sync.document():
-        models.clear()  # its own model stays as it is, whatever the name
+        models.clear()  # a model of the config does not depend on the name
     return next(
         candidate
         for name in _numbered(base)
@@ -186,7 +186,7 @@ def _refuse_file(row: Any) -> None:
 
 
 def _refuse_taken_model(connection: Connection, sync: Sync, row: Any) -> None:
-    """Two syncs of one model would write the same records."""
+    """Raise Refused where another sync has the model: both would write the same records."""
     same = _of.integration == sync.integration_key, _of.model == sync.model
     query = sa.select(_of.name).where(*same, _of.id != (row.id if row else 0))
     if taken := connection.execute(query.limit(1)).scalar():
@@ -224,15 +224,15 @@ def by_name(db: Database, name: str, integration: str | None = None) -> SyncRow 
 
     Raises Refused when several integrations have one and none of them is named.
     """
-    found = _read(db, _of.name == name, *([] if integration is None else [_of.integration == integration]))
-    if len(found) > 1:
-        integrations = ", ".join(row.integration for row in found)
+    rows = _read(db, _of.name == name, *([] if integration is None else [_of.integration == integration]))
+    if len(rows) > 1:
+        integrations = ", ".join(row.integration for row in rows)
         raise Refused(f"several integrations have a sync {name}: {integrations}; say which one is meant.")
-    return found[0] if found else None
+    return rows[0] if rows else None
 
 
 def all(db: Database) -> list[SyncRow]:
-    """Every sync, in the order they became known."""
+    """Every sync, in the order of their ids."""
     return _read(db)
 
 
@@ -248,15 +248,15 @@ def posted(db: Database) -> list[SyncRow]:
 
 def _read(db: Database, *conditions: sa.ColumnElement[bool]) -> list[SyncRow]:
     with db.connect() as connection:
-        found = connection.execute(sa.select(_table).where(*conditions).order_by(_of.id)).all()
-    rows = []
-    for row in found:
+        rows = connection.execute(sa.select(_table).where(*conditions).order_by(_of.id)).all()
+    syncs = []
+    for row in rows:
         try:
-            rows.append(_row(db, row))
+            syncs.append(_row(db, row))
         except ConfigError as error:
             # Written by another release; it must not hide the others.
             log.warning("sync %s (id %s) is left out, its stored config cannot be read: %s", row.name, row.id, error)
-    return rows
+    return syncs
 
 
 def _row(db: Database, row: Any) -> SyncRow:
@@ -269,10 +269,10 @@ def _row(db: Database, row: Any) -> SyncRow:
 
 
 def delete(db: Database, id: int) -> bool:
-    """Delete a sync and all that it stored: records, mapped rows, its own table, jobs. False when there is none.
+    """Delete a sync with its records, mapped rows, own table and jobs. False when there is none.
 
-    A run that is executing it finds its lease lost and writes nothing more. Raises StoreUnavailable when it keeps what
-    is stored locked.
+    A run that is executing it loses its lease and writes nothing more. Raises StoreUnavailable when it holds the lock
+    of a dataset for too long.
     """
     return db.transact(lambda connection: _delete(connection, db, id))
 
@@ -292,15 +292,16 @@ def _delete(connection: Connection, db: Database, id: int) -> bool:
         return connection.execute(sa.delete(_table).where(_of.id == id)).rowcount == 1
 
 
-def forget_notifications(connection: Connection, id: int, *those: sa.ColumnElement[bool]) -> None:
-    """Take out what was to be told of a sync, or those of it."""
-    told = schema.webhooks.c
+def forget_notifications(connection: Connection, id: int, *conditions: sa.ColumnElement[bool]) -> None:
+    """Delete the waiting notifications of a sync, or those that meet the conditions."""
+    webhooks = schema.webhooks.c
     named = sa.select(_of.integration, _of.name).where(_of.id == id)
-    connection.execute(sa.delete(schema.webhooks).where(sa.tuple_(told.integration, told.sync_name).in_(named), *those))
+    of_sync = sa.tuple_(webhooks.integration, webhooks.sync_name).in_(named)
+    connection.execute(sa.delete(schema.webhooks).where(of_sync, *conditions))
 
 
 def _written_for(connection: Connection, id: int) -> set[Target]:
-    """The connections and variants of the sync that have records, or may get some right now."""
+    """The targets of the sync that have a schedule or records."""
     query = sa.select(_schedules.c.connection_id, _schedules.c.variant).where(_schedules.c.sync_id == id)
     scheduled = {Target(id, row.connection_id, row.variant) for row in connection.execute(query)}
     stored = {Target.of(dataset) for dataset in datasets.of_sync(connection, id)}
@@ -311,7 +312,7 @@ def _written_for(connection: Connection, id: int) -> set[Target]:
 
 
 def lock(connection: Connection, db: Database) -> None:
-    """Take the lock on all syncs: nobody else adds, changes or removes one until the transaction ends."""
+    """Lock all syncs: no other transaction adds, changes or deletes one until this one ends."""
     db.lock(connection, "syncs")
 
 
@@ -323,7 +324,7 @@ def _find(connection: Connection, integration: str, name: str) -> Any:
 def _write(
     connection: Connection, db: Database, sync: Sync, origin: Origin, row: Any, body_hash: str | None = None
 ) -> SyncRow:
-    """Insert the sync, or make its `row` say it; one that already does is left alone."""
+    """Insert the sync, or update its `row` where that differs."""
     if row is None:
         row = _insert(connection, db, sync, origin, body_hash)
     else:
@@ -337,9 +338,9 @@ def _write(
 def _insert(connection: Connection, db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> Any:
     now = db.now(connection)
     values = _values(db, sync, origin, body_hash) | ownership.columns(db, origin, None)
-    made = connection.execute(sa.insert(_table).values(**values, created_at=now, updated_at=now))
-    assert made.inserted_primary_key is not None
-    return connection.execute(sa.select(_table).where(_of.id == made.inserted_primary_key[0])).one()
+    result = connection.execute(sa.insert(_table).values(**values, created_at=now, updated_at=now))
+    assert result.inserted_primary_key is not None
+    return connection.execute(sa.select(_table).where(_of.id == result.inserted_primary_key[0])).one()
 
 
 def _changes(db: Database, row: Any, values: Mapping[str, Any]) -> bool:
@@ -350,7 +351,7 @@ def _changes(db: Database, row: Any, values: Mapping[str, Any]) -> bool:
 
 
 def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> dict[str, Any]:
-    """The row: the config as the user wrote it, its secrets encrypted, and what people like to see at a glance."""
+    """The values of the columns: the config with its secrets encrypted, and fields of it for people and queries."""
     document = {**sync.document(), "name": sync.name}
     return {
         "integration": sync.integration_key,

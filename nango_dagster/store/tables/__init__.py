@@ -1,10 +1,10 @@
-"""The mapped tables: one per sync, or one that several share; they grow with the fields that turn up."""
+"""Mapped tables: one per sync, or one for several syncs; they get a column for each new field."""
 
 from ..rows import Prepared
 from ..system_columns import SYSTEM_COLUMNS, quote
 from .columns import registered
 from .names import Transform, plan_of, table_name
-from .opening import open_table, put_aside
+from .opening import cache_layout, open_table
 from .reading import data_frame, exists, rows
 from .rebuilding import count_pruned, forget, forget_dataset, rebuild, rename_rows
 from .retyping import TypeChange, change_types, type_changes
@@ -16,6 +16,7 @@ __all__ = [
     "Prepared",
     "Transform",
     "TypeChange",
+    "cache_layout",
     "change_types",
     "count_pruned",
     "data_frame",
@@ -24,7 +25,6 @@ __all__ = [
     "forget_dataset",
     "open_table",
     "plan_of",
-    "put_aside",
     "quote",
     "rebuild",
     "registered",

@@ -1,4 +1,4 @@
-"""The columns of a mapped table: those that the database has, and those that were noted when they were made."""
+"""The columns of a mapped table: those in the database, and those registered in `_nango_columns`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..database import Database
 
 
 def actual_columns(connection: Connection, database: Database, name: str) -> list[str] | None:
-    """The columns that the table really has, in their order, or None when there is no table."""
+    """The names of the columns in the database, in their order; None when the table does not exist."""
     return database.rows.columns_of(connection, name) or None
 
 
 def registered(connection: Connection, name: str) -> list[mapping.Column] | None:
-    """The columns we made in a table, oldest first, or None when the table is not one of ours."""
-    ours = schema.mapped_tables
-    if connection.execute(select(ours.c.table_name).where(ours.c.table_name == name)).first() is None:
+    """The registered columns of a table, oldest first; None when the table is not a mapped table."""
+    tables = schema.mapped_tables
+    if connection.execute(select(tables.c.table_name).where(tables.c.table_name == name)).first() is None:
         return None
     of = schema.columns
     rows = connection.execute(
@@ -31,18 +31,18 @@ def registered(connection: Connection, name: str) -> list[mapping.Column] | None
 
 
 def added_since(connection: Connection, name: str, layout: mapping.Layout) -> list[mapping.Column]:
-    """Columns that another sync of the same table has added since the layout was read."""
+    """The columns that another sync of the same table has added since the layout was read."""
     return [column for column in registered(connection, name) or [] if not layout.has(column)]
 
 
-def forget_columns(connection: Connection, name: str, gone: Sequence[mapping.Column]) -> None:
-    """Note that the table does not have these columns any more."""
+def forget_columns(connection: Connection, name: str, columns: Sequence[mapping.Column]) -> None:
+    """Delete dropped columns from the register."""
     of = schema.columns
-    for column in gone:
+    for column in columns:
         connection.execute(delete(of).where(of.c.table_name == name, of.c.column_name == column.name))
 
 
 def ask_for_rebuild(connection: Connection, name: str) -> None:
-    """Have each dataset of the table mapped again by its next execution."""
+    """Mark each dataset of the table, so that its next execution maps its records again."""
     of = schema.datasets
     connection.execute(update(of).where(of.c.mapped_table == name).values(mapping_version=None))

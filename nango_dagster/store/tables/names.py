@@ -1,4 +1,4 @@
-"""The name of a sync's mapped table, and what its config says about it."""
+"""The name and the plan of a sync's mapped table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table_name(sync: Sync, sync_id: int) -> str:
 
 
 def plan_of(sync: Sync) -> mapping.Plan:
-    """What the sync's config says about its table."""
+    """The plan of the columns that the sync's config declares."""
     return mapping.Plan(
         declared=tuple(
             mapping.Declared(name, paths.ways(column.path), mapping.Type(column.type))

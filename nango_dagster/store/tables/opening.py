@@ -1,4 +1,4 @@
-"""A sync's mapped table is opened: made when there is none, completed, or refused when it is not one of ours."""
+"""Open the mapped table of a sync: create it, complete it, or refuse a table that no sync created."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..rows import driver
 from ..system_columns import SYSTEM_COLUMNS
 from .columns import actual_columns, ask_for_rebuild, forget_columns, registered
 from .names import Transform, plan_of, table_name
-from .table import Learnt, MappedTable, create_statement
+from .table import LayoutCache, MappedTable, create_statement
 
 
 def open_table(
@@ -29,11 +29,11 @@ def open_table(
     transform: Transform | None = None,
     starred: Callable[[str], str] = str,
 ) -> MappedTable | None:
-    """The sync's mapped table, made when there is none; None when auto_mapping is off.
+    """Open the sync's mapped table and create it where it is missing; None when auto_mapping is off.
 
-    `starred` takes the secrets out of what the transform raises.
+    `starred` removes secrets from the text of errors that the transform raises.
 
-    Raises ConfigError when a table of that name exists that is not ours.
+    Raises ConfigError when no sync created the table of that name, or a declared column has another type in it.
     """
     if not sync.auto_mapping:
         return None
@@ -42,22 +42,22 @@ def open_table(
         actual, noted = actual_columns(connection, database, table.name), registered(connection, table.name)
     if actual is None or noted is None or not _agree(actual, noted):
         actual, noted = database.transact(lambda connection: _make(connection, database, table))
-    elif used := _take(table, noted):
-        table = used
+    elif cached := _from_cache(table, noted):
+        table = cached
     if not table.layout.columns:
-        position = {column: at for at, column in enumerate(actual)}
-        table.layout.add(sorted(noted, key=lambda column: position[column.name]))
+        positions = {name: position for position, name in enumerate(actual)}
+        table.layout.add(sorted(noted, key=lambda column: positions[column.name]))
     table.layout.reserve(actual)
-    if wrong := table.layout.mistyped():
+    if column := table.layout.mistyped():
         raise ConfigError(
-            f"{sync.display_name}: mapping.columns.{wrong.name} is declared as {wrong.type.value}, but table "
+            f"{sync.display_name}: mapping.columns.{column.name} is declared as {column.type.value}, but table "
             f"{table.name} has it with another type; choose another name, or drop the column: it is made anew then."
         )
     return table
 
 
 def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | None) -> MappedTable:
-    """The table as nothing is known of it yet."""
+    """The table with an empty layout."""
     rows = database.rows
     layout = mapping.Layout(
         rows.converters, plan_of(sync), nothing=rows.nothing, fold=rows.fold, max_row_bytes=rows.most_row_bytes
@@ -65,30 +65,30 @@ def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | 
     return MappedTable(database, sync_id, sync, table_name(sync, sync_id), layout, transform)
 
 
-# What executions have learnt of a table's records is of use to the next: a thousand connections send the same shape.
-_MOST_IDLE = 32
-_idle: WeakKeyDictionary[Engine, dict[int, list[tuple[str, Learnt]]]] = WeakKeyDictionary()
-_idle_lock = threading.Lock()
+# Layouts of ended executions; the next one reuses them, since a thousand connections send records of the same shape.
+_MOST_CACHED = 32
+_caches: WeakKeyDictionary[Engine, dict[int, list[tuple[str, LayoutCache]]]] = WeakKeyDictionary()
+_caches_lock = threading.Lock()
 
 
-def put_aside(table: MappedTable) -> None:
-    """Let another execution of this process go on with what this one knows of the table; this one is done with it."""
+def cache_layout(table: MappedTable) -> None:
+    """Keep the table's layout for another execution of this process; the caller does not use the table any more."""
     if table.incomplete:
         return
     version = table.version
-    with _idle_lock:
-        idle = _idle.setdefault(table.database.engine, {}).setdefault(table.sync_id, [])
-        idle[:] = [entry for entry in idle if entry[0] == version][-_MOST_IDLE:]
-        idle.append((version, table.learnt))
+    with _caches_lock:
+        entries = _caches.setdefault(table.database.engine, {}).setdefault(table.sync_id, [])
+        entries[:] = [entry for entry in entries if entry[0] == version][-_MOST_CACHED:]
+        entries.append((version, table.cache))
 
 
-def _take(fresh: MappedTable, noted: Sequence[mapping.Column]) -> MappedTable | None:
-    """One that was put aside, if the table and its mapping are still what they were."""
-    with _idle_lock:
-        idle = _idle.get(fresh.database.engine, {}).get(fresh.sync_id, [])
-        version, learnt = idle.pop() if idle else ("", fresh.learnt)
-    still = version == fresh.version and {*learnt.layout.columns} == {*noted}
-    return fresh.going_on(learnt) if still else None
+def _from_cache(fresh: MappedTable, noted: Sequence[mapping.Column]) -> MappedTable | None:
+    """The table with a cached layout, which no other execution gets; None where the mapping or a column changed."""
+    with _caches_lock:
+        entries = _caches.get(fresh.database.engine, {}).get(fresh.sync_id, [])
+        version, cache = entries.pop() if entries else ("", fresh.cache)
+    is_valid = version == fresh.version and {*cache.layout.columns} == {*noted}
+    return fresh.with_cache(cache) if is_valid else None
 
 
 def _agree(actual: Sequence[str], noted: Sequence[mapping.Column]) -> bool:
@@ -96,7 +96,7 @@ def _agree(actual: Sequence[str], noted: Sequence[mapping.Column]) -> bool:
 
 
 def _make(connection: Connection, database: Database, table: MappedTable) -> tuple[list[str], list[mapping.Column]]:
-    """Make the table, or complete it after somebody dropped it or a column of it; its columns."""
+    """Create the table, or register that it or columns of it were dropped; return its actual and noted columns."""
     database.rows.hold_columns(connection, table.name)
     noted = registered(connection, table.name)
     actual = actual_columns(connection, database, table.name)
@@ -120,7 +120,7 @@ def _refuse_foreign(
     actual: Sequence[str] | None,
     noted: Sequence[mapping.Column] | None,
 ) -> None:
-    """Raise ConfigError for what was not made by a sync: a table, a view, or SQLite's own."""
+    """Raise ConfigError for a table, view or internal table of SQLite that no sync created."""
     if actual:
         is_ours = noted is not None and {*actual} >= {*SYSTEM_COLUMNS}
     else:

@@ -31,7 +31,7 @@ _SYSTEM_TYPES = {
 
 
 def exists(database: Database, sync_id: int, sync: Sync) -> bool:
-    """Whether the sync's mapped table has been made."""
+    """Whether the sync's mapped table exists."""
     with database.connect() as connection:
         return registered(connection, table_name(sync, sync_id)) is not None
 
@@ -46,10 +46,10 @@ def rows(
     with database.connect() as connection:
         types = _types(connection, table_name(sync, sync_id))
         query = _select(database, sync_id, sync, only)
-        found = connection.execution_options(yield_per=size).execute(query)
-        names = list(found.keys())
+        result = connection.execution_options(yield_per=size).execute(query)
+        names = list(result.keys())
         values = [_VALUES[types.get(name, mapping.Type.STRING)] for name in names]
-        for row in found:
+        for row in result:
             yield {
                 name: None if item is None else value(item)
                 for name, value, item in zip(names, values, row, strict=True)
@@ -62,9 +62,9 @@ def data_frame(database: Database, sync_id: int, sync: Sync, only: Sequence[Name
 
     with database.connect() as connection:
         types = _types(connection, table_name(sync, sync_id))
-        found = connection.execute(_select(database, sync_id, sync, only))
-        names = list(found.keys())
-        columns = list(zip(*found.all(), strict=True)) or [()] * len(names)
+        result = connection.execute(_select(database, sync_id, sync, only))
+        names = list(result.keys())
+        columns = list(zip(*result.all(), strict=True)) or [()] * len(names)
     return pandas.DataFrame(
         {name: _series(column, types.get(name)) for name, column in zip(names, columns, strict=True)}
     )

@@ -1,4 +1,4 @@
-"""A mapped table is made from the raw records again, and rows are deleted from it."""
+"""Rebuild a mapped table from the raw records, and delete rows from it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Guard) -> int:
-    """Map a dataset's raw records again, in repeatable batches; the number of rows written.
+    """Map a dataset's raw records again, in repeatable batches; return the number of rows written.
 
-    Rows that are in this very table stay until theirs is the turn; those of records whose payload was pruned stay until
-    an execution sees it again, also in the table that they were in before. `guard` is called first in each transaction
-    and raises where this process may no longer write.
+    Each batch replaces its rows. The rows of pruned records stay until an execution reads the records again, also in
+    the table that had them before. `guard` is called first in each transaction and raises where this process may no
+    longer write.
     """
 
     def write(work: Callable[[Connection], T]) -> T:
@@ -55,13 +55,13 @@ def rebuild(database: Database, table: MappedTable, dataset: Dataset, guard: Gua
         write(partial(_replace, table=table, dataset=dataset, batch=batch))
         table.count_misfits(prepared)
         count, after = count + len(prepared.keys), last
-    found = Problems.of(table.misfits - misfits_before, table.without_column)
-    write(lambda connection: _finish_rebuild(connection, table, dataset, after, found))
+    found_problems = Problems.of(table.misfits - misfits_before, table.without_column)
+    write(lambda connection: _finish_rebuild(connection, table, dataset, after, found_problems))
     return count
 
 
 def count_pruned(database: Database, datasets_: Collection[int]) -> int:
-    """How many records of these datasets have no payload to map; their rows stay as they are."""
+    """The number of records without a payload; a rebuild leaves their rows as they are."""
     of = schema.raw.c
     query = select(func.count()).where(of.dataset_id.in_(datasets_), of.pruned_at.is_not(None))
     with database.ask() as connection:
@@ -69,22 +69,22 @@ def count_pruned(database: Database, datasets_: Collection[int]) -> int:
 
 
 def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset) -> bool:
-    """Whether there is anything to map; in a new dataset there is nothing, and the rebuild ends here."""
+    """Whether the dataset has records to map; without any, the rebuild is finished here."""
     if dataset.mapped_table != table.name:
         forget_dataset(connection, table.database, dataset, but_pruned=True)
     of = schema.raw.c
-    some = select(of.external_id).where(of.dataset_id == dataset.id, _HAS_ROW).limit(1)
-    if connection.execute(some).first() is None:
+    records = select(of.external_id).where(of.dataset_id == dataset.id, _HAS_ROW)
+    if connection.execute(records.limit(1)).first() is None:
         _finish_rebuild(connection, table, dataset, "", Problems())
         return False
-    # Whatever happens on the way, also to the config: the rows to come are not complete before the end.
+    # Until the end the rows are incomplete, also when the rebuild breaks off or the config changes meanwhile.
     datasets.mark_mapped(connection, dataset.id, table.name, None)
     return True
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """The records with keys in a range: rows ready to be written, and the keys of those without a payload."""
+    """The prepared rows of the records with keys in a range, and the keys of pruned records."""
 
     keys: KeyRange
     prepared: Prepared
@@ -103,10 +103,12 @@ def _replace(connection: Connection, table: MappedTable, dataset: Dataset, batch
         datasets.remember_etag(connection, dataset.id, None, whole=False)
 
 
-def _finish_rebuild(connection: Connection, table: MappedTable, dataset: Dataset, after: str, found: Problems) -> None:
+def _finish_rebuild(
+    connection: Connection, table: MappedTable, dataset: Dataset, after: str, found_problems: Problems
+) -> None:
     _rows_of(connection, table.database, table.name, dataset).delete_range(KeyRange(after))
     datasets.mark_mapped(connection, dataset.id, table.name, None if table.incomplete else table.version)
-    problems.note(connection, dataset.id, found)
+    problems.note(connection, dataset.id, found_problems)
 
 
 def forget_dataset(
@@ -117,7 +119,7 @@ def forget_dataset(
     *,
     but_pruned: bool = False,
 ) -> None:
-    """Delete a dataset's rows from the mapped table that has them: all, or those with keys in a range."""
+    """Delete a dataset's rows with keys in a range, by default all, from the mapped table that has them."""
     name = _mapped_table(connection, database, dataset)
     if name is not None:
         _rows_of(connection, database, name, dataset).delete_range(keys, _not_pruned(dataset) if but_pruned else "")
@@ -151,7 +153,7 @@ def _mapped_table(connection: Connection, database: Database, dataset: Dataset) 
 
 
 def raw_batches(database: Database, dataset_id: int) -> Iterator[Sequence[Any]]:
-    """The records that have a row in the order of their keys, as many at a time as fit into some megabytes."""
+    """The records with a mapped row in the order of their keys, in batches of about BATCH_BYTES."""
     of = schema.raw
     after, size = "", 100
     while True:

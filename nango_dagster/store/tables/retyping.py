@@ -1,4 +1,4 @@
-"""Types of a mapped table's columns that its records show to be wrong, and the change of such a type.
+"""Find columns of a mapped table whose type does not fit their records, and change the type.
 
 The first batch of records decides a column's type; when it had only `false` or `""`, later values do not fit.
 """
@@ -26,7 +26,7 @@ from .table import MappedTable
 
 @dataclass(frozen=True)
 class TypeChange:
-    """A column that holds more of the records' values with another type: how many fit now, and how many would."""
+    """A column, a better type for it, and the numbers of values that fit now and would fit with that type."""
 
     column: mapping.Column
     type: mapping.Type
@@ -35,7 +35,7 @@ class TypeChange:
 
 
 def type_changes(database: Database, table: MappedTable, datasets: Iterable[Dataset]) -> list[TypeChange]:
-    """The changes that the stored records of these datasets suggest; declared columns are left as they are."""
+    """The changes that the stored records of these datasets suggest; the types of declared columns stay."""
     counts: dict[str, Counter[mapping.Type]] = defaultdict(Counter)
     for dataset in datasets:
         for batch in raw_batches(database, dataset.id):
@@ -46,7 +46,7 @@ def type_changes(database: Database, table: MappedTable, datasets: Iterable[Data
 
 def _count(counts: dict[str, Counter[mapping.Type]], table: MappedTable, texts: Sequence[bytes]) -> None:
     layout = mapping.Layout(table.database.rows.converters, table.layout.plan)
-    for _, place, value in layout.flatten(filter(None, map(_decoded, texts))).homeless:
+    for _, place, value in layout.flatten(filter(None, map(_decoded, texts))).unplaced:
         if value is not False and value != "":
             counts[mapping.path_text(place.steps)][mapping.infer([value])] += 1
 
@@ -59,7 +59,7 @@ def _decoded(text: bytes) -> Any:
 
 
 def _change(column: mapping.Column, types: Counter[mapping.Type]) -> TypeChange | None:
-    """The change to the type of most values; a column of texts holds those that look like timestamps, too."""
+    """The change to the type of most values, None where the column has it; text columns also hold timestamps."""
     texts = types[mapping.Type.STRING] + types[mapping.Type.TIMESTAMP]
     fitting = {**types, mapping.Type.STRING: texts}
     if types[mapping.Type.STRING]:
@@ -70,7 +70,7 @@ def _change(column: mapping.Column, types: Counter[mapping.Type]) -> TypeChange 
 
 
 def change_types(connection: Connection, table: MappedTable, changes: Sequence[TypeChange]) -> None:
-    """Make columns again with other types, empty; every dataset of the table is mapped again after that."""
+    """Replace columns by empty ones of other types, and mark the table's datasets to be mapped again."""
     types = table.database.rows.types
     for change in changes:
         name = quote(change.column.name)

@@ -1,4 +1,4 @@
-"""One mapped table on the way of a batch: rows are made, columns added, rows written."""
+"""A mapped table as an execution writes it: prepare the rows of a batch, add columns, write the rows."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .names import Transform
 log = logging.getLogger(__name__)
 
 _LOCKED_SECONDS = 60.0
-MOST_FAST_ROWS = 50  # of one execution; records that never look alike are not worth it
+MOST_FAST_ROWS = 50  # per execution; it does not pay where every record has another shape
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What one execution has found out about the records of a table, for the next one to go on with."""
+class LayoutCache:
+    """The layout of a table and the code made for it, which the next execution can reuse."""
 
     layout: mapping.Layout
     fast_rows: mapping.FastRows | None
@@ -56,7 +56,7 @@ class MappedTable:
     new_columns: list[mapping.Column] = field(default_factory=list)
     incomplete: bool = False  # a column could not be added in time; the next execution maps everything again
     before_change: Callable[[], None] = lambda: None  # called before a column is added
-    starred: Callable[[str], str] = str  # takes the secrets out of what a transform raises
+    starred: Callable[[str], str] = str  # removes secrets from the text of errors that a transform raises
     _may_grow_at: float = 0.0
     _is_full: bool = False
     _fast_rows: mapping.FastRows | None = None
@@ -64,25 +64,25 @@ class MappedTable:
     _fast_rows_made: int = 0
 
     @property
-    def learnt(self) -> Learnt:
-        """What is of use to the next execution, and nothing that this one holds besides."""
-        return Learnt(self.layout, self._fast_rows, self._fast_rows_state)
+    def cache(self) -> LayoutCache:
+        """The part of this value that the next execution can reuse."""
+        return LayoutCache(self.layout, self._fast_rows, self._fast_rows_state)
 
-    def going_on(self, before: Learnt) -> MappedTable:
-        """The same table with what was learnt of its records before."""
-        return replace(self, layout=before.layout, _fast_rows=before.fast_rows, _fast_rows_state=before.fast_rows_state)
+    def with_cache(self, cache: LayoutCache) -> MappedTable:
+        """The table with the cached layout of an earlier execution."""
+        return replace(self, layout=cache.layout, _fast_rows=cache.fast_rows, _fast_rows_state=cache.fast_rows_state)
 
     @property
     def version(self) -> str:
-        """The mapping that rows written now follow; it is kept on the dataset."""
+        """The version of the mapping of rows that are written now; the dataset stores it."""
         return f"{self.sync.mapping_version()}{_source_hash(self.transform)}"
 
     def is_current(self, dataset: Dataset) -> bool:
-        """Whether the dataset's rows are in this table and follow its mapping."""
+        """Whether the dataset's rows are in this table and have this version."""
         return (dataset.mapped_table, dataset.mapping_version) == (self.name, self.version)
 
     def count_misfits(self, prepared: Prepared) -> None:
-        """Count the values that rows which were written lack."""
+        """Add the misfits of rows that were written."""
         self.misfits += prepared.misfits
         self.without_column |= prepared.without_column
 
@@ -94,24 +94,24 @@ class MappedTable:
     # --- before the batch -----------------------------------------------------------------------------------------
 
     def prepare(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
-        """Make rows of records, given as JSON, and add the columns they need.
+        """Make the rows of records, given as JSON, and add the columns that they need.
 
-        A new column is a transaction of its own, so that it holds no lock for long. Raises ConfigError where the
-        mapping forbids fields that it does not declare.
+        New columns are added in a short transaction of their own. Raises ConfigError where the records have fields
+        that a mapping with `extra: fail` does not declare.
         """
         fast_rows = self._current_fast_rows()
         if fast_rows is None:
             return self.prepare_generally(keys, texts)
         # COPY's CSV takes keys without control characters.
-        made = [row if key.isprintable() else None for key, row in zip(keys, fast_rows(texts), strict=True)]
-        rest = [at for at, row in enumerate(made) if row is None]
-        prepared = self.prepare_generally([keys[at] for at in rest], [texts[at] for at in rest])
-        prepared.fast = [(key, row) for key, row in zip(keys, made, strict=True) if row is not None]
+        fast = [row if key.isprintable() else None for key, row in zip(keys, fast_rows(texts), strict=True)]
+        rest = [number for number, row in enumerate(fast) if row is None]
+        prepared = self.prepare_generally([keys[number] for number in rest], [texts[number] for number in rest])
+        prepared.fast = [(key, row) for key, row in zip(keys, fast, strict=True) if row is not None]
         prepared.fast_columns = fast_rows.columns
         return prepared
 
     def _current_fast_rows(self) -> mapping.FastRows | None:
-        """The fast_rows for the layout as it is; not for one that keeps changing."""
+        """The fast rows of the current layout; None with a transform, or where the layout changed too often."""
         if self.transform is not None or self._fast_rows_made > MOST_FAST_ROWS:
             return None
         if self._fast_rows_state != self.layout.state:
@@ -121,45 +121,45 @@ class MappedTable:
         return self._fast_rows
 
     def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
-        """The same, record by record and value by value."""
+        """Make the rows as `prepare` does, without fast rows: record by record and value by value."""
         failed: Counter[str] = Counter()
         decoded: Iterable[Any] = (_decoded(text, failed) for text in texts)
         if self.transform is not None:
             keys, decoded = self._transformed(self.transform, keys, texts, failed)
         flat = self.layout.flatten(decoded)
-        if self.layout.plan.extra == "fail" and (surplus := self.layout.undeclared(flat)):
+        if self.layout.plan.extra == "fail" and (paths := self.layout.undeclared(flat)):
             raise ConfigError(
                 f"{self.sync.display_name}: the API sends fields that mapping.columns does not declare: "
-                f"{', '.join(surplus[:20])}. Declare them, or set mapping.extra to ignore or evolve."
+                f"{', '.join(paths[:20])}. Declare them, or set mapping.extra to ignore or evolve."
             )
         if self.layout.new_columns(flat) and not self._evolve(flat):
             self.incomplete = True
-        made = self.layout.rows(flat)
-        rows = list(zip(keys, made.values, strict=True))
+        result = self.layout.rows(flat)
+        rows = list(zip(keys, result.values, strict=True))
         return Prepared(
-            rows, tuple(self.layout.columns), made.misfits + failed, without_column=frozenset(made.without_column)
+            rows, tuple(self.layout.columns), result.misfits + failed, without_column=frozenset(result.without_column)
         )
 
     def _transformed(
         self, transform: Transform, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]
     ) -> tuple[list[str], list[Any]]:
-        """The records as the config's own function returns them; None leaves a record out of the table."""
+        """The keys and records that the config's transform returns; None leaves a record out of the table."""
         kept: list[tuple[str, Any]] = []
         for key, record in zip(keys, texts, strict=True):
             try:
                 changed = transform(records.decode(record))
                 if changed is not None:
                     kept.append((key, records.decode(records.encode(changed))))
-            except Exception as error:  # the user's code: whatever it raises concerns this record only
-                said = self.starred(repr(error))
-                log.warning("%s: transform failed on record %s: %s", self.sync.display_name, key, said)
+            except Exception as error:  # any error of the user's code concerns this record only
+                reason = self.starred(repr(error))
+                log.warning("%s: transform failed on record %s: %s", self.sync.display_name, key, reason)
                 failed["(the whole record, transform failed)"] += 1
         return [key for key, _ in kept], [record for _, record in kept]
 
     def _evolve(self, flat: mapping.Flat) -> bool:
-        """Add the columns that `flat` needs; False when somebody holds the table, now or a moment ago.
+        """Add the columns that `flat` needs; False when another transaction holds the table, now or a moment ago.
 
-        A table that has all the columns there can be is left as it is: there is nothing to wait for.
+        A table with the maximum of columns stays as it is, and the result is True.
         """
         if self._is_full or clock.monotonic() < self._may_grow_at:
             return self._is_full
@@ -216,7 +216,7 @@ class MappedTable:
     def write(
         self, connection: Connection, dataset: Dataset, prepared: Prepared, replaced: Sequence[str], moment: datetime
     ) -> None:
-        """Write rows; those of `replaced` keys may be stored already."""
+        """Write rows; the stored rows of `replaced` keys are deleted first."""
         if self.incomplete:
             datasets.mark_mapped(connection, dataset.id, self.name, None)
         rows = self._rows(connection, dataset)
@@ -224,7 +224,7 @@ class MappedTable:
         rows.insert(prepared, moment)
 
     def write_again(self, connection: Connection, dataset: Dataset, prepared: Prepared, keys: Sequence[str]) -> None:
-        """Write the rows of records that have not changed, with the times of these records."""
+        """Write the rows of unchanged records, with the times of these records."""
         self.write(connection, dataset, prepared, keys, self.database.now(connection))
         self._rows(connection, dataset).update(times_of_raw(dataset), keys)
 
@@ -242,12 +242,12 @@ class MappedTable:
 
 
 def owner_of(dataset: Dataset) -> tuple[int, str, str, str]:
-    """The values of the columns that say whose a mapped row is."""
+    """The values of the columns that tie a mapped row to its dataset."""
     return dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant
 
 
 def times_of_raw(dataset: Dataset) -> str:
-    """The assignments that give mapped rows the times of their records."""
+    """The SQL assignments that copy the times of records to their mapped rows."""
     times = "SELECT r.last_modified_at, r.deleted_at FROM _nango_raw r"
     return (
         "(_nango_emitted_at, _nango_deleted_at) = "
@@ -256,7 +256,7 @@ def times_of_raw(dataset: Dataset) -> str:
 
 
 def _decoded(text: bytes, failed: Counter[str]) -> Any:
-    """The record, or nothing of it where it is too deep to look inside; the raw one is kept."""
+    """The record; an empty one where it is nested too deeply, which is counted in `failed`."""
     try:
         return records.decode(text)
     except RecordRejected as reason:
@@ -265,7 +265,7 @@ def _decoded(text: bytes, failed: Counter[str]) -> Any:
 
 
 def _source_hash(transform: Transform | None) -> str:
-    """Changes when the code of the function does, as far as Python can show it."""
+    """A hash of the function's source; empty where Python cannot read it."""
     if transform is None:
         return ""
     try:
@@ -275,7 +275,7 @@ def _source_hash(transform: Transform | None) -> str:
 
 
 def create_statement(database: Database, name: str, columns: Sequence[mapping.Column] = ()) -> str:
-    """The statement that makes a table with the system columns and these; records add more columns."""
+    """The CREATE TABLE statement with the system columns and `columns`."""
     key, time_ = f"{database.rows.key_type} NOT NULL", database.rows.time_type
     return (
         f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
