@@ -118,7 +118,7 @@ class _Dagster:
         return [entry["name"] for entry in workspace["locationEntries"] if JOB in _jobs(entry)]
 
     def reload(self, location: str) -> str | None:
-        """Load a code location again; what went wrong, if anything did."""
+        """Reload a code location in Dagster; return a sentence about its error, None where it was loaded."""
         result = self._ask(_RELOAD, location=location)["reloadRepositoryLocation"]
         loaded = result.get("locationOrLoadError") or result
         if loaded["__typename"] == "RepositoryLocation":

@@ -1,4 +1,4 @@
-"""What is sent and what comes back: frozen values."""
+"""Requests and responses as frozen values."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _RETRIED: Final = frozenset({408, 425, 429})
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an answer means, decided by a rule of the sync instead of by its status.
+    """The meaning of an answer, decided by a rule of the sync instead of by its status.
 
     `accept` hands out the answer; `retry` asks again, as after a 503; `refresh_credentials` asks once more with new
     credentials, and is AuthenticationFailed after that, as a 401; `fail` is an ApiError.

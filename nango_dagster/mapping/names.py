@@ -1,4 +1,4 @@
-"""What a column is called, and how the place of its values is written down."""
+"""The names of columns, and the text form of the paths of their values."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Type(str, Enum):
-    """What a column holds; the names are the ones `mapping:` accepts."""
+    """The types of columns, with the names that `mapping:` accepts."""
 
     BOOLEAN = "boolean"
     NUMBER = "number"

@@ -112,14 +112,14 @@ class Drain:
 
     def next(self, patience: float) -> list[Done]:
         """The executions that have ended since the last call; waits up to `patience` seconds for the first."""
-        found: list[Done] = []
+        ended: list[Done] = []
         with contextlib.suppress(queues.Empty):
             first = self._done.get(timeout=patience)
-            found += [] if first is None else [first]
-            while len(found) < BACKLOG:
+            ended += [] if first is None else [first]
+            while len(ended) < BACKLOG:
                 more = self._done.get_nowait()
-                found += [] if more is None else [more]
-        return found
+                ended += [] if more is None else [more]
+        return ended
 
     @property
     def is_over(self) -> bool:

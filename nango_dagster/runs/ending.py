@@ -39,7 +39,7 @@ class Facts:
 
     @property
     def tallies(self) -> list[Tally]:
-        """What each model's writer counted."""
+        """The counts of each model's writer."""
         return [model.writer.tally for model in self.opened.models]
 
     @property
@@ -159,26 +159,31 @@ def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status
 
 
 def _note_problems(connection: Connection, facts: Facts, model: OpenModel, *, whole: bool) -> None:
-    """Store rejected records and values that the mapped rows lack, and warn of those of earlier executions."""
+    """Store the rejected records and the problems of the mapped rows, and set the standing warnings of the tally.
+
+    A standing warning tells of records or values that earlier executions rejected. `whole` is whether this execution
+    read the whole list.
+    """
     database, tally, table = facts.plan.database, model.writer.tally, model.table
     ending = facts.reading.ending
     if ending is not None and ending.not_modified:
         whole = False  # nothing was read
-    live_count, stored, kept = problems.read(connection, model.dataset.id)
-    if kept or tally.rejections:
+    live_count, stored, rejected_count = problems.read(connection, model.dataset.id)
+    if rejected_count or tally.rejections:
         read = None if whole else model.writer.read
         rejected.store(connection, model.dataset.id, tally.rejections, database.now(connection), read)
-        kept = rejected.count(connection, model.dataset.id)
+        rejected_count = rejected.count(connection, model.dataset.id)
     tally.standing = []
-    if kept and not tally.rejected:
+    if rejected_count and not tally.rejected:
         tally.standing.append(
-            f"{kept:,} rejected records are not stored; nango-dagster rejected {facts.plan.row.name} shows them."
+            f"{rejected_count:,} rejected records are not stored; "
+            f"nango-dagster rejected {facts.plan.row.name} shows them."
         )
     if table is None:
         return
-    newer = Problems.of(table.misfits, table.without_column)
-    is_rewritten = tally.added + tally.updated >= live_count and whole
-    standing = newer if is_rewritten else stored.merged(newer)
+    new = Problems.of(table.misfits, table.without_column)
+    has_written_all = tally.added + tally.updated >= live_count and whole
+    standing = new if has_written_all else stored.merged(new)
     if standing != stored:
         problems.note(connection, model.dataset.id, standing)
     tally.standing += standing.sentences()

@@ -1,4 +1,4 @@
-"""What an execution writes to: for each of its models the dataset, the mapped table and the writer."""
+"""Open the dataset, the mapped table and the writer of each model of an execution."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class OpenModel:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an execution reads and writes with; the models come last, after the access that their errors need."""
+    """The access and the models of an execution; the models come last, as their errors need the access."""
 
     datasets: tuple[Dataset, ...] = ()
     access: ConnectionAccess | None = None
@@ -217,7 +217,7 @@ def _needs_all(dataset: Dataset, sync: Sync) -> bool:
 
 
 def _table(plan: Plan, sync: Sync, dataset: Dataset, without_secrets: Callable[[str], str]) -> MappedTable | None:
-    """The mapped table, its rows mapped again where the mapping changed since they were written."""
+    """Open the mapped table, and map its rows again where the mapping has changed; None without auto_mapping."""
     database = plan.database
     transform = load_function(sync.transform) if sync.transform else None
     table = tables.open_table(database, plan.row.id, sync, transform, without_secrets)

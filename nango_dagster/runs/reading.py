@@ -21,7 +21,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading: how the source ended, or the error that kept it from ending."""
+    """The result of reading: the ending of the source, or the error that stopped it."""
 
     ending: Ending | None = None
     error: Exception | None = None

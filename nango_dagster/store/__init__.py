@@ -1,4 +1,4 @@
-"""What the package may ask of the database; the only home of SQLAlchemy."""
+"""The store: all access to the database."""
 
 from sqlalchemy import Connection
 

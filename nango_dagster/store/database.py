@@ -115,7 +115,7 @@ class Database:
 
     @property
     def separate(self) -> Database:
-        """The same store with a connection of its own, for heartbeats; see `Engine.separate`."""
+        """A Database of the same store with a connection of its own, for heartbeats; see `Engine.separate`."""
         return replace(self, engine=self.engine.separate())
 
     def close(self) -> None:

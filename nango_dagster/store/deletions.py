@@ -30,7 +30,7 @@ _missing = schema.missing.c
 
 @dataclass(frozen=True)
 class Deletion:
-    """What an execution is about to delete: the live records when it began, those it deletes, and those that stay."""
+    """The deletions of an execution: the live records when it began, those it deletes, and those that stay."""
 
     before: int
     deleted: int

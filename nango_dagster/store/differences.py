@@ -1,4 +1,4 @@
-"""What a batch of records changes in a dataset, told by two hashes.
+"""The changes of a batch of records to a dataset, found with two hashes.
 
 A record whose bytes have the stored hash is unchanged, and nothing is decoded. Otherwise both texts are decoded and
 hashed again with sorted keys and without `ignore_fields`; if these hashes are equal, the record is unchanged, too. The
@@ -25,7 +25,7 @@ Also = Callable[[Connection], None]
 
 @dataclass
 class Difference:
-    """What a batch changes."""
+    """The changes of a batch."""
 
     batch: Mapping[str, bytes]
     hashes: Mapping[str, bytes]

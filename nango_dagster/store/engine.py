@@ -1,4 +1,4 @@
-"""What the store needs of a database. Each kind of database is one subclass of `Engine` in a module of its own.
+"""The protocol of a database engine. Each kind of database is one subclass of `Engine` in a module of its own.
 
 tests/test_conformance_engine.py holds what every subclass promises; CONTRIBUTING.md says how to add one.
 """

@@ -26,7 +26,7 @@ _PURGED_AT_ONCE = 500  # parameters, and an old SQLite takes 999
 
 @dataclass(frozen=True)
 class Counts:
-    """What an execution did, in numbers."""
+    """The numbers of an execution."""
 
     added: int = 0
     updated: int = 0

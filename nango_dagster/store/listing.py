@@ -52,7 +52,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Names:
-    """What a dataset is called."""
+    """The names of a dataset."""
 
     integration: str
     connection_id: str
@@ -61,7 +61,7 @@ class Names:
 
 
 def page(database: Database, dataset_id: int, wanted: Wanted, limit: int, most_bytes: int = MOST_BYTES) -> Page:
-    """The first `limit` of the wanted records; fewer where their texts are large, but at least one.
+    """One page of the records that `wanted` selects: at most `limit`, fewer where they are large, but at least one.
 
     Raises ConfigError for a cursor of another dataset.
     """

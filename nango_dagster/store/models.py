@@ -45,8 +45,8 @@ def models(database: Database, most: int) -> tuple[list[Model], int]:
     rows = [row for row in syncs.all(database) if row.origin != "asset"]
     shown = rows[:most]
     columns = _columns(database, {tables.table_name(row.sync, row.id) for row in shown})
-    found = [Model(row, tuple(_fields(row, columns.get(tables.table_name(row.sync, row.id), ())))) for row in shown]
-    return found, len(rows) - len(shown)
+    models = [Model(row, tuple(_fields(row, columns.get(tables.table_name(row.sync, row.id), ())))) for row in shown]
+    return models, len(rows) - len(shown)
 
 
 def _fields(row: SyncRow, columns: Sequence[tuple[str, str]]) -> list[tuple[Steps, mapping.Type]]:
@@ -62,8 +62,8 @@ def _fields(row: SyncRow, columns: Sequence[tuple[str, str]]) -> list[tuple[Step
 def _columns(database: Database, names: set[str]) -> dict[str, list[tuple[str, str]]]:
     of = schema.columns.c
     query = sa.select(of.table_name, of.path, of.type).order_by(of.table_name, of.created_at, of.column_name)
-    found: dict[str, list[tuple[str, str]]] = {}
+    columns: dict[str, list[tuple[str, str]]] = {}
     with database.ask() as connection:
         for row in connection.execute(query.where(of.table_name.in_(names))):
-            found.setdefault(row.table_name, []).append((row.path, row.type))
-    return found
+            columns.setdefault(row.table_name, []).append((row.path, row.type))
+    return columns

@@ -1,4 +1,4 @@
-"""What the mapped rows of a dataset lack: values that did not fit their column, and values without a column.
+"""The values that a dataset's mapped rows lack: those that did not fit their column, and those without a column.
 
 The counts stay on the dataset until all rows are written again, or the mapping changes: rows that do not change are
 not mapped again, so an execution alone does not see them.
@@ -52,7 +52,7 @@ class Problems:
 
 
 class Standing(NamedTuple):
-    """What executions have left behind on a dataset: its live records, its problems, its rejected records."""
+    """The numbers of live and rejected records of a dataset, and its problems, stored by earlier executions."""
 
     live_count: int
     problems: Problems

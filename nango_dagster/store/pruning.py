@@ -88,9 +88,9 @@ def paced(size: int, seconds: float) -> int:
 def under_lock(
     database: Database, dataset: Dataset, work: Callable[[Connection], T], lock_seconds: int = LOCK_SECONDS
 ) -> T:
-    """What `work` returns, in one transaction under the dataset's lock, as each of an execution's is.
+    """Return the result of `work`, called in one transaction under the dataset's lock.
 
-    Raises StoreUnavailable when it is not to be had in time.
+    Raises StoreUnavailable when the lock is not free within `lock_seconds`.
     """
 
     def locked(connection: Connection) -> T:

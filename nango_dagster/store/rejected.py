@@ -107,7 +107,7 @@ def _remove(connection: Connection, dataset_id: int, identities: Sequence[str]) 
 
 
 def _identity(rejection: Rejection) -> str:
-    """What tells a rejected record from others of its dataset: its key, else its text, else its place."""
+    """The identity of a rejected record in its dataset: its key, else its text, else its place."""
     if rejection.key is not None:
         return json.dumps(rejection.key)
     if rejection.text is not None:

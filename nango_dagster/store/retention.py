@@ -106,8 +106,8 @@ def _delete_some(
     rows = connection.execute(query.order_by(of.external_id).limit(most)).all()
     keys = [row.external_id for row in rows]
     if keys:
-        those = (of.dataset_id == dataset.id, of.external_id > after, of.external_id <= keys[-1])
-        connection.execute(delete(_raw).where(*those))
+        deleted = (of.dataset_id == dataset.id, of.external_id > after, of.external_id <= keys[-1])
+        connection.execute(delete(_raw).where(*deleted))
         tables.forget_dataset(connection, database, dataset, KeyRange(after, keys[-1]))
         datasets.shrunk(connection, dataset.id, by=sum(row.deleted_at is None for row in rows))
     if len(keys) < most:

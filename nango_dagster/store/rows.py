@@ -30,7 +30,7 @@ DATA_TEXT = cast(schema.raw.c.data, Text).label("data")
 
 
 class KnownRecord(NamedTuple):
-    """What the store knows of a record: enough to tell whether it changed."""
+    """The stored hashes of a record, which tell whether it changed."""
 
     byte_hash: bytes
     content_hash: bytes | None  # not known before a record's bytes first change
@@ -100,7 +100,7 @@ class RawTable(ABC):
         return driver(self.connection)
 
     def look_up(self, keys: Sequence[str]) -> dict[str, KnownRecord]:
-        """What is known of those of the records that are stored, deleted ones included."""
+        """The stored state of these records, deleted ones included; records that are not stored are left out."""
         return {key: KnownRecord(*known) for key, *known in self._stored(keys)}
 
     def differing(self, hashes: Mapping[str, bytes]) -> dict[str, KnownRecord | None]:
@@ -258,7 +258,7 @@ class Rows(Protocol):
         """NULL in a mapped row."""
 
     def fold(self, name: str) -> str:
-        """What is equal of two column names that the database cannot tell apart."""
+        """The form of a column's name that is equal for names which the database treats as the same."""
 
     def raw(self, connection: Connection, dataset_id: int) -> RawTable:
         """The raw records of a dataset."""

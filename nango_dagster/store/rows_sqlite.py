@@ -71,10 +71,10 @@ _HAS_INDEXES = (
 class _SqliteRawTable(RawTable):
     def differing(self, hashes: Mapping[str, bytes]) -> dict[str, KnownRecord | None]:
         # SQLite compares, so that it returns few rows.
-        return super().differing({key: hashes[key] for key in self._unlike(hashes)})
+        return super().differing({key: hashes[key] for key in self._changed_keys(hashes)})
 
-    def _unlike(self, hashes: Mapping[str, bytes]) -> Iterator[str]:
-        """The keys of those records that are not stored with these hashes."""
+    def _changed_keys(self, hashes: Mapping[str, bytes]) -> Iterator[str]:
+        """The keys of records that are new, deleted, to be restored, or stored with another byte hash."""
         for batch in in_batches(hashes.items(), BATCH_KEYS // 2):
             marks = ",".join(["(?,?)"] * len(batch))
             query = (

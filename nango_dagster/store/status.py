@@ -40,7 +40,7 @@ class Status(Timing):
 
     @property
     def target(self) -> Target:
-        """What it is the status of."""
+        """The target that has this status."""
         return Target(self.row.id, self.connection_id, self.variant)
 
     @property

@@ -1,4 +1,4 @@
-"""What an execution did to its records, so far."""
+"""The changes of an execution to its records, counted so far."""
 
 from __future__ import annotations
 

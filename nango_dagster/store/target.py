@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_
 
 
 class Target(NamedTuple):
-    """What one schedule, dataset and job belong to.
+    """The sync, connection and variant of a schedule, dataset or job.
 
     It sorts and compares as the tuple of its three names, so that locks are taken in one order.
 

@@ -29,8 +29,8 @@ class UtcTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if isinstance(value, str):
             return datetime.fromisoformat(value)
-        found: datetime | None = value
-        return found.astimezone(timezone.utc) if found else None
+        moment: datetime | None = value
+        return moment.astimezone(timezone.utc) if moment else None
 
 
 Id = BigInteger().with_variant(Integer(), "sqlite")

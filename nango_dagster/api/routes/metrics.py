@@ -111,16 +111,16 @@ class StoreMetrics(Collector):
             database = self._store.database
             if self._reader is None or self._reader.database is not database:
                 self._reader = Reader(database)
-            found = [*_of_syncs(self._reader.read()), _of_outbox(outbox.depth(database))]
+            metrics = [*_of_syncs(self._reader.read()), _of_outbox(outbox.depth(database))]
         except StoreUnavailable as down:
             log.warning("the metrics lack the syncs: %s", down)
-            found = []
-        except Exception as error:  # a mistake of ours: what the process itself counts is still told
+            metrics = []
+        except Exception as error:  # a programming error; the metrics of this process are still returned
             log.error("the metrics lack the syncs: %s", "".join(frames(error)))
-            found = []
-        up.add_metric([], float(bool(found)))
+            metrics = []
+        up.add_metric([], float(bool(metrics)))
         yield up
-        yield from found
+        yield from metrics
 
 
 def _of_outbox(depth: Mapping[outbox.State, int]) -> Metric:

@@ -73,14 +73,17 @@ def _claim(
     free: Sequence[ColumnElement[bool]],
     only: Sequence[tuple[str, str]] | None,
 ) -> list[Claim]:
-    # The lock on the worker's row also makes its threads claim one after the other, so that "alone" holds.
+    """Claim up to `limit` free schedules; one whose execution was lost before is claimed alone.
+
+    The lock on the worker's row serializes the claims of its threads. Raises LeaseLost when the worker counts as dead.
+    """
     if not workers.beat_in(connection, db, worker):
         raise LeaseLost(f"{worker.name} was not heard from for {LEASE_SECONDS} seconds and was taken for dead.")
-    held = connection.execute(select(_of.losses).where(_of.worker_id == worker.id)).scalars().all()
-    if any(held):
+    losses_of_claims = connection.execute(select(_of.losses).where(_of.worker_id == worker.id)).scalars().all()
+    if any(losses_of_claims):
         return []
     rows = _take(connection, [*free, _of.losses == 0], only, limit)
-    if not rows and not held:
+    if not rows and not losses_of_claims:
         rows = _take(connection, [*free, _of.losses > 0], only, 1)
     if not rows:
         return []

@@ -80,7 +80,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the rule reads of a schedule, its connection and its sync's slots."""
+    """The inputs of the rule: fields of a schedule, of its connection and of its sync's slots."""
 
     started: State
     own_frequency: str | None
@@ -209,14 +209,14 @@ class Waiting:
     """When the one that has not begun for longest began: it is due if a slot of its sync has come since."""
 
     def since(self, slot: datetime | None) -> datetime | None:
-        """Since when any of them waits, where the sync's latest slot is `slot`; None where none does."""
+        """The time since which one of the schedules is due, None where none is; `slot` is the sync's latest slot."""
         behind = slot if slot is not None and self.begun is not None and self.begun < slot else None
         moments = (self.triggered, self.new, self.own, self.lost, self.postponed, behind)
         return min((moment for moment in moments if moment is not None), default=None)
 
 
 def waiting(db: Database) -> dict[int, Waiting]:
-    """What waits of each sync that has free schedules, by the sync's id; the caller leaves out disabled syncs."""
+    """The waiting schedules of each sync, by the sync's id; the caller leaves out disabled syncs."""
     sync = schema.syncs.c
     by_itself = and_(_of.state == "STARTED", ~sync.is_stopped, _has_credentials())
     free = (

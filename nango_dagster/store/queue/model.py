@@ -73,7 +73,7 @@ class Claim:
 
     @property
     def target(self) -> Target:
-        """What it executes."""
+        """The target that it executes."""
         return Target.of(self)
 
 

@@ -41,7 +41,7 @@ def has_ended(identity: str | None) -> bool:
 
 @cache
 def _machine() -> str | None:
-    """This boot of this machine, and its space of process ids: containers have their own."""
+    """An id of this boot and of this namespace of process ids (each container has one); None where it is unknown."""
     if not _PROC.is_dir():
         return socket.gethostname()
     try:

@@ -63,8 +63,8 @@ def show(db: Database, state: Shown, schedule_ids: Sequence[int]) -> None:
 
 def partitions(db: Database, sync_id: int, connection_id: str | None = None) -> list[tuple[str, str]]:
     """The connections and variants of a sync, or the variants of one connection, in the order they were added."""
-    wanted = named(sync_id, connection_id, None)
-    query = select(_of.connection_id, _of.variant).where(*wanted).order_by(_of.id)
+    conditions = named(sync_id, connection_id, None)
+    query = select(_of.connection_id, _of.variant).where(*conditions).order_by(_of.id)
     with db.connect() as connection:
         return [(row.connection_id, row.variant) for row in connection.execute(query)]
 
