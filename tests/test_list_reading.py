@@ -121,6 +121,87 @@ def test_an_answer_that_is_not_the_list_is_an_error_that_quotes_it(body: str, sh
     assert sentence in str(info.value)
 
 
+EMPTY_FAILURES: list[dict[str, Any]] = [
+    {"code": 429, "msg": "Limit"},
+    {"status": "error", "message": "Limit"},
+    {"status": "fail"},
+    {"status": "0", "message": "NOTOK"},
+    {"error_code": 17, "error_msg": "quota"},
+    {"ok": "false"},
+    {"success": 0},
+    {"Success": False, "Message": "no"},
+    {"isSuccess": False},
+]
+
+
+@pytest.mark.parametrize("beside", EMPTY_FAILURES)
+@pytest.mark.parametrize("place", [{"data": []}, {"data": None}])
+def test_an_empty_list_beside_a_sign_of_failure_is_an_error(beside: dict[str, Any], place: dict[str, Any]) -> None:
+    body = json.dumps({**place, **beside}).encode()
+    with pytest.raises(ApiError, match="action: list"):
+        read(body, Shape("data"))
+    assert read(body, Shape("data"), trusted=True).records == []
+
+
+@pytest.mark.parametrize("beside", [*EMPTY_FAILURES, {"message": "Rate limit exceeded"}])
+def test_a_message_in_place_of_a_missing_list_is_an_error(beside: dict[str, Any]) -> None:
+    with pytest.raises(ApiError):
+        read(json.dumps(beside).encode(), Shape("data", missing_is_empty=True))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"message": "OK", "status": "ok", "code": 200},
+        {"status": "0", "message": "No transactions found"},
+        {"error": None, "errors": [], "error_code": 0, "errorCode": "0", "success": True, "status": 1},
+    ],
+)
+def test_an_empty_list_beside_signs_of_success_is_empty(beside: dict[str, Any]) -> None:
+    assert read(json.dumps({"data": [], **beside}).encode(), Shape("data")).records == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"error": "expired"}],
+        [{"message": "Session expired", "errorCode": "INVALID_SESSION_ID"}],
+        [{"ok": False, "error": "fatal"}],
+        [{"id": 1}, {"id": 2}, {"error": "the export was ended early"}],
+    ],
+)
+def test_an_error_object_in_a_list_is_no_record(body: Any) -> None:
+    with pytest.raises(ApiError, match="an error and no record"):
+        read(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"id": 1, "error": "x"}],
+        [{"message": "started", "timestamp": 1}, {"message": "stopped", "timestamp": 2, "error": "x"}],
+        [{"error": "a", "code": 1}, {"error": "b", "code": 2}],
+        [{"error": None, "message": "x"}],
+        [{"success": True, "timestamp": 3}],
+    ],
+)
+def test_records_may_have_fields_of_errors(body: Any) -> None:
+    assert len(read(json.dumps(body).encode()).records) == len(body)
+
+
+def test_one_record_at_the_root_may_have_failed_itself() -> None:
+    body = b'{"id": 7, "status": "failed", "error_code": 3, "isSuccess": false}'
+    assert read(body, Shape(None, "object")).records == [body]
+
+
+def test_an_object_in_place_of_a_list_of_one_is_a_record_with_records_object() -> None:
+    shape = Shape("item", "object")
+    assert read(b'{"item": [{"id": 1}, {"id": 2}]}', shape).records == [b'{"id": 1}', b'{"id": 2}']
+    assert read(b'{"item": {"id": 1}}', shape).records == [b'{"id": 1}']
+    assert read(b'{"item": []}', shape).records == []
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -271,6 +352,20 @@ def test_a_total_ends_a_list(api: FakeApi, fields: Any, beside: Any, reason: str
     api.route("/items", numbered(3, lambda page: HANG_UP, **beside))
     fetch = pull(api, **BY_PAGE, **fields)
     assert (records_of(fetch), fetch.stop, len(api.requests)) == (ITEMS, Stop(reason), 3)
+
+
+def test_a_total_of_the_page_ends_no_list(api: FakeApi) -> None:
+    def reply(request: Received) -> Any:
+        page = ITEMS[(int(request.params["page"]) - 1) * 3 :][:3]
+        return {"results": page, "total": max(len(page) - 1, 0)}
+
+    api.route("/items", reply)
+    assert records_of(pull(api, **BY_PAGE, paging_total_response_path="total")) == ITEMS
+
+
+def test_a_list_that_begins_again_after_its_end_is_an_error(api: FakeApi) -> None:
+    api.route("/items", lambda request: {"results": ITEMS[((int(request.params["page"]) - 1) % 3) * 3 :][:3]})
+    assert "the first page came again 3 times" in error_of(pull(api, **BY_PAGE))
 
 
 def test_totals_may_stand_in_headers(api: FakeApi) -> None:
@@ -438,6 +533,15 @@ def test_a_link_is_chosen_by_its_relation(api: FakeApi) -> None:
     api.route("/items", reply)
     fetch = pull(api, response_path="$.entry[*].resource", paging_url_path="$.link[?@.relation == 'next'].url")
     assert records_of(fetch) == ITEMS
+
+
+@pytest.mark.parametrize("path", ["link[2].url", "link.next.url", "link.next", "$.link[?@.rel == 'next'].url"])
+def test_a_path_that_misses_the_next_link_is_an_error_with_the_query_that_finds_it(api: FakeApi, path: str) -> None:
+    links = [{"relation": "self", "url": "/items"}, {"relation": "next", "url": "/items?page=2"}]
+    api.route("/items", {"results": ITEMS[:3], "link": links})
+    error = error_of(pull(api, paging_url_path=path))
+    assert f'nothing at the paging path "{path}"' in error
+    assert "set paging_url_path: \"$.link[?@.relation == 'next'].url\"." in error
 
 
 def test_pages_after_the_first_may_come_from_another_endpoint(api: FakeApi) -> None:

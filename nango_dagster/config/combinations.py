@@ -121,9 +121,6 @@ def _records(fields: Mapping[str, Any]) -> Iterator[Found]:
     shape = fields.get("records", "list")
     if "record_key_field" in fields and shape != "values":
         yield _misfit("record_key_field", "record_key_field goes with records: values, whose keys it names; add that.")
-    ways = [way for way in WAYS if way in fields]
-    if shape == "object" and ways:
-        yield _misfit("records", f"records: object is one record, and {ways[0]} reads several pages; keep one of them.")
 
 
 def _timing(fields: Mapping[str, Any]) -> Iterator[Found]:

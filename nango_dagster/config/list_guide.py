@@ -10,6 +10,7 @@ other shapes:
 | --- | --- |
 | `[{"id": 1}, {"id": 2}]` | none |
 | `{"id": 7, "name": "acme"}`: the object is the one record | `records: object` |
+| `{"item": [{"id": 1}, {"id": 2}]}`, and `{"item": {"id": 1}}` for a list of one: JSON made from XML | `response_path: item`, `records: object` |
 | `{"-Nx1": {"name": "a"}, "-Nx2": {"name": "b"}}`: Firebase, MediaWiki | `records: values` |
 | the keys of such an object as a column `id` | `records: values`, `record_key_field: id` |
 | `[null, {"name": "a"}, null, {"name": "b"}]`: a list with holes | `records: values` |
@@ -23,7 +24,8 @@ other shapes:
 Only an answer with status 200 contains the list. After 202, the request is sent again. 201, 203, 204 and 206 fail, and
 the error names the rule that allows them. 429 and 5xx are tried again; after a 401, the request is sent once more with
 new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
-`errors`, or an `error` beside an empty list.
+`errors`, or an `error`, an `error_code` or a failed `status` beside an empty list; and if a list holds nothing but an
+error object, or ends with one, as an export does that broke off. A rule with `action: list` accepts such an answer.
 
 `responses` is a list of rules. The first rule whose conditions all fit applies:
 
@@ -38,6 +40,7 @@ new credentials. An answer with status 200 also fails if its body has `"ok": fal
 | `{"status": "failed", "why": "no such report"}` | `{path: status, equals: failed, action: fail, message_path: why}` |
 | `{"result": {"total": 0}}` without a list | `{path: result.total, equals: 0, action: empty}` |
 | `X-Partial: shard 3 is down`: skip the page | `{header: X-Partial, exists: true, action: skip}` |
+| `{"messages": ""}` or `false` in place of an empty list: PHP, JSON made from XML | `{path: messages, equals: ["", false], action: empty}` |
 | `206 Partial Content` that is a whole page | `{status: 206, action: list}` |
 
 After `refresh_credentials` the request is sent once more. If the rule applies again, the execution fails as after a

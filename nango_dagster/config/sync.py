@@ -69,8 +69,8 @@ class Sync(BaseModel):
     records: Literal["list", "object", "values", "plain"] = Field(
         "list",
         description="The records at that path. `list`: each object of a list. `object`: the object is the only "
-        "record. `values`: each value of an object, or of a list that has null holes. `plain`: each value of a list of "
-        "texts or numbers, as a record with the field `value`.",
+        "record; a list there holds several. `values`: each value of an object, or of a list that has null holes. "
+        "`plain`: each value of a list of texts or numbers, as a record with the field `value`.",
     )
     record_key_field: f.Text | None = Field(
         None, description="With `records: values`: the field of each record that gets its key in the object."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..config import Sync
+from ..errors import ApiError
 from ..paging import Answer, body_path
 from ..paths import MISSING, is_query
 from ..records import described
@@ -38,6 +41,22 @@ class PagingEvidence:
             self._around = document.parent_of(self._path)
         self._fields = described(document.text)
 
+    def check_links(self, page: Answer) -> None:
+        """Raise ApiError where the paging path finds nothing, and the answer has a link whose relation is next."""
+        document = page.envelope.document
+        if self._path is None or document.text[:1] != b"{" or page.envelope.dig(self._path) is not MISSING:
+            return
+        for name in ("link", "links"):
+            links = page.envelope.dig(name) if name in document.fields else None
+            for link in links if isinstance(links, list) and page.size else ():
+                relation, target = _next_link(link)
+                if relation and target:
+                    query = f"$.{name}[?@.{relation} == 'next'].{target}"
+                    raise ApiError(
+                        f'nothing at the paging path "{self._path}", and the answer has a link to a next page in '
+                        f'"{name}"; set paging_url_path: "{query}".'
+                    )
+
     def settle(self) -> None:
         """Take into account that the API itself has said where its list ends."""
         self._is_there = True
@@ -52,3 +71,11 @@ class PagingEvidence:
         full = f"; the first page was full with {self._limit:,} records" if self._is_full and self._limit else ""
         place = f'the paging path "{self._path}"'
         return f"no answer has anything at {place}; the first answer is {self._fields}{around}{full}."
+
+
+def _next_link(link: Any) -> tuple[str | None, str | None]:
+    """The names of a link's relation and target, where it leads to a next page."""
+    if not isinstance(link, dict):
+        return None, None
+    relation = next((name for name in ("rel", "relation") if link.get(name) == "next"), None)
+    return relation, next((name for name in ("href", "url", "uri") if link.get(name)), None)

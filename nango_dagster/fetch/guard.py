@@ -32,6 +32,9 @@ class Guard:
         self._paging = paging
         self._sent: set[str] = set()
         self._last: list[bytes] = []
+        self._first: list[bytes] = []
+        self.rounds = 0
+        """How often the first page came again after another one."""
         self._times = 1
         self._empty = 0
         self._first_size = 0
@@ -60,15 +63,22 @@ class Guard:
         records = page.envelope.records
         self._empty = 0 if page.size else self._empty + 1
         self._times = self._times + 1 if records == self._last else 1
+        if records and records == self._first and records != self._last:
+            self.rounds += 1
+        self._first = self._first or records
         self._last = records
         self.largest = max(self.largest, page.size)
         self._first_size = self._first_size or page.size
 
     def repetition(self, page: Answer) -> Repetition:
         """Whether the page repeats the one before, and what that means."""
-        if self._times == 1 or not page.envelope.records:
+        if not page.envelope.records:
             return "none"
         are_alike = all(record == page.envelope.records[0] for record in page.envelope.records)
+        if self.rounds >= SAME_AGAIN and not are_alike:
+            return "stuck"
+        if self._times == 1:
+            return "none"
         if self._can_be_last_page_again(page, are_alike):
             return "end" if self._times >= SAME_AGAIN else "held"
         is_stuck = self._times >= (SAME_AGAIN_IF_ALIKE if are_alike else SAME_AGAIN)

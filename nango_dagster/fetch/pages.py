@@ -233,6 +233,8 @@ class Fetch:
                 self._evidence.settle()
             more = True if progress.is_skipped and said.more is None else said.more
             following = None if more is False else self._paging.after(replace(page, more=more))
+            if following is None and more is None and not said.is_total_reached:
+                self._evidence.check_links(page)
         except (ApiError, ConfigError, RecordRejected) as error:
             sentence = str(error)
         else:
@@ -261,8 +263,10 @@ class Fetch:
         if guard.was_sent(following) and not self.sync.paging_cursor_repeats:
             sentence = f"paging repeats: page {page.number} leads back to {following}."
         elif repetition == "stuck":
-            pages = f"pages {page.number - guard.times + 1} to {page.number}"
-            sentence = f"paging repeats: {pages} hold the same records; does the API know the paging parameter?"
+            pages = f"pages {page.number - guard.times + 1} to {page.number} hold the same records"
+            if guard.times == 1:
+                pages = f"the first page came again {guard.rounds} times"
+            sentence = f"paging repeats: {pages}; does the API know the paging parameter?"
         else:
             return None
         return self._error(PagingRepeats, page.request, f"{sentence} {remedies(self.sync, self._paging)}")

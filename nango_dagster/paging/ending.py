@@ -68,6 +68,8 @@ class Ending:
         total = self._records(page)
         if total is not None and page.seen < total:
             return Said(True)
+        if total is not None and page.seen > total:
+            total = None  # it counts something else, such as the page's records, or the list has changed
         flag = self._flag(page)
         if flag.more is False:
             return flag
@@ -125,7 +127,7 @@ def _number(found: Any, where: str, noun: str) -> int | None:
     """A total; None where the answer has none. Content-Range writes it behind a slash: `items 0-24/573`."""
     if found is MISSING or found is None:
         return None
-    text = str(found).rpartition("/")[2].strip().replace(",", "")
+    text = str(found).rpartition("/")[2].strip().replace(",", "").removesuffix(".0")
     if isinstance(found, bool) or not text.isascii() or not text.isdigit():
         if text == "*":
             return None

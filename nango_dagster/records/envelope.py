@@ -18,7 +18,7 @@ from ..paths import MISSING, is_query, is_singular, matches
 from .decoding import decode, encode
 from .document import Document, described, listed
 from .raw_json import NOT_STRICT, Malformed, items_of, parts_of, split, text_at, with_fields
-from .refusals import refusal, said
+from .refusals import is_error_object, message, refusal, said
 
 _FIRST_BYTE = itemgetter(0)
 _SHORTEST_OBJECT = 6  # bytes of one with a field: {"":0}
@@ -152,7 +152,7 @@ def _found_by_query(document: Document, query: str, shape: Shape) -> bytes:
 def _envelope(found: bytes, document: Document, shape: Shape) -> Envelope:
     if found == b"null":
         return Envelope([], [], document)
-    if shape.records == "object":
+    if shape.records == "object" and found[:1] != b"[":
         return _one_object(found, document, shape)
     if shape.records == "values" and found[:1] == b"{":
         return _values(found, document, shape)
@@ -232,19 +232,37 @@ def _refuse_failure(document: Document, shape: Shape, envelope: Envelope) -> Non
     has_records = bool(envelope.records or envelope.rejected) and not is_root
     first = "results" if shape.response_path is None else shape.response_path
     ignored = () if document.text[:1] != b"{" or is_query(first) else (str(document.steps(first)[0]),)
-    sentence = refusal(document, has_records=has_records, ignored=ignored)
-    if sentence is None and not envelope.records and not envelope.rejected and not _null_is_empty(shape):
-        sentence = _doubtful_null(document, shape)
+    is_record = is_root and bool(envelope.records)
+    sentence = refusal(document, has_records=has_records, is_record=is_record, ignored=ignored)
+    if sentence is None and envelope.records:
+        sentence = _error_in_place_of_records(envelope.records, shape)
+    if sentence is None and not envelope.records and not envelope.rejected:
+        sentence = _doubtful_empty(document, shape)
     if sentence is not None:
         raise ApiError(f"{sentence} If it is a good answer, a rule in responses says so: action: list.")
 
 
-def _doubtful_null(document: Document, shape: Shape) -> str | None:
-    """A null beside a sentence is an error as likely as an empty list."""
+def _error_in_place_of_records(records: list[bytes], shape: Shape) -> str | None:
+    """The sentence for a list that holds an error alone, or ends with one as an export that was cut off does."""
+    last = records[-1]
+    if not is_error_object(last, marked=shape.records != "object"):
+        return None
+    if len(records) > 1 and is_error_object(records[0], marked=False):  # a list of errors, or a log
+        return None
+    reason = said(Document(last))
+    where = f"{shape.place} holds" if len(records) == 1 else f"the list at {shape.place} ends with"
+    return f"{where} an error and no record: {reason or described(last)}."
+
+
+def _doubtful_empty(document: Document, shape: Shape) -> str | None:
+    """A message beside a null, or in place of a list's key, is an error as likely as an empty list."""
     if document.text[:1] != b"{" or (shape.response_path is not None and is_query(shape.response_path)):
         return None
-    if document.text_at(shape.response_path or "results") == b"null" and (reason := said(document)):
+    text = document.text_at(shape.response_path or "results")
+    if text == b"null" and not _null_is_empty(shape) and (reason := said(document)):
         return f"{shape.place} holds null, and the response says {reason}. {_EMPTY_HINT}"
+    if text is None and shape.missing_is_empty and (reason := message(document)):
+        return f"nothing at {shape.place}, and the response says {reason}; an empty list is one without a message."
     return None
 
 

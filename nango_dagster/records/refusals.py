@@ -7,20 +7,68 @@ from collections.abc import Collection
 from ..errors import RecordRejected
 from .decoding import decode
 from .document import Document, printable
-from .raw_json import Malformed, text_at
+from .raw_json import Malformed, parts_of, text_at
 
 # False in one of these means failure, whatever stands beside it: Slack, Marketo.
 _SUCCESS = ("ok", "success")
+# False, 0 or "false" in one of these means failure beside no records.
+_SUCCESS_FLAGS = (*_SUCCESS, "Success", "isSuccess", "is_success", "succeeded")
+_NO = (b"false", b"0", b'"0"', b'"false"', b'"False"')
+# Beside no records, a nonzero number or a text in one of these means failure.
+_ERROR_CODE = ("error_code", "errorCode", "errcode", "error_msg")
+# One of these words as a status or as the whole message means failure, and so does a number that HTTP has for errors.
+_STATUS = ("status", "code", "statusCode", "status_code", "result", "message")
+_FAILED = frozenset({"error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko"})
+# The fields, in lower case, of an object that is an error and no record: at least one mark, and nothing else beside.
+_FLAG_MARKS = frozenset(map(str.lower, _SUCCESS_FLAGS))
+_TEXT_MARKS = frozenset(
+    [
+        "error",
+        "errors",
+        "fault",
+        "exception",
+        "error_code",
+        "errorcode",
+        "errcode",
+        "error_msg",
+        "error_message",
+        "errormessage",
+        "error_description",
+    ]
+)
+_BESIDE_MARKS = frozenset(
+    [
+        "message",
+        "msg",
+        "detail",
+        "details",
+        "reason",
+        "code",
+        "status",
+        "statuscode",
+        "status_code",
+        "documentation_url",
+        "request_id",
+        "requestid",
+        "timestamp",
+        "path",
+        "fields",
+    ]
+)
+_ERROR_BYTES = 10_000  # of the longest object that is looked at as an error
 # A value in one of these beside an empty list means failure; beside records it may be a note.
 _ERROR = ("error", "errors", "fault", "Fault", "exception", "error_message", "errorMessage", "error_description")
 _MESSAGE = ("message", "msg", "detail", "reason", "description", "title", "error", "error_message", "code")
 _NOTHING = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0")
 
 
-def refusal(document: Document, *, has_records: bool, ignored: Collection[str] = ()) -> str | None:
+def refusal(
+    document: Document, *, has_records: bool, is_record: bool = False, ignored: Collection[str] = ()
+) -> str | None:
     """The sentence for an answer whose body says that it is a failure, or None.
 
-    `has_records` says whether there are records in the answer; `ignored` names the field that holds the records.
+    `has_records` says whether there are records in the answer, `is_record` whether its own fields are those of a
+    record or the records; `ignored` names the field that holds the records.
 
     >>> refusal(Document(b'{"ok": false, "error": "not_in_channel"}'), has_records=False)
     'the response says "ok": false: "not_in_channel".'
@@ -39,7 +87,46 @@ def refusal(document: Document, *, has_records: bool, ignored: Collection[str] =
         return None
     if any(name not in ignored and bytes(fields.get(name, b"")).strip() not in _NOTHING for name in _ERROR):
         return f"the response has an error and no records{_because(document)}."
+    if is_record:
+        return None
+    for name in (*_SUCCESS_FLAGS, *_ERROR_CODE, *_STATUS):
+        text = bytes(fields.get(name, b"")).strip()
+        if name not in ignored and _is_failure(name, text):
+            return f'the response says "{name}": {printable(text)}, and has no records{_because(document)}.'
     return None
+
+
+def _is_failure(name: str, text: bytes) -> bool:
+    if name in _SUCCESS_FLAGS:
+        return text in _NO
+    if name in _ERROR_CODE:
+        return text not in (*_NOTHING, b'"0"') and text[:1] not in (b"{", b"[")
+    word = text.strip(b'"')
+    is_http_error = len(word) == 3 and word.isdigit() and word[:1] in (b"4", b"5") and name != "message"
+    return is_http_error or (text[:1] == b'"' and word.decode(errors="replace").lower() in _FAILED)
+
+
+def is_error_object(text: bytes, *, marked: bool = True) -> bool:
+    """Whether an object has the fields of an error alone. Without `marked`, a message is enough.
+
+    >>> is_error_object(b'{"errorCode": "INVALID_SESSION", "message": "expired"}'), is_error_object(b'{"id": 1}')
+    (True, False)
+    >>> is_error_object(b'{"message": "slow"}'), is_error_object(b'{"message": "slow"}', marked=False)
+    (False, True)
+    """
+    if len(text) > _ERROR_BYTES:
+        return False
+    try:
+        values = {name.lower(): bytes(value).strip() for name, value in parts_of(text).items()}
+    except Malformed:
+        return False
+    if not values.keys() <= _FLAG_MARKS | _TEXT_MARKS | _BESIDE_MARKS:
+        return False
+    is_marked = any(
+        (name in _FLAG_MARKS and value in _NO) or (name in _TEXT_MARKS and value not in _NOTHING)
+        for name, value in values.items()
+    )
+    return is_marked or (not marked and values.get("message", b"") not in _NOTHING)
 
 
 def _because(document: Document) -> str:
@@ -62,6 +149,12 @@ def said(document: Document) -> str | None:
         if text not in _NOTHING and (reason := _reason(text)) is not None:
             return reason
     return None
+
+
+def message(document: Document) -> str | None:
+    """The sentence of an answer that has one in place of its list, in quotes."""
+    texts = (bytes(document.fields.get(name, b"")) for name in ("message", "msg", "detail"))
+    return next((_quoted(text) for text in texts if text[:1] == b'"' and text != b'""'), None)
 
 
 def _reason(text: bytes, depth: int = 0) -> str | None:
