@@ -186,7 +186,8 @@ def test_the_check_warns_of_values_that_do_not_fit_and_of_new_fields(project: Pr
         "1 values did not fit their column and are NULL there: parent_child. the API sends new fields: colour."
     )
     assert evaluation.metadata["misfits"].value == 1
-    assert project.check(project.sync()).passed
+    unchanged = project.check(project.sync())
+    assert (unchanged.passed, unchanged.description) == (False, "1 values did not fit column parent_child.")
 
 
 def test_the_check_is_an_error_when_most_rows_are_gone(make: MakeProject, source: Source) -> None:

@@ -18,6 +18,11 @@ def stopped_schedules(instance: DagsterInstance) -> set[str]:
 
 
 def record_stopped(instance: DagsterInstance, database: Database, rows: Iterable[SyncRow]) -> None:
-    """Copy into the store which of these syncs' schedules are stopped, for whoever does not know Dagster."""
+    """Copy into the store which of these syncs' schedules are stopped, for readers that do not ask Dagster.
+
+    An instance without a storage of schedules, such as an ephemeral one, knows of none and changes nothing.
+    """
+    if instance.schedule_storage is None:
+        return
     stopped_names = stopped_schedules(instance)
     syncs.set_stopped(database, {row.id: names.schedule_name(row.sync) in stopped_names for row in rows})
