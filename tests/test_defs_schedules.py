@@ -346,7 +346,7 @@ def test_what_is_executed_goes_on_while_the_database_does_not_say_what_else_is_d
 
     ask = queue.waiting
     monkeypatch.setattr(queue, "waiting", waiting)
-    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0)
 
     def slow(request: Any) -> Any:
         until(lambda: len(looked) > 3)
