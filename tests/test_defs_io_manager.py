@@ -325,7 +325,9 @@ def test_one_value_for_several_partitions_is_refused(make: MakeProject, db: Data
         },
         raise_on_error=False,
     )
-    assert sentence(result).startswith("daily: one value was returned for 2 partitions; wanted one partition in each run")
+    assert sentence(result).startswith(
+        "daily: one value was returned for 2 partitions; wanted one partition in each run"
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
