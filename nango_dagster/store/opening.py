@@ -10,7 +10,6 @@ from ..settings import Settings
 from ..vault import Vault
 from .database import Database
 from .engine import Engine
-from .engine_postgresql import PostgresqlEngine
 from .engine_sqlite import SqliteEngine
 from .queue import forgive_silence
 from .upgrade import upgrade
@@ -44,4 +43,6 @@ def _engine(settings: Settings, serving: bool) -> Engine:
     url = make_url(settings.db_url)
     if url.get_backend_name() == "sqlite":
         return SqliteEngine(url, serving)
+    from .engine_postgresql import PostgresqlEngine  # psycopg costs a third of a second that SQLite need not pay
+
     return PostgresqlEngine(url, settings.db_schema, serving)
