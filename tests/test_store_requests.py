@@ -31,10 +31,6 @@ def row(db: Database) -> SyncRow:
     return syncs.register(db, [Sync(name="issues", url=URL, integration="github")])["issues"]
 
 
-def is_sqlite(settings: Settings) -> bool:
-    return settings.db_url.startswith("sqlite")
-
-
 def only(db: Database, row: SyncRow, connection_id: str = "acme") -> Schedule:
     (schedule,) = [one for one in queue.schedules(db, [row.id]) if one.connection_id == connection_id]
     return schedule
@@ -83,13 +79,13 @@ def during_the_last_batch(db: Database, row: SyncRow, request: Callable[[], int]
 # --- over HTTP ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.postgresql
+@pytest.mark.parametrize("settings_env", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
 def test_on_postgresql_a_call_does_not_wait_for_a_batch(
     method: str, path: str, body: dict[str, Any], settings: Settings, db: Database, row: SyncRow
 ) -> None:
     """The batch waits for the answer, so an answer that waited for the batch would never come."""
-    if is_sqlite(settings):
-        pytest.skip("SQLite has one writer at a time")
     with calling(settings, db) as http, ThreadPoolExecutor(1) as pool:
         with writing(db, row):
             answer = pool.submit(http.request, method, f"/sync/{path}", json=body).result(20)
@@ -97,12 +93,11 @@ def test_on_postgresql_a_call_does_not_wait_for_a_batch(
         assert pool.submit(http.request, method, f"/sync/{path}", json=body).result(20).status_code == 200
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_on_sqlite_a_call_during_a_long_batch_is_told_to_try_again(
     settings: Settings, db: Database, row: SyncRow
 ) -> None:
     """It changes nothing, says so within seconds, and the next try succeeds."""
-    if not is_sqlite(settings):
-        pytest.skip("PostgreSQL does not wait")
     with contextlib.closing(open_database(settings, serving=True)) as serving, calling(settings, serving) as http:
         with writing(db, row):
             answer = http.post("/sync/pause", json=ACME)
