@@ -56,7 +56,7 @@ def test_an_overwrite_with_a_rejected_record_keeps_the_rows(db: Database) -> Non
     target = Target(db)
     target.write(items(1, 2))
     before = target.live()
-    with pytest.raises(Refused, match="1 records could not be stored"):
+    with pytest.raises(Refused, match="1 record could not be stored"):
         target.write([b'{"id":1}', b'{"id":2,"name":"\xff"}'])
     assert target.live() == before
     assert target.write([*items(1, 2), b'{"name":"\xff"}']).rejected == 1  # nothing is missing, so nothing is lost

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from nango_dagster.errors import ConfigError
+from nango_dagster.errors import ConfigError, Refused
 from nango_dagster.store import Database, schema
 from nango_dagster.store.overwrite import BATCH_RECORDS, TOMBSTONES_STAY, Overwrite
 from tests.test_store_upsert import versions
@@ -151,10 +151,15 @@ def test_nothing_is_visible_before_the_end(target: Target) -> None:
     assert live(target) == ["a"]
 
 
-def test_a_transaction_that_is_repeated_counts_once(target: Target) -> None:
-    target.write(names("a"))
+@pytest.mark.parametrize("has_unstorable_record", [False, True], ids=["all_storable", "one_unstorable"])
+def test_a_transaction_that_is_repeated_counts_once(target: Target, has_unstorable_record: bool) -> None:
+    target.write(names("a", "b"))
+    # A list with a rejected record deletes nothing, so that it keeps "a".
+    records = [text_of(name) for name in (names("a", "b", "c") if has_unstorable_record else names("b", "c"))]
+    if has_unstorable_record:
+        records.append(b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     writer = Overwrite(target.db, target.sync, target.dataset, target.open_table(), target.guard)
-    writer.add([text_of(name) for name in names("b", "c")] + [b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
+    writer.add(records)
     writer.settle(complete=True)
     for _ in range(2):
         with target.db.engine.sqlalchemy.connect() as connection, connection.begin() as transaction:
@@ -162,10 +167,30 @@ def test_a_transaction_that_is_repeated_counts_once(target: Target) -> None:
             transaction.rollback()
     target.db.transact(writer.finish)
     writer.close()
-    refused = 1 if target.db.engine.name == "postgresql" else 0
+    rejected = 1 if has_unstorable_record and target.db.engine.name == "postgresql" else 0
     tally = writer.tally
-    assert (tally.added, tally.deleted, tally.unchanged, tally.rejected) == (3 - refused, 1, 0, refused)
-    assert target.dataset.live_count == 3 - refused
+    if has_unstorable_record:
+        assert (tally.added, tally.deleted, tally.unchanged, tally.rejected) == (2 - rejected, 0, 2, rejected)
+        assert target.dataset.live_count == 4 - rejected
+    else:
+        assert (tally.added, tally.deleted, tally.unchanged, tally.rejected) == (1, 1, 1, 0)
+        assert target.dataset.live_count == 2
+
+
+def test_rows_are_kept_where_the_database_rejects_a_record_and_others_seem_to_have_vanished(target: Target) -> None:
+    target.write(names("a", "b"))
+    unstorable = b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    writer = Overwrite(target.db, target.sync, target.dataset, target.open_table(), target.guard)
+    writer.add([text_of(name) for name in names("b")] + [unstorable])
+    writer.settle(complete=True)
+    if target.db.engine.name == "postgresql":
+        with pytest.raises(Refused, match=r"1 record could not be stored\. The rows were kept, .* lacks 1 record: "):
+            target.db.transact(writer.finish)
+        assert live(target) == ["a", "b"]
+    else:  # SQLite stores a text of any depth
+        target.db.transact(writer.finish)
+        assert target.dataset.live_count == 2
+    writer.close()
 
 
 def test_a_field_that_the_mapping_forbids_leaves_the_old_rows(db: Database) -> None:

@@ -20,7 +20,6 @@ from .command import Session, command, fail, sync_argument
 from .formatting import number_of
 from .instance import open_instance
 from .sample import sample_api
-from .status_tables import warning_lines
 from .sync_states import job_document
 
 if TYPE_CHECKING:
@@ -74,8 +73,6 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
     if error is not None or job is None:
         fail(str(error), document if session.as_json else None)
     session.answer(document, _summary(sync, job))
-    for line in warning_lines(sync.name, job):
-        session.warn(line)
 
 
 def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:

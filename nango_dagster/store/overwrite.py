@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync
 from ..errors import Refused
+from ..sentences import number_of
 from . import datasets, deletions, schema
 from .database import Database
 from .datasets import Dataset
@@ -120,8 +121,8 @@ class Overwrite:
         vanished = self.deletions
         if self.tally.rejected and vanished:
             raise Refused(
-                f"{self._sync.display_name}: {self.tally.rejected:,} records could not be stored, so that the "
-                f"{vanished:,} records that the list lacks were not deleted and the rows were kept: "
+                f"{self._sync.display_name}: {number_of(self.tally.rejected, 'record')} could not be stored. The rows "
+                f"were kept, and no record was deleted; the list lacks {number_of(vanished, 'record')}: "
                 f"{self.tally.reasons[0]}."
             )
 
