@@ -258,7 +258,7 @@ def test_credentials_that_cannot_be_used_are_answered_with_what_they_lack(given:
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
 
-PAGE = (ROOT / "docs" / "connections.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "connections.md").read_text()
 
 
 @pytest.mark.parametrize("example", re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S))

@@ -66,8 +66,8 @@ def test_each_command_explains_itself_with_an_example_and_takes_the_common_optio
 
 
 def test_the_reference_page_is_current() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert text == reference(main), "Run `python -m nango_dagster.cli.reference docs/cli.md` to write it anew."
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert text == reference(main), "Write it again: `python -m nango_dagster.cli.reference docs/reference/cli.md`."
 
 
 def test_it_tells_its_version(cli: Cli) -> None:

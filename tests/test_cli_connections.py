@@ -206,7 +206,7 @@ def test_what_is_wrong_in_an_import_is_told_by_line_and_nothing_is_done(cli: Cli
         "many.jsonl:3: connection_id is a number; wanted text.",
         'many.jsonl:4: "metdata" is no field of a connection; did you mean metadata?',
         'many.jsonl:5: github "acme" is in line 1 already.',
-        "many.jsonl:6: credentials of type BEARER lack token; docs/connections.md shows them.",
+        "many.jsonl:6: credentials of type BEARER lack token; docs/reference/connections.md shows them.",
         'many.jsonl:7: metadata is text; wanted a JSON object such as {"region": "eu"}.',
         "many.jsonl:9: the line is no JSON: Expecting property name enclosed in double quotes at line 1, column 2.",
         "many.jsonl:10: a connection is a number; wanted a JSON object with integration and connection_id.",

@@ -191,8 +191,8 @@ def test_an_error_has_the_code_and_status_of_the_answer(acme: Nango) -> None:
 
 
 def documented() -> Iterator[tuple[int, str, str]]:
-    """Status, code and class of each error that docs/api.md lists."""
-    text = (ROOT / "docs" / "api.md").read_text()
+    """Status, code and class of each error that docs/reference/api.md lists."""
+    text = (ROOT / "docs" / "reference" / "api.md").read_text()
     for statuses, codes, kind in re.findall(r"^\| ([45][\d, ]+) \| (`[^|]+) \| `(\w+)` \|", text, re.MULTILINE):
         for status in statuses.split(", "):
             yield from ((int(status), code, kind) for code in re.findall(r"`(\w+)`", codes))

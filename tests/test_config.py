@@ -245,7 +245,7 @@ def test_an_unknown_field_is_answered_with_the_one_that_was_meant(name: str, wan
 
 
 def test_an_unknown_field_like_no_other_is_an_error_too() -> None:
-    assert problems(xyzzy=1) == ['"xyzzy" is no field of a sync; wanted one of the fields in docs/config.md.']
+    assert problems(xyzzy=1) == ['"xyzzy" is no field of a sync; wanted one of the fields in docs/reference/config.md.']
 
 
 @pytest.mark.parametrize(

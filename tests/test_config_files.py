@@ -87,7 +87,7 @@ def test_null_in_a_sync_puts_a_default_aside(tmp_path: Path) -> None:
 
 
 def test_json_is_read_and_may_name_its_schema(tmp_path: Path) -> None:
-    body = {"$schema": "../docs/sync.schema.json", "url": URL, "headers": {"X": 1.5}, "body": {"é": "😀\n"}}
+    body = {"$schema": "../docs/reference/sync.schema.json", "url": URL, "headers": {"X": 1.5}, "body": {"é": "😀\n"}}
     (sync,) = read(tmp_path, json.dumps(body, indent="\t"), "items.json")
     assert (sync.headers, sync.body) == ({"X": "1.5"}, {"é": "😀\n"})
 

@@ -13,9 +13,9 @@ import yaml
 from nango_dagster.config import Sync, from_body, json_schema, reference, schema_text, sync_schema
 from nango_dagster.config.schema import ALIASES, NOT_YET
 
-DOCS = Path(__file__).parent.parent / "docs"
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 URL = "https://api.example.com/items"
-HOW = "Run `python -m nango_dagster.config docs` to write it anew."
+HOW = "Run `python -m nango_dagster.config docs/reference` to write it anew."
 
 
 def is_valid(document: Any) -> bool:
@@ -23,11 +23,11 @@ def is_valid(document: Any) -> bool:
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert (DOCS / "sync.schema.json").read_text(encoding="utf-8") == schema_text(), HOW
+    assert (REFERENCE / "sync.schema.json").read_text(encoding="utf-8") == schema_text(), HOW
 
 
 def test_the_committed_reference_is_current() -> None:
-    assert (DOCS / "config.md").read_text(encoding="utf-8") == reference(), HOW
+    assert (REFERENCE / "config.md").read_text(encoding="utf-8") == reference(), HOW
 
 
 def test_the_schema_is_a_json_schema() -> None:
@@ -92,7 +92,7 @@ def test_the_schema_marks_what_the_checks_refuse(document: Any) -> None:
 
 
 def test_the_configs_of_this_repository_fit_the_schema() -> None:
-    files = sorted((DOCS.parent / "sync_configs").glob("*.yaml"))
+    files = sorted((REFERENCE.parent.parent / "sync_configs").glob("*.yaml"))
     assert files
     for file in files:
         assert is_valid(yaml.safe_load(file.read_text(encoding="utf-8"))), file

@@ -1,4 +1,4 @@
-"""What docs/mapping.md tells people to do with their table works."""
+"""What docs/reference/mapping.md tells people to do with their table works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.executions import Source, execute, stored
 from tests.fake_api import FakeApi
 
-PAGE = (ROOT / "docs" / "mapping.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "mapping.md").read_text()
 
 
 def block(language: str) -> str:

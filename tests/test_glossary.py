@@ -34,7 +34,7 @@ GENERAL = frozenset({
 
 def terms() -> set[str]:
     """The terms in bold, in lower case and with underscores."""
-    text = (ROOT / "docs" / "glossary.md").read_text()
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text()
     return {term.lower().replace(" ", "_") for term in re.findall(r"\*\*([^*]+)\*\*", text)}
 
 
@@ -52,5 +52,5 @@ def test_the_glossary_explains_every_term_that_a_module_is_named_after() -> None
 
 
 def test_each_term_is_explained_once() -> None:
-    rows = re.findall(r"^\| \*\*([^*]+)\*\*", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    rows = re.findall(r"^\| \*\*([^*]+)\*\*", (ROOT / "docs" / "reference" / "glossary.md").read_text(), re.M)
     assert sorted(rows) == sorted(set(rows))

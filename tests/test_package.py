@@ -55,7 +55,8 @@ def test_the_sdist_holds_what_its_tests_need(distributions: tuple[Path, Path]) -
     with tarfile.open(distributions[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"} <= names
-    assert {"tests/conftest.py", "docs/config.md", "examples/pokemon.yaml", "sync_configs/pokemon.yaml"} <= names
+    assert {"tests/conftest.py", "docs/reference/config.md", "sync_configs/pokemon.yaml"} <= names
+    assert {"examples/pokemon.yaml"} <= names
 
 
 @pytest.fixture

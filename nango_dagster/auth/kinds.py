@@ -115,7 +115,7 @@ def check_credentials(given: Any) -> dict[str, Any]:
 
     >>> check_credentials({"type": "BASIC"})
     Traceback (most recent call last):
-    nango_dagster.errors.ConfigError: credentials of type BASIC lack username; docs/connections.md shows them.
+    nango_dagster.errors.ConfigError: credentials of type BASIC lack username; docs/reference/connections.md shows them.
     """
     if not isinstance(given, Mapping):
         raise ConfigError(
@@ -140,7 +140,8 @@ def _check(name: str, kind: Kind, given: Credentials) -> None:
     if kind.one_of and not any(_is_text(given.get(field)) for field in kind.one_of):
         lacks.append(" or ".join(kind.one_of))
     if lacks:
-        raise ConfigError(f"credentials of type {name} lack {' and '.join(lacks)}; docs/connections.md shows them.")
+        fields = " and ".join(lacks)
+        raise ConfigError(f"credentials of type {name} lack {fields}; docs/reference/connections.md shows them.")
     if str(given.get("header") or "").lower() in FORBIDDEN_HEADERS:
         raise ConfigError(f"credentials of type {name} name the header {given['header']}, which only the client sets.")
     if given.get("header") and given.get("query"):

@@ -1,4 +1,4 @@
-"""OAuth 1.0a signatures with HMAC-SHA1 (RFC 5849). docs/decisions.md says why no library makes them."""
+"""OAuth 1.0a signatures with HMAC-SHA1 (RFC 5849). docs/explanation/decisions.md says why no library makes them."""
 
 from __future__ import annotations
 

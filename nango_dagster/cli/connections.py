@@ -70,7 +70,7 @@ def add(
     """Add a connection.
 
     Every sync of its integration starts for it at once, except those with `auto_start: false`. Credentials are
-    encrypted before they are stored, and no command shows them; docs/connections.md lists their types.
+    encrypted before they are stored, and no command shows them; docs/reference/connections.md lists their types.
 
     With --json: integration, connection_id, created, syncs (those that run for it).
     """

@@ -1,4 +1,4 @@
-"""The page docs/cli.md, generated from the commands: `python -m nango_dagster.cli.reference docs/cli.md`."""
+"""The page on the command line, from the commands: `python -m nango_dagster.cli.reference docs/reference/cli.md`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ or after its name:
 
 The exit status is 0 for success, 1 for a failure (a sentence on stderr gives the reason), and 2 for a wrong command
 line. `LOG_LEVEL` sets the level of the log on stderr; `NO_COLOR=1` turns colors off. The other settings are those of
-[deploying](deploy.md#in-a-dagster-project-that-you-have), from the environment or a file `.env`.
+[deploying](../how-to/deploy.md#in-a-dagster-project-that-you-have), from the environment or a file `.env`.
 
 Shell completion completes commands, options and the names of syncs. Add one line to your shell's start-up file:
 
@@ -37,7 +37,7 @@ Shell completion completes commands, options and the names of syncs. Add one lin
 
 
 def reference(main: click.Group) -> str:
-    """The contents of `docs/cli.md`."""
+    """The contents of `docs/reference/cli.md`."""
     commands = list(_commands(main, ()))
     index = [f"| [`{' '.join(path)}`](#{'-'.join(path)}) | {_sentences(command)[0]} |" for path, command in commands]
     sections = ["\n".join(_section(path, command)) for path, command in commands]

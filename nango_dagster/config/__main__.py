@@ -1,4 +1,4 @@
-"""Writes the reference and the JSON Schema of configs: `python -m nango_dagster.config docs`."""
+"""Writes the reference and the JSON Schema of configs: `python -m nango_dagster.config docs/reference`."""
 
 import sys
 from pathlib import Path

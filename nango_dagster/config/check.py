@@ -89,7 +89,7 @@ def _no_field(name: str, place: str, known: list[str], owner: str) -> Problem:
     if suggestion and suggestion in known:
         field = canonical_name(suggestion)
         return Problem(f"{quoted(place)} is no field of {owner}; did you mean {field}?", field=place, wanted=field)
-    fields = "one of the fields in docs/config.md" if owner == "a sync" else "one of " + ", ".join(known)
+    fields = "one of the fields in docs/reference/config.md" if owner == "a sync" else "one of " + ", ".join(known)
     return Problem(f"{quoted(place)} is no field of {owner}; wanted {fields}.", field=place, wanted=fields)
 
 

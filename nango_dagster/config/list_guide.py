@@ -1,4 +1,4 @@
-"""The part of `docs/config.md` that shows each field for lists with the answer that it is for."""
+"""The part of `docs/reference/config.md` that shows each field for lists with the answer that it is for."""
 
 LISTS = r"""## Records: what the answer holds
 

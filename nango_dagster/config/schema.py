@@ -76,12 +76,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The contents of `docs/sync.schema.json`."""
+    """The contents of `docs/reference/sync.schema.json`."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def reference() -> str:
-    """The contents of `docs/config.md`: every field with its type, its default and a sentence."""
+    """The contents of `docs/reference/config.md`: every field with its type, its default and a sentence."""
     properties = sync_schema()["properties"]
     rows = "\n".join(
         _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES

@@ -28,7 +28,7 @@ def narrow(row: list[Any], columns: Sequence[Column], nothing: Any, max_bytes: i
 
 
 def _stored_bytes(value: Any, type_: Type, before: int) -> int:
-    """The bytes of a value in a PostgreSQL row after `before` others; measured, see docs/decisions.md."""
+    """The bytes of a value in a PostgreSQL row after `before` others; measured, see docs/explanation/decisions.md."""
     if type_ is Type.BOOLEAN:
         return 1
     if type_ is Type.TIMESTAMP:

@@ -1,7 +1,8 @@
 """The tables of the store, as SQLAlchemy sees them; migrations/ creates them.
 
 Names in `_nango_*` are fixed: people query these tables. `data` is PostgreSQL type `json`: the text exactly as the
-API sent it, with lz4 where the server has it, which loads three times as fast as `jsonb` (docs/decisions.md).
+API sent it, with lz4 where the server has it, which loads three times as fast as `jsonb`
+(docs/explanation/decisions.md).
 """
 
 from __future__ import annotations

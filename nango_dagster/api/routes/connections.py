@@ -41,7 +41,7 @@ class NewConnection(Strict):
     connection_id: Key | None = Field(None, description="Made up where it is missing.")
     credentials: dict[str, Any] | None = Field(
         None,
-        description="By `type`, as docs/connections.md shows them.",
+        description="By `type`, as docs/reference/connections.md shows them.",
         examples=[{"type": "API_KEY", "apiKey": "k1"}],
     )
     metadata: dict[str, Any] | None = None

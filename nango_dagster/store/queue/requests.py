@@ -2,7 +2,8 @@
 
 Each request is one short transaction that locks nothing but rows of `_nango_schedules`. On PostgreSQL no batch locks
 those rows, so a request never waits for a batch. SQLite has one writer at a time: a request waits there until the
-batch is committed, and a process that serves requests raises StoreUnavailable after some seconds (docs/decisions.md).
+batch is committed, and a process that serves requests raises StoreUnavailable after some seconds
+(docs/explanation/decisions.md).
 """
 
 from __future__ import annotations
