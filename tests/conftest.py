@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.crash_worker import Workers
     from tests.fake_api import FakeApi
     from tests.one_connection import Watch
+    from tests.prepared_store import PreparedStores
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -174,11 +175,19 @@ def settings(settings_env: dict[str, str]) -> Settings:
     return Settings.from_env(settings_env, dotenv=None)
 
 
+@pytest.fixture(scope="session")
+def prepared_stores(tmp_path_factory: pytest.TempPathFactory) -> PreparedStores:
+    from tests.prepared_store import PreparedStores
+
+    return PreparedStores(tmp_path_factory.mktemp("stores"))
+
+
 @pytest.fixture
-def db(settings: Settings) -> Iterator[Database]:
-    """That database, opened and migrated."""
+def db(settings: Settings, prepared_stores: PreparedStores) -> Iterator[Database]:
+    """That database, opened and with its tables."""
     from nango_dagster.store import open_database
 
+    prepared_stores.create(settings)
     database = open_database(settings)
     try:
         yield database
