@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import sqlalchemy as sa
 
 import nango_dagster
-from nango_dagster.store import Database
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, open_database
 from tests.one_connection import Watch
+from tests.prepared_store import PreparedStores
 
 
 def test_the_postgresql_server_answers(pg_server: str) -> None:
@@ -38,3 +41,44 @@ def test_who_asks_for_a_second_connection_to_the_store_is_found_out(db: Database
     found["twice"](db)
     nested, _pools.nested[:] = list(_pools.nested), []
     assert nested == ["made_up.py:2, while made_up.py:2 held one"]
+
+
+def test_a_prepared_store_has_the_schema_of_a_migrated_one(settings: Settings, prepared_stores: PreparedStores) -> None:
+    open_database(settings).close()
+    migrated = schema_of(settings)
+    assert "raw_deleted" in migrated  # the name of an index
+    remove_store(settings)
+    prepared_stores.create(settings)  # the first store of a process is migrated, later ones are copies
+    remove_store(settings)
+    prepared_stores.create(settings)
+    assert schema_of(settings) == migrated
+
+
+def schema_of(settings: Settings) -> str:
+    """The tables, views, columns and indexes of the store, without the name of its schema."""
+    database = open_database(settings, migrate=False)
+    try:
+        with database.connect() as connection:
+            if database.engine.name == "sqlite":
+                statement = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+            else:
+                statement = f"""
+                    SELECT c.relname, a.attname, a.attnotnull, format_type(a.atttypid, a.atttypmod), a.attcompression,
+                        pg_get_expr(d.adbin, d.adrelid), pg_get_indexdef(c.oid), pg_get_viewdef(c.oid), c.reloptions
+                    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+                    WHERE c.relnamespace = '"{settings.db_schema}"'::regnamespace
+                    ORDER BY c.relname, a.attnum"""
+            rows = connection.execute(sa.text(statement)).all()
+    finally:
+        database.close()
+    return "\n".join(map(str, rows)).replace(settings.db_schema, "schema")
+
+
+def remove_store(settings: Settings) -> None:
+    url = sa.make_url(settings.db_url)
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or "").unlink()
+    else:
+        with psycopg.connect(settings.db_url.replace("+psycopg", "")) as connection:
+            connection.execute(f'DROP SCHEMA "{settings.db_schema}" CASCADE'.encode())
