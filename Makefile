@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run ui test test-fast test-postgres check format bench docs clean
+.PHONY: help install run ui test test-fast test-postgres check format bench docs docs-site docs-serve clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,12 @@ bench: $(INSTALLED) ## Measure records a second beside a hand-written loop and t
 docs: $(INSTALLED) ## Check that the documentation is true: examples, links, commands
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
+docs-site: $(INSTALLED) ## Build the documentation site in the folder site; open site/index.html
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: $(INSTALLED) ## Serve the documentation site and rebuild it after each change, until Ctrl-C
+	$(BIN)/zensical serve
+
 clean: ## Remove .venv, caches and the demo's data
-	rm -rf $(VENV) .nango build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .nango .cache build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
