@@ -32,6 +32,7 @@ class Block:
     page: Path
     line: int
     language: str
+    title: str
     text: str
 
     def __str__(self) -> str:
@@ -39,14 +40,15 @@ class Block:
 
 
 def blocks(*languages: str) -> list[Block]:
-    return [block for page in PAGES for block in _blocks(page) if block.language in languages]
+    return [block for page in PAGES for block in blocks_of(page) if block.language in languages]
 
 
-def _blocks(page: Path) -> Iterator[Block]:
+def blocks_of(page: Path) -> Iterator[Block]:
     text = page.read_text()
-    for found in re.finditer(r"^( *)```(\w+)\n(.*?)^\1```$", text, re.M | re.S):
-        lines = [line.removeprefix(found.group(1)) for line in found.group(3).splitlines()]
-        yield Block(page, text.count("\n", 0, found.start()) + 1, found.group(2), "\n".join(lines) + "\n")
+    for found in re.finditer(r'^( *)```(\w+)(?: title="([^"]+)")?\n(.*?)^\1```$', text, re.M | re.S):
+        lines = [line.removeprefix(found.group(1)) for line in found.group(4).splitlines()]
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found.group(2), found.group(3) or "", "\n".join(lines) + "\n")
 
 
 def _prose(page: Path) -> str:
@@ -115,7 +117,7 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 
 def _commands(page: Path) -> Iterator[list[str]]:
     """What a page says to type: the lines of its bash blocks, and code in its text that begins like one."""
-    for block in _blocks(page):
+    for block in blocks_of(page):
         if block.language == "bash":
             lines = block.text.replace("\\\n", " ").splitlines()
             yield from (words for line in lines if (words := shlex.split(line, comments=True)))
@@ -150,7 +152,21 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
         elif program == "python" and arguments[:1] == ["-m"]:
             assert importlib.util.find_spec(arguments[1]), words
         else:
-            known = {"cd", "curl", "export", "git", "pip", "python", "sqlite3", "psql", "true"}
+            known = {
+                ".",
+                "cd",
+                "createdb",
+                "curl",
+                "export",
+                "git",
+                "mkdir",
+                "pg_dump",
+                "pip",
+                "psql",
+                "python",
+                "python3",
+            }
+            known |= {"sqlite3", "true"}
             assert program in known or (Path(sys.executable).parent / program).exists(), words
 
 

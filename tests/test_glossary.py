@@ -13,7 +13,7 @@ PACKAGE = ROOT / "nango_dagster"
 GENERAL = frozenset({
     "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background",
     "browser_guard", "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations",
-    "command", "component", "config", "connected", "connection_calls", "connection_input", "counted",
+    "command", "component", "config", "connected", "connection_calls", "contacts", "connection_input", "counted",
     "credential_state", "dagster_state", "dagster_yaml", "database", "decoding", "definitions", "defs", "deletion",
     "demo", "differences", "docs", "document", "dry_run", "ending", "engine_postgresql", "engine_sqlite",
     "environment", "errors", "failures", "fast_rows", "fields", "files", "formats", "formatting", "functions", "gate",
