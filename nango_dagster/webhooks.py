@@ -40,11 +40,15 @@ class About:
     sync_name: str
     model: str
     sync_type: Literal["INITIAL", "INCREMENTAL"]
+    checkpoints: Mapping[str, Any] | None = None
+    """The checkpoint before and after, under `from` and `to`; None where it did not change."""
 
     @property
     def fields(self) -> dict[str, Any]:
         """The body's fields about the sync."""
+        checkpoints = {} if self.checkpoints is None else {"checkpoints": self.checkpoints}
         return {
+            **checkpoints,
             "type": "sync",
             "providerConfigKey": self.integration,
             "connectionId": self.connection_id,

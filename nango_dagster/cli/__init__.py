@@ -20,7 +20,7 @@ from .rejected import rejected
 from .run import run
 from .serve import api, dev
 from .status import status
-from .steer import cancel, frequency, pause, start, trigger
+from .steer import cancel, checkpoint, frequency, pause, start, trigger
 from .syncs import adopt, list_syncs
 from .tables import remove, tables
 from .webhooks import webhooks
@@ -48,7 +48,7 @@ class Main(click.Group):
 
 _COMMANDS: list[click.Command] = [
     *(init, validate, dry_run, run, dev, api, list_syncs, adopt, status, records, rejected),
-    *(connections, variants, trigger, start, pause, cancel, frequency),
+    *(connections, variants, trigger, start, pause, cancel, frequency, checkpoint),
     *(webhooks, tables, remove),
 ]
 

@@ -55,7 +55,7 @@ def status(
     updated, deleted, unchanged, rejected, fetched, pages, requests, retries); of an integration's also connections
     (total, succeeded, failed, never_run, running, paused, due, needs_reauthorisation, lost, records). With SYNC one of
     these, and in it statuses, all of them: connection_id, variant, state (RUNNING, PAUSED, STOPPED, ERROR or SUCCESS),
-    due, needs_reauthorisation, frequency, next_run_at, no_next_run, records, lost_runs, error, last_job.
+    due, needs_reauthorisation, frequency, next_run_at, no_next_run, records, lost_runs, checkpoint, error, last_job.
     """
     session.warn_of_configs()
     with session.database() as database:

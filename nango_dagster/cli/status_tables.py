@@ -88,6 +88,7 @@ class Tables:
         if len(statuses) > limit:
             parts.append([f"and {number_of(len(statuses) - limit, 'more', 'more')}; --limit shows more, --json all."])
         parts.append(_reasons(states))
+        parts.append([f"{_name_of(status)} has read to {status.checkpoint}" for status in shown if status.checkpoint])
         errors = [(status, status.job.error_message) for status in shown if status.job and status.job.error_message]
         parts.append([_error_line(status.row.sync, error, _name_of(status)) for status, error in errors])
         parts.append([line for status in shown for line in warning_lines(_name_of(status), status.job)])

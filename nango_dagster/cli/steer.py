@@ -1,4 +1,4 @@
-"""The commands `trigger`, `start`, `pause`, `cancel` and `frequency`."""
+"""The commands `trigger`, `start`, `pause`, `cancel`, `frequency` and `checkpoint`."""
 
 from __future__ import annotations
 
@@ -112,6 +112,31 @@ def frequency(session: Session, every: str | None, default: bool, **names: Any) 
     if (every is None) is not default:
         raise Refused('wanted either a frequency such as "every 5 minutes" or --default. Nothing was done.')
     _steer(session, lambda selection: syncs.set_frequency(selection, every), **names)
+
+
+@command("checkpoint", example="checkpoint issues --connection acme")
+@_selection_options
+@click.option("--set", "text", metavar="JSON", help="Replace the checkpoint by this flat JSON object.")
+@click.option("--clear", is_flag=True, help="Delete the checkpoint: the next execution reads from the start.")
+def checkpoint(session: Session, text: str | None, clear: bool, **names: Any) -> None:
+    """Show how far the executions of a sync have read, or change it.
+
+    The checkpoint of an incremental sync holds its cursor, that of a resumable one the request of the next page, that
+    of a script whatever the script saved. It is stored with the records before it. Setting or clearing it ends a
+    deletion window that several executions share.
+
+    With --json: sync, integration, connection_id, variant, checkpoints (of each: connection_id, variant, checkpoint);
+    after a change changed (how many) and checkpoint.
+    """
+    from ..control import checkpoints
+
+    if text is not None and clear:
+        raise Refused("wanted either --set or --clear. Nothing was done.")
+    new = None if text is None else checkpoints.of_text(text)
+    if text is None and not clear:
+        _steer(session, checkpoints.show, must_run=False, **names)
+    else:
+        _steer(session, lambda selection: checkpoints.replace(selection, new), must_run=False, **names)
 
 
 def _steer(

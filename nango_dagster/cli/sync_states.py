@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -129,6 +130,7 @@ def _status_document(status: Status) -> dict[str, Any]:
         "no_next_run": None if status.next_run_at else no_next_run(status.hold, status.row.name),
         "records": status.live_count,
         "lost_runs": status.losses,
+        "checkpoint": None if status.checkpoint is None else json.loads(status.checkpoint),
         "error": status.job.error_message if status.job else None,
         "last_job": job_document(status.job) if status.job else None,
     }

@@ -67,6 +67,8 @@ def of_outcome(
         "stop_reason": outcome.stop_reason or "",
         "job_id": str(outcome.job_id),  # text, for a number would be plotted
     }
+    if outcome.checkpoint is not None:
+        metadata["checkpoint"] = MetadataValue.json({"from": outcome.checkpoint.before, "to": outcome.checkpoint.after})
     if outcome.table is not None:
         metadata["dagster/table_name"] = table_name(database, outcome.table)
         if columns:

@@ -7,6 +7,7 @@ expires, and the webhook is sent again with the same id.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from .. import clock, webhooks
 from ..control.connections import credentials_type
@@ -280,8 +281,16 @@ class DeliveryPool:
             delivery.sync_name,
             delivery.model,
             delivery.sync_type,
+            _checkpoints(delivery),
         )
         if delivery.kind == "failure":
             started_at = delivery.started_at or delivery.created_at
             return webhooks.failed(about, delivery.error or "", started_at, delivery.created_at)
         return webhooks.changed(about, delivery.added, delivery.updated, delivery.deleted, delivery.modified_after)
+
+
+def _checkpoints(delivery: Delivery) -> dict[str, Any] | None:
+    """The checkpoints of a notification; None where executions changed none."""
+    if delivery.checkpoint_from is None or delivery.checkpoint_to is None:
+        return None
+    return {"from": json.loads(delivery.checkpoint_from), "to": json.loads(delivery.checkpoint_to)}

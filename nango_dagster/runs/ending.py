@@ -15,6 +15,7 @@ from ..sentences import number_of
 from ..sources import Numbers
 from ..store import Connection, datasets, jobs, problems, queue, rejected
 from ..store.announcing import Ended, announce
+from ..store.checkpoints import Change
 from ..store.jobs import Counts
 from ..store.problems import Problems
 from ..store.tally import Tally
@@ -35,6 +36,8 @@ class Facts:
     job_id: int = 0
     opened: Opened = field(default_factory=Opened)
     numbers: Numbers = field(default_factory=Numbers)
+    checkpoint: Change | None = None
+    """How the checkpoint changed; None where it did not."""
     reading: Reading = field(default_factory=Reading)
 
     @property
@@ -216,6 +219,7 @@ def _announce(connection: Connection, facts: Facts, status: Status, error: Excep
             model=dataset.model if dataset else plan.sync.model,
             succeeded=status == "succeeded",
             error=_starred(facts, str(error)) if status == "failed" and number == 0 else None,
+            checkpoint=facts.checkpoint,
         )
         overridden = access is not None and access.has_webhook_url
         announce(connection, plan.database, ended, dataset, overridden=overridden)
@@ -248,6 +252,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         complete=facts.is_complete,
         standing=tuple(sentence for tally in facts.tallies for sentence in tally.standing),
         doubt=_doubt_warning(facts),
+        checkpoint=facts.checkpoint,
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),
     )

@@ -12,7 +12,7 @@ from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
 from ..settings import Settings
 from ..sources import DeclarativeList, Source
-from ..store import Connection, Database, checkpoints, jobs, tables
+from ..store import Connection, Database, checkpoints, jobs, tables, windows
 from ..store.queue import Claim
 from ..store.sync_row import SyncRow
 from . import ending, opening, reading
@@ -71,7 +71,8 @@ class _Steps:
     @property
     def facts(self) -> Facts:
         """The facts with the numbers of this moment."""
-        return replace(self._facts, numbers=self._sink.numbers) if self._sink else self._facts
+        sink = self._sink
+        return replace(self._facts, numbers=sink.numbers, checkpoint=sink.checkpoint) if sink else self._facts
 
     def run(self) -> Outcome:
         """Take all steps; a failure of anything but the database ends as a failed job."""
@@ -97,6 +98,7 @@ class _Steps:
         plan.lease.begin(connection)
         if plan.resets:
             checkpoints.save(connection, plan.claim.schedule_id, None)
+            windows.drop_of(connection, plan.claim.target)
         return jobs.start(connection, plan.database, plan.claim, plan.row, self._execution.run_id)
 
     def _read_and_end(self) -> Outcome:

@@ -132,11 +132,14 @@ def syncs_of(plan: Plan) -> Sequence[Sync]:
 def _sync_of(plan: Plan, model: Model, *, is_first: bool) -> Sync:
     plain = re.sub(r"\W", "_", model.name.lower())
     default_table = plan.sync.mapped_table if is_first else f"{tables.table_name(plan.sync, plan.row.id)}_{plain}"
+    tracking = model.track_deletes
+    if tracking is not None and plan.wishes.accept_deletes:
+        tracking = tracking.model_copy(update={"max_fraction": 1.0})
     fields = {
         "model": model.name,
         "unique_key": model.unique_key,
         "mapped_table": model.mapped_table or default_table,
-        "track_deletes": model.track_deletes,
+        "track_deletes": tracking,
     }
     return plan.sync.model_copy(update=fields)
 

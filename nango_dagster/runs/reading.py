@@ -33,6 +33,8 @@ class ModelSink:
     def __init__(self, plan: Plan, models: Sequence[OpenModel], began: float, report: Report) -> None:
         """`began` is when the execution began, of clock.monotonic()."""
         self.numbers = Numbers()
+        self.checkpoint: checkpoints.Change | None = None
+        """How the checkpoint has changed; None where it has not."""
         self.error: BaseException | None = None
         """The first error that a method raised, whatever the source made of it."""
         self._plan = plan
@@ -79,6 +81,24 @@ class ModelSink:
             for writer in others:
                 writer.flush()
             last.flush(also=lambda connection: self._store(connection, checkpoint))
+            before = checkpoint_before(self._plan) if self.checkpoint is None else self.checkpoint.before
+            self.checkpoint = checkpoints.Change(before, checkpoint)
+
+    def open_window(self, model: str | None = None) -> bool:
+        """See Sink.open_window."""
+        with self._call():
+            return self._upsert(self._model(model), "open a deletion window").open_window()
+
+    def close_window(self, model: str | None = None) -> list[str]:
+        """See Sink.close_window."""
+        with self._call():
+            writer = self._upsert(self._model(model), "close a deletion window")
+            return writer.close_window(accept_deletes=self._plan.wishes.accept_deletes)
+
+    def drop_window(self, model: str | None = None) -> None:
+        """See Sink.drop_window."""
+        with self._call():
+            self._upsert(self._model(model), "drop a deletion window").drop_window()
 
     def count(self, numbers: Numbers) -> None:
         """See Sink.count."""
@@ -125,6 +145,11 @@ class ModelSink:
             )
 
 
+def checkpoint_before(plan: Plan) -> Checkpoint | None:
+    """The checkpoint that an execution begins at; None before the first and with a reset."""
+    return None if plan.resets else checkpoints.of_text(plan.claim.checkpoint)
+
+
 def read(plan: Plan, opened: Opened, sink: ModelSink) -> Reading:
     """Read the source to its end, or until it has to stop. Raises what the sink could not do."""
     with limiter_of(plan.database, plan.sync, plan.claim.connection_id) as limiter:
@@ -135,7 +160,7 @@ def read(plan: Plan, opened: Opened, sink: ModelSink) -> Reading:
             limiter=limiter,
             reach=reach_of_sync(plan.database, plan.settings, plan.sync, posted=plan.row.origin == "http"),
             etag=None if plan.resets else opened.datasets[0].etag,
-            checkpoint=None if plan.resets else checkpoints.of_text(plan.claim.checkpoint),
+            checkpoint=checkpoint_before(plan),
             is_stopped=plan.lease.is_stopped,
         )
         try:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..mapping import Column
+from ..store.checkpoints import Change
 from ..store.jobs import Counts
 
 BASE = "base"
@@ -48,6 +49,8 @@ class Outcome:
     """Sentences about rejected records and values that the rows lack, since this execution or one before it."""
     doubt: str | None = None
     """The warning of a list that may have more pages."""
+    checkpoint: Change | None = None
+    """How the checkpoint changed; None where it did not."""
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
     cause: Exception | None = None

@@ -127,6 +127,23 @@ class Sink(Protocol):
         where the checkpoint is not flat, or a model has no `unique_key`: its records are only stored at the end.
         """
 
+    def open_window(self, model: str | None = None) -> bool:
+        """Open a deletion window, which this or a later execution closes; whether one was open already.
+
+        From now on the key of each saved record is kept, those that this execution saved before included, and those
+        of executions in between. An open window goes on. Raises ConfigError for a model without `unique_key`.
+        """
+
+    def close_window(self, model: str | None = None) -> list[str]:
+        """Delete the live records that nobody saved since the window was opened, and close it; their keys.
+
+        Nothing is deleted where a record was rejected whose key is not known. Raises ConfigError where no window is
+        open, and Refused where more are gone than `track_deletes`, or its defaults, allow: then it stays open.
+        """
+
+    def drop_window(self, model: str | None = None) -> None:
+        """Close the window, if one is open, and delete nothing."""
+
     def count(self, numbers: Numbers) -> None:
         """Tell how much was read so far; for progress and the job."""
 

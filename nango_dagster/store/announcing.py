@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, tuple_, update
 
 from ..errors import ConfigError
 from . import schema, sealing
+from .checkpoints import Change
 from .database import Database
 from .datasets import Dataset
 from .outbox import Kind
@@ -54,6 +55,8 @@ class Ended:
     succeeded: bool
     error: str | None = None
     """Why it failed; None when it succeeded or was cancelled."""
+    checkpoint: Change | None = None
+    """How the checkpoint changed; None where it did not."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _announce_changes(
     content = _content_of(connection, ended)
     for receiver in receivers:
         older = _delete_older(connection, db, "changes", ended, receiver.target)
-        _insert(connection, db, "changes", receiver, {**content, **_merged(row, older)})
+        _insert(connection, db, "changes", receiver, {**content, **_merged(row, older, content)})
 
 
 _COUNTS: Final = ("added", "updated", "deleted")
@@ -162,14 +165,20 @@ _PENDING: Final = [f"pending_{count}" for count in _COUNTS]
 _CHANGES = select(_datasets.last_modified_at, _datasets.announced_until, *(_datasets[name] for name in _PENDING))
 
 
-def _merged(row: Any, older: Sequence[Any]) -> dict[str, Any]:
+def _merged(row: Any, older: Sequence[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     """A dataset's new changes together with those of notifications that were not delivered."""
     counts = {
         count: sum((getattr(notification, count) for notification in older), getattr(row, pending))
         for count, pending in zip(_COUNTS, _PENDING, strict=True)
     }
     since = [row.announced_until, *(notification.modified_after for notification in older)]
-    return {**counts, "modified_after": None if None in since else min(since)}
+    changes = {**counts, "modified_after": None if None in since else min(since)}
+    with_checkpoint = [notification for notification in older if notification.checkpoint_from is not None]
+    if with_checkpoint:
+        changes["checkpoint_from"] = min(with_checkpoint, key=lambda notification: notification.id).checkpoint_from
+        last = max(with_checkpoint, key=lambda notification: notification.id)
+        changes["checkpoint_to"] = content.get("checkpoint_to") or last.checkpoint_to
+    return changes
 
 
 # --- the rows -------------------------------------------------------------------------------------------------------
@@ -192,7 +201,11 @@ def _content_of(connection: Connection, ended: Ended) -> dict[str, Any]:
         _jobs.id < ended.job_id,
     )
     earlier = connection.execute(select(_jobs.id).where(*successes).limit(1)).first()
-    return {**_names(ended), "sync_type": "INCREMENTAL" if earlier else "INITIAL"}
+    content = {**_names(ended), "sync_type": "INCREMENTAL" if earlier else "INITIAL"}
+    if ended.checkpoint is not None:
+        content["checkpoint_from"] = json.dumps(ended.checkpoint.before)
+        content["checkpoint_to"] = json.dumps(ended.checkpoint.after)
+    return content
 
 
 def _delete_older(connection: Connection, db: Database, kind: Kind, ended: Ended, target: Target) -> Sequence[Any]:
@@ -200,7 +213,8 @@ def _delete_older(connection: Connection, db: Database, kind: Kind, ended: Ended
     same = [_of[name] == value for name, value in _names(ended).items()]
     free = or_(_of.leased_until.is_(None), _of.leased_until < db.clock())
     statement = delete(schema.webhooks).where(*same, _of.kind == kind, _of.target == target, free)
-    deleted = statement.returning(_of.modified_after, *(_of[count] for count in _COUNTS))
+    columns = (_of.id, _of.modified_after, _of.checkpoint_from, _of.checkpoint_to, *(_of[count] for count in _COUNTS))
+    deleted = statement.returning(*columns)
     return connection.execute(deleted).all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, update
@@ -18,6 +19,14 @@ MAX_FIELDS: Final = 16
 MAX_NAME: Final = 255
 MAX_TEXT: Final = 4000
 """Nango's limits of a checkpoint: fields, and characters of a name and of a text."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The checkpoint before and after an execution that saved or deleted it; None for no checkpoint."""
+
+    before: Checkpoint | None
+    after: Checkpoint | None
 
 
 def to_text(checkpoint: Checkpoint) -> str:

@@ -43,6 +43,10 @@ class Dataset:
     is_emptied: bool
     """Whether all its records were deleted and no whole list was read since."""
     announced_until: datetime | None
+    window_opened_at: datetime | None
+    """When the deletion window was opened that is open now; None where there is none."""
+    window_is_doubtful: bool
+    """Whether a record was rejected since then whose key is not known."""
 
     @property
     def has_news(self) -> bool:
@@ -226,5 +230,5 @@ def _forget(connection: Connection, dataset_id: int) -> None:
             connection.execute(delete(table).where(table.c.dataset_id == dataset_id))
     counts = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
     unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
-    history = {"earlier_counts": "[]", "problems": "{}"}
+    history = {"earlier_counts": "[]", "problems": "{}", "window_opened_at": None, "window_is_doubtful": False}
     connection.execute(update(_table).where(_table.c.id == dataset_id).values({**counts, **unmapped, **history}))

@@ -41,7 +41,7 @@ class KeySet:
             if self._count > self._in_memory or self._bytes > IN_MEMORY_BYTES:
                 self._move_to_file()
         else:
-            self._count += self._insert(self._file, map(_digest, keys))
+            self._count += self._insert(self._file, map(digest_of, keys))
         return len(keys) - (self._count - before)
 
     def missing(self, keys: Sequence[str]) -> list[str]:
@@ -49,7 +49,14 @@ class KeySet:
         if self._file is None:
             return [key for key in keys if key not in self._keys]
         find = "SELECT 1 FROM seen WHERE digest = ?"
-        return [key for key in keys if self._file.execute(find, (_digest(key),)).fetchone() is None]
+        return [key for key in keys if self._file.execute(find, (digest_of(key),)).fetchone() is None]
+
+    def digests(self) -> Iterator[bytes]:
+        """The digest of each key."""
+        if self._file is None:
+            yield from map(digest_of, self._keys)
+        else:
+            yield from (row[0] for row in self._file.execute("SELECT digest FROM seen"))
 
     def close(self) -> None:
         """Delete the temporary file."""
@@ -58,7 +65,7 @@ class KeySet:
 
     def _move_to_file(self) -> None:
         self._file = temporary_file("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._insert(self._file, sorted(map(_digest, self._keys)))
+        self._insert(self._file, sorted(map(digest_of, self._keys)))
         self._keys = set()
 
     @staticmethod
@@ -117,5 +124,6 @@ def temporary_file(tables: str) -> sqlite3.Connection:
     return file
 
 
-def _digest(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
+    """The 16 bytes that stand for a key where many keys are kept."""
     return blake2b(key.encode(), digest_size=16).digest()

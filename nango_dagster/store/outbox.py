@@ -64,6 +64,9 @@ class Delivery:
     deleted: int
     modified_after: datetime | None
     """The notification covers the changes after this time; None means all changes."""
+    checkpoint_from: str | None
+    """The checkpoint before and after, as JSON; None where no execution changed it."""
+    checkpoint_to: str | None
     error: str | None
     started_at: datetime | None
     created_at: datetime

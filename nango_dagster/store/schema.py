@@ -154,6 +154,8 @@ datasets = Table(
     Column("earlier_counts", Text, nullable=False, server_default="[]"),  # JSON: hour and live records, of one day
     Column("problems", Text, nullable=False, server_default="{}"),  # JSON: what the mapped rows lack
     Column("pruned_until", Text),  # a cursor; no record up to it has a payload to prune
+    Column("window_opened_at", UtcTime),  # of the deletion window that is open, and whether it missed a record
+    Column("window_is_doubtful", Boolean, nullable=False, server_default=text("false")),
     *(  # what has changed since it was announced
         Column(f"pending_{what}", BigInteger, nullable=False, server_default="0")
         for what in ("added", "updated", "deleted")
@@ -263,7 +265,14 @@ rejected = Table(  # records that could not be stored, until they can be
     Column("last_seen_at", UtcTime, nullable=False),
 )
 
-OF_DATASET = (raw, missing, rejected)
+window_keys = Table(  # digests of the keys that executions have saved since the dataset's deletion window was opened
+    "_nango_window_keys",
+    metadata,
+    Column("dataset_id", Id, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, primary_key=True),
+)
+
+OF_DATASET = (raw, missing, rejected, window_keys)
 """The tables whose rows belong to a dataset."""
 
 columns = Table(
@@ -312,6 +321,8 @@ webhooks = Table(
     Column("updated", BigInteger, nullable=False),
     Column("deleted", BigInteger, nullable=False),
     Column("modified_after", UtcTime),
+    Column("checkpoint_from", Text),  # JSON texts; "null" for no checkpoint, NULL where executions touched none
+    Column("checkpoint_to", Text),
     Column("error", Text),
     Column("started_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),

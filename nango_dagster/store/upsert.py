@@ -13,20 +13,20 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
-from . import datasets, deletions, merging
+from . import datasets, merging
 from .database import Database
 from .datasets import Dataset
-from .deletions import Deletion, MissingRecords, executions_before_deletion
 from .differences import Also, Difference, LookUp, compare
 from .key_forms import KeyTypes, check_form
-from .key_sets import KeySet
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
+from .vanished import Vanished
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are in memory at a time
 _TRIES = 5
+_WINDOW_KEYS = 20_000  # of an open deletion window, which wait in memory
 _FEWEST_FOR_FORM = 5  # stored records that show which form the keys have
 
 
@@ -47,19 +47,14 @@ class Upsert:
         self._table = table
         self._guard = guard
         self._read_keys = records.key_reader(sync.key_fields)
-        self._seen = KeySet()
-        self._key_types = KeyTypes(self._seen)
+        self._vanished = Vanished(database, sync, dataset, table, guard)
+        self._key_types = KeyTypes(self._vanished.seen)
         self._form_checked = dataset.live_count < _FEWEST_FOR_FORM
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
-        self._has_other_key = dataset.has_mixed_keys or dataset.unique_key != sync.key_name
-        # The stored records have another key. Those that do not come under the new one are deleted at the end.
-        self._takes_over = self._has_other_key and dataset.live_count > 0
-        self._missing = MissingRecords(1 if self._has_other_key else executions_before_deletion(sync))
-        self._list_compared = False  # whether a complete list was compared with the stored records
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
@@ -72,18 +67,22 @@ class Upsert:
         """Take a page's records; they are committed together with the next ones, or with `flush`."""
         self._waiting.extend(texts)
         self._waiting_bytes += sum(map(len, texts))
-        if len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
+        if len(self._vanished.window) >= _WINDOW_KEYS:
+            self.flush()
+        elif len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
             self._save_waiting()
 
     def flush(self, also: Also | None = None) -> None:
         """Commit what waits; `also` writes in the transaction of the last batch, or in one of its own."""
-        self._also = also
+        window = self._vanished.window
         self._save_waiting()
+        self._also = window.with_keys(also, rejected=self.tally.unreadable > 0)
         self._compare_last(is_last=True)
         self._wait()
         if self._also is not None:
             self._database.transact(self._write_also)
             self._also = None
+        window.clear()
 
     def _write_also(self, connection: Connection) -> None:
         self._guard(connection)
@@ -154,7 +153,7 @@ class Upsert:
                     self.tally.repeated += 1
                 batch[key if key.__class__ is str else str(key)] = text  # the last one wins
         self._taken += len(texts)
-        repeated = self._seen.add(list(batch))
+        repeated = self._vanished.add(list(batch))
         if repeated:
             self.tally.repeated += repeated
             # The next look-up has to see what the batches before have written.
@@ -197,7 +196,7 @@ class Upsert:
         if self._form_checked:
             return
         accepted = (self._sync.track_deletes or TrackDeletes()).max_fraction >= 1
-        if not (accepted or self._has_other_key or len(known) < len(batch) or any(known.values())):
+        if not (accepted or self._vanished.has_other_key or len(known) < len(batch) or any(known.values())):
             self._refuse_other_form(batch)
         self._form_checked = True
 
@@ -298,8 +297,8 @@ class Upsert:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
             updated = len(change.rows) - change.added
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
-            if self._has_other_key:
-                datasets.identify(connection, dataset.id, self._sync.key_name, mixed=self._takes_over)
+            if self._vanished.has_other_key:
+                datasets.identify(connection, dataset.id, self._sync.key_name, mixed=self._vanished.takes_over)
             version = moment
         if change.also is not None:
             change.reached_also = True
@@ -332,65 +331,52 @@ class Upsert:
         Raises Refused when more has vanished than `track_deletes` allows, or its defaults for another unique key.
         """
         self.flush()
-        self._takes_over = self._takes_over and complete and not self.tally.unreadable
-        if not complete or not (self._sync.track_deletes or self._takes_over):
-            return
-        if self.tally.unreadable:
-            self.tally.reasons.append(
-                "nothing was deleted: a record that cannot be read may be one that seems to be gone."
-            )
-            return
-        if self._takes_over:
-            deletions.check_takeover(self._sync, self._dataset.live_count, len(self._seen))
-        self._list_compared = True
-        with self._database.connect() as connection:
-            live = datasets.read(connection, self._dataset.id).live_count
-            if live == len(self._seen) and not (self.tally.rejected or self.tally.deleted):
-                return
-            for keys in self._database.rows.raw(connection, self._dataset.id).live_keys():
-                self._missing.add(connection, self._dataset.id, self._seen.missing(keys))
-            if not self._takes_over:
-                deletion = Deletion(self._dataset.live_count, len(self._missing), live - len(self._missing))
-                deletions.check(connection, self._sync, self._dataset, deletion, self._database.now(connection))
+        self._vanished.takes_over = self._vanished.takes_over and complete
+        if complete:
+            self._vanished.find(self.tally)
 
     @property
     def deletions(self) -> int:
         """How many records `finish` marks as deleted."""
-        return len(self._missing.deleted)
+        return self._vanished.count
 
     def finish(self, connection: Connection) -> None:
         """Mark the records that vanished as deleted, in the transaction that ends the execution."""
-        database, dataset, vanished = self._database, self._dataset, self._missing.deleted
-        self.tally.deleted += len(vanished)
-        if self._takes_over:
-            datasets.identify(connection, dataset.id, self._sync.key_name)
-        if self._list_compared:
-            self._missing.store(connection, dataset.id)
-        if not vanished:
-            return
-        count = datasets.read(connection, dataset.id).live_count
-        deletions.note(connection, self._sync, dataset.id, count, database.now(connection))
-        keep = not self._takes_over
-        moment, raw = datasets.next_moment(connection, database, dataset.id), database.rows.raw(connection, dataset.id)
-        for keys in vanished.batches():
-            raw.mark_deleted(keys, moment, keep_data=keep, own_id=dataset.unique_key == "id")
-            if self._table is not None and keep:
-                self._table.mark_deleted(connection, dataset, keys, moment)
-            elif self._table is not None:
-                self._table.remove(connection, dataset, keys)
-        datasets.changed(connection, dataset.id, moment, deleted=len(vanished))
+        self.tally.deleted += self._vanished.count
+        self._vanished.delete(connection)
+
+    # --- a list that several executions read --------------------------------------------------------------------------
+
+    def open_window(self) -> bool:
+        """Keep the keys of all that is saved from now on, and before by this execution; whether a window was open."""
+        self.flush()
+        return self._vanished.open_window()
+
+    def close_window(self, *, accept_deletes: bool = False) -> list[str]:
+        """Mark the live records that nobody saved since the window was opened as deleted; their keys.
+
+        Raises ConfigError where no window is open, and Refused where too many are gone; the window stays open then.
+        """
+        self.flush()
+        keys, self._version = self._vanished.close_window(self.tally, accept_deletes=accept_deletes)
+        return keys
+
+    def drop_window(self) -> None:
+        """Close the window, if one is open, and delete nothing."""
+        self._vanished.drop_window()
+
+    # --- what was read ------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> list[str]:
         """Those of the keys that the execution has read."""
-        missing = set(self._seen.missing(keys))
+        missing = set(self._vanished.seen.missing(keys))
         return [key for key in keys if key not in missing]
 
     def close(self) -> None:
         """Close the temporary files and the threads."""
         self._reader.shutdown()
         self._committer.shutdown()
-        self._seen.close()
-        self._missing.close()
+        self._vanished.close()
         self._key_types.close()
 
 

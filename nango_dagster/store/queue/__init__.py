@@ -41,7 +41,7 @@ from .model import (
     State,
     Worker,
 )
-from .requests import cancel, set_frequency, set_state, trigger
+from .requests import cancel, set_checkpoint, set_frequency, set_state, trigger
 from .schedules import (
     count_states,
     held_by,
@@ -95,6 +95,7 @@ __all__ = [
     "release",
     "runs_at_work",
     "schedules",
+    "set_checkpoint",
     "set_frequency",
     "set_state",
     "show",

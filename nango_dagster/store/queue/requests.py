@@ -13,8 +13,10 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, literal, or_, select, update
 
 from ...config.frequency import interval_of
-from .. import schema
+from .. import checkpoints, schema, windows
+from ..checkpoints import Checkpoint
 from ..database import Database
+from ..target import Target
 from ..types import UtcTime
 from .due import own_slot
 from .model import State
@@ -125,6 +127,26 @@ def set_frequency(
             change = update(_table).where(_of.id == bindparam("row_id"))
             connection.execute(change.values(frequency=bindparam("new"), due_at=bindparam("slot")), changes)
         return len(rows)
+
+    return db.transact(request)
+
+
+def set_checkpoint(
+    db: Database, sync_id: int, connection_id: str | None, variant: str | None, checkpoint: Checkpoint | None
+) -> int:
+    """Replace the checkpoints of a sync's schedules, or delete them with None; returns how many were free for it.
+
+    A schedule that is being executed keeps its own. Deletion windows are closed: they belong to the checkpoint before.
+    Raises ConfigError for a checkpoint that is not flat.
+    """
+    text = None if checkpoint is None else checkpoints.to_text(checkpoint)
+    free = [*named(sync_id, connection_id, variant), ~_is_held]
+
+    def request(connection: Connection) -> int:
+        targets = select(_of.sync_id, _of.connection_id, _of.variant).where(*free).with_for_update()
+        for row in connection.execute(targets).all():
+            windows.drop_of(connection, Target.of(row))
+        return connection.execute(update(_table).where(*free).values(checkpoint=text)).rowcount
 
     return db.transact(request)
 

@@ -148,6 +148,8 @@ def upgrade() -> None:
         sa.Column("earlier_counts", sa.Text(), server_default="[]", nullable=False),
         sa.Column("problems", sa.Text(), server_default="{}", nullable=False),
         sa.Column("pruned_until", sa.Text()),
+        sa.Column("window_opened_at", UtcTime()),
+        sa.Column("window_is_doubtful", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pending_added", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("pending_updated", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("pending_deleted", sa.BigInteger(), server_default="0", nullable=False),
@@ -223,6 +225,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("dataset_id", "external_id"),
     )
     op.create_table(
+        "_nango_window_keys",
+        sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("dataset_id", "digest"),
+    )
+    op.create_table(
         "_nango_rejected",
         sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
@@ -276,6 +284,8 @@ def upgrade() -> None:
         sa.Column("updated", sa.BigInteger(), nullable=False),
         sa.Column("deleted", sa.BigInteger(), nullable=False),
         sa.Column("modified_after", UtcTime()),
+        sa.Column("checkpoint_from", sa.Text()),
+        sa.Column("checkpoint_to", sa.Text()),
         sa.Column("error", sa.Text()),
         sa.Column("started_at", UtcTime()),
         sa.Column("created_at", UtcTime(), nullable=False),

@@ -1,0 +1,85 @@
+"""The checkpoint of a list that a config describes: its cursor, and a reading of the whole list that is not over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from ..http import Request
+
+Scalar = str | int | float
+MAX_POSITION: Final = 4000  # characters, as of any text in a checkpoint
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a sync has read.
+
+    >>> State("a1b2", cursor="2026-01-01T00:00:00Z").checkpoint()
+    {'definition': 'a1b2', 'cursor': '2026-01-01T00:00:00Z'}
+    """
+
+    definition: str
+    """The list that it belongs to."""
+    cursor: Scalar | None = None
+    """Everything before it is stored."""
+    unconfirmed: Scalar | None = None
+    """With page numbers or offsets: the cursor of a list of several pages that was read once, and is read twice."""
+    refreshed_at: str | None = None
+    """When the last reading of the whole list began that came to its end."""
+    is_unordered: bool = False
+    """Whether records came in another order than the config says."""
+    started_at: str | None = None
+    """When the reading of the whole list began that is not over."""
+    highest: Scalar | None = None
+    """The greatest cursor in its pages so far."""
+    has_rejected: bool = False
+    """Whether a record of its pages was rejected."""
+    position: str | None = None
+    """The request of its next page, as JSON."""
+    page: int = 1
+    """The number of that page."""
+    seen: int = 0
+    """The records of the pages before."""
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any] | None, definition: str) -> State:
+        """The state of a checkpoint; a new one where there is none, or where it belongs to another list.
+
+        >>> State.of({"definition": "a1b2", "cursor": 7}, "c3d4")
+        State(definition='c3d4', cursor=None, ...)
+        """
+        if checkpoint is None or checkpoint.get("definition") != definition:
+            return cls(definition)
+        known = {field.name: field.type for field in fields(cls)}
+        return cls(**{name: value for name, value in checkpoint.items() if name in known})
+
+    def checkpoint(self) -> dict[str, Scalar | bool]:
+        """The fields that differ from their defaults."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def position_of(request: Request) -> str | None:
+    """A request as text, with its placeholders; None where it is too long to be kept.
+
+    >>> of_position(position_of(Request("GET", "https://api.example.com/items", params=(("page", "2"),))))
+    Request(GET https://api.example.com/items?page=2)
+    """
+    parts = [request.method, request.url, dict(request.headers), list(request.params), request.body]
+    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+    return text if len(text) <= MAX_POSITION else None
+
+
+def of_position(text: str) -> Request:
+    """The request of a position."""
+    method, url, headers, params, body = json.loads(text)
+    return Request(method, url, headers, tuple((name, value) for name, value in params), body)
+
+
+def moment_of(text: str) -> datetime:
+    """A time of a state."""
+    return datetime.fromisoformat(text)
