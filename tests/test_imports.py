@@ -35,6 +35,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("paging", "mapping", "templates"),
     ("auth", "fetch", "webhooks"),
+    ("incremental",),
     ("sources", "store"),
     ("control",),
     ("runs", "posted"),
@@ -88,7 +89,8 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("claiming", "retrying"),
         ("draining",),
     ),
-    "sources": (("source",), ("declarative", "user_value")),
+    "sources": (("source",), ("bounds", "saving", "user_value"), ("incremental_list",), ("declarative",)),
+    "incremental": (("state", "values"), ("definition", "tracking")),
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nango_dagster import runs
-from nango_dagster.cli import main
 from nango_dagster.config import Sync
 from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.sources import Ending, Model, Sink, SourceContext
 from nango_dagster.store import Database, datasets, schema, syncs
 from nango_dagster.store.sync_row import SyncRow
+from tests.commands import Cli, write_sync
 
 Body = Callable[[SourceContext, Sink], object]
 Run = Callable[..., Outcome]
+Command = Callable[..., tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -218,21 +218,27 @@ def save_in_window(*keys: int) -> Body:
 # --- the checkpoint, seen and changed by people ---------------------------------------------------------------------
 
 
-def checkpoint_command(settings: Settings, *arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(main, ["checkpoint", "crm", *arguments])
-    return result.exit_code, result.output
+@pytest.fixture
+def command(settings_env: dict[str, str], row: SyncRow) -> Command:
+    write_sync("crm", url="http://localhost/crm", unique_key="id")
+
+    def call(*arguments: str) -> tuple[int, str]:
+        said = Cli(settings_env)("checkpoint", "crm", *arguments)
+        return said.status, said.stdout + said.stderr
+
+    return call
 
 
-def test_people_see_set_and_clear_a_checkpoint(db: Database, settings: Settings, run: Run) -> None:
-    assert checkpoint_command(settings) == (0, "crm: no checkpoint\n")
+def test_people_see_set_and_clear_a_checkpoint(db: Database, command: Command, run: Run) -> None:
+    assert command() == (0, "crm: no checkpoint\n")
     run(open_and_break(1))
-    assert checkpoint_command(settings) == (0, 'crm: {"page": 1}\n')
-    code, text = checkpoint_command(settings, "--set", '{"page": 7}')
+    assert command() == (0, 'crm: {"page": 1}\n')
+    code, text = command("--set", '{"page": 7}')
     assert (code, text) == (0, "Set the checkpoint of crm.\nThe next execution begins there.\n")
     assert kept_keys(db) == 0, "the window belonged to the checkpoint before"
     given: list[Any] = []
     run(lambda context, sink: given.append(context.checkpoint))
-    checkpoint_command(settings, "--clear")
+    command("--clear")
     run(lambda context, sink: given.append(context.checkpoint))
     assert given == [{"page": 7}, None]
 
@@ -247,15 +253,15 @@ def test_people_see_set_and_clear_a_checkpoint(db: Database, settings: Settings,
     ],
 )
 def test_a_checkpoint_that_cannot_be_stored_is_refused(
-    db: Database, settings: Settings, row: SyncRow, text: str, sentence: str
+    command: Command, text: str, sentence: str
 ) -> None:
-    code, output = checkpoint_command(settings, "--set", text)
+    code, output = command("--set", text)
     assert code == 1 and sentence in output
 
 
-def test_the_checkpoint_of_a_running_execution_is_left_alone(db: Database, settings: Settings, run: Run) -> None:
+def test_the_checkpoint_of_a_running_execution_is_left_alone(command: Command, run: Run) -> None:
     answers: list[tuple[int, str]] = []
-    run(lambda context, sink: answers.append(checkpoint_command(settings, "--clear")))
+    run(lambda context, sink: answers.append(command("--clear")))
     assert answers[0][0] == 1 and "crm is being executed; cancel that first" in answers[0][1]
 
 

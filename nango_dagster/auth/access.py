@@ -56,7 +56,7 @@ class Access:
     ) -> None:
         """`hash_key` gives the key of hashes that secrets go into; None where there is none."""
         names = set(placeholders(sync.templates))
-        self._facts = facts
+        self.facts = facts
         self._hidden = tuple(_secret_facts(names, facts))
         self._source = source
         self.hash_key = hash_key
@@ -66,11 +66,11 @@ class Access:
     def variables(self, fresh: bool = False) -> Mapping[str, Any]:
         """The values of placeholders at this moment; with `fresh`, after the API has refused those before."""
         if self._source is None:
-            return self._facts
+            return self.facts
         self._held = self._source.credentials(fresh)
         token = token_of(self._held)
         tokens = {"access_token": token, "pizzlyAccessToken": token} if token else {}
-        return {**self._facts, **tokens, "credentials": self._held}
+        return {**self.facts, **tokens, "credentials": self._held}
 
     def sign(self, request: Request) -> Request:
         """The request with the credentials that `variables` last had, unless the sync places them itself."""

@@ -10,6 +10,7 @@ from nango_dagster.config.combinations import is_credential, placeholders
 from nango_dagster.config.fields import FORBIDDEN_HEADERS, PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.frequency import every, interval_of, seconds
+from nango_dagster.config.incremental import Incremental, start_at
 from nango_dagster.config.responses import NextRequest, ResponseRule
 from nango_dagster.config.schema import json_schema, reference, schema_text, sync_schema
 from nango_dagster.config.sync import Sync, pascal_case, slug
@@ -20,6 +21,7 @@ __all__ = [
     "Column",
     "Configs",
     "CustomMapping",
+    "Incremental",
     "NextRequest",
     "RateLimit",
     "ResponseRule",
@@ -39,5 +41,6 @@ __all__ = [
     "schema_text",
     "seconds",
     "slug",
+    "start_at",
     "sync_schema",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nango_dagster import paths
+from nango_dagster.config import incremental
 from nango_dagster.config.fields import PLACEHOLDER
 from nango_dagster.config.source import Found, shown
 from nango_dagster.errors import ConfigError, Problem
@@ -68,7 +69,7 @@ MAY_BE_SECRET = ("url", "headers", "query_params", "body", "next_request")
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
     checks = (_paging, _endings, _needs, _records, _timing, _body_paths, _format, _table, _accounts, _since)
-    return [found for check in checks for found in check(fields)]
+    return [found for check in checks for found in check(fields)] + list(_incremental(fields))
 
 
 def _paging(fields: Mapping[str, Any]) -> Iterator[Found]:
@@ -181,7 +182,7 @@ def _since(fields: Mapping[str, Any]) -> Iterator[Found]:
                 f"${{last_sync_date}} in {name} asks for what is new, and without a unique_key that would replace all "
                 "rows; add unique_key.",
             )
-        elif fields.get("track_deletes"):
+        elif fields.get("track_deletes") and "incremental" not in fields:
             yield _misfit(
                 "track_deletes",
                 f"${{last_sync_date}} in {name} asks for what is new, and track_deletes would take the rest for "
@@ -189,8 +190,14 @@ def _since(fields: Mapping[str, Any]) -> Iterator[Found]:
             )
 
 
+def _incremental(fields: Mapping[str, Any]) -> Iterator[Found]:
+    names = frozenset(placeholders([fields.get(name) for name in MAY_BE_SECRET]))
+    for place, sentence in incremental.combinations(fields, names):
+        yield place, Problem(sentence, field=".".join(place))
+
+
 # The names of placeholders. The first ones always have a value; the others need a connection, or one in Pizzly.
-_ALWAYS = ("connection_id", "variant", "last_sync_date")
+_ALWAYS = ("connection_id", "variant", "last_sync_date", "since", "until")
 _TOKENS = ("access_token", "pizzlyAccessToken")
 _NAMED = "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_id}, ${variant}, ${last_sync_date}"
 

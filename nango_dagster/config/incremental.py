@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from nango_dagster.config import fields as f
 from nango_dagster.config.frequency import every, interval_of, seconds
@@ -145,7 +145,7 @@ class Incremental(f.Part):
         "execution.",
     )
 
-    model_config = {**f.Part.model_config, "populate_by_name": True}
+    model_config = ConfigDict(populate_by_name=True)
 
 
 def combinations(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -154,24 +154,30 @@ def combinations(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[t
     `found` are the names of the placeholders in the sync's requests.
     """
     block = fields.get("incremental")
-    if fields.get("sync_type") == "incremental" and not isinstance(block, Mapping):
-        if block is None:
-            yield (
-                ("sync_type",),
-                "sync_type: incremental needs the block incremental, which says where the cursor comes from and where "
-                "it is sent; add it, such as incremental: {field: updated_at, request_path: since}.",
-            )
-        return
-    if block is None:
-        if fields.get("resumable") and "unique_key" not in fields:
-            yield ("resumable",), "resumable keeps the pages of a broken execution, which takes a unique_key; add it."
-        if "deleted_path" in fields and "unique_key" not in fields:
-            yield ("deleted_path",), "deleted_path deletes single records, which takes a unique_key; add it."
-        for name in sorted(found & {"since", "until"}):
-            yield ("incremental",), f"${{{name}}} is a value of the block incremental, which is missing; add it."
-        return
-    if not isinstance(block, Mapping):
-        return
+    if isinstance(block, Mapping):
+        yield from _of_block(fields, block, found)
+    elif block is None:
+        yield from _without_block(fields, found)
+
+
+def _without_block(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if fields.get("sync_type") == "incremental":
+        yield (
+            ("sync_type",),
+            "sync_type: incremental needs the block incremental, which says where the cursor comes from and where it "
+            "is sent; add it, such as incremental: {field: updated_at, request_path: since}.",
+        )
+    if fields.get("resumable") and "unique_key" not in fields:
+        yield ("resumable",), "resumable keeps the pages of an execution that breaks, which takes a unique_key; add it."
+    if "deleted_path" in fields and "unique_key" not in fields:
+        yield ("deleted_path",), "deleted_path deletes single records, which takes a unique_key; add it."
+    for name in sorted(found & {"since", "until"}):
+        yield ("incremental",), f"${{{name}}} is a value of the block incremental, which is missing; add it."
+
+
+def _of_block(
+    fields: Mapping[str, Any], block: Mapping[str, Any], found: frozenset[str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
     if fields.get("sync_type") != "incremental":
         yield ("incremental",), "incremental goes with sync_type: incremental; add that."
     if "unique_key" not in fields:
@@ -184,31 +190,33 @@ def combinations(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[t
             "track_deletes compares the whole list, and an incremental execution reads only changes; add "
             "incremental.full_refresh, such as every 7 days, or leave track_deletes out.",
         )
+    if fields.get("track_deletes") and _AGO.fullmatch(str(block.get("start", ""))):
+        yield (
+            ("incremental", "start"),
+            "incremental.start moves with the time, and track_deletes would take the records before it for deleted; "
+            "wanted a fixed date, or no track_deletes.",
+        )
 
 
 def _origin(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Problems of the fields that say where the cursor comes from."""
     origin = block.get("from", "record")
     tokens = [name for name in ("token_path", "token_url_path") if name in block]
-    if origin == "record" and "field" not in block:
-        name = tokens[0] if tokens else "from"
-        yield name, "goes with from: response; add that." if tokens else "is record, and the field is missing; add field."
-    if origin != "record":
-        for name in ("field", "missing"):
-            if name in block:
-                yield name, f"goes with from: record, and from is {origin}; keep one of them."
-        if block.get("order", "none") != "none":
-            yield "order", f"is that of the values of field, and from is {origin}; leave it out."
-    if origin == "response" and len(tokens) != 1:
-        yield "from", "is response, and a token has one place in the answer; give one of token_path, token_url_path."
     if origin == "response":
+        if len(tokens) != 1:
+            yield "from", "is response, and a token has one place; give one of token_path and token_url_path."
         for name in ("format", "lag", "start", "until", "step"):
             if name in block:
                 yield name, "is for times, and a token of the API goes back as it came; leave it out."
-    elif tokens and origin != "record":
-        yield tokens[0], "goes with from: response; add that or leave it out."
-    elif tokens and "field" in block:
-        yield tokens[0], "goes with from: response, and field with from: record; keep one of them."
+    else:
+        for name in tokens:
+            yield name, f"goes with from: response, and from is {origin}; change one of them."
+    if origin == "record" and "field" not in block and not tokens:
+        yield "from", "is record, and nothing says which value of the record; add field, such as updated_at."
+    if origin != "record":
+        for name in ("field", "missing", "order"):
+            if name in block:
+                yield name, f"is about values in the records, and from is {origin}; leave it out."
 
 
 def _sending(block: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[str, str]]:

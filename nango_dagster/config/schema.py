@@ -19,17 +19,10 @@ ALIASES: Mapping[str, str] = {
 
 # Fields of a later release, and what to do without them.
 NOT_YET: Mapping[str, str] = {
-    "incremental": "leave it out, and each execution reads the full list",
     "script": "describe the request with url and the paging fields",
     "models": "name one model with model",
 }
-NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {
-    "sync_type": (
-        "incremental",
-        "sync_type: incremental",
-        "leave it out, and each execution reads the full list",
-    ),
-}
+NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {}
 
 
 @cache
@@ -44,7 +37,6 @@ def sync_schema() -> dict[str, Any]:
             "deprecated": True,
         }
     del properties["name"]["default"]  # it stands for "not named yet"
-    properties["sync_type"]["enum"] = ["full"]
     schema["properties"] = properties
     schema["$defs"] = {name: _tidy(part) for name, part in schema["$defs"].items()}
     return schema
@@ -87,7 +79,8 @@ def reference() -> str:
         _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES
     )
     parts = "\n".join(
-        _part_rows(name) for name in ("mapping", "rate_limit", "track_deletes", "next_request", "responses")
+        _part_rows(name)
+        for name in ("mapping", "rate_limit", "track_deletes", "incremental", "next_request", "responses")
     )
     older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
     later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nango_dagster.config import fields as f
 from nango_dagster.config.frequency import every, interval_of
+from nango_dagster.config.incremental import Incremental
 from nango_dagster.config.responses import NextRequest, ResponseRule
 from nango_dagster.config.schedule import Cron, Interval, ShortInterval
 
@@ -85,6 +86,11 @@ class Sync(BaseModel):
         "rows.",
     )
     model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
+    deleted_path: f.FieldPath | None = Field(
+        None,
+        description="The field of a record that marks it as deleted, such as `is_deleted` or `@removed`: the record is "
+        "deleted, and not stored.",
+    )
     ignore_fields: list[f.FieldPath] = Field([], description="Volatile fields whose changes do not count as changes.")
 
     # The next page
@@ -188,7 +194,17 @@ class Sync(BaseModel):
     )
     cron: f.Cron | None = Field(None, description="The schedule as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
-    sync_type: Literal["full", "incremental"] = Field("full", description="Each execution reads the full list.")
+    sync_type: Literal["full", "incremental"] = Field(
+        "full", description="`full`: each execution reads the whole list. `incremental`: it reads what changed."
+    )
+    incremental: Incremental | None = Field(
+        None, description="With `sync_type: incremental`: the cursor, its origin and its place in the request."
+    )
+    resumable: bool = Field(
+        False,
+        description="Whether the position in the whole list is kept, so that an execution that breaks is continued by "
+        "the next one.",
+    )
     auto_start: bool = Field(True, description="Whether a new sync or connection starts without a command.")
     events: Literal["changed", "all"] = Field(
         "changed", description="The executions that become events in Dagster: those that changed rows, or all."
@@ -335,7 +351,7 @@ class Sync(BaseModel):
         >>> Sync(name="items", url="https://api.example.com/items", frequency="every day").document()
         {'name': 'items', 'url': 'https://api.example.com/items', 'frequency': 1440}
         """
-        return self.model_dump(mode="json", include=set(self._given()), exclude_defaults=True)
+        return self.model_dump(mode="json", by_alias=True, include=set(self._given()), exclude_defaults=True)
 
     def fingerprint(self) -> str:
         """Changes when anything about the sync does."""

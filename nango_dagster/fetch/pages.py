@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from ..bodies import BodyLimits, json_text
 from ..config import Sync
@@ -18,7 +18,7 @@ from ..records import Document, Envelope, Rejected, Shape, read
 from .ahead import Ahead
 from .evidence import PagingEvidence
 from .guard import Guard, remedies
-from .requests import first_request, next_request, policy_of, with_limit
+from .requests import next_request, opening_request, policy_of
 from .responses import Meaning, Position
 from .sending import Access, Sender
 
@@ -38,6 +38,19 @@ class Page:
     """The size of the answer, decompressed."""
     next: Request | None = field(default=None, repr=False)
     """The request that paging sends after this page."""
+    seen: int = 0
+    """Records that the API sent so far, this page's included."""
+    note: Any = None
+    """What `Fetch.note` made of the answer."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a list to begin at: the request of a page, its number, and the records of the pages before."""
+
+    request: Request
+    number: int = 1
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,8 @@ class Fetch:
         *,
         access: Access | None = None,
         cancelled: Callable[[], bool] = lambda: False,
-        start: Request | None = None,
+        start: Place | None = None,
+        note: Callable[[Answer], Any] = lambda answer: None,
         etag: str | None = None,
         max_pages: int | None = None,
         reach: Reach = "anywhere",
@@ -93,7 +107,9 @@ class Fetch:
         )
         self._body_limits = BodyLimits(sync.max_page_bytes, sync.max_page_records)
         self._evidence = PagingEvidence(sync)
-        self._first = start or self._paging.first(with_limit(sync, first_request(sync)))
+        self._start = start or Place(opening_request(sync))
+        self._first = self._start.request
+        self._note = note
         self._next: Request | None = self._first
         self._max_pages = max_pages or sync.max_pages
         self._access = access
@@ -173,10 +189,10 @@ class Fetch:
         A page that equals the one before is held back until it is known whether it is the last one again.
         """
         guard = Guard(self.sync, self._paging)
-        progress = _Progress()
+        progress = _Progress(number=self._start.number - 1, seen=self._start.seen)
         held: list[Page] = []
         request = self._first
-        for number in count(1):
+        for number in count(self._start.number):
             guard.before(request)
             response, meaning = self._send(request, number, progress)
             if response.status == 304 or meaning.action == "end":
@@ -277,7 +293,8 @@ class Fetch:
         excess = answer.total - (self.sync.max_total or answer.total)
         kept = records[: len(records) - excess] if excess > 0 else records
         size = len(answer.response.content)
-        return Page(progress.number, kept, answer.envelope.rejected, size, following), excess > 0
+        page = Page(progress.number, kept, answer.envelope.rejected, size, following, progress.seen, self._note(answer))
+        return page, excess > 0
 
     # --- one page ------------------------------------------------------------------------------------------
 

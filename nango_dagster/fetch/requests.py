@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import Sync
 from ..http import Policy, RateLimit, Reach, Request, origin, query_pairs, secrets_of
+from ..paging import style
 from ..templates import render, render_text, render_url
 
 
@@ -19,6 +20,15 @@ def first_request(sync: Sync) -> Request:
     """
     request = Request(sync.method, sync.url, sync.headers, query_pairs(sync.query_params), sync.body)
     return request.with_query_as_params()
+
+
+def opening_request(sync: Sync) -> Request:
+    """The request for the first page, with the values of paging.
+
+    >>> opening_request(Sync(url="https://api.example.com/items", paging_page_request_path="page"))
+    Request(GET https://api.example.com/items?page=1)
+    """
+    return style(sync).first(with_limit(sync, first_request(sync)))
 
 
 def next_request(sync: Sync, request: Request) -> Request:

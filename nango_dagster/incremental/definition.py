@@ -11,7 +11,7 @@ from ..fetch import first_request
 from ..http import json_bytes, looks_secret, redact, secrets_of
 from ..paths import MISSING, dig
 
-LAST_SYNC_DATE: Final = Incremental(**{"from": "run_start", "start": "1970-01-01"})
+LAST_SYNC_DATE: Final = Incremental(from_="run_start", start="1970-01-01")
 """The meaning of `${last_sync_date}` in a sync without the block `incremental`."""
 
 _FIELDS: Final = frozenset(
@@ -38,7 +38,7 @@ def definition_of(sync: Sync, facts: Mapping[str, Any]) -> str:
     `facts` are the values of placeholders. Those of credentials do not count: a new token reads the same list.
     """
     paging = {name for name in Sync.model_fields if name.startswith("paging_")}
-    document = sync.model_dump(mode="json", include=_FIELDS | paging, exclude_defaults=True)
+    document = sync.model_dump(mode="json", include={*_FIELDS, *paging}, exclude_defaults=True)
     block = block_of(sync)
     document["incremental"] = None if block is None else block.model_dump(mode="json", exclude=_NOT_OF_THE_LIST)
     document["values"] = {name: _value(name, facts) for name in sorted(set(placeholders(sync.templates)))}

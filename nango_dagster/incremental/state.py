@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -56,6 +56,10 @@ class State:
             return cls(definition)
         known = {field.name: field.type for field in fields(cls)}
         return cls(**{name: value for name, value in checkpoint.items() if name in known})
+
+    def without_whole(self) -> State:
+        """The state when no reading of the whole list goes on."""
+        return replace(self, started_at=None, highest=None, has_rejected=False, position=None, page=1, seen=0)
 
     def checkpoint(self) -> dict[str, Scalar | bool]:
         """The fields that differ from their defaults."""

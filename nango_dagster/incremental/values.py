@@ -83,13 +83,10 @@ def _time_of(text: str, form: str | None) -> datetime | None:
     try:
         if match is not None:
             fraction = (match["fraction"] or ".0")[:7]
-            moment = datetime.strptime(
-                f"{match['date']} {match['minute'] or '00:00'}{match['second'] or ':00'}{fraction}",
-                "%Y-%m-%d %H:%M:%S.%f",
-            )
-            return (moment - _offset(match["zone"])).replace(tzinfo=timezone.utc)
+            time = f"{match['minute'] or '00:00'}{match['second'] or ':00'}{fraction.ljust(7, '0')}"
+            return datetime.fromisoformat(f"{match['date']}T{time}+00:00") - _offset(match["zone"])
         if form is not None and "%" in form:
-            return _in_utc(datetime.strptime(text, form))
+            return _in_utc(datetime.strptime(text, form))  # noqa: DTZ007 - without a zone it is in UTC
         if "," in text:
             return _in_utc(parsedate_to_datetime(text))
     except (ValueError, OverflowError, TypeError):

@@ -4,7 +4,7 @@ from .decoding import decode, encode, is_utf8
 from .document import Document, described
 from .envelope import Envelope, Rejected, Shape, fields_of, read
 from .hashes import byte_hash, content_hash, content_hash_of
-from .keys import MAX_KEY_BYTES, KeyReader, QuotedKey, key_reader
+from .keys import MAX_KEY_BYTES, KeyReader, QuotedKey, key_reader, token_reader
 from .raw_json import text_at, with_fields
 from .refusals import said
 
@@ -28,5 +28,6 @@ __all__ = [
     "read",
     "said",
     "text_at",
+    "token_reader",
     "with_fields",
 ]

@@ -41,7 +41,7 @@ def key_reader(unique_key: str | Sequence[str]) -> KeyReader:
     ['[7,"2024-05-01"]', RecordRejected('unique_key "day" is missing')]
     """
     paths = [unique_key] if isinstance(unique_key, str) else list(unique_key)
-    readers = [_token_reader(path) for path in paths]
+    readers = [token_reader(path) for path in paths]
 
     def read_keys(records: Sequence[bytes]) -> list[str | RecordRejected]:
         tokens = [read(records) for read in readers]
@@ -63,9 +63,9 @@ def _composed(tokens: Sequence[bytes], paths: Sequence[str]) -> str | RecordReje
     return _key_text(b"[" + b",".join(parts) + b"]", ", ".join(paths))
 
 
-def _token_reader(unique_key: str) -> Callable[[Sequence[bytes]], list[bytes]]:
+def token_reader(path: str) -> Callable[[Sequence[bytes]], list[bytes]]:
     """A function that reads the JSON texts of one field of many records; empty where it is missing."""
-    means = ways(unique_key)
+    means = ways(path)
     shapes = _key_shapes(means)
     leaf = _leaf if len(means) == 1 else _whole_or_leaf
     depth = len(means[-1])

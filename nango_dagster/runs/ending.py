@@ -13,14 +13,14 @@ from .. import clock
 from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..sentences import number_of
 from ..sources import Numbers
-from ..store import Connection, datasets, jobs, problems, queue, rejected
+from ..store import Connection, checkpoints, datasets, jobs, problems, queue, rejected
 from ..store.announcing import Ended, announce
 from ..store.checkpoints import Change
 from ..store.jobs import Counts
 from ..store.problems import Problems
 from ..store.tally import Tally
 from .opening import Opened, OpenModel, Plan, starred
-from .reading import Reading
+from .reading import Reading, checkpoint_before
 from .values import Outcome
 
 Status = Literal["succeeded", "failed", "cancelled", "lost"]
@@ -131,6 +131,8 @@ def _finish(connection: Connection, facts: Facts, status: Status, error: Excepti
     plan.lease.check(connection)
     for model in facts.opened.models:
         _finish_model(connection, facts, model, status)
+    if (ended := facts.reading.ending) is not None and _keeps_checkpoint(facts, status):
+        checkpoints.save(connection, plan.claim.schedule_id, ended.checkpoint)
     jobs.finish(
         connection,
         plan.database,
@@ -146,6 +148,23 @@ def _finish(connection: Connection, facts: Facts, status: Status, error: Excepti
     succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
     not_before = error.until if isinstance(error, QuotaSpent) else None
     queue.release(connection, plan.database, plan.claim, succeeded=succeeded, not_before=not_before)
+
+
+def _checkpoint_change(facts: Facts, status: Status) -> Change | None:
+    """How the execution changed the checkpoint; None where it did not."""
+    ending = facts.reading.ending
+    if ending is None or not _keeps_checkpoint(facts, status):
+        return facts.checkpoint
+    change = Change(checkpoint_before(facts.plan), ending.checkpoint)
+    return facts.checkpoint if change.before == change.after else change
+
+
+def _keeps_checkpoint(facts: Facts, status: Status) -> bool:
+    """Whether the checkpoint of the ending is stored: everything before it is."""
+    ending = facts.reading.ending
+    if status != "succeeded" or ending is None or not ending.saves_checkpoint:
+        return False
+    return not counts_of(facts).rejected
 
 
 def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status: Status) -> None:
@@ -219,7 +238,7 @@ def _announce(connection: Connection, facts: Facts, status: Status, error: Excep
             model=dataset.model if dataset else plan.sync.model,
             succeeded=status == "succeeded",
             error=_starred(facts, str(error)) if status == "failed" and number == 0 else None,
-            checkpoint=facts.checkpoint,
+            checkpoint=_checkpoint_change(facts, status),
         )
         overridden = access is not None and access.has_webhook_url
         announce(connection, plan.database, ended, dataset, overridden=overridden)
@@ -252,7 +271,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         complete=facts.is_complete,
         standing=tuple(sentence for tally in facts.tallies for sentence in tally.standing),
         doubt=_doubt_warning(facts),
-        checkpoint=facts.checkpoint,
+        checkpoint=_checkpoint_change(facts, status),
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),
     )
@@ -285,6 +304,10 @@ def counts_of(facts: Facts) -> Counts:
 
 def _warnings(facts: Facts) -> Sequence[str]:
     warnings = [doubt] if (doubt := _doubt_warning(facts)) else []
+    if facts.reading.ending is not None:
+        warnings += facts.reading.ending.warnings
+        if facts.reading.ending.saves_checkpoint and counts_of(facts).rejected:
+            warnings.append("the checkpoint stays where it was: a record was rejected, and is read again.")
     for model in facts.opened.models:
         tally, table = model.writer.tally, model.table
         warnings += [*tally.reasons, *tally.standing]

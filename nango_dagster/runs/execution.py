@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from .. import clock
 from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
 from ..settings import Settings
-from ..sources import DeclarativeList, Source
+from ..sources import Source, source_of
 from ..store import Connection, Database, checkpoints, jobs, tables, windows
 from ..store.queue import Claim
 from ..store.sync_row import SyncRow
@@ -54,7 +55,7 @@ class Execution:
         """The plan of this execution."""
         sync = _as_wished(self.row.sync, self.wishes)
         lease = Lease(self.database, self.claim, sync.display_name, self.stopping, self.cancelled)
-        source = self.source or DeclarativeList(sync)
+        source = self.source or source_of(sync)
         return Plan(self.database, self.settings, self.row, sync, self.claim, source, self.wishes, lease)
 
 
@@ -67,6 +68,7 @@ class _Steps:
         self._report = report
         self._facts = Facts(self._plan, began=clock.monotonic())
         self._sink: ModelSink | None = None
+        self._began_at = clock.now()
 
     @property
     def facts(self) -> Facts:
@@ -78,7 +80,8 @@ class _Steps:
         """Take all steps; a failure of anything but the database ends as a failed job."""
         plan = self._plan
         try:
-            self._facts = replace(self._facts, job_id=plan.database.transact(self._begin))
+            job_id, self._began_at = plan.database.transact(self._begin)
+            self._facts = replace(self._facts, job_id=job_id)
         except LeaseLost as lost:
             return ending.outcome(self.facts, "lost", lost)
         try:
@@ -92,14 +95,15 @@ class _Steps:
                 tables.cache_layout(model.table)
         return outcome
 
-    def _begin(self, connection: Connection) -> int:
-        """Start the job; its id."""
+    def _begin(self, connection: Connection) -> tuple[int, datetime]:
+        """Start the job; its id, and the time."""
         plan = self._plan
         plan.lease.begin(connection)
         if plan.resets:
             checkpoints.save(connection, plan.claim.schedule_id, None)
             windows.drop_of(connection, plan.claim.target)
-        return jobs.start(connection, plan.database, plan.claim, plan.row, self._execution.run_id)
+        job_id = jobs.start(connection, plan.database, plan.claim, plan.row, self._execution.run_id)
+        return job_id, plan.database.now(connection)
 
     def _read_and_end(self) -> Outcome:
         try:
@@ -128,7 +132,7 @@ class _Steps:
             self._facts = replace(self._facts, opened=open_next(plan, self._facts.opened))
         models = self._facts.opened.models
         self._sink = ModelSink(plan, models, self._facts.began, self._report)
-        self._facts = replace(self._facts, reading=reading.read(plan, self._facts.opened, self._sink))
+        self._facts = replace(self._facts, reading=reading.read(plan, self._facts.opened, self._sink, self._began_at))
         result, facts = self._facts.reading, self.facts
         error = result.error or ending.defect(facts)
         if result.ending is not None and result.ending.not_modified:

@@ -202,11 +202,11 @@ def _ask_for_all(connection: Connection, plan: Plan, stored: Sequence[Dataset]) 
 
 
 def _access(plan: Plan, stored: Sequence[Dataset]) -> ConnectionAccess:
-    anew = plan.resets or any(_needs_all(dataset, plan.sync) for dataset in stored)
+    anew = plan.resets or any(needs_all(dataset, plan.sync) for dataset in stored)
     return access_of(plan.database, plan.settings, plan.row, plan.claim, cancelled=plan.lease.is_stopped, anew=anew)
 
 
-def _needs_all(dataset: Dataset, sync: Sync) -> bool:
+def needs_all(dataset: Dataset, sync: Sync) -> bool:
     """Whether the whole list has to be read, not only what changed since the last success.
 
     That is so where the dataset was emptied and not filled since, or where its records have another key: records that

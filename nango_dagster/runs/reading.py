@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from .. import clock
 from ..errors import Cancelled, ConfigError, Incomplete
@@ -13,7 +14,7 @@ from ..store import Connection, checkpoints
 from ..store.upsert import Upsert
 from .access import reach_of_sync
 from .limits import limiter_of
-from .opening import Opened, OpenModel, Plan
+from .opening import Opened, OpenModel, Plan, needs_all
 from .values import Progress
 
 Report = Callable[[Progress], None]
@@ -100,6 +101,10 @@ class ModelSink:
         with self._call():
             self._upsert(self._model(model), "drop a deletion window").drop_window()
 
+    def rejections(self) -> int:
+        """See Sink.rejections."""
+        return sum(model.writer.tally.rejected for model in self._models.values())
+
     def count(self, numbers: Numbers) -> None:
         """See Sink.count."""
         self.numbers = numbers
@@ -150,7 +155,7 @@ def checkpoint_before(plan: Plan) -> Checkpoint | None:
     return None if plan.resets else checkpoints.of_text(plan.claim.checkpoint)
 
 
-def read(plan: Plan, opened: Opened, sink: ModelSink) -> Reading:
+def read(plan: Plan, opened: Opened, sink: ModelSink, started_at: datetime) -> Reading:
     """Read the source to its end, or until it has to stop. Raises what the sink could not do."""
     with limiter_of(plan.database, plan.sync, plan.claim.connection_id) as limiter:
         context = SourceContext(
@@ -161,6 +166,9 @@ def read(plan: Plan, opened: Opened, sink: ModelSink) -> Reading:
             reach=reach_of_sync(plan.database, plan.settings, plan.sync, posted=plan.row.origin == "http"),
             etag=None if plan.resets else opened.datasets[0].etag,
             checkpoint=checkpoint_before(plan),
+            started_at=started_at,
+            facts={} if opened.access is None else opened.access.facts,
+            needs_all=any(needs_all(dataset, plan.sync) for dataset in opened.datasets),
             is_stopped=plan.lease.is_stopped,
         )
         try:

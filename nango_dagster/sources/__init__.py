@@ -1,6 +1,7 @@
 """What an execution reads: the list of a config, or the value of a user's asset; `Source` is their contract."""
 
-from .declarative import DeclarativeList, FetchedList
+from .declarative import DeclarativeList, FetchedList, source_of
+from .incremental_list import IncrementalList
 from .source import Checkpoint, Ending, Model, Numbers, Sink, Source, SourceContext
 from .user_value import UserValue
 
@@ -9,10 +10,12 @@ __all__ = [
     "DeclarativeList",
     "Ending",
     "FetchedList",
+    "IncrementalList",
     "Model",
     "Numbers",
     "Sink",
     "Source",
     "SourceContext",
     "UserValue",
+    "source_of",
 ]

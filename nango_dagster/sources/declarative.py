@@ -6,10 +6,17 @@ from dataclasses import dataclass
 
 from ..config import Sync
 from ..fetch import Fetch
-from .source import Ending, Model, Numbers, Sink, SourceContext
+from ..incremental import block_of
+from .incremental_list import IncrementalList
+from .saving import PageSaver
+from .source import PAGING_NOT_FOUND, Ending, Model, Sink, Source, SourceContext
 
-PAGING_NOT_FOUND = "paging_not_found"
-"""The ending of a list that may have more pages: no answer had anything at the path of the next one."""
+
+def source_of(sync: Sync) -> Source:
+    """The source that a sync's config describes."""
+    if block_of(sync) is not None or sync.resumable:
+        return IncrementalList(sync)
+    return DeclarativeList(sync)
 
 
 @dataclass(frozen=True)
@@ -48,20 +55,14 @@ class FetchedList:
 
 def read_pages(fetch: Fetch, sink: Sink) -> Ending:
     """Hand every page to the sink, and close the fetch."""
+    saver = PageSaver(fetch.sync, sink)
     try:
         with fetch:
             for page in fetch:
-                for rejected in page.rejected:
-                    sink.reject(f"{rejected.position} of page {page.number}", rejected.reason)
-                sink.count(_numbers(fetch))
-                sink.save(page.records)
+                saver.save(fetch, page)
     finally:
-        sink.count(_numbers(fetch))
+        saver.end(fetch)
     assert fetch.stop is not None, "a fetch that ends without an error says why"
     if doubt := fetch.paging_doubt:
         return Ending(PAGING_NOT_FOUND, complete=False, doubt=doubt)
     return Ending(fetch.stop.reason, fetch.stop.complete, not_modified=fetch.not_modified, etag=fetch.etag_to_keep)
-
-
-def _numbers(fetch: Fetch) -> Numbers:
-    return Numbers(fetch.pages, fetch.records, fetch.requests, fetch.retries)

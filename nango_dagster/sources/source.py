@@ -27,13 +27,16 @@ A source keeps this contract:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
 
 from ..config import TrackDeletes
 from ..fetch import Access
 from ..http import Limiter, Reach
 
+PAGING_NOT_FOUND: Final = "paging_not_found"
+"""The ending of a list that may have more pages: no answer had anything at the path of the next one."""
 Checkpoint = Mapping[str, str | int | float | bool]
 """How far a source has read, as one flat object; the next execution begins there."""
 
@@ -63,6 +66,12 @@ class SourceContext:
     """The `Ending.etag` of the execution before, while the stored records are still that version of the list."""
     checkpoint: Checkpoint | None = None
     """The one that was saved last; None before the first and after a reset."""
+    started_at: datetime | None = None
+    """When the execution began, by the database's clock."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The values of placeholders that are no credentials, such as `metadata`."""
+    needs_all: bool = False
+    """Whether the dataset lacks records, or has some under another key, until the whole list was read."""
     is_stopped: Callable[[], bool] = lambda: False
 
 
@@ -90,6 +99,14 @@ class Ending:
     """The version of the list that was read, to be given to the next execution."""
     doubt: str | None = None
     """A sentence that says why there may be more although nothing says so; then no record is deleted."""
+    warnings: Sequence[str] = ()
+    """Sentences for the job."""
+    saves_checkpoint: bool = False
+    """Whether `checkpoint` is stored in the transaction that ends the execution.
+
+    That is so only where it succeeds and no record was rejected.
+    """
+    checkpoint: Checkpoint | None = None
 
 
 class Sink(Protocol):
@@ -143,6 +160,9 @@ class Sink(Protocol):
 
     def drop_window(self, model: str | None = None) -> None:
         """Close the window, if one is open, and delete nothing."""
+
+    def rejections(self) -> int:
+        """How many records the execution could not store so far, as far as they are committed."""
 
     def count(self, numbers: Numbers) -> None:
         """Tell how much was read so far; for progress and the job."""

@@ -1,0 +1,458 @@
+"""A list of which an execution reads what changed, and a whole list that several executions read.
+
+An execution reads the changes first, where there is a cursor. Then, where the whole list has never been read to its
+end, or `full_refresh` is due, it reads the whole list, for as long as there is time until the next execution. So a slow
+reading of everything goes on beside fast ones of what changed: they are never at work at the same time, share the rate
+budget, and what either saves counts as present at the source. The cursor of the changes is at most the start of that
+reading, so that no change of a record that was read before is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from .. import clock, records
+from ..config import Incremental, Sync, interval_of, start_at
+from ..errors import ApiError
+from ..fetch import Fetch, Page, Place
+from ..incremental import (
+    Cursor,
+    State,
+    Tracking,
+    block_of,
+    bound,
+    capped,
+    cursor_of,
+    definition_of,
+    moment_of,
+    of_moment,
+    of_position,
+    position_of,
+    written_like,
+    written_time,
+)
+from ..paging import Answer, style
+from ..paths import MISSING
+from ..sentences import number_of
+from .bounds import BoundAccess, Bounds
+from .saving import PageSaver
+from .source import PAGING_NOT_FOUND, Ending, Model, Sink, SourceContext
+
+PAUSED: Final = "paused"
+"""The reading of the whole list goes on in the next execution, after the changes."""
+OLDER: Final = "older"
+"""The rest of a list in descending order is older than the cursor."""
+
+OnPage = Callable[[Page, "Tracking | None"], None]
+"""Called with each page that was handed to the sink."""
+
+
+@dataclass(frozen=True)
+class IncrementalList:
+    """The list of a config with `incremental`, `${last_sync_date}` or `resumable`."""
+
+    sync: Sync
+    models: tuple[Model, ...] = ()
+    needs_access: bool = True
+
+    def read(self, context: SourceContext, sink: Sink) -> Ending:
+        """Read the changes, and the whole list where it is time for that."""
+        return _Reading(self.sync, context, sink).read()
+
+
+@dataclass(frozen=True)
+class _List:
+    """The end of reading one list: why, and whether all of it was read."""
+
+    reason: str
+    complete: bool
+    doubt: str | None
+    pages: int
+    token: Any = None
+    """The last token in its answers."""
+    tracking: Tracking | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a cursor may move over it."""
+        return self.complete and self.doubt is None and not (self.tracking and self.tracking.odd)
+
+    def ending(self, **fields: Any) -> Ending:
+        """The ending of an execution that ends with this list."""
+        reason = PAGING_NOT_FOUND if self.doubt else self.reason
+        return Ending(reason, **{"complete": False, "doubt": self.doubt, **fields})
+
+
+class _Reading:
+    """One execution."""
+
+    def __init__(self, sync: Sync, context: SourceContext, sink: Sink) -> None:
+        self._sync = sync
+        self._context = context
+        self._sink = sink
+        self._block = block_of(sync)
+        self._now = context.started_at or clock.now()
+        self._state = State.of(context.checkpoint, definition_of(sync, context.facts))
+        self._saver = PageSaver(sync, sink)
+        self._warnings: list[str] = []
+        self._counts_pages = style(sync).counts
+        self._reads_whole = False
+        self._pending: State | None = None
+        """The state behind the last page, which is stored with the next one: only then all rejections are known."""
+
+    def read(self) -> Ending:
+        changes = self._changes()
+        if changes is not None and not (changes.is_whole and self._is_whole_due()):
+            state = self._state.checkpoint()
+            return changes.ending(saves_checkpoint=changes.is_whole, checkpoint=state, warnings=self._said())
+        return self._read_whole()
+
+    def _said(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._warnings))
+
+    # --- the changes --------------------------------------------------------------------------------------------------
+
+    def _changes(self) -> _List | None:
+        """Read what changed since the cursor; None where there is none, or the API refuses it as too old."""
+        block, lower = self._block, self._lower()
+        if block is None or lower is None:
+            return None
+        refusals = block.reset_on if block.reset_on is not None else [410] if block.from_ == "response" else []
+        try:
+            if block.step is not None:
+                return self._windows(block, lower)
+            changes = self._list(Bounds(lower, self._now), self._move if self._moves_by_page else None)
+        except ApiError as error:
+            if error.status not in refusals:
+                raise
+            self._warnings.append(f"the API refused the cursor with {error.status}; everything is read again.")
+            self._state, self._pending = State(self._state.definition), None
+            return None
+        if changes.is_whole:
+            self._advance(changes, self._now)
+        return changes
+
+    def _lower(self) -> Cursor | None:
+        """The lower bound of the changes; None where the whole list has to be read first."""
+        block, state = self._block, self._state
+        if block is None:
+            return None
+        lag = None if block.lag is None else timedelta(seconds=block.lag)
+        if state.cursor is not None:
+            cursor = self._cursor(state.cursor)
+            return cursor if block.from_ == "response" else bound(cursor, lag)
+        if state.started_at is not None and block.from_ == "run_start":
+            return bound(of_moment(moment_of(state.started_at)), lag)
+        if state.started_at is not None and state.highest is not None and block.from_ == "record":
+            return bound(capped(self._cursor(state.highest), moment_of(state.started_at)), lag)
+        return self._first_bound() if block.step is not None else None
+
+    def _cursor(self, value: str | float) -> Cursor:
+        """A stored cursor; a token of the API is no value to compare."""
+        known = None if self._is_token else cursor_of(value, self._form)
+        return known or Cursor(value, "text", str(value))
+
+    @property
+    def _is_token(self) -> bool:
+        return self._block is not None and self._block.from_ == "response"
+
+    @property
+    def _form(self) -> str | None:
+        block = self._block
+        if block is None or block.format is not None or block.from_ != "run_start":
+            return block.format if block else None
+        return "iso_seconds"
+
+    def _first_bound(self) -> Cursor | None:
+        """The lower bound of the whole list, which is `start`."""
+        if self._block is None or self._block.start is None:
+            return None
+        start = start_at(self._block.start, self._now)
+        if not isinstance(start, datetime):
+            return self._cursor(start)
+        return Cursor(written_time(start, self._form or "iso_seconds"), "time", start)
+
+    @property
+    def _moves_by_page(self) -> bool:
+        """Whether the cursor moves with each page: the order is as declared, and no page can skip a record."""
+        block = self._block
+        return bool(block and block.order == "asc" and not self._state.is_unordered and not self._counts_pages)
+
+    def _windows(self, block: Incremental, lower: Cursor) -> _List:
+        """Read the time from the cursor to now window by window; the cursor moves with each."""
+        if lower.kind != "time":
+            raise ApiError(
+                f"{self._sync.display_name}: incremental.step is a time, and the cursor is {lower.written!r}."
+            )
+        start = lower.value
+        while True:
+            end = min(start + timedelta(seconds=block.step or 0), self._now)
+            begin = Cursor(written_like(lower.written, start), "time", start)
+            window = self._list(Bounds(begin, end))
+            if window.is_whole and self._counts_pages and window.pages > 1:
+                window = self._list(Bounds(begin, end))  # a record may have moved between pages
+            if not window.is_whole:
+                return window
+            self._state = replace(self._state, cursor=written_time(end, "iso"))
+            if end >= self._now:
+                self._note_all_read()
+                return window
+            self._sink.commit()
+            if not self._sink.rejections():
+                self._sink.save_checkpoint(self._state.checkpoint())
+            start = end
+
+    def _move(self, page: Page, tracking: Tracking | None) -> None:
+        """Move the cursor over the page before: records come in ascending order."""
+        assert tracking is not None
+        before = self._pending or self._state
+        if not tracking.is_ascending:
+            self._state = replace(self._state, is_unordered=True)
+            self._pending = None
+            self._sink.save_checkpoint(self._state.checkpoint())
+            self._warnings.append(
+                "incremental.order is asc, and the records came in another order; the cursor moves at the end of lists."
+            )
+            return
+        self._store_pending()
+        if tracking.highest is not None:
+            highest = self._later(before.cursor, capped(tracking.highest, self._now))
+            self._pending = replace(self._state, cursor=highest)
+
+    def _store_pending(self) -> None:
+        """Store the state behind the last page, where all its records are stored, together with this page."""
+        if self._pending is None:
+            self._sink.commit()
+        elif not self._sink.rejections():
+            self._sink.save_checkpoint(self._pending.checkpoint())
+
+    def _later(self, cursor: str | float | None, new: Cursor) -> str | int | float:
+        """The later one of the stored cursor and another one."""
+        known = None if cursor is None else self._cursor(cursor)
+        return new.written if known is None or known.kind != new.kind or new.value >= known.value else known.written
+
+    def _advance(self, read: _List, started_at: datetime) -> None:
+        """Move the cursor over a list that was read to its end and began at a time."""
+        new = self._cursor_behind(read, started_at)
+        if new is None:
+            return
+        state = self._state
+        if self._counts_pages and read.pages > 1:
+            self._state = replace(state, cursor=state.unconfirmed or state.cursor, unconfirmed=new)
+        else:
+            self._state = replace(state, cursor=new, unconfirmed=None)
+        if self._moves_by_page:
+            self._note_all_read()
+
+    def _note_all_read(self) -> None:
+        """In ascending order and in windows all has been read when the changes have."""
+        if self._state.refreshed_at is None:
+            self._state = replace(self._state, refreshed_at=self._now.isoformat())
+
+    def _cursor_behind(self, read: _List, started_at: datetime) -> str | int | float | None:
+        block, cursor = self._block, self._state.cursor
+        if block is None:
+            return None
+        if block.from_ == "run_start":
+            return written_time(started_at, "iso")
+        if block.from_ == "response":
+            return self._checked_token(read.token)
+        highest = read.tracking.highest if read.tracking else None
+        return cursor if highest is None else self._later(cursor, capped(highest, started_at))
+
+    def _checked_token(self, token: Any) -> str | int | float | None:
+        """The API's token. A credential in it is not stored, and then the token before stays."""
+        path = self._block and (self._block.token_path or self._block.token_url_path)
+        if isinstance(token, bool) or not isinstance(token, str | int | float) or token == "":
+            self._warnings.append(f'no answer had a token at "{path}"; the next execution reads the same again.')
+        elif not self._is_public(str(token)):
+            self._warnings.append(f'the token at "{path}" holds a credential of the connection, and is not kept.')
+        else:
+            return token
+        return self._state.cursor
+
+    def _is_public(self, text: str) -> bool:
+        access = self._context.access
+        return len(text) <= 4000 and not any(
+            secret and secret in text for secret in (access.secrets() if access else ())
+        )
+
+    # --- the whole list -----------------------------------------------------------------------------------------------
+
+    def _is_whole_due(self) -> bool:
+        block, state = self._block, self._state
+        if state.started_at is not None:
+            return True
+        if block is None or block.full_refresh is None:
+            return False
+        last = state.refreshed_at
+        return last is None or self._now - moment_of(last) >= interval_of(block.full_refresh)
+
+    def _read_whole(self) -> Ending:
+        """Read the whole list, or go on with it."""
+        state = self._state
+        goes_on = self._sync.resumable and state.position is not None
+        if not goes_on:
+            self._state = state = replace(state.without_whole(), started_at=self._now.isoformat())
+        assert state.started_at is not None
+        started_at, self._pending = moment_of(state.started_at), None
+        is_compared = self._open_window(goes_on=goes_on) if self._sync.resumable else True
+        start = None
+        if goes_on and state.position is not None:
+            start = Place(of_position(state.position), state.page, state.seen)
+        moves = self._moves_by_page and state.cursor is None
+        on_page = self._move_whole if self._sync.resumable and not moves else self._move if moves else None
+        pages_before, self._reads_whole = self._saver.pages, True
+        try:
+            read = self._list(Bounds(self._first_bound(), self._now), on_page, start)
+        except ApiError as error:
+            if not goes_on or self._saver.pages > pages_before or error.status not in (400, 404, 410, 416, 422):
+                raise
+            self._warnings.append(f"the API refused to go on in the list ({error.status}); it is read from the start.")
+            self._state = self._state.without_whole()
+            return self._read_whole()
+        if not read.is_whole:
+            return self._broken(read)
+        self._end_whole(read, started_at)
+        checkpoint = None if self._block is None else self._state.checkpoint()
+        return read.ending(complete=is_compared, saves_checkpoint=True, checkpoint=checkpoint, warnings=self._said())
+
+    def _open_window(self, *, goes_on: bool) -> bool:
+        """Keep the keys of the whole list, where its end needs them; whether they are those of all its pages."""
+        if not (self._sync.track_deletes or self._context.needs_all):
+            self._sink.drop_window()
+            return not goes_on
+        if not goes_on:
+            self._sink.drop_window()
+            self._sink.open_window()
+            return True
+        if self._sink.open_window():
+            return True
+        self._sink.drop_window()
+        return False
+
+    def _move_whole(self, page: Page, tracking: Tracking | None) -> None:
+        """Keep the request of the next page."""
+        if self._pending is not None:
+            self._pending = replace(self._pending, has_rejected=self._state.has_rejected or self._sink.rejections() > 0)
+            self._sink.save_checkpoint(self._pending.checkpoint())
+        else:
+            self._sink.commit()
+        position = None if page.next is None else position_of(page.next)
+        if position is None or not self._is_public(position):
+            self._pending = None
+            return
+        highest = tracking.highest.written if tracking and tracking.highest else None
+        self._pending = replace(self._state, position=position, page=page.number + 1, seen=page.seen, highest=highest)
+
+    def _broken(self, read: _List) -> Ending:
+        """The end of a part of the whole list."""
+        if self._pending is not None and self._sync.resumable and read.reason in (PAUSED, "max_pages"):
+            self._sink.commit()
+            rejected = self._state.has_rejected or self._sink.rejections() > 0
+            self._sink.save_checkpoint(replace(self._pending, has_rejected=rejected).checkpoint())
+        return read.ending(warnings=self._said())
+
+    def _end_whole(self, read: _List, started_at: datetime) -> None:
+        """The state behind the whole list; a record that was rejected in it keeps the first cursor from being set."""
+        state = self._state
+        if state.has_rejected:
+            self._warnings.append("the whole list is read again: a record was rejected in it.")
+        else:
+            if state.cursor is None:
+                self._advance(read, started_at)
+            self._state = replace(self._state, refreshed_at=started_at.isoformat())
+        self._state = self._state.without_whole()
+
+    # --- one list -----------------------------------------------------------------------------------------------------
+
+    def _list(self, bounds: Bounds, on_page: OnPage | None = None, start: Place | None = None) -> _List:
+        """Read one list to its end, and hand its records to the sink."""
+        tracking, form = self._tracking(), self._form
+        token = stopped = None
+        pages = 0
+        fetch = Fetch(
+            self._sync,
+            access=BoundAccess(self._context.access, bounds.values(form)),
+            cancelled=self._context.is_stopped,
+            reach=self._context.reach,
+            limiter=self._context.limiter,
+            start=start or Place(bounds.request(self._sync, self._block, form)),
+            note=self._token_of,
+        )
+        try:
+            with fetch:
+                for page in fetch:
+                    pages += 1
+                    token = token if page.note is None else page.note
+                    self._saver.save(fetch, page, self._stored(page, tracking))
+                    if on_page is not None:
+                        on_page(page, tracking)
+                    stopped = self._stop(page, bounds, tracking)
+                    if stopped is not None:
+                        break
+        finally:
+            self._saver.end(fetch)
+        self._tell(tracking)
+        if stopped is not None:
+            return _List(stopped, stopped == OLDER, None, pages, token, tracking)
+        assert fetch.stop is not None, "a fetch that ends without an error says why"
+        return _List(fetch.stop.reason, fetch.stop.complete, fetch.paging_doubt, pages, token, tracking)
+
+    def _tracking(self) -> Tracking | None:
+        """What follows the cursor's field; None where the cursor is not in the records."""
+        if self._block is None or self._block.field is None:
+            return None
+        highest = None if self._state.highest is None else self._cursor(self._state.highest)
+        return Tracking(records.token_reader(self._block.field), self._form, self._now, highest)
+
+    def _token_of(self, answer: Answer) -> Any:
+        path = None if self._block is None else self._block.token_path or self._block.token_url_path
+        token = MISSING if path is None or not answer.envelope.document.text else answer.envelope.dig(path)
+        return None if token is MISSING else token
+
+    def _stored(self, page: Page, tracking: Tracking | None) -> Sequence[bytes]:
+        """The page's records without those that the config leaves out."""
+        if self._block is None or tracking is None:
+            return page.records
+        has_cursor = tracking.see(page.records)
+        if all(has_cursor) or self._block.missing == "keep":
+            return page.records
+        if self._block.missing == "skip":
+            return [text for text, present in zip(page.records, has_cursor, strict=True) if present]
+        raise ApiError(
+            f"{self._sync.display_name}: record {has_cursor.index(False)} of page {page.number} has no value at "
+            f'incremental.field "{self._block.field}"; missing: keep or missing: skip accepts such records.'
+        )
+
+    def _stop(self, page: Page, bounds: Bounds, tracking: Tracking | None) -> str | None:
+        """Why no further page is read, although there may be one."""
+        lower, last = bounds.lower, tracking and tracking.last
+        is_descending = self._block is not None and self._block.order == "desc" and tracking and tracking.is_descending
+        if is_descending and lower and last and last.kind == lower.kind and last.value < lower.value:
+            return OLDER
+        is_behind = self._reads_whole and self._block is not None and self._pending is not None
+        if is_behind and page.next is not None and clock.now() >= self._sync.next_slot(self._now):
+            return PAUSED
+        return None
+
+    def _tell(self, tracking: Tracking | None) -> None:
+        """Say what is unusual in the records."""
+        if tracking is None or self._block is None:
+            return
+        name = f'incremental.field "{self._block.field}"'
+        if tracking.missing:
+            self._warnings.append(f"{number_of(tracking.missing, 'record')} had no value at {name}.")
+        if tracking.future:
+            self._warnings.append(
+                f"{number_of(tracking.future, 'record')} had a time at {name} after the start of the execution; the "
+                "cursor stops at the start."
+            )
+        if tracking.odd:
+            self._warnings.append(
+                f"{number_of(tracking.odd, 'record')} had another kind of value at {name} than the others; the cursor "
+                "stays. Give incremental.format if these are times."
+            )
