@@ -252,9 +252,7 @@ def test_people_see_set_and_clear_a_checkpoint(db: Database, command: Command, r
         ('{"page": {}}', "the checkpoint's field 'page' is {}; wanted a text, a finite number or a boolean"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_stored_is_refused(
-    command: Command, text: str, sentence: str
-) -> None:
+def test_a_checkpoint_that_cannot_be_stored_is_refused(command: Command, text: str, sentence: str) -> None:
     code, output = command("--set", text)
     assert code == 1 and sentence in output
 
