@@ -354,8 +354,6 @@ def test_a_missing_url_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"incremental": True},
-        {"sync_type": "incremental"},
         {"script": "sync.py"},
         {"models": ["A", "B"]},
     ],

@@ -80,7 +80,7 @@ def test_the_schema_accepts_what_the_checks_accept(document: dict[str, Any]) -> 
         {"url": URL, "method": "FETCH"},
         {"url": URL, "retries": "3"},
         {"url": URL, "script": "x"},
-        {"url": URL, "sync_type": "incremental"},
+        {"url": URL, "incremental": {"field": 1}},
         {"url": URL, "tags": {"a b": "c"}},
         {"url": URL, "rate_limit": {"requests": 1}},
         {"syncs": [{"nme": "x"}]},

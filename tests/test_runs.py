@@ -17,7 +17,6 @@ from nango_dagster.errors import ConfigError, Refused, StoreUnavailable
 from nango_dagster.runs import Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, open_database, queue, schema, syncs
-from nango_dagster.store.target import Target
 from tests.executions import (
     Source,
     assert_exact,
@@ -738,6 +737,6 @@ def test_an_execution_with_a_wrong_paging_path_does_not_move_the_last_sync_date(
     db: Database, settings: Settings, source: Source
 ) -> None:
     wrong = {"paging_cursor_metadata_response_path": "nxt", "paging_limit": 3, "paging_limit_request_path": "limit"}
-    row = source.registered(db, unique_key="id", **wrong)
-    execute(db, settings, row)
-    assert jobs.last_success(db, Target(row.id, "default", "base")) is None
+    row = source.registered(db, unique_key="id", **wrong, **SINCE)
+    assert [execute(db, settings, row).checkpoint for _ in range(2)] == [None, None]
+    assert {request.params["since"] for request in source.api.requests} == {"1970-01-01T00:00:00Z"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import timezone
 from functools import partial
 from typing import Any
 
@@ -21,19 +21,19 @@ from ..auth import (
     StaticCredentials,
     TokenStore,
 )
-from ..config import Sync, placeholders
+from ..config import Sync
 from ..errors import AuthenticationFailed, ConfigError, StoreUnavailable
 from ..http import Reach
 from ..partition_keys import BASE
 from ..settings import Settings
-from ..store import Database, connections, credential_state, jobs, reach
+from ..store import Database, connections, credential_state, reach
 from ..store.queue import Claim
 from ..store.sync_row import SyncRow
 from ..templates import env_variables, host_variables
 from ..vault import Vault, hash_key, vault_of
 
-SINCE_EVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
-"""The value of `${last_sync_date}` before an execution has succeeded."""
+SINCE_EVER = "1970-01-01T00:00:00Z"
+"""The value of `${last_sync_date}` and `${since}` outside of an execution."""
 _KEEP_SECONDS = 20.0  # a refreshed token is stored, also while the database restarts
 
 
@@ -52,21 +52,18 @@ def access_of(
     claim: Claim,
     *,
     cancelled: Callable[[], bool] = lambda: False,
-    anew: bool = False,
 ) -> ConnectionAccess:
-    """The access for the requests of an execution; `anew` where it has to read the whole list.
+    """The access for the requests of an execution.
 
     It takes one query for a connection, and none for a sync of one account.
     """
     names = (claim.connection_id, claim.variant)
-    needs_date = _uses(row.sync, "last_sync_date") and not anew
     if row.sync.partitioned:
-        stored = _stored(database, row.sync, claim.connection_id, (row.id, claim.variant) if needs_date else None)
+        stored = _stored(database, row.sync, claim.connection_id)
         return _with_stored(database, settings, row.sync, names, stored, cancelled)
-    last = jobs.last_success(database, claim.target) if needs_date else None
     return ConnectionAccess(
         row.sync,
-        _facts(settings, names, last),
+        _facts(settings, names),
         _pizzly_of(row.sync, settings, cancelled),
         partial(hash_key, settings),
     )
@@ -77,7 +74,7 @@ def of_connection(database: Database, settings: Settings, sync: Sync, connection
 
     Raises ConfigError when the connection does not exist.
     """
-    stored = _stored(database, sync, connection_id, None)
+    stored = _stored(database, sync, connection_id)
     return _with_stored(database, settings, sync, (connection_id, BASE), stored, lambda: False)
 
 
@@ -87,10 +84,10 @@ def of_account(settings: Settings, sync: Sync) -> ConnectionAccess:
     return ConnectionAccess(sync, _facts(settings, (sync.connection_key, BASE)), source, partial(hash_key, settings))
 
 
-def _stored(database: Database, sync: Sync, connection_id: str, since: tuple[int, str] | None) -> connections.Secrets:
-    """The stored row of a connection; `since` is the id of the sync and the variant whose last success is needed."""
+def _stored(database: Database, sync: Sync, connection_id: str) -> connections.Secrets:
+    """The stored row of a connection. Raises ConfigError where there is none."""
     integration = sync.integration_key
-    stored = connections.secrets(database, integration, connection_id, since)
+    stored = connections.secrets(database, integration, connection_id)
     if stored is None:
         raise ConfigError(
             f"{sync.display_name}: {integration} has no connection {connection_id!r}; make it with: nango-dagster "
@@ -112,7 +109,7 @@ def _with_stored(
     if credentials is not None:
         named = (sync.integration_key, names[0])
         source = _kept_source(database, settings, named, credentials, sync.display_name, cancelled)
-    facts = {**_facts(settings, names, stored.last_success), "metadata": stored.metadata}
+    facts = {**_facts(settings, names), "metadata": stored.metadata}
     source = source or _pizzly_of(sync, settings, cancelled)
     access = ConnectionAccess(sync, facts, source, partial(hash_key, settings))
     access.hide(credentials or {})
@@ -120,12 +117,17 @@ def _with_stored(
     return access
 
 
-def _facts(settings: Settings, names: tuple[str, str], last_success: datetime | None = None) -> dict[str, Any]:
-    """The values of placeholders that are no credentials; `names` are the connection and variant."""
+def _facts(settings: Settings, names: tuple[str, str]) -> dict[str, Any]:
+    """The values of placeholders that are no credentials; `names` are the connection and variant.
+
+    The date is that of a first execution; an incremental one has its own (sources/bounds.py).
+    """
     return {
         "connection_id": names[0],
         "variant": names[1],
-        "last_sync_date": _iso(last_success or SINCE_EVER),
+        "last_sync_date": SINCE_EVER,
+        "since": SINCE_EVER,
+        "until": clock.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **env_variables(settings.env),
     }
 
@@ -271,11 +273,3 @@ def _end_surely(
             if new is None or clock.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-
-
-def _uses(sync: Sync, name: str) -> bool:
-    return name in placeholders(sync.templates)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

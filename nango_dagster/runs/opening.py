@@ -97,7 +97,7 @@ def open_datasets(plan: Plan) -> Opened:
 
 def open_access(plan: Plan, opened: Opened) -> Opened:
     """The connection's credentials, where the source needs them."""
-    return replace(opened, access=_access(plan, opened.datasets)) if plan.source.needs_access else opened
+    return replace(opened, access=_access(plan)) if plan.source.needs_access else opened
 
 
 def open_models(plan: Plan, opened: Opened) -> Opened:
@@ -201,9 +201,8 @@ def _ask_for_all(connection: Connection, plan: Plan, stored: Sequence[Dataset]) 
 # --- the credentials --------------------------------------------------------------------------------------------------
 
 
-def _access(plan: Plan, stored: Sequence[Dataset]) -> ConnectionAccess:
-    anew = plan.resets or any(needs_all(dataset, plan.sync) for dataset in stored)
-    return access_of(plan.database, plan.settings, plan.row, plan.claim, cancelled=plan.lease.is_stopped, anew=anew)
+def _access(plan: Plan) -> ConnectionAccess:
+    return access_of(plan.database, plan.settings, plan.row, plan.claim, cancelled=plan.lease.is_stopped)
 
 
 def needs_all(dataset: Dataset, sync: Sync) -> bool:

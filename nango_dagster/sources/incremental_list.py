@@ -99,6 +99,8 @@ class _Reading:
         self._saver = PageSaver(sync, sink)
         self._warnings: list[str] = []
         self._counts_pages = style(sync).counts
+        self._next_at = clock.monotonic() + (sync.next_slot(self._now) - self._now).total_seconds()
+        """When the next execution is due, by the monotonic clock."""
         self._reads_whole = False
         self._pending: State | None = None
         """The state behind the last page, which is stored with the next one: only then all rejections are known."""
@@ -434,8 +436,8 @@ class _Reading:
         is_descending = self._block is not None and self._block.order == "desc" and tracking and tracking.is_descending
         if is_descending and lower and last and last.kind == lower.kind and last.value < lower.value:
             return OLDER
-        is_behind = self._reads_whole and self._block is not None and self._pending is not None
-        if is_behind and page.next is not None and clock.now() >= self._sync.next_slot(self._now):
+        is_slow = self._reads_whole and self._sync.resumable and self._block is not None
+        if is_slow and self._pending is not None and page.next is not None and clock.monotonic() >= self._next_at:
             return PAUSED
         return None
 

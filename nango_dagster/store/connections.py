@@ -16,12 +16,11 @@ from ..errors import ConfigError, Refused
 from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import datasets, jobs, queue, scheduling, schema, sealing, syncs, tables
+from . import datasets, queue, scheduling, schema, sealing, syncs, tables
 from .announcing import OVERRIDE, WebhookUrlSource
 from .database import Database
 from .queue import REAUTHORISE_AFTER
 from .target import Target
-from .types import UtcTime
 
 MOST_BYTES = 255
 """The longest name in bytes, so that Dagster accepts it as part of a partition's key."""
@@ -42,8 +41,6 @@ class Secrets:
     metadata: dict[str, Any]
     auth_failures: int
     has_webhook_url: bool
-    last_success: datetime | None
-    """The start of the last execution that succeeded; None without one, and where the caller did not ask for it."""
 
 
 @dataclass(frozen=True)
@@ -267,25 +264,16 @@ def credentials(db: Database, vault: Vault, integration: str, connection_id: str
     return None if stored is None else vault.decrypt(stored)
 
 
-def secrets(
-    db: Database, integration: str, connection_id: str, job_of: tuple[int, str] | None = None
-) -> Secrets | None:
-    """The secrets of a connection; None where it does not exist.
-
-    With `job_of`, the id of a sync and a variant, they include the start of its last success.
-    """
-    last = sa.null()
-    if job_of is not None:
-        last = jobs.last_success_query(Target(job_of[0], connection_id, job_of[1]))
+def secrets(db: Database, integration: str, connection_id: str) -> Secrets | None:
+    """The secrets of a connection; None where it does not exist."""
     has_webhook_url = _of.webhook_url_source.is_not(None).label("has_webhook_url")
-    last_at = sa.type_coerce(last, UtcTime).label("last")
-    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, has_webhook_url, last_at)
+    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, has_webhook_url)
     with db.ask() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
     if row is None:
         return None
     metadata = sealing.unseal(json.loads(row.metadata), db.vault)
-    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.has_webhook_url), row.last)
+    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.has_webhook_url))
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -178,20 +178,6 @@ CUT_SHORT = ("max_total", "max_pages", "empty_pages", "more_left", "skipped", "p
 """Stop reasons of a list that may have more records."""
 
 
-def last_success(db: Database, target: Target) -> datetime | None:
-    """When the target's last execution that succeeded, and that no limit cut short, began."""
-    with db.connect() as connection:
-        started_at: datetime | None = connection.execute(select(last_success_query(target))).scalar_one()
-    return started_at
-
-
-def last_success_query(target: Target) -> Any:
-    """The scalar subquery behind `last_success`: usually it reads the first row of an index."""
-    of = _table.alias("last_success").c
-    succeeded = (target.condition(of), of.status == "succeeded", _is_whole(of))
-    return select(of.started_at).where(*succeeded).order_by(of.id.desc()).limit(1).scalar_subquery()
-
-
 def _is_whole(of: Any) -> Any:
     """The condition that an execution read the whole list, as far as the API said."""
     return or_(of.stop_reason.is_(None), of.stop_reason.not_in(CUT_SHORT))
