@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,18 +23,18 @@ from nango_dagster.store.sync_row import SyncRow
 from tests.changing_source import ChangingSource
 from tests.fake_api import FakeApi
 
-CURSOR = {"paging_cursor_metadata_response_path": "next", "paging_cursor_request_path": "after"}
-NUMBERS = {"paging_page_request_path": "page"}
+CURSOR: dict[str, Any] = {"paging_cursor_metadata_response_path": "next", "paging_cursor_request_path": "after"}
+NUMBERS: dict[str, Any] = {"paging_page_request_path": "page"}
 LAG = "4 minutes"  # the API's clock, late answers and stamps of the past, together
 ALL: dict[str, Any] = {"max_fraction": 1}
 
 
-def incremental(paging: dict[str, str] = CURSOR, **block: Any) -> dict[str, Any]:
+def incremental(paging: dict[str, Any] = CURSOR, **block: Any) -> dict[str, Any]:
     return {"sync_type": "incremental", "incremental": block, **paging}
 
 
-RECORD = {"field": "updated_at", "request_path": "since", "lag": LAG}
-REFRESH = {"full_refresh": "every hour"}
+RECORD: dict[str, Any] = {"field": "updated_at", "request_path": "since", "lag": LAG}
+REFRESH: dict[str, Any] = {"full_refresh": "every hour"}
 SYNCS: dict[str, dict[str, Any]] = {
     "full": {"track_deletes": ALL, **CURSOR},
     "full by page numbers": {"track_deletes": ALL, **NUMBERS},
@@ -115,7 +117,7 @@ class Story:
             self.source.expired_before = self.source.sequence + 1
         else:
             fails, meanwhile, kill = rest
-            changes = {number: (lambda change=change: self.tell(change)) for number, change in meanwhile.items()}
+            changes = {number: partial(self.tell, change) for number, change in meanwhile.items()}
             self.source.begin(set(fails), changes)
             self.execute(kill)
 
@@ -137,8 +139,6 @@ class Story:
     def stored(self) -> dict[int, int]:
         of = schema.raw.c
         live = sa.select(sa.cast(of.data, sa.Text)).where(of.deleted_at.is_(None), of.sync_id == self.row.id)
-        import json
-
         with self.db.connect() as connection:
             records = [json.loads(data) for data in connection.execute(live).scalars()]
         return {record["id"]: record["version"] for record in records}
