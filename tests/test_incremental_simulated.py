@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -30,7 +30,11 @@ ALL: dict[str, Any] = {"max_fraction": 1}
 
 
 def incremental(paging: dict[str, Any] = CURSOR, **block: Any) -> dict[str, Any]:
-    return {"sync_type": "incremental", "incremental": block, **paging}
+    return {
+        "sync_type": "incremental",
+        "incremental": {name.rstrip("_"): value for name, value in block.items()},
+        **paging,
+    }
 
 
 RECORD: dict[str, Any] = {"field": "updated_at", "request_path": "since", "lag": LAG}
@@ -46,12 +50,11 @@ SYNCS: dict[str, dict[str, Any]] = {
     "ascending": incremental(**RECORD, order="asc") | {"deleted_path": "deleted"},
     "declared ascending": incremental(**RECORD, order="asc") | {"deleted_path": "deleted"},
     "descending": incremental(field="updated_at", lag=LAG, order="desc") | {"deleted_path": "deleted"},
-    "the start of the run": incremental(**{"from": "run_start"}, request_path="since", lag=LAG, format="iso")
+    "the start of the run": incremental(from_="run_start", request_path="since", lag=LAG, format="iso")
     | {"deleted_path": "deleted"},
     "windows": incremental(**RECORD, start="2025-12-31", until={"request_path": "until"}, step="45 minutes")
     | {"deleted_path": "deleted"},
-    "a token": incremental(**{"from": "response"}, token_path="token", request_path="token")
-    | {"deleted_path": "deleted"},
+    "a token": incremental(from_="response", token_path="token", request_path="token") | {"deleted_path": "deleted"},
     "backfill beside delta": incremental(**RECORD, **REFRESH) | {"track_deletes": ALL, "resumable": True},
     "refresh of the whole list": incremental(**RECORD, **REFRESH) | {"track_deletes": ALL},
     "limited pages": incremental(**RECORD, order="asc") | {"deleted_path": "deleted", "max_pages": 2},
@@ -117,7 +120,9 @@ class Story:
             self.source.expired_before = self.source.sequence + 1
         else:
             fails, meanwhile, kill = rest
-            changes = {number: partial(self.tell, change) for number, change in meanwhile.items()}
+            changes: dict[int, Callable[[], None]] = {
+                number: partial(self.tell, change) for number, change in meanwhile.items()
+            }
             self.source.begin(set(fails), changes)
             self.execute(kill)
 
