@@ -75,12 +75,12 @@ def test_a_run_of_an_api_that_fails_is_a_sentence_and_keeps_the_pages_before(
     cli: Cli, db: Database, source: Source
 ) -> None:
     source.broken[3] = (500, {}, {"error": "boom"})
-    said = cli.process("run", "items")
+    said = cli("run", "items")
     assert (said.status, said.stdout) == (1, ""), said
     assert said.stderr.startswith(f"items: GET {source.api.url}/items?page=3 answered 500")
     assert said.stderr.count("\n") == 1, "one sentence and no stack"
     assert_exact(db, row_of(db), source.records[:6])
-    document = cli.process("run", "items", "--json").json
+    document = cli("run", "items", "--json").json
     assert (document["status"], document["job"]["status"], document["job"]["attempt"]) == ("failed", "failed", 2)
     assert document["error"] == said.stderr.strip()
 
@@ -89,7 +89,7 @@ def test_a_run_that_ends_before_it_has_a_job_is_a_sentence(cli: Cli, db: Databas
     row = syncs.register(db, read_file("sync_configs/items.yaml"))["items"]
     worker = queue.start_worker(db, row.id, "somebody-else")
     assert queue.claim(db, worker, limit=1, slot=None, force=True)
-    said = cli.process("run", "items", "--json")
+    said = cli("run", "items", "--json")
     assert said.status == 1
     assert "is being synced by run somebody-else since" in said.stderr and said.stderr.count("\n") == 1, said
     assert (said.json["status"], said.json["job"]) == ("failed", None)
@@ -98,21 +98,21 @@ def test_a_run_that_ends_before_it_has_a_job_is_a_sentence(cli: Cli, db: Databas
 
 def test_wishes_reach_the_execution(cli: Cli, db: Database, source: Source) -> None:
     configure(source, track_deletes={"max_fraction": 0.1, "min_rows": 5})
-    assert cli.process("run", "items").status == 0
+    assert cli("run", "items").status == 0
     kept = source.records[:4]
     source.records = kept.copy()
-    refused = cli.process("run", "items")
+    refused = cli("run", "items")
     assert refused.status == 1 and "10" in refused.stderr, refused
-    accepted = cli.process("run", "items", "--accept-deletes", "--json")
+    accepted = cli("run", "items", "--accept-deletes", "--json")
     assert accepted.status == 0 and accepted.json["job"]["deleted"] == 6, accepted
-    emptied = cli.process("run", "items", "--empty-cache", "--reset", "--json")
+    emptied = cli("run", "items", "--empty-cache", "--reset", "--json")
     assert emptied.status == 0 and emptied.json["job"]["added"] == 4, emptied
     assert_exact(db, row_of(db), kept)
 
 
 def test_warnings_of_a_run_are_said_once_and_do_not_fail_it(cli: Cli, db: Database, source: Source) -> None:
     source.records[4] = {"name": "no id"}
-    said = cli.process("run", "items")
+    said = cli("run", "items")
     assert said.status == 0 and "9 added" in said.stdout and "1 rejected" in said.stdout, said
     assert said.stderr.count("unique_key") == 1, said
 
@@ -121,7 +121,7 @@ def test_a_posted_sync_is_run_and_stays_posted(cli: Cli, db: Database, source: S
     Path("sync_configs/items.yaml").unlink()
     body = {"name": "items", "url": source.api.url + source.path, "unique_key": "id", **PAGING}
     syncs.post(db, from_body(body), named=True)
-    said = cli.process("run", "items", NANGO_ALLOW_PRIVATE_HOSTS="1")
+    said = cli("run", "items", NANGO_ALLOW_PRIVATE_HOSTS="1")
     assert said.status == 0, said
     assert row_of(db).origin == "http"
     assert_exact(db, row_of(db), source.records)
@@ -188,21 +188,21 @@ def test_a_debug_log_shows_dagsters_own_lines_on_stderr_only(cli: Cli, source: S
 
 
 def test_a_home_of_dagster_that_is_none_is_a_sentence(cli: Cli, source: Source, tmp_path: Path) -> None:
-    said = cli.process("run", "items", DAGSTER_HOME=str(tmp_path / "nowhere"))
+    said = cli("run", "items", DAGSTER_HOME=str(tmp_path / "nowhere"))
     assert (said.status, said.stdout) == (1, "")
     assert said.stderr == (
         f"DAGSTER_HOME is {tmp_path / 'nowhere'}, which is no folder; make it, or leave the variable unset.\n"
     )
     (tmp_path / "nowhere").mkdir()
     (tmp_path / "nowhere" / "dagster.yaml").write_text("nonsense: true\n")
-    said = cli.process("run", "items", DAGSTER_HOME=str(tmp_path / "nowhere"))
+    said = cli("run", "items", DAGSTER_HOME=str(tmp_path / "nowhere"))
     assert said.status == 1 and said.stderr.startswith("Dagster cannot start with DAGSTER_HOME"), said
     assert '"nonsense"' in said.stderr and said.stderr.count("\n") == 1
 
 
 def test_a_name_that_dagster_does_not_take_is_a_sentence(tmp_path: Path) -> None:
     write_sync("input", url="https://api.example.com/items")
-    said = Cli({"NANGO_HOME": str(tmp_path / "home")}).process("run", "input")
+    said = Cli({"NANGO_HOME": str(tmp_path / "home")})("run", "input")
     assert (said.status, said.stdout) == (1, "")
     assert "input is a word that Python and Dagster keep for themselves" in said.stderr, said
     assert "Traceback" not in said.stderr
@@ -210,7 +210,7 @@ def test_a_name_that_dagster_does_not_take_is_a_sentence(tmp_path: Path) -> None
 
 def test_a_broken_neighbour_does_not_stop_a_run(cli: Cli, db: Database, source: Source) -> None:
     write_sync("broken", url=5)
-    said = cli.process("run", "items")
+    said = cli("run", "items")
     assert (said.status, said.stderr) == (0, ""), said
     assert [job.status for job in jobs.list_jobs(db, row_of(db).id)] == ["succeeded"]
 
