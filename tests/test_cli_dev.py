@@ -181,6 +181,7 @@ def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
     assert_nothing_runs(db)
 
 
+@pytest.mark.parametrize("settings_env", ["postgresql"], indirect=True)  # a run that is cancelled: test_defs_interrupts
 def test_ctrl_c_ends_a_run_that_is_at_work_as_cancelled(
     settings_env: dict[str, str], db: Database, source: Source
 ) -> None:
@@ -277,25 +278,19 @@ def statuses(home: Path) -> Counter[str]:
     ("child", "name"),
     [("nango_dagster.cli api", "the HTTP API"), ("nango_dagster.defs.webserver dev", "the Dagster UI")],
 )
-def test_when_a_child_dies_the_rest_ends_with_its_status(child: str, name: str, tmp_path: Path, source: Source) -> None:
-    with started(Cli({"NANGO_HOME": str(tmp_path / "home")})) as dev:
-        found = dev.until(lambda: [one for one in dev.look() if child in " ".join(one.cmdline())], child)
-        dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
-        found[0].send_signal(signal.SIGKILL)
-        assert dev.ended() == 128 + signal.SIGKILL, dev.stderr
-        assert f"{name} ended by itself (signal SIGKILL); the other processes were stopped.\n" in dev.stderr
-        assert dev.left() == []
-
-
-def test_dev_says_what_is_wrong_with_a_config_and_starts_the_others(tmp_path: Path, source: Source) -> None:
+def test_dev_starts_beside_a_broken_config_and_ends_with_the_status_of_a_child_that_dies(
+    child: str, name: str, tmp_path: Path, source: Source
+) -> None:
     write_sync("broken", url=5)
     Path("workspace.yaml").write_text("load_from:\n  - python_module: nango_dagster.definitions\n")
     with started(Cli({"NANGO_HOME": str(tmp_path / "home")}), "--configs", "sync_configs") as dev:
+        found = dev.until(lambda: [one for one in dev.look() if child in " ".join(one.cmdline())], child)
         dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
         assert re.search(r"^sync_configs/broken\.yaml:2:3: url ", dev.stderr, re.M)
         assert [one["name"] for one in get(f"{dev.api}/v1/syncs")["syncs"]] == ["items"]
-        dev.process.send_signal(signal.SIGTERM)
-        assert dev.ended() == 0, dev.stderr
+        found[0].send_signal(signal.SIGKILL)
+        assert dev.ended() == 128 + signal.SIGKILL, dev.stderr
+        assert f"{name} ended by itself (signal SIGKILL); the other processes were stopped.\n" in dev.stderr
         assert dev.left() == []
 
 
