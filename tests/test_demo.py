@@ -92,6 +92,29 @@ def test_what_there_is_not_is_a_404(url: str) -> None:
     error.value.close()
 
 
+def test_a_customers_key_selects_contacts_that_can_be_changed_and_deleted(url: str) -> None:
+    def send(method: str, path: str, key: str = "acme-key", body: bytes | None = None) -> Any:
+        request = urllib.request.Request(f"{url}/crm/contacts{path}", body, {"Authorization": f"Bearer {key}"})
+        request.method = method
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+
+    first = send("GET", "?limit=3")
+    assert [contact["name"] for contact in first["contacts"]] == ["Ada", "Alan", "Grace"]
+    assert send("PATCH", "/4", body=b'{"city": "Paris"}') == {"id": 4, "name": "Linus", "city": "Paris"}
+    assert send("DELETE", "/2")["name"] == "Alan"
+    assert send("GET", f"?limit=3&after={first['next']}") == {
+        "contacts": [{"id": 4, "name": "Linus", "city": "Paris"}],
+        "next": None,
+    }
+    assert len(send("GET", "", key="globex-key")["contacts"]) == 3
+    for path, key, status in (("/2", "acme-key", 404), ("/1", "a wrong key", 401)):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            send("DELETE", path, key)
+        assert error.value.code == status
+        error.value.close()
+
+
 def test_the_syncs_of_the_checkout_read_all_rows_of_the_demo(url: str) -> None:
     configs = read_dir(ROOT / "sync_configs")
     assert configs.errors == ()

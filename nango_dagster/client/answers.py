@@ -17,7 +17,7 @@ class NamedSync(TypedDict):
 
 
 class RecordPage(TypedDict):
-    """Records in the order they changed; `next_cursor` is None on the last page."""
+    """Records in the order of their changes; `next_cursor` is None on the last page."""
 
     records: list[Record]
     next_cursor: str | None

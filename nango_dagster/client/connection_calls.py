@@ -46,7 +46,7 @@ class ConnectionCalls(Connected):
         return answer
 
     def get_scripts_config(self, format: Literal["nango", "openai"] = "nango") -> Any:
-        """Which syncs each integration has, and how they are set; for `openai` actions, of which there are none.
+        """The syncs of each integration with their settings; nothing for `openai`, the format of actions.
 
         >>> [[sync["name"] for sync in item["syncs"]] for item in nango.get_scripts_config()]
         [['issues']]
@@ -63,7 +63,7 @@ class ConnectionCalls(Connected):
         limit: int | None = None,
         page: int | None = None,
     ) -> list[ListedConnection]:
-        """The connections that fit, in the order they were made, without their credentials.
+        """The matching connections in the order of their creation, without their credentials.
 
         >>> [item["connection_id"] for item in nango.list_connections(integration_id="github")]
         ['acme']
@@ -89,7 +89,7 @@ class ConnectionCalls(Connected):
         force_refresh: bool = False,
         refresh_token: bool = False,
     ) -> Connection:
-        """A connection with its credentials, whose token is refreshed where that is due or `force_refresh` asks for it.
+        """A connection with its credentials; a token that expires soon is refreshed, with `force_refresh` always.
 
         >>> nango.get_connection("github", "acme")["metadata"]
         {'team': 'a'}
@@ -129,7 +129,7 @@ class ConnectionCalls(Connected):
         force_refresh: bool = False,
         refresh_token: bool = False,
     ) -> Json:
-        """All that is known of a connection's OAuth token; of other types nothing."""
+        """All stored fields of a connection's OAuth token; empty for other types of credentials."""
         options = {"force_refresh": force_refresh, "refresh_token": refresh_token}
         raw: Json = self.get_connection(provider_config_key, connection_id, **options)["credentials"].get("raw") or {}
         return raw
@@ -144,7 +144,7 @@ class ConnectionCalls(Connected):
         connection_config: Mapping[str, Any] | None = None,
         webhook_url_override: str | None = None,
     ) -> Connection:
-        """Make a connection, for which each sync of its integration runs at once; one that is there gets what is given.
+        """Create a connection, or change the given fields of an existing one. New ones are synced at once.
 
         >>> nango.import_connection("github", "initech", metadata={"team": "b"})["connection_id"]
         'initech'
@@ -163,7 +163,7 @@ class ConnectionCalls(Connected):
     def patch_connection(
         self, provider_config_key: str, connection_id: str, *, webhook_url_override: str | None
     ) -> None:
-        """Have a connection's webhooks go to a URL of their own; None takes it back.
+        """Set the URL of the webhooks of a connection; None removes it.
 
         >>> nango.patch_connection("github", "acme", webhook_url_override="https://acme.example.com/hook")
         """
@@ -172,7 +172,7 @@ class ConnectionCalls(Connected):
         self._send("PATCH", connection_path(connection_id), params=params, body=body)
 
     def delete_connection(self, provider_config_key: str, connection_id: str) -> None:
-        """Delete a connection with all that was stored for it.
+        """Delete a connection with its records, rows and jobs.
 
         >>> nango.delete_connection("github", "initech")
         """
@@ -190,7 +190,7 @@ class ConnectionCalls(Connected):
     def set_metadata(
         self, provider_config_key: str, connection_id: str | Sequence[str], metadata: Mapping[str, Any]
     ) -> None:
-        """Replace the whole metadata of a connection, or of each of several.
+        """Replace the metadata of one or several connections.
 
         >>> nango.set_metadata("github", "acme", {"team": "b"})
         """
@@ -199,7 +199,7 @@ class ConnectionCalls(Connected):
     def update_metadata(
         self, provider_config_key: str, connection_id: str | Sequence[str], metadata: Mapping[str, Any]
     ) -> None:
-        """Set these keys of the metadata of a connection, or of each of several, and leave the others.
+        """Set these keys of the metadata of one or several connections; other keys stay.
 
         >>> nango.update_metadata("github", ["acme"], {"level": 2})
         >>> nango.get_metadata("github", "acme")

@@ -19,17 +19,17 @@ _SIGNATURE = "x-nango-hmac-sha256"
 class Nango(RecordCalls, SyncCalls, ConnectionCalls):
     """The client of a nango-dagster API; threads may share it, and it keeps its connections open.
 
-    Every error is a NangoError with the server's own sentence, and with its `code` and `status`: NotFound,
-    AuthenticationFailed, ConfigError for what is wrong in a call, Refused for what clashes with what there is,
-    TooManyRequests, StoreUnavailable while its database is down. Broken connections are tried again where that does no
-    harm, and so is what the API's rate limit refuses.
+    Every error is a NangoError with the server's sentence, its `code` and its `status`: NotFound,
+    AuthenticationFailed, ConfigError for an invalid call, Refused for a conflict with stored data, TooManyRequests,
+    StoreUnavailable while the server's database is down. A request is sent again after a broken connection, if a
+    repetition does no harm, and after a refusal by the API's rate limit.
 
     >>> Nango("http://localhost:3003", secret_key="s3cret")
     Nango(host='http://localhost:3003')
     """
 
     def verify_incoming_webhook_request(self, body: str | bytes, headers: Mapping[str, Any]) -> bool:
-        """Whether a webhook comes from the server: its body, as it was received, is signed with the key.
+        """Whether the body of a webhook, as it was received, has a valid signature of the server.
 
         >>> nango = Nango(webhook_signing_key="s3cret")
         >>> signature = "655f1c656ea95d2720de85c16c8ca4654a9898f7bb0a8b1a25d6e9502e8dabac"

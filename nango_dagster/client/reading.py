@@ -8,7 +8,7 @@ from .answers import Record, RecordPage
 
 
 class Records:
-    """Records in the order they changed; each page is read when the iteration needs it.
+    """Records in the order of their changes; the iteration reads each page when it needs it.
 
     `cursor` is the position after the last record of the iteration. Store it with the records, best in the same
     transaction, and start with it next time. A second iteration continues there, too.

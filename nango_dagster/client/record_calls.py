@@ -35,10 +35,10 @@ class RecordCalls(Connected):
         limit: int | None = None,
         ids: Collection[str | int] | None = None,
     ) -> RecordPage:
-        """One page of the records of a connection and model, in the order they changed.
+        """One page of the records of a connection and model, in the order of their changes.
 
-        `filter` is `added`, `updated`, `deleted` or several with commas. `modified_after` is UTC unless it says else.
-        With `ids`, only the records of these are given; of none, no records.
+        `filter` is `added`, `updated`, `deleted` or several with commas. `modified_after` is UTC if it has no zone.
+        `ids` selects the records with these ids; an empty collection selects none.
 
         >>> page = nango.list_records("github", "acme", "GithubIssue", limit=2)
         >>> [record["id"] for record in page["records"]]
@@ -108,7 +108,7 @@ class RecordCalls(Connected):
         variant: str | None = None,
         limit: int | None = None,
     ) -> Pruned:
-        """Empty the payload of records up to a cursor and including it; that they are there, and since when, stays.
+        """Remove the payloads of the records up to and including that of a cursor; their ids and times stay.
 
         >>> first = nango.list_records("github", "acme", "GithubIssue", limit=1)["next_cursor"]
         >>> nango.prune_records("github", "acme", "GithubIssue", until_cursor=first)

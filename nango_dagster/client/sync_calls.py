@@ -38,9 +38,9 @@ class SyncCalls(Connected):
         reset: bool = False,
         empty_cache: bool = False,
     ) -> None:
-        """Run syncs now, also paused ones; without names all of them, without a connection for all.
+        """Run syncs now, also paused ones: all syncs without names, all connections without a connection.
 
-        `reset` begins with the first record, and with `empty_cache` after deleting what there is.
+        `reset` begins with the first record; `empty_cache` also deletes the stored records first.
 
         >>> nango.trigger_sync("github", ["issues"], "acme")
         """
@@ -50,21 +50,21 @@ class SyncCalls(Connected):
         )
 
     def start_sync(self, provider_config_key: str, syncs: Names, connection_id: str | None = None) -> None:
-        """Let syncs run at their times; what was paused runs at once.
+        """Resume the schedules of syncs; a paused sync also runs at once.
 
         >>> nango.start_sync("github", ["issues"], "acme")
         """
         self._send("POST", "/sync/start", body=selection(provider_config_key, syncs, connection_id))
 
     def pause_sync(self, provider_config_key: str, syncs: Names, connection_id: str | None = None) -> None:
-        """Let syncs run no more; what is being executed goes on to its end.
+        """Stop the schedules of syncs; a running execution continues to its end.
 
         >>> nango.pause_sync("github", "issues::eu", "acme")
         """
         self._send("POST", "/sync/pause", body=selection(provider_config_key, syncs, connection_id))
 
     def cancel_sync(self, provider_config_key: str, syncs: Names, connection_id: str | None = None) -> None:
-        """Stop what is being executed at its next page, and drop what was asked for.
+        """Stop running executions before their next page, and withdraw requested ones.
 
         >>> nango.cancel_sync("github", ["issues"])
         """
@@ -73,7 +73,7 @@ class SyncCalls(Connected):
     def sync_status(
         self, provider_config_key: str, syncs: Names = "*", connection_id: str | None = None
     ) -> list[SyncStatus]:
-        """How syncs are doing, by connection and variant; `*` is all of them, and an empty list none.
+        """The status of syncs by connection and variant; `*` selects all syncs, an empty list none.
 
         >>> (status,) = nango.sync_status("github", ["issues"], "acme")
         >>> status["name"], status["frequency"], status["recordCount"]
@@ -87,7 +87,7 @@ class SyncCalls(Connected):
     def update_sync_connection_frequency(
         self, provider_config_key: str, sync: str | NamedSync, connection_id: str, frequency: str | None
     ) -> str:
-        """Give a sync another frequency for one connection, None for its own again; the frequency from now on.
+        """Set the frequency of a sync for one connection; None restores the config's. Returns the new frequency.
 
         >>> nango.update_sync_connection_frequency("github", "issues", "acme", "every 30 minutes")
         'every 30 minutes'
@@ -101,7 +101,7 @@ class SyncCalls(Connected):
         return now
 
     def create_sync_variant(self, provider_config_key: str, connection_id: str, name: str, variant: str) -> MadeVariant:
-        """Have a sync run once more for a connection, with a schedule and records of its own.
+        """Create a variant of a sync for a connection, with a schedule and records of its own.
 
         >>> nango.create_sync_variant("github", "acme", "issues", "us")["variant"]
         'us'
@@ -128,10 +128,10 @@ class SyncCalls(Connected):
         return answer
 
     def sync(self, url: str, config: Mapping[str, Any] | None = None) -> int:
-        """Add a sync of a URL and run it at once; its id.
+        """Add a sync of a URL and run it at once. Returns its id.
 
-        A config with a `name` is known by it: the same name again changes that sync. Without a name, the same URL
-        and config again are the same sync, and any others are a new one.
+        A `name` in the config identifies the sync: the same name with another config changes it. Without a name, an
+        equal URL and config are the same sync, and every other one is a new sync.
 
         >>> sync_id = nango.sync("https://api.example.com/people", {"name": "people", "unique_key": "id"})
         """
@@ -147,7 +147,7 @@ class SyncCalls(Connected):
         friendly_name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[Json]:
-        """The syncs that fit, or all of them: how each is called, when it runs next, how its last job ended.
+        """The matching syncs, or all: the name, the next run and the last job of each.
 
         >>> [sync["name"] for sync in nango.syncs()]
         ['issues', 'people']
@@ -158,7 +158,7 @@ class SyncCalls(Connected):
         return answer
 
     def get_sync(self, sync_id: int) -> Json:
-        """A sync with its config, in which secrets read `***`, and its last job.
+        """A sync with its config, which shows secrets as `***`, and its last job.
 
         >>> nango.get_sync(nango.syncs(name="people")[0]["id"])["config"]["unique_key"]
         'id'
@@ -167,11 +167,11 @@ class SyncCalls(Connected):
         return answer
 
     def update_sync(self, sync_id: int, url: str, config: Mapping[str, Any] | None = None) -> int:
-        """Give a sync another config and run it at once; its id. A `***` keeps the secret that is stored."""
+        """Replace the config of a sync and run it at once. Returns its id. `***` keeps the stored secret."""
         body = {**(config or {}), "url": url}
         same: int = self._send("PUT", f"/v1/syncs/{int(sync_id)}", body=body, part="sync_id")
         return same
 
     def delete_sync(self, sync_id: int) -> None:
-        """Delete a sync with all that it stored."""
+        """Delete a sync with its records, rows and jobs."""
         self._send("DELETE", f"/v1/syncs/{int(sync_id)}")

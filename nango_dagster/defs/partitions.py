@@ -53,7 +53,7 @@ class PartitionRefresher:
 
 
 def same_connection(**syncs: AssetKey | str) -> Mapping[str, Any]:
-    """Arguments for `@asset`, to run once for each connection after several syncs of it.
+    """The arguments of an `@asset` that reads several syncs of the same connection and has a partition for each.
 
     Each argument is an input of the asset and names the sync it reads; the partitions are those of the first.
 
