@@ -125,12 +125,20 @@ def test_a_csv_of_a_header_alone_has_no_records() -> None:
         (b"Quota exceeded\n", "the response is one line of text"),
         (b"Sorry, try later\n", "the response is one line of text"),
         (b"id,name\n1,2,3\n", "row 1 of the CSV has 3 cells, and the header has 2."),
+        (b"id,name\n1,Ann\n2", 'the CSV was cut off: its last row has 1 cells, and the header has 2: "2".'),
+        (b"id,name\n1,Ann\nERROR: timed out\n", "the CSV was cut off: its last row has 1 cells"),
+        (b"id,name\n1\n2", "the CSV was cut off: its last row has 1 cells"),
         (b'id,name\n1,"open', "the response is no complete CSV: line 2: unexpected end of data."),
         (b"<html>", "the response is HTML or XML; wanted CSV, as format says."),
     ],
 )
 def test_what_is_no_table_is_no_empty_list(content: bytes, sentence: str) -> None:
     assert refused(content, "text/plain", "csv").startswith(sentence)
+
+
+def test_a_csv_that_leaves_out_empty_cells_at_the_ends_of_its_rows_is_read() -> None:
+    rows = body(b"id,name,note\n1,Ann\n2,Bob,x\n3\n", "text/csv")
+    assert [list(row.values()) for row in rows] == [["1", "Ann", None], ["2", "Bob", "x"], ["3", None, None]]
 
 
 def test_an_error_in_json_is_no_table_without_rows() -> None:

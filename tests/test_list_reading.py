@@ -472,6 +472,31 @@ def test_a_short_first_page_that_comes_again_is_the_whole_list(api: FakeApi) -> 
     assert (records_of(fetch), fetch.stop) == (ITEMS[:3], Stop("last_page_again"))
 
 
+@pytest.mark.parametrize("fields", [{"unique_key": "n"}, {}], ids=["upsert", "overwrite"])
+@pytest.mark.parametrize("to", ["the start of the last page", "the last page that is full"])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_an_offset_beyond_the_end_may_give_the_last_records_again(
+    api: FakeApi, size: int, to: str, fields: dict[str, Any]
+) -> None:
+    last = (len(ITEMS) - 1) // size * size if to == "the start of the last page" else len(ITEMS) - size
+
+    def reply(request: Received) -> Any:
+        offset = int(request.params["offset"])
+        return ITEMS[offset if offset < len(ITEMS) else last :][:size]
+
+    api.route("/items", reply)
+    limit = {"paging_limit": 8, "paging_limit_request_path": "size"} if size == 7 else {}
+    fetch = pull(api, paging_offset_request_path="offset", **limit, **fields)
+    assert (records_of(fetch), fetch.stop) == (ITEMS, Stop("last_page_again"))
+
+
+def test_pages_of_equal_records_are_all_read(api: FakeApi) -> None:
+    pages = [[0, 0, 0], [0, 0], [0, 0, 0], [0], []]
+    starts = {0: 0, 3: 1, 5: 2, 8: 3, 9: 4}
+    api.route("/items", lambda request: pages[starts[int(request.params["offset"])]])
+    assert len(records_of(pull(api, records="plain", paging_offset_request_path="offset"))) == 9
+
+
 def test_equal_pages_in_the_middle_of_a_list_are_all_records(api: FakeApi) -> None:
     pages = [[{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 2}], [{"n": 3}], []]
     api.route("/items", lambda request: {"results": pages[int(request.params["page"]) - 1]})
@@ -497,6 +522,8 @@ def test_a_page_whose_last_record_cannot_be_used_does_not_end_the_list(api: Fake
         "<{url}?after=2>; rel='next'",
         '< {url}?after=2 >;rel = "next" ',
         '<{url}?after=2>; rel=next; title="a, b"',
+        '<{url}?after=2>; rel="next',
+        "<{url}?after=2>; rel=\u201cnext\u201d".encode().decode("latin-1"),
         '<{url}?after=1>; rel="prev", <{url}?after=2>; rel="last next"',
     ],
 )
@@ -515,6 +542,18 @@ def test_a_next_link_without_a_url_is_an_error_and_no_end(api: FakeApi) -> None:
     assert 'the Link header names "next", but its URL cannot be read' in error_of(
         pull(api, paging_header_link_rel="next")
     )
+
+
+@pytest.mark.parametrize("link", ["</items rel=next", "</items>, rel=next", 'rel="next"; </items>'])
+def test_a_next_link_that_cannot_be_parsed_is_an_error(api: FakeApi, link: str) -> None:
+    api.route("/items", (200, {"Link": link}, ITEMS))
+    fetch = pull(api, paging_header_link_rel="next")
+    assert "its URL cannot be read" in error_of(fetch)
+
+
+def test_a_title_that_mentions_the_next_link_is_none(api: FakeApi) -> None:
+    api.route("/items", (200, {"Link": '</items>; rel="last"; title="rel=next"'}, ITEMS))
+    assert records_of(pull(api, paging_header_link_rel="next")) == ITEMS
 
 
 def test_a_link_that_leads_to_nothing_ends_the_list(api: FakeApi) -> None:

@@ -43,7 +43,9 @@ def _unreadable(line: bytes) -> bytes:
 def rows_as_list(text: bytes, delimiter: str | None, max_records: int, max_bytes: int) -> bytes:
     """The rows of a CSV text as a list of objects; the first row names the fields.
 
-    Every value is text, and an empty cell is null: CSV knows no types. Missing cells at a row's end are null.
+    Every value is text, and an empty cell is null: CSV knows no types. Missing cells at a row's end are null, but a
+    last row that lacks cells is the end of a text that was cut off, or an error message, unless other rows lack cells
+    and the text ends with a line break.
 
     >>> rows_as_list(b"id,name\\r\\n007,Ann\\r\\n8,\\r\\n", None, 10, 1000)
     b'[{"id":"007","name":"Ann"},{"id":"8","name":null}]'
@@ -54,22 +56,26 @@ def rows_as_list(text: bytes, delimiter: str | None, max_records: int, max_bytes
     csv.field_size_limit(_MAX_CELL)
     rows = csv.reader(stream, delimiter=delimiter or _delimiter(start), strict=True)
     try:
-        return _objects(rows, max_records, max_bytes)
+        return _objects(rows, max_records, max_bytes, may_end_short=text.endswith((b"\n", b"\r")))
     except csv.Error as error:
         raise ApiError(f"the response is no complete CSV: line {rows.line_num}: {error}.") from None
 
 
-def _objects(rows: Iterator[list[str]], max_records: int, max_bytes: int) -> bytes:
+def _objects(rows: Iterator[list[str]], max_records: int, max_bytes: int, *, may_end_short: bool) -> bytes:
     header = next((row for row in rows if row), None)
     if header is None:
         raise ApiError("the response is empty; wanted CSV with a line of column names.")
     names = [_json_string(name) + b":" for name in _column_names(header)]
     objects = bytearray(b"[")
     count = 0
+    last: list[str] = []
+    is_any_short = False  # of the rows before the last one
     for row in rows:
         if not row:
             continue
         count += 1
+        is_any_short |= count > 1 and len(last) < len(names)
+        last = row
         check_records(count, max_records)
         if len(row) > len(names):
             raise ApiError(f"row {count:,} of the CSV has {len(row):,} cells, and the header has {len(names):,}.")
@@ -80,6 +86,11 @@ def _objects(rows: Iterator[list[str]], max_records: int, max_bytes: int) -> byt
             raise ApiError(f"the CSV is more than {max_bytes:,} bytes as JSON, its max_page_bytes.")
     if not count:
         _check_header(header)
+    elif len(last) < len(names) and not (may_end_short and is_any_short):
+        raise ApiError(
+            f"the CSV was cut off: its last row has {len(last):,} cells, and the header has {len(names):,}: "
+            f"{_excerpt(','.join(last).encode(errors='replace'))}."
+        )
     objects += b"]"
     return bytes(objects)
 

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from ..config import Sync
 from ..http import Request
-from ..paging import Answer, Offset, PageNumber, Paging
+from ..paging import Answer, Paging
 
 SAME_AGAIN: Final = 3
 """So many equal pages in a row mean that the API does not understand how it is asked for the next one."""
@@ -16,15 +16,16 @@ EMPTY_AGAIN: Final = 10
 """So many empty pages in a row are no list that will come to an end."""
 
 Repetition = Literal["none", "held", "end", "stuck"]
-"""`held`: a page equals the one before, and may be the last one again. `end`: it is. `stuck`: paging does not move."""
+"""`held`: a page may be the last one again. `end`: it is. `stuck`: paging does not move."""
 
 
 class Guard:
-    """What has been sent and seen; asked once for each page.
+    """The requests that were sent and the pages that came, to find paging that does not end.
 
-    An API that answers a page number beyond the end with its last page does so for ever: the list ends after
-    `SAME_AGAIN` equal pages, if there was another page before them. Without such a page, the API may as well not
-    understand the paging parameter.
+    An API that answers a page number or an offset beyond the end with its last records does so for ever: the list ends
+    when `SAME_AGAIN` pages in a row are its last records, if there was another page before them. Without such a page,
+    the API may as well not understand the paging parameter. An offset beyond the end can give a page that begins inside
+    of the page before the last one, so a page is compared with as many of the last records as it has.
     """
 
     def __init__(self, sync: Sync, paging: Paging) -> None:
@@ -32,6 +33,8 @@ class Guard:
         self._paging = paging
         self._sent: set[str] = set()
         self._last: list[bytes] = []
+        self._tail: list[bytes] = []
+        """The last records of the list, without pages that repeat them: as many as the largest page has."""
         self._first: list[bytes] = []
         self.rounds = 0
         """How often the first page came again after another one."""
@@ -62,19 +65,26 @@ class Guard:
         """Remember a page."""
         records = page.envelope.records
         self._empty = 0 if page.size else self._empty + 1
-        self._times = self._times + 1 if records == self._last else 1
+        is_again = records == self._last or self._repeats_the_tail(records)
+        self._times = self._times + 1 if is_again else 1
         if records and records == self._first and records != self._last:
             self.rounds += 1
         self._first = self._first or records
         self._last = records
         self.largest = max(self.largest, page.size)
+        if not is_again:
+            self._tail = (self._tail + records)[-self.largest :] if self._paging.counts else []
         self._first_size = self._first_size or page.size
+
+    def _repeats_the_tail(self, records: list[bytes]) -> bool:
+        """Whether these are the last records of the list so far; equal records in a row do not tell."""
+        return bool(records) and records == self._tail[-len(records) :] and not _are_alike(records)
 
     def repetition(self, page: Answer) -> Repetition:
         """Whether the page repeats the one before, and what that means."""
         if not page.envelope.records:
             return "none"
-        are_alike = all(record == page.envelope.records[0] for record in page.envelope.records)
+        are_alike = _are_alike(page.envelope.records)
         if self.rounds >= SAME_AGAIN and not are_alike:
             return "stuck"
         if self._times == 1:
@@ -89,10 +99,11 @@ class Guard:
         is_short = page.size < (self._sync.paging_limit or 0)
         if page.number == self._times and not is_short:  # there was no other page
             return False
-        if isinstance(self._paging, PageNumber):
-            return has_key or not are_alike or page.size < self._first_size
-        # An offset beyond the end may lead to a page that overlaps with others; their records must have a key.
-        return isinstance(self._paging, Offset) and has_key
+        return self._paging.counts and (has_key or not are_alike or page.size < self._first_size)
+
+
+def _are_alike(records: list[bytes]) -> bool:
+    return all(record == records[0] for record in records)
 
 
 def remedies(sync: Sync, paging: Paging) -> str:

@@ -7,7 +7,7 @@ The modules in the order of a request: `request` and `urls` (what is sent), `red
 
 from .addresses import Reach
 from .client import Client, Policy
-from .links import Link, links, parse_links
+from .links import Link, links, parse_links, unread_text
 from .post import Posted, Poster
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, wait_of
 from .redaction import looks_secret, public_config, public_json, public_url, redact, url_secrets
@@ -49,6 +49,7 @@ __all__ = [
     "redact",
     "redirected",
     "secrets_of",
+    "unread_text",
     "url_secrets",
     "wait_of",
 ]

@@ -12,7 +12,8 @@ _URL: Final = re.compile(r"\s*<\s*([^>]*)>")
 _PARAMETER: Final = re.compile(r"""\s*;\s*([^\s=;,<>"']*)\s*""")
 _QUOTED: Final = re.compile(r'=\s*"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
 _SINGLE_QUOTED: Final = re.compile(r"=\s*'([^']*)'(?=\s*(?:[;,]|$))")
-_PLAIN: Final = re.compile(r"=\s*([^\s;,]*)")
+# Without quotes, with one that is not closed, or with those of a text editor.
+_PLAIN: Final = re.compile(r"""=\s*["'\u2018-\u201f]?([^\s;,"'\u2018-\u201f]*)["'\u2018-\u201f]?""")
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,33 @@ def parse_links(header: str) -> list[Link]:
     >>> parse_links("</items?page=2>; rel='next'; results=false")
     [Link(url='/items?page=2', parameters={'rel': 'next', 'results': 'false'})]
     """
+    return _parsed(header)[0]
+
+
+def unread_text(header: str) -> str:
+    """The parts of a Link header that belong to no link, joined; white space and commas are left out.
+
+    >>> unread_text('</items?page=2>; rel="next", </items?page=9 rel="last"')
+    '</items?page=9 rel="last"'
+    """
+    return _parsed(header)[1]
+
+
+def _parsed(header: str) -> tuple[list[Link], str]:
+    """The links of a header, and its text that belongs to no link."""
     header = utf8_text(header)
     links: list[Link] = []
+    unread: list[str] = []
     position = 0
     while (start := header.find("<", position)) >= 0:
         match = _URL.match(header, start)
         if match is None:  # no closing bracket in all the rest
             break
+        unread.append(header[position:start])
         parameters, position = _parameters(header, match.end())
         links.append(Link(match[1].strip(), parameters))
-    return links
+    unread.append(header[position:])
+    return links, " ".join(stripped for text in unread if (stripped := text.strip(", \t")))
 
 
 def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ApiError
-from ..http import Request, parse_links
+from ..http import Request, parse_links, unread_text
 from .answer import Answer, Style, is_end
 from .cursors import Destination, with_cursor
 
@@ -48,7 +48,7 @@ class UrlInLinkHeader(Style):
                 if link.parameters.get("results", "").lower() in _NO:
                     return None
                 return _at_url(page, link.url, "the Link header")
-        if re.search(rf"\brel\W{{0,8}}{re.escape(self.rel)}\b", header, re.IGNORECASE):
+        if re.search(rf"\brel\W{{0,8}}{re.escape(self.rel)}\b", unread_text(header), re.IGNORECASE):
             raise ApiError(f'the Link header names "{self.rel}", but its URL cannot be read: {header[:200]!r}.')
         return None
 
