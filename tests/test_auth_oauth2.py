@@ -21,7 +21,8 @@ import sqlalchemy as sa
 
 from nango_dagster import runs
 from nango_dagster.auth import OAuth2, TokenStore
-from nango_dagster.auth.oauth2 import can_refresh, expiry, is_expired
+from nango_dagster.auth.kinds import can_refresh
+from nango_dagster.auth.oauth2 import expiry, is_expired
 from nango_dagster.config import Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from nango_dagster.runs import Outcome
@@ -390,6 +391,33 @@ def test_a_token_that_has_run_out_is_refreshed_before_the_first_request(
     )
     outcome = execute(db, sealed, row)
     assert (outcome.status, outcome.counts.retries) == ("succeeded", 0), outcome.error
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer ${access_token}"}])
+def test_an_etag_stays_valid_when_the_token_is_refreshed_and_not_for_another_account(
+    db: Database, sealed: Settings, server: TokenServer, headers: dict[str, str]
+) -> None:
+    good = 2
+
+    def answer(request: Received) -> Reply:
+        if request.headers["Authorization"] != f"Bearer s3cr3t-access-{good}":
+            return 401, {}, {}
+        is_known = request.headers.get("If-None-Match") == '"v1"'
+        return (304, {}, "") if is_known else (200, {"ETag": '"v1"'}, items(1, 2))
+
+    server.api.route("/list", answer)
+    sync = Sync(name="items", url=f"{server.api.url}/list", integration="github", unique_key="id", headers=headers)
+    row = syncs.register(db, [sync])["items"]
+    credentials = server.credentials(type="OAUTH2_CC", access_token=None)
+    connections.add(db, vault_of(sealed), connections.NewConnection("github", "acme", credentials=credentials))
+    assert execute(db, sealed, row).stop_reason == "single_page"
+    good = 3
+    assert [execute(db, sealed, row).stop_reason for _ in range(2)] == ["not_modified", "not_modified"]
+    assert [form["grant_type"] for form in server.forms] == ["client_credentials", "client_credentials"]
+    good = 4
+    other = connections.NewConnection("github", "acme", credentials={**credentials, "client_id": "another"})
+    connections.add(db, vault_of(sealed), other)
+    assert execute(db, sealed, row).stop_reason == "single_page"
 
 
 def test_a_refused_refresh_ends_the_execution_and_nothing_tells_the_secrets(

@@ -41,11 +41,15 @@ class Says:
     def __init__(self, say: Callable[[bool], Mapping[str, Any]]) -> None:
         self._say = say
         self._known: set[str] = set()
+        self._said: Mapping[str, Any] = {}
 
     def variables(self, fresh: bool) -> Mapping[str, Any]:
-        said = self._say(fresh)
-        self._known.update(map(str, said.values()))
-        return said
+        self._said = self._say(fresh)
+        self._known.update(map(str, self._said.values()))
+        return self._said
+
+    def identity(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        return self._said, self.secrets()
 
     def sign(self, request: Request) -> Request:
         return request

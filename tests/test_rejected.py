@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from dagster import AssetKey
 from nango_dagster.config import read_file
 from nango_dagster.defs.checks import evaluate
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, datasets, rejected, syncs
+from nango_dagster.store import Database, datasets, pruning, rejected, syncs
+from nango_dagster.store.changes import Cursor
 from nango_dagster.store.sync_row import SyncRow
 from tests.commands import Cli, write_sync
 from tests.executions import PAGING, Source, execute, items
@@ -66,10 +68,37 @@ def test_values_that_did_not_fit_are_told_of_until_they_fit(source: Source, db: 
     assert unchanged.counts.unchanged == 3 and sentence in unchanged.warnings
     check = evaluate(AssetKey("items"), unchanged)
     assert not check.passed and check.description == sentence
-    source.records = [{"id": n, "age": n} for n in range(10, 13)]
-    execute(db, settings, row, wishes=None)
-    source.records = [{"id": n, "age": n + 1} for n in (0, 1, 2, 10, 11, 12)]
+    source.records[1]["age"] = 8
+    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    source.records[2]["age"], source.records[1]["age"] = 9, "older"
+    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    source.records[1]["age"] = 10
     assert execute(db, settings, row).warnings == ()
+
+
+@pytest.mark.parametrize("fields", [{}, {"unique_key": "id", "track_deletes": {"min_rows": 9}}])
+def test_values_of_deleted_records_are_not_told_of(
+    source: Source, db: Database, settings: Settings, fields: dict[str, Any]
+) -> None:
+    row = source.registered(db, **fields)
+    source.records = [{"id": n, "age": age} for n, age in enumerate((7, "old", "young"))]
+    execute(db, settings, row)
+    source.records = source.records[:2]
+    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    source.records = [{"id": 0, "age": "none"}]
+    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    source.records = [{"id": 0, "age": 7}]
+    assert execute(db, settings, row).warnings == ()
+
+
+def test_values_of_restored_payloads_are_counted_once(source: Source, db: Database, settings: Settings) -> None:
+    source.records = [{"id": 1, "age": 7}, {"id": 2, "age": "old"}]
+    row = source.registered(db, unique_key="id")
+    execute(db, settings, row)
+    with db.connect() as connection:
+        (dataset,) = datasets.of_sync(connection, row.id)
+    assert pruning.prune(db, dataset, Cursor(datetime(9999, 1, 1, tzinfo=timezone.utc), "")).count == 2
+    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
 
 
 def test_a_change_of_the_mapping_counts_again(source: Source, db: Database, settings: Settings) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..config import Sync, is_credential, placeholders
 from ..http import Request, is_url, looks_secret, url_secrets
 from ..paths import MISSING, dig
-from .kinds import secrets_in, signed, token_of
+from .kinds import can_refresh, lasting, secrets_in, signed, token_of
 
 
 class CredentialSource(Protocol):
@@ -33,6 +33,13 @@ class StaticCredentials:
 
     def close(self) -> None:
         """Nothing was opened."""
+
+
+class Identity(NamedTuple):
+    """The values of placeholders and the secrets that stand for an account, without those that a refresh replaces."""
+
+    variables: Mapping[str, Any]
+    secrets: tuple[str, ...]
 
 
 class Access:
@@ -60,6 +67,7 @@ class Access:
         self._hidden = tuple(_secret_facts(names, facts))
         self._source = source
         self.hash_key = hash_key
+        self._stored: Mapping[str, Any] = {}
         self._held: Mapping[str, Any] = {}
         self._signs = not any(map(is_credential, names))
 
@@ -68,9 +76,11 @@ class Access:
         if self._source is None:
             return self.facts
         self._held = self._source.credentials(fresh)
-        token = token_of(self._held)
-        tokens = {"access_token": token, "pizzlyAccessToken": token} if token else {}
-        return {**self.facts, **tokens, "credentials": self._held}
+        return self._with(self._held, token_of(self._held))
+
+    def _with(self, held: Mapping[str, Any], token: str | None) -> Mapping[str, Any]:
+        tokens = {} if token is None else {"access_token": token, "pizzlyAccessToken": token}
+        return {**self.facts, **tokens, "credentials": held}
 
     def sign(self, request: Request) -> Request:
         """The request with the credentials that `variables` last had, unless the sync places them itself."""
@@ -78,11 +88,22 @@ class Access:
 
     def secrets(self) -> tuple[str, ...]:
         """The values to star wherever they occur."""
-        return (*self._hidden, *secrets_in(self._held))
+        return (*self._hidden, *secrets_in(self._stored), *secrets_in(self._held))
+
+    def identity(self) -> Identity:
+        """The account that an answer belongs to. It stays the same when the access token is refreshed.
+
+        An ETag is bound to it: other credentials may see another list, and a refreshed token sees the same one.
+        """
+        held = lasting(self._held)
+        secrets = (*self._hidden, *secrets_in(lasting(self._stored)), *secrets_in(held))
+        token = "" if can_refresh(held) else token_of(held)
+        variables = self.facts if self._source is None else self._with(held, token)
+        return Identity(variables, tuple(filter(None, secrets)))
 
     def hide(self, held: Mapping[str, Any]) -> None:
         """Star the values of these credentials too, before they are first used."""
-        self._hidden = (*self._hidden, *secrets_in(held))
+        self._stored = held
 
     def close(self) -> None:
         """Release the connections of the source."""

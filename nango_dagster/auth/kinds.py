@@ -31,6 +31,10 @@ class Kind:
     """The fields that it must have besides, once it has a refresh_token."""
 
 
+_REFRESHED = frozenset({"access_token", "token", "expires_at", "expires_in", "expiresAt"})
+"""The fields that a refresh replaces, besides a refresh token that the server rotates."""
+
+
 # --- how a request is signed ----------------------------------------------------------------------------------------
 
 
@@ -52,6 +56,25 @@ def token_of(held: Credentials) -> str | None:
     """The access token among credentials, by the names that kinds and servers have for it."""
     token = held.get("access_token") or (held.get("token") if held.get("type") else None)
     return token if isinstance(token, str) else None
+
+
+def can_refresh(held: Credentials) -> bool:
+    """Whether the credentials hold what a request for another token needs."""
+    if not held.get("token_url"):
+        return False
+    return held.get("type") == "OAUTH2_CC" or (held.get("type") == "OAUTH2" and bool(held.get("refresh_token")))
+
+
+def lasting(held: Credentials) -> Credentials:
+    """The credentials that stay when the token is refreshed; the token itself is empty.
+
+    >>> dict(lasting({"type": "BEARER", "token": "t"}))
+    {'type': 'BEARER', 'token': 't'}
+    >>> client = {"type": "OAUTH2_CC", "token_url": "https://a.example/token", "client_id": "c", "access_token": "t"}
+    >>> lasting(client)["access_token"], lasting(client)["client_id"]
+    ('', 'c')
+    """
+    return {name: "" if name in _REFRESHED else value for name, value in held.items()} if can_refresh(held) else held
 
 
 def _by_token(request: Request, held: Credentials) -> Request:

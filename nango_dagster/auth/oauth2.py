@@ -15,7 +15,7 @@ from typing import Any, Final
 from .. import clock
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
 from ..http import Client, Policy, Reach, Request, Response, secrets_of
-from .kinds import secrets_in, token_of
+from .kinds import can_refresh, secrets_in, token_of
 
 MARGIN: Final = 60.0
 """Seconds before its end at which a token counts as expired; for a short-lived one a quarter of its life."""
@@ -198,13 +198,6 @@ def refreshed(given: Mapping[str, Any], answer: Mapping[str, Any], now: float) -
         new["expires_at"] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
         new["expires_in"] = seconds
     return new
-
-
-def can_refresh(given: Mapping[str, Any]) -> bool:
-    """Whether the credentials hold what a request for another token needs."""
-    if not given.get("token_url"):
-        return False
-    return given.get("type") == "OAUTH2_CC" or (given.get("type") == "OAUTH2" and bool(given.get("refresh_token")))
 
 
 def is_expired(given: Mapping[str, Any]) -> bool:

@@ -27,6 +27,9 @@ class Access(Protocol):
     def secrets(self) -> tuple[str, ...]:
         """The values to star wherever they occur."""
 
+    def identity(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The values of placeholders and the secrets that stay the same when an access token is refreshed."""
+
     def hash_key(self) -> bytes | None:
         """The key of hashes that secrets go into; None where there is none."""
 
@@ -49,6 +52,7 @@ class Sender:
         self._access = access
         self._kept_etag = etag
         self._first: Request | None = None
+        """The first request, with its placeholders."""
         self._home: str | None = None
         self._is_answered = False
         first = first_request(sync)
@@ -73,7 +77,7 @@ class Sender:
 
         try:
             if with_etag:
-                request = self._if_changed(request, variables)
+                request = self._if_changed(request)
             ready = self._filled(request, variables)
             self._home = self._home or origin(filled(first_request(self._sync), variables).url)
         except ConfigError as error:
@@ -114,19 +118,20 @@ class Sender:
 
         return rebuild
 
-    def _if_changed(self, request: Request, variables: Mapping[str, Any]) -> Request:
+    def _if_changed(self, request: Request) -> Request:
         """The first request, with the kept ETag if that was the answer to an equal one."""
-        self._first = filled(request, variables)
+        self._first = request
         kept, _, etag = (self._kept_etag or "").partition(" ")
         if etag and kept == self._digest(self._first):
             return replace(request, headers={**request.headers, "If-None-Match": etag})
         return request
 
     def _digest(self, request: Request) -> str | None:
-        """A hash of what an ETag belongs to: the request and the credentials."""
+        """A hash of what an ETag belongs to: the request and the account, which outlives a refreshed token."""
         if self._access is None:
-            return digest(self._sync, request, (), lambda: None)
-        return digest(self._sync, request, self._access.secrets(), self._access.hash_key)
+            return digest(self._sync, filled(request, {}), (), lambda: None)
+        variables, secrets = self._access.identity()
+        return digest(self._sync, filled(request, variables), secrets, self._access.hash_key)
 
     def _variables(self, fresh: bool = False) -> Mapping[str, Any]:
         """The present values of the sync's placeholders; the secret ones are starred in all errors."""

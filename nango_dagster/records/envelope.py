@@ -157,7 +157,10 @@ def _envelope(found: bytes, document: Document, shape: Shape) -> Envelope:
     if shape.records == "values" and found[:1] == b"{":
         return _values(found, document, shape)
     if found[:1] != b"[":
-        raise ApiError(refusal(document, has_records=False) or _no_list(found, shape))
+        failure = refusal(document, has_records=False)
+        # A plain value in place of the list may be what gives the reason, as Etherscan's `result` does.
+        has_reason = failure is None or found[:1] != b"{"
+        raise ApiError(" ".join(filter(None, [failure, _no_list(found, shape) if has_reason else None])))
     try:
         texts = [bytes(raw) for raw in items_of(found, shape.max_records)]
     except NOT_STRICT:

@@ -17,7 +17,6 @@ from ..store import Connection, checkpoints, datasets, jobs, problems, queue, re
 from ..store.announcing import Ended, announce
 from ..store.checkpoints import Change
 from ..store.jobs import Counts
-from ..store.problems import Problems
 from ..store.tally import Tally
 from .opening import Opened, OpenModel, Plan, starred
 from .reading import Reading, checkpoint_before
@@ -181,16 +180,16 @@ def _finish_model(connection: Connection, facts: Facts, model: OpenModel, status
 
 
 def _note_problems(connection: Connection, facts: Facts, model: OpenModel, *, whole: bool) -> None:
-    """Store the rejected records and the problems of the mapped rows, and set the standing warnings of the tally.
+    """Store the rejected records, and set the standing warnings of the tally.
 
     A standing warning tells of records or values that earlier executions rejected. `whole` is whether this execution
     read the whole list.
     """
-    database, tally, table = facts.plan.database, model.writer.tally, model.table
+    database, tally = facts.plan.database, model.writer.tally
     ending = facts.reading.ending
     if ending is not None and ending.not_modified:
         whole = False  # nothing was read
-    live_count, stored, rejected_count = problems.read(connection, model.dataset.id)
+    stored, rejected_count = problems.read(connection, model.dataset.id)
     if rejected_count or tally.rejections:
         read = None if whole else model.writer.read
         rejected.store(connection, model.dataset.id, tally.rejections, database.now(connection), read)
@@ -201,14 +200,8 @@ def _note_problems(connection: Connection, facts: Facts, model: OpenModel, *, wh
             f"{rejected_count:,} rejected records are not stored; "
             f"nango-dagster rejected {facts.plan.row.name} shows them."
         )
-    if table is None:
-        return
-    new = Problems.of(table.misfits, table.without_column)
-    has_written_all = tally.added + tally.updated >= live_count and whole
-    standing = new if has_written_all else stored.merged(new)
-    if standing != stored:
-        problems.note(connection, model.dataset.id, standing)
-    tally.standing += standing.sentences()
+    if model.table is not None:
+        tally.standing += stored.sentences()
 
 
 def _etag_to_keep(facts: Facts, status: Status) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from .. import records
+from .problems import Problems
 from .rows import KnownRecord, Prepared, RawRow
 
 LookUp = tuple[dict[str, "KnownRecord | None"], dict[str, bytes]]
@@ -38,6 +39,8 @@ class Difference:
     added: int = 0
     prepared: Prepared | None = None
     prepared_again: Prepared | None = None  # those that are restored
+    problems_before: Problems = field(default_factory=Problems)
+    """The problems of the mapped rows that are replaced."""
     also: Also | None = None
     reached_also: bool = False
     """Whether its own rows were written, so that an error is one of `also`."""

@@ -21,11 +21,12 @@ from .. import records
 from ..config import Sync
 from ..errors import Refused
 from ..sentences import number_of
-from . import datasets, deletions, schema
+from . import datasets, deletions, problems, schema
 from .database import Database
 from .datasets import Dataset
 from .deletions import Deletion
 from .key_sets import temporary_file
+from .problems import Problems
 from .rows import RawRow
 from .tables import MappedTable, Prepared
 from .tally import Guard, Tally, refusal
@@ -80,6 +81,7 @@ class Overwrite:
         self._count, self._sum = 0, 0
         self._complete = False
         self._is_same = False
+        self._added_problems, self._restored_problems = Problems(), Problems()
 
     def add(self, texts: Sequence[bytes]) -> None:
         """Store the records of a page in the temporary file."""
@@ -183,19 +185,25 @@ class Overwrite:
 
     def _prepare_rows(self) -> None:
         """Flatten new and restored records, so that the table has its columns before the last transaction begins."""
-        query = "SELECT seq, coalesce(old, id), data, restored FROM new WHERE seq > ? AND (old IS NULL OR restored)"
-        for rows in self._pages(f"{query} ORDER BY seq"):
-            texts = [text for _, _, text, _ in rows]
-            self.tally.show([text for _, _, text, restored in rows if not restored])
-            if self._table is None:
-                continue
-            seqs = {key: seq for seq, key, _, _ in rows}
-            prepared = self._table.prepare_generally(list(seqs), texts)
-            self._table.count_misfits(prepared)
-            self._many(
-                "UPDATE new SET row = ? WHERE seq = ?",
-                ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
-            )
+        query = "SELECT seq, coalesce(old, id), data FROM new WHERE seq > ? AND {} ORDER BY seq"
+        for rows in self._pages(query.format("old IS NULL")):
+            self.tally.show([text for _, _, text in rows])
+            self._added_problems += self._prepare(rows)
+        for rows in self._pages(query.format("restored")):
+            self._restored_problems += self._prepare(rows)
+
+    def _prepare(self, rows: Sequence[Any]) -> Problems:
+        """Store the mapped rows of records in the temporary file; their problems."""
+        if self._table is None:
+            return Problems()
+        seqs = {key: seq for seq, key, _ in rows}
+        prepared = self._table.prepare_generally(list(seqs), [text for _, _, text in rows])
+        self._table.count_misfits(prepared)
+        self._many(
+            "UPDATE new SET row = ? WHERE seq = ?",
+            ((msgspec.msgpack.encode(row), seqs[key]) for key, row in prepared.rows),
+        )
+        return prepared.problems
 
     def finish(self, connection: Connection) -> None:
         """Write the changes, in the transaction that ends the execution."""
@@ -225,6 +233,7 @@ class Overwrite:
                 now = self._database.now(connection)
                 deletions.note(connection, self._sync, self._dataset.id, self._count_old(), now)
             datasets.changed(connection, self._dataset.id, moment, added=added, deleted=vanished)
+        problems.change(connection, self._dataset.id, self._added_problems, Problems(), self._restored_problems)
         self.tally.added, self.tally.deleted, self.tally.unchanged = added, vanished, total - added
 
     def _sizes(self) -> tuple[int, int, int]:
@@ -255,9 +264,9 @@ class Overwrite:
         """Delete the mapped rows of vanished records, and mark the raw rows as deleted without their payload."""
         for rows in self._pages("SELECT rowid, id FROM old WHERE rowid > ? AND NOT taken ORDER BY rowid"):
             keys = [key for _, key in rows]
-            self._database.rows.raw(connection, self._dataset.id).mark_deleted(keys, moment, keep_data=False)
             if self._table is not None:
                 self._table.remove(connection, self._dataset, keys)
+            self._database.rows.raw(connection, self._dataset.id).mark_deleted(keys, moment, keep_data=False)
 
     def _add_new(self, connection: Connection, moment: datetime) -> None:
         query = "SELECT seq, id, byte_hash, content_hash, data, row FROM new WHERE seq > ? AND old IS NULL ORDER BY seq"

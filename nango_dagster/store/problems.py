@@ -1,7 +1,9 @@
 """The values that a dataset's mapped rows lack: those that did not fit their column, and those without a column.
 
-The counts stay on the dataset until all rows are written again, or the mapping changes: rows that do not change are
-not mapped again, so an execution alone does not see them.
+The counts stay on the dataset, because rows that do not change are not mapped again, so that an execution alone does
+not see their values. The transaction that writes rows adds the counts of the new rows and subtracts those of the rows
+that they replace. The old counts come from the stored JSON of these records; it is mapped again only while the dataset
+has problems. A record whose payload was pruned keeps its counts until the table is rebuilt.
 """
 
 from __future__ import annotations
@@ -35,9 +37,24 @@ class Problems:
             {name: count for name, count in misfits.items() if name in without_column},
         )
 
-    def merged(self, newer: Problems) -> Problems:
-        """These and newer counts; of each name the larger one."""
-        return Problems(_larger(self.misfits, newer.misfits), _larger(self.without_column, newer.without_column))
+    def __bool__(self) -> bool:
+        return bool(self.misfits or self.without_column)
+
+    def __add__(self, other: Problems) -> Problems:
+        return Problems(
+            Counter(self.misfits) + Counter(other.misfits), Counter(self.without_column) + Counter(other.without_column)
+        )
+
+    def __sub__(self, other: Problems) -> Problems:
+        return Problems(
+            Counter(self.misfits) - Counter(other.misfits), Counter(self.without_column) - Counter(other.without_column)
+        )
+
+    def __or__(self, other: Problems) -> Problems:
+        """The larger count of each name."""
+        return Problems(
+            Counter(self.misfits) | Counter(other.misfits), Counter(self.without_column) | Counter(other.without_column)
+        )
 
     def sentences(self) -> list[str]:
         """One sentence for each name, at most MOST_NAMED of each kind, and a total where there are more.
@@ -52,9 +69,8 @@ class Problems:
 
 
 class Standing(NamedTuple):
-    """The numbers of live and rejected records of a dataset, and its problems, stored by earlier executions."""
+    """The problems of a dataset's mapped rows, and the number of its rejected records."""
 
-    live_count: int
     problems: Problems
     rejected: int
 
@@ -62,9 +78,25 @@ class Standing(NamedTuple):
 def read(connection: Connection, dataset_id: int) -> Standing:
     """The problems that are noted on a dataset, in one query."""
     rejected = select(func.count()).where(schema.rejected.c.dataset_id == dataset_id).scalar_subquery()
-    query = select(_of.live_count, _of.problems, rejected).where(_of.id == dataset_id)
-    live_count, problems, count = connection.execute(query).one()
-    return Standing(live_count, Problems(**json.loads(problems)), count)
+    problems, count = connection.execute(select(_of.problems, rejected).where(_of.id == dataset_id)).one()
+    return Standing(Problems(**json.loads(problems)), count)
+
+
+def has_any(connection: Connection, dataset_id: int) -> bool:
+    """Whether problems are noted on a dataset."""
+    return connection.execute(select(_of.problems).where(_of.id == dataset_id)).scalar_one() != "{}"
+
+
+def change(
+    connection: Connection, dataset_id: int, added: Problems, removed: Problems, restored: Problems = Problems()
+) -> None:
+    """Count the problems of rows that this transaction writes, and those of rows that it replaces or deletes.
+
+    `restored` are the problems of rows that are written as they were, and so are counted already.
+    """
+    if added or removed or restored:
+        before = read(connection, dataset_id).problems
+        note(connection, dataset_id, (before - removed | restored) + added)
 
 
 def note(connection: Connection, dataset_id: int, problems: Problems) -> None:
@@ -72,10 +104,6 @@ def note(connection: Connection, dataset_id: int, problems: Problems) -> None:
     kinds = {"misfits": problems.misfits, "without_column": problems.without_column}
     text = json.dumps({kind: dict(Counter(counts).most_common(1000)) for kind, counts in kinds.items() if counts})
     connection.execute(update(schema.datasets).where(_of.id == dataset_id).values(problems=text))
-
-
-def _larger(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(some) | Counter(others))
 
 
 def _sentences(counts: Mapping[str, int], form: str) -> list[str]:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Text, cast, select
 from .. import mapping
 from . import schema
 from .changes import Action, Record
+from .problems import Problems
 
 BATCH_KEYS = 500  # of one IN (...); few enough to stay a cached statement
 RAW_COLUMNS = "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
@@ -77,6 +78,11 @@ class Prepared:
     fast_columns: tuple[mapping.Column, ...] = ()
     without_column: frozenset[str] = frozenset()
     """Those of the misfits that are paths of values without a column."""
+
+    @property
+    def problems(self) -> Problems:
+        """The misfits, parted in the two kinds."""
+        return Problems.of(self.misfits, self.without_column)
 
     @property
     def keys(self) -> list[str]:

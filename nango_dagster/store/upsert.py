@@ -13,11 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from .. import records
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
-from . import datasets, merging
+from . import datasets, merging, problems
 from .database import Database
 from .datasets import Dataset
 from .differences import Also, Difference, LookUp, compare
 from .key_forms import KeyTypes, check_form
+from .problems import Problems
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
@@ -55,6 +56,11 @@ class Upsert:
         self._taken = 0
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
+        # Whether stored rows may have problems, so that the rows that are replaced are counted.
+        self._has_problems = False
+        if table is not None:
+            with database.ask() as connection:
+                self._has_problems = problems.has_any(connection, dataset.id)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
@@ -129,9 +135,9 @@ class Upsert:
         last, moment = datasets.last_and_next_moment(connection, database, dataset.id)
         if not live:
             return 0, last
-        raw.mark_deleted(live, moment, keep_data=True)
         if self._table is not None:
             self._table.mark_deleted(connection, dataset, live, moment)
+        raw.mark_deleted(live, moment, keep_data=True)
         datasets.changed(connection, dataset.id, moment, deleted=len(live))
         return len(live), moment
 
@@ -262,14 +268,19 @@ class Upsert:
         with self._database.ask() as connection:
             raw = self._database.rows.raw(connection, self._dataset.id)
             known = raw.differing(hashes)
-            unhashed = [key for key, old in known.items() if old and not old.is_deleted and not old.content_hash]
-            return known, raw.texts(unhashed) if unhashed else {}
+            stored = [key for key, old in known.items() if old and not old.is_deleted]
+            needed = stored if self._has_problems else [key for key in stored if not _hash_of(known[key])]
+            return known, raw.texts(needed) if needed else {}
 
     def _difference(self, batch: Mapping[str, bytes], hashes: Mapping[str, bytes], stored: LookUp) -> Difference:
         change = compare(batch, hashes, stored, self._sync.ignore_fields)
         if self._table is not None:
             change.prepared = _prepared(self._table, change.rows)
             change.prepared_again = _prepared(self._table, change.restored)
+            self._has_problems |= bool(change.prepared and change.prepared.misfits)
+            if self._has_problems:
+                texts = {key: stored[1][key] for key in change.replaced if key in stored[1]}
+                change.problems_before = self._table.problems_of(texts)
         return change
 
     def _store(self, change: Difference) -> bool:
@@ -295,6 +306,7 @@ class Upsert:
             raw.put(dataset.sync_id, change.rows, change.replaced, moment)
             if self._table is not None and change.prepared is not None:
                 self._table.write(connection, dataset, change.prepared, change.replaced, moment)
+                problems.change(connection, dataset.id, change.prepared.problems, change.problems_before)
             updated = len(change.rows) - change.added
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
             if self._vanished.has_other_key:
@@ -311,6 +323,8 @@ class Upsert:
         if self._table is not None and change.prepared_again is not None:
             keys = [row.external_id for row in change.restored]
             self._table.write_again(connection, self._dataset, change.prepared_again, keys)
+            restored = change.prepared_again.problems
+            problems.change(connection, self._dataset.id, Problems(), Problems(), restored)
 
     def _count(self, change: Difference) -> None:
         self.tally.added += change.added
@@ -378,6 +392,10 @@ class Upsert:
         self._committer.shutdown()
         self._vanished.close()
         self._key_types.close()
+
+
+def _hash_of(record: KnownRecord | None) -> bytes | None:
+    return record.content_hash if record else None
 
 
 def _prepared(table: MappedTable, rows: Sequence[RawRow]) -> Prepared | None:

@@ -103,11 +103,11 @@ class Vanished:
         keep = not self.takes_over
         moment, raw = datasets.next_moment(connection, database, dataset.id), database.rows.raw(connection, dataset.id)
         for keys in vanished.batches():
-            raw.mark_deleted(keys, moment, keep_data=keep, own_id=dataset.unique_key == "id")
             if self._table is not None and keep:
                 self._table.mark_deleted(connection, dataset, keys, moment)
             elif self._table is not None:
                 self._table.remove(connection, dataset, keys)
+            raw.mark_deleted(keys, moment, keep_data=keep, own_id=dataset.unique_key == "id")
         datasets.changed(connection, dataset.id, moment, deleted=len(vanished))
 
     def close(self) -> None:

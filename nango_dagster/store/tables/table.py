@@ -6,7 +6,7 @@ import hashlib
 import inspect as inspection
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from ... import clock, mapping, records
 from ...config import Sync
 from ...errors import ConfigError, RecordRejected
-from .. import datasets, schema
+from .. import datasets, problems, schema
 from ..database import Database
 from ..datasets import Dataset
+from ..problems import Problems
 from ..rows import MappedRows, Prepared, driver
 from ..system_columns import KEY_COLUMNS, quote
 from ..types import SQLITE_TIME
@@ -123,9 +124,7 @@ class MappedTable:
     def prepare_generally(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
         """Make the rows as `prepare` does, without fast rows: record by record and value by value."""
         failed: Counter[str] = Counter()
-        decoded: Iterable[Any] = (_decoded(text, failed) for text in texts)
-        if self.transform is not None:
-            keys, decoded = self._transformed(self.transform, keys, texts, failed)
+        keys, decoded = self._records(keys, texts, failed)
         flat = self.layout.flatten(decoded)
         if self.layout.plan.extra == "fail" and (paths := self.layout.undeclared(flat)):
             raise ConfigError(
@@ -139,6 +138,21 @@ class MappedTable:
         return Prepared(
             rows, tuple(self.layout.columns), result.misfits + failed, without_column=frozenset(result.without_column)
         )
+
+    def problems_of(self, texts: Mapping[str, bytes]) -> Problems:
+        """The problems of stored rows, by the keys and texts of their records. Nothing is written or added."""
+        failed: Counter[str] = Counter()
+        _, decoded = self._records(list(texts), list(texts.values()), failed)
+        result = self.layout.rows(self.layout.flatten(decoded))
+        return Problems.of(result.misfits + failed, result.without_column)
+
+    def _records(
+        self, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]
+    ) -> tuple[Sequence[str], Iterable[Any]]:
+        """The records to map, with their keys: decoded, and transformed where the config has a transform."""
+        if self.transform is not None:
+            return self._transformed(self.transform, keys, texts, failed)
+        return keys, (_decoded(text, failed) for text in texts)
 
     def _transformed(
         self, transform: Transform, keys: Sequence[str], texts: Sequence[bytes], failed: Counter[str]
@@ -229,13 +243,20 @@ class MappedTable:
         self._rows(connection, dataset).update(times_of_raw(dataset), keys)
 
     def remove(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
-        """Delete the rows of these keys."""
+        """Delete the rows of these keys, before their records lose the payload that their problems are found with."""
+        self._subtract_problems(connection, dataset, keys)
         self._rows(connection, dataset).delete(keys)
 
     def mark_deleted(self, connection: Connection, dataset: Dataset, keys: Sequence[str], moment: datetime) -> None:
-        """Set `_nango_deleted_at` on the rows of these keys."""
+        """Set `_nango_deleted_at` on the rows of these keys, which are live; their problems do not count any more."""
+        self._subtract_problems(connection, dataset, keys)
         at = moment.strftime(SQLITE_TIME)
         self._rows(connection, dataset).update(f"_nango_emitted_at = '{at}', _nango_deleted_at = '{at}'", keys)
+
+    def _subtract_problems(self, connection: Connection, dataset: Dataset, keys: Sequence[str]) -> None:
+        if problems.has_any(connection, dataset.id):
+            texts = self.database.rows.raw(connection, dataset.id).texts(keys)
+            problems.change(connection, dataset.id, Problems(), self.problems_of(texts))
 
     def _rows(self, connection: Connection, dataset: Dataset) -> MappedRows:
         return self.database.rows.mapped(connection, self.quoted, owner_of(dataset))
