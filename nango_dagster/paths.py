@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +76,30 @@ def is_singular(path: str) -> bool:
         return True
     query = compiled(path)
     return not hasattr(query, "paths") and query.singular_query()
+
+
+def first_steps(path: str) -> list[tuple[Step, ...]]:
+    """The keys and indexes that a path begins with, for each alternative of a query: those before a filter or wildcard.
+
+    >>> first_steps("$.meta.links[?@.rel == 'next'].href | $.next"), first_steps("meta.next")
+    ([('meta', 'links'), ('next',)], [('meta', 'next')])
+    """
+    if not is_query(path):
+        return [parse(path)]
+    from jsonpath import JSONPath
+
+    query = compiled(path)
+    alternatives = [query] if isinstance(query, JSONPath) else [query.path, *(part for _, part in query.paths)]
+    return [tuple(_first_steps(part)) for part in alternatives]
+
+
+def _first_steps(query: Any) -> Iterator[Step]:
+    for segment in query.segments:
+        selector = segment.selectors[0]
+        step = getattr(selector, "name", getattr(selector, "index", None))
+        if type(segment).__name__ != "JSONPathChildSegment" or len(segment.selectors) > 1 or step is None:
+            return
+        yield step
 
 
 def matches(value: Any, query: str) -> list[Any]:

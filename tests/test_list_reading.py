@@ -666,6 +666,26 @@ def test_an_end_is_doubtful_where_nothing_was_ever_at_the_paging_path(
         assert 'no answer has anything at the paging path "paging.next"; the first answer is an object with' in doubt
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "is_doubtful"),
+    [
+        ("$.paging.next", {"paging": {"following": "c2"}}, True),
+        ("$.next | $.paging.next", {"paging": {"following": "c2"}}, True),
+        ("$.paging.links[?@.rel == 'next'].href", {"paging": {"urls": []}}, True),
+        ("$.paging.next", {}, False),
+        ("$.paging.next", {"paging": {"next": None}}, False),
+        ("$.links[?@.rel == 'next'].href", {"links": [{"rel": "self", "href": "/items"}]}, False),
+    ],
+)
+def test_an_end_is_doubtful_where_a_query_never_found_anything(
+    api: FakeApi, query: str, body: dict[str, Any], is_doubtful: bool
+) -> None:
+    api.route("/items", {"results": ITEMS, **body})
+    fetch = pull(api, paging_url_path=query)
+    assert records_of(fetch) == ITEMS
+    assert (fetch.paging_doubt is not None) == is_doubtful
+
+
 def test_the_key_of_a_rule_is_a_sync_field() -> None:
     rule = ResponseRule(status=[404], action="end")
     sync = Sync(url="https://api.example.com/items", responses=[rule], unique_key=["a", "b"])

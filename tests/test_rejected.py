@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from dagster import AssetKey
 
+from nango_dagster import runs
 from nango_dagster.config import read_file
 from nango_dagster.defs.checks import evaluate
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, datasets, pruning, rejected, syncs
+from nango_dagster.store import Database, connections, datasets, pruning, rejected, syncs
 from nango_dagster.store.changes import Cursor
 from nango_dagster.store.sync_row import SyncRow
 from tests.commands import Cli, write_sync
@@ -134,6 +135,19 @@ def test_rejected_records_are_shown_and_stored_once_more(
     configured(db, source, unique_key="key")
     assert cli.good("rejected", "items", "--retry").stdout == "items: stored 1 record; 0 are rejected still.\n"
     assert cli.good("rejected", "items").stdout == "items: no rejected records.\n"
+
+
+def test_rejected_records_of_a_variant_are_stored_once_more(
+    source: Source, db: Database, settings: Settings, cli: Cli
+) -> None:
+    source.records = [*items(1), {"name": "b", "key": 2}]
+    connections.add(db, None, connections.NewConnection("shop", "acme"))
+    row = configured(db, source, integration="shop", unique_key="id")
+    connections.add_variant(db, row.id, "acme", "eu")
+    with runs.claimed(db, settings, row, connection_id="acme", variant="eu") as execution:
+        assert execution.run().counts.rejected == 1
+    configured(db, source, integration="shop", unique_key="key")
+    assert cli.good("rejected", "items", "--retry", "--json").json == {"sync": "items", "stored": 1, "rejected": 0}
 
 
 def test_only_the_whole_list_replaces_the_rows_of_an_overwrite(source: Source, db: Database, cli: Cli) -> None:

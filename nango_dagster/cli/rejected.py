@@ -8,7 +8,6 @@ import click
 
 from .. import clock
 from ..errors import ConfigError
-from ..partition_keys import BASE
 from .command import Session, command, grid
 from .formatting import iso, local_time, number_of
 from .steer import find_sync
@@ -76,9 +75,10 @@ def _retry(session: Session, database: Database, row: SyncRow, stored: dict[int,
     for dataset in stored.values():
         records = store.of_datasets(database, [dataset.id])
         kept += len(records)
-        if not any(record.text is not None for record in records) or dataset.variant != BASE:
+        if not any(record.text is not None for record in records):
             continue
-        with claimed(database, session.settings, row, connection_id=dataset.connection_id) as execution:
+        named = {"connection_id": dataset.connection_id, "variant": dataset.variant}
+        with claimed(database, session.settings, row, **named) as execution:
             done += retry(execution, dataset, records)
     document = {"sync": row.name, "stored": done, "rejected": kept - done}
     session.answer(document, f"{row.name}: stored {number_of(done, 'record')}; {kept - done:,} are rejected still.")

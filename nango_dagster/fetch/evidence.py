@@ -7,7 +7,7 @@ from typing import Any
 from ..config import Sync
 from ..errors import ApiError
 from ..paging import Answer, body_path
-from ..paths import MISSING, is_query
+from ..paths import MISSING, first_steps, is_query
 from ..records import described
 
 _DOUBTFUL_ENDS = ("no_cursor", "no_next_url")
@@ -37,8 +37,9 @@ class PagingEvidence:
         if page.number > 1 or self._is_there or not document.text:
             return
         self._is_full = self._limit is not None and page.size >= self._limit
-        if not is_query(self._path) and len(document.steps(self._path)) > 1:
-            self._around = document.parent_of(self._path)
+        ways = first_steps(self._path) if is_query(self._path) else [document.steps(self._path)]
+        around = [document.names_at(steps[:-1]) for steps in ways if len(steps) > 1]
+        self._around = next((names for names in around if names is not None), None)
         self._fields = described(document.text)
 
     def check_links(self, page: Answer) -> None:

@@ -72,8 +72,12 @@ class Document:
         >>> Document(b'{"paging": {"count": 7}}').parent_of("paging.next")
         '"count"'
         """
+        return self.names_at(self.steps(path)[:-1])
+
+    def names_at(self, steps: Sequence[Step]) -> str | None:
+        """The names of the fields of the object at these steps, for a sentence; None where there is no object."""
         try:
-            text = text_at(self.text, self.steps(path)[:-1])
+            text = text_at(self.text, steps)
             return listed(parts_of(text)) if text is not None and text[:1] == b"{" else None
         except Malformed:
             return None

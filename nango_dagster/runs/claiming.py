@@ -29,15 +29,16 @@ def claimed(
     *,
     run_id: str | None = None,
     connection_id: str | None = None,
+    variant: str = BASE,
     due: Due | None = None,
 ) -> Iterator[Execution]:
-    """Claim the sync's base for one execution: at once, or only if it is `due`.
+    """Claim a connection and variant of the sync for one execution: at once, or only if it is `due`.
 
     The caller may replace the `wishes` and the `source` of the execution before it runs.
 
     Raises Refused when another run executes it, or when it is not due.
     """
-    target = Target(row.id, connection_id or row.sync.connection_key, BASE)
+    target = Target(row.id, connection_id or row.sync.connection_key, variant)
     queue.reap(database)
     stopping = threading.Event()
     with _worker(database, row.id, run_id, stopping) as worker:
