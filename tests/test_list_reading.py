@@ -131,6 +131,14 @@ EMPTY_FAILURES: list[dict[str, Any]] = [
     {"success": 0},
     {"Success": False, "Message": "no"},
     {"isSuccess": False},
+    {"status": False},
+    {"hasErrors": True},
+    {"Response": "False", "Error": "no"},
+    {"stat": "fail"},
+    {"err": "no"},
+    {"meta": {"status": 500, "msg": "Internal"}},
+    {"status": {"code": 503}},
+    {"meta": {"error": "no"}},
 ]
 
 
@@ -155,6 +163,7 @@ def test_a_message_in_place_of_a_missing_list_is_an_error(beside: dict[str, Any]
         {},
         {"message": "OK", "status": "ok", "code": 200},
         {"status": "0", "message": "No transactions found"},
+        {"meta": {"status": 200, "msg": "OK", "error": None}, "hasErrors": False, "Errors": []},
         {"error": None, "errors": [], "error_code": 0, "errorCode": "0", "success": True, "status": 1},
     ],
 )
@@ -556,8 +565,9 @@ def test_a_title_that_mentions_the_next_link_is_none(api: FakeApi) -> None:
     assert records_of(pull(api, paging_header_link_rel="next")) == ITEMS
 
 
-def test_a_link_that_leads_to_nothing_ends_the_list(api: FakeApi) -> None:
-    api.route("/items", (200, {"Link": '</items?page=2>; rel="next"; results="false"'}, ITEMS))
+@pytest.mark.parametrize("parameter", ['results="false"', "has_more=0"])
+def test_a_link_that_leads_to_nothing_ends_the_list(api: FakeApi, parameter: str) -> None:
+    api.route("/items", (200, {"Link": f'</items?page=2>; rel="next"; {parameter}'}, ITEMS))
     fetch = pull(api, paging_header_link_rel="next")
     assert (records_of(fetch), fetch.stop, len(api.requests)) == (ITEMS, Stop("no_next_url"), 1)
 

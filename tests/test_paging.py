@@ -93,7 +93,7 @@ def test_the_method_decides_where_a_cursor_goes(method: str) -> None:
     assert (request.full_url == f"{URL}?after=c", request.body == {"after": "c"}) == (in_query, not in_query)
 
 
-@pytest.mark.parametrize("end", [{}, {"next": None}, {"next": ""}, {"next": False}, {"other": "c"}])
+@pytest.mark.parametrize("end", [{}, {"next": None}, {"next": ""}, {"next": False}, {"next": "null"}, {"other": "c"}])
 @pytest.mark.parametrize(
     "paging",
     [CursorInBody("next", RequestPath("after")), UrlInBody("next"), CursorOrUrlInBody("next", RequestPath("after"))],

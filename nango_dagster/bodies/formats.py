@@ -24,6 +24,7 @@ _BY_MEDIA_TYPE: Final[dict[str, Format]] = {
             "application/jsonlines",
             "application/x-jsonlines",
             "application/json-lines",
+            "application/json-seq",
             "application/x-json-stream",
             "application/stream+json",
             "text/x-ndjson",

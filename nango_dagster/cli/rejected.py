@@ -77,8 +77,8 @@ def _retry(session: Session, database: Database, row: SyncRow, stored: dict[int,
         kept += len(records)
         if not any(record.text is not None for record in records):
             continue
-        named = {"connection_id": dataset.connection_id, "variant": dataset.variant}
-        with claimed(database, session.settings, row, **named) as execution:
+        claim = claimed(database, session.settings, row, connection_id=dataset.connection_id, variant=dataset.variant)
+        with claim as execution:
             done += retry(execution, dataset, records)
     document = {"sync": row.name, "stored": done, "rejected": kept - done}
     session.answer(document, f"{row.name}: stored {number_of(done, 'record')}; {kept - done:,} are rejected still.")

@@ -92,6 +92,18 @@ class SinglePage(Style):
         return None
 
 
+_NULL_TEXTS = ("null", "none", "undefined", "false")
+
+
 def is_end(found: Any) -> bool:
     """Nothing, null, empty text, or the `false` that some APIs write for "no next page"; 0 is a cursor."""
     return found is MISSING or found is None or found is False or found == ""
+
+
+def is_end_beside_records(found: Any) -> bool:
+    """As `is_end`, and null as a text; a cursor inside a record may be any text, such as a name.
+
+    >>> [is_end_beside_records(found) for found in (None, "null", "None", "c2", 0)]
+    [True, True, True, False, False]
+    """
+    return is_end(found) or (isinstance(found, str) and found.strip().lower() in _NULL_TEXTS)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..errors import ApiError
 from ..http import Request, query_text
-from .answer import Answer, Style, is_end
+from .answer import Answer, Style, is_end, is_end_beside_records
 
 
 class Destination(Protocol):
@@ -80,7 +80,7 @@ class CursorInLastRecord(Style):
                 "the last record of the page cannot be used, so that there is no cursor at "
                 f'paging_cursor_object_response_path "{self.path}": {reason}.'
             )
-        return with_cursor(page, self.destination, cursor)
+        return None if is_end(cursor) else self.destination.put(page.continued, cursor)
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,5 @@ class CursorInHeader(Style):
 
 
 def with_cursor(page: Answer, destination: Destination, cursor: Any) -> Request | None:
-    """The next request with the cursor; None where there is no cursor."""
-    return None if is_end(cursor) else destination.put(page.continued, cursor)
+    """The next request with a cursor from beside the records; None where there is no cursor."""
+    return None if is_end_beside_records(cursor) else destination.put(page.continued, cursor)

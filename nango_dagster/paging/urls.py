@@ -8,10 +8,12 @@ from typing import Any
 
 from ..errors import ApiError
 from ..http import Request, parse_links, unread_text
-from .answer import Answer, Style, is_end
+from .answer import Answer, Style, is_end_beside_records
 from .cursors import Destination, with_cursor
 
 _NO = ("false", "no", "0")
+_LEADS_SOMEWHERE = ("results", "has_more", "has-more", "more", "exists")
+"""The parameters of a link that say with one of `_NO` that it leads to nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class UrlInLinkHeader(Style):
 
     `Link: <https://api.github.com/user/repos?page=2>; rel="next"`
 
-    A link with `results="false"`, as Sentry writes it, leads to nothing and ends the list.
+    A link with `results="false"`, as Sentry writes it, or the like leads to nothing and ends the list.
     """
 
     rel: str
@@ -45,7 +47,7 @@ class UrlInLinkHeader(Style):
         header = page.response.headers.get("Link", "")
         for link in parse_links(header):
             if self.rel.lower() in link.relations:
-                if link.parameters.get("results", "").lower() in _NO:
+                if any(link.parameters.get(name, "").lower() in _NO for name in _LEADS_SOMEWHERE):
                     return None
                 return _at_url(page, link.url, "the Link header")
         if re.search(rf"\brel\W{{0,8}}{re.escape(self.rel)}\b", unread_text(header), re.IGNORECASE):
@@ -86,7 +88,7 @@ class CursorOrUrlInBody(Style):
 
 
 def _at_url(page: Answer, found: Any, where: str) -> Request | None:
-    if is_end(found):
+    if is_end_beside_records(found):
         return None
     if not isinstance(found, str):
         raise ApiError(f"{where} holds {_kind(found)}; wanted the URL of the next page.")

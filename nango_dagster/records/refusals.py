@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
 from ..errors import RecordRejected
 from .decoding import decode
@@ -11,16 +11,24 @@ from .raw_json import Malformed, parts_of, text_at
 
 # False in one of these means failure, whatever stands beside it: Slack, Marketo.
 _SUCCESS = ("ok", "success")
-# False, 0 or "false" in one of these means failure beside no records.
-_SUCCESS_FLAGS = (*_SUCCESS, "Success", "isSuccess", "is_success", "succeeded")
+# All names below are in lower case, and are compared with the names of an answer in lower case.
+# False, 0 or "false" in one of these means failure beside no records; true in one of the others, too.
+_SUCCESS_FLAGS = (*_SUCCESS, "issuccess", "is_success", "issuccessful", "succeeded")
+_FAILURE_FLAGS = ("haserror", "has_error", "haserrors", "has_errors", "iserror", "is_error")
+_YES = (b"true", b"1", b'"1"', b'"true"', b'"True"')
 _NO = (b"false", b"0", b'"0"', b'"false"', b'"False"')
 # Beside no records, a nonzero number or a text in one of these means failure.
-_ERROR_CODE = ("error_code", "errorCode", "errcode", "error_msg")
+_ERROR_CODE = ("error_code", "errorcode", "errcode", "error_msg")
 # One of these words as a status or as the whole message means failure, and so does a number that HTTP has for errors.
-_STATUS = ("status", "code", "statusCode", "status_code", "result", "message")
-_FAILED = frozenset({"error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko"})
+_STATUS = frozenset(
+    ["status", "stat", "state", "code", "statuscode", "status_code", "response_code", "responsecode", "http_status"]
+    + ["httpstatus", "response", "result", "message"]
+)
+_FAILED = frozenset({"error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko", "false"})
+# The fields of an object with one of these names tell of the answer, as those beside it.
+_ABOUT = frozenset(["meta", "_meta", "metadata", "header", "status", "response_status", "responsestatus"])
 # The fields, in lower case, of an object that is an error and no record: at least one mark, and nothing else beside.
-_FLAG_MARKS = frozenset(map(str.lower, _SUCCESS_FLAGS))
+_FLAG_MARKS = frozenset(_SUCCESS_FLAGS)
 _TEXT_MARKS = frozenset(
     [
         "error",
@@ -57,7 +65,7 @@ _BESIDE_MARKS = frozenset(
 )
 _ERROR_BYTES = 10_000  # of the longest object that is looked at as an error
 # A value in one of these beside an empty list means failure; beside records it may be a note.
-_ERROR = ("error", "errors", "fault", "Fault", "exception", "error_message", "errorMessage", "error_description")
+_ERROR = ("error", "errors", "err", "fault", "exception", "error_message", "errormessage", "error_description")
 _MESSAGE = ("message", "msg", "detail", "reason", "description", "title", "error", "error_message", "code")
 _NOTHING = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0")
 
@@ -85,25 +93,41 @@ def refusal(
         return f"the response has errors and {beside}; the first{_because(document)}."
     if has_records:
         return None
-    if any(name not in ignored and bytes(fields.get(name, b"")).strip() not in _NOTHING for name in _ERROR):
+    values = {name: bytes(value).strip() for name, value in fields.items() if name not in ignored}
+    if any(name.lower() in _ERROR and value not in _NOTHING for name, value in values.items()):
         return f"the response has an error and no records{_because(document)}."
     if is_record:
         return None
-    for name in (*_SUCCESS_FLAGS, *_ERROR_CODE, *_STATUS):
-        text = bytes(fields.get(name, b"")).strip()
-        if name not in ignored and _is_failure(name, text):
+    for name, text in [*values.items(), *_fields_about_the_answer(values)]:
+        if _is_failure(name.rpartition(".")[2].lower(), text):
             return f'the response says "{name}": {printable(text)}, and has no records{_because(document)}.'
     return None
 
 
+def _fields_about_the_answer(values: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The fields of an object beside the list that tells of the answer, with their paths."""
+    for name, value in values.items():
+        if name.lower() in _ABOUT and value[:1] == b"{":
+            for inner_name, inner in parts_of(value).items():
+                yield f"{name}.{inner_name}", bytes(inner).strip()
+
+
 def _is_failure(name: str, text: bytes) -> bool:
+    """Whether a field, whose name is in lower case, says beside no records that the answer is a failure."""
+    if name in _ERROR:
+        return text not in _NOTHING
     if name in _SUCCESS_FLAGS:
         return text in _NO
+    if name in _FAILURE_FLAGS:
+        return text in _YES
     if name in _ERROR_CODE:
         return text not in (*_NOTHING, b'"0"') and text[:1] not in (b"{", b"[")
+    if name not in _STATUS:
+        return False
     word = text.strip(b'"')
     is_http_error = len(word) == 3 and word.isdigit() and word[:1] in (b"4", b"5") and name != "message"
-    return is_http_error or (text[:1] == b'"' and word.decode(errors="replace").lower() in _FAILED)
+    is_no = text == b"false" and name not in ("code", "message")
+    return is_http_error or is_no or (text[:1] == b'"' and word.decode(errors="replace").lower() in _FAILED)
 
 
 def is_error_object(text: bytes, *, marked: bool = True) -> bool:
@@ -116,11 +140,8 @@ def is_error_object(text: bytes, *, marked: bool = True) -> bool:
     """
     if len(text) > _ERROR_BYTES:
         return False
-    try:
-        values = {name.lower(): bytes(value).strip() for name, value in parts_of(text).items()}
-    except Malformed:
-        return False
-    if not values.keys() <= _FLAG_MARKS | _TEXT_MARKS | _BESIDE_MARKS:
+    values = _lower_case_fields(text)
+    if not values or not values.keys() <= _FLAG_MARKS | _TEXT_MARKS | _BESIDE_MARKS:
         return False
     is_marked = any(
         (name in _FLAG_MARKS and value in _NO) or (name in _TEXT_MARKS and value not in _NOTHING)
@@ -141,7 +162,7 @@ def said(document: Document) -> str | None:
     ('"Throttled"', '"no"')
     """
     try:
-        fields = document.fields
+        fields = {name.lower(): text for name, text in document.fields.items()}
     except Malformed:
         return None
     for name in (*_ERROR, *_MESSAGE):
@@ -162,11 +183,24 @@ def _reason(text: bytes, depth: int = 0) -> str | None:
         return _quoted(text)
     if depth > 3:
         return None
-    for step in (0,) if text[:1] == b"[" else (*_MESSAGE, *_ERROR):
-        inner = _at(text, step)
+    if text[:1] == b"[":
+        inner = _at(text, 0)
+        reason = None if inner is None or inner in _NOTHING else _reason(inner, depth + 1)
+        return reason or (printable(text) if depth == 0 else None)
+    fields = _lower_case_fields(text)
+    for name in (*_MESSAGE, *_ERROR):
+        inner = fields.get(name)
         if inner is not None and inner not in _NOTHING and (reason := _reason(inner, depth + 1)) is not None:
             return reason
     return f"{printable(text)}" if depth == 0 else None
+
+
+def _lower_case_fields(text: bytes) -> dict[str, bytes]:
+    """The fields of an object by their names in lower case; none where it cannot be read."""
+    try:
+        return {name.lower(): bytes(value).strip() for name, value in parts_of(text).items()}
+    except Malformed:
+        return {}
 
 
 def _quoted(text: bytes) -> str:

@@ -84,7 +84,7 @@ def read(connection: Connection, dataset_id: int) -> Standing:
 
 def has_any(connection: Connection, dataset_id: int) -> bool:
     """Whether problems are noted on a dataset."""
-    return connection.execute(select(_of.problems).where(_of.id == dataset_id)).scalar_one() != "{}"
+    return bool(connection.execute(select(_of.problems).where(_of.id == dataset_id)).scalar_one() != "{}")
 
 
 def change(
