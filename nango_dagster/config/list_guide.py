@@ -24,8 +24,9 @@ other shapes:
 Only an answer with status 200 contains the list. After 202, the request is sent again. 201, 203, 204 and 206 fail, and
 the error names the rule that allows them. 429 and 5xx are tried again; after a 401, the request is sent once more with
 new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
-`errors`, or an `error`, an `error_code` or a failed `status` beside an empty list; and if a list holds nothing but an
-error object, or ends with one, as an export does that broke off. A rule with `action: list` accepts such an answer.
+`errors`, or an `error`, an `error_code`, `"hasErrors": true` or a failed `status` beside an empty list, also in capitals
+or in an object such as `meta`; and if a list holds nothing but an error object, or ends with one, as an export does that
+broke off. A rule with `action: list` accepts such an answer.
 
 `responses` is a list of rules. The first rule whose conditions all fit applies:
 
@@ -54,7 +55,7 @@ deletes nothing and replaces no rows. `dry-run` shows which rule applied.
 | `{"paging": {"next": {"after": "c2"}}}` | `paging_cursor_metadata_response_path: paging.next.after`, `paging_cursor_request_path: after` |
 | `x-ms-continuation: c2`, to be sent back as a header | `paging_header_cursor` and `paging_cursor_request_header: x-ms-continuation` |
 | `Next-Range: ]id..; max=200`: 206 is a page, 200 the last one | `paging_header_cursor: Next-Range`, `paging_cursor_request_header: Range` |
-| `{"next": "https://api.example.com/items?page=2"}` | `paging_url_path: next` |
+| `{"next": "https://api.example.com/items?page=2"}`; null, `""`, false or `"null"` ends it | `paging_url_path: next` |
 | `Link: <...?page=2>; rel="next"`; `results="false"` ends it (Sentry) | `paging_header_link_rel: next` |
 | `{"link": [{"relation": "next", "url": "..."}]}`: FHIR, PayPal | `paging_url_path: "$.link[?@.relation == 'next'].url"` |
 | `?page=1`, `?page=2`, ... | `paging_page_request_path: page` |
@@ -67,8 +68,8 @@ deletes nothing and replaces no rows. `dry-run` shows which rule applied.
 | each page begins with the record that its cursor names | `paging_inclusive: true` |
 
 Numbered pages end with an empty page. They also end, without a further field, with Django REST framework's 404 after
-the last page, with WordPress's 400 and its `X-WP-TotalPages`, and with an API that repeats its last page for every
-higher number. If a list ends before the configured total is reached, nothing is deleted. An empty page does not end a
+the last page, with WordPress's 400 and its `X-WP-TotalPages`, and with an API that repeats its last records for every
+higher number or offset; these records count once. If a list ends before the configured total is reached, nothing is deleted. An empty page does not end a
 list if the API says that there are more pages.
 
 With `paging_cursor_repeats`, a lost answer fails the execution, because a second request would skip a page.

@@ -20,10 +20,8 @@ _NO = (b"false", b"0", b'"0"', b'"false"', b'"False"')
 # Beside no records, a nonzero number or a text in one of these means failure.
 _ERROR_CODE = ("error_code", "errorcode", "errcode", "error_msg")
 # One of these words as a status or as the whole message means failure, and so does a number that HTTP has for errors.
-_STATUS = frozenset(
-    ["status", "stat", "state", "code", "statuscode", "status_code", "response_code", "responsecode", "http_status"]
-    + ["httpstatus", "response", "result", "message"]
-)
+_CODES = ("code", "statuscode", "status_code", "response_code", "responsecode", "http_status", "httpstatus")
+_STATUS = frozenset(["status", "stat", "state", "response", "result", "message", *_CODES])
 _FAILED = frozenset({"error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko", "false"})
 # The fields of an object with one of these names tell of the answer, as those beside it.
 _ABOUT = frozenset(["meta", "_meta", "metadata", "header", "status", "response_status", "responsestatus"])
