@@ -259,7 +259,8 @@ of a gzip file determines its format, as in `events.jsonl.gz`, unless `format` i
 
 An answer in another format is an error that names the format and the field. `max_page_bytes` limits the size of an
 answer after decompression, `max_page_records` the number of its records. An incomplete line, a last CSV row
-that lacks cells, and a single line of text in place of CSV are errors, so that they never count as a short or empty list:
+that lacks cells, and a single line of text in place of CSV are errors, so that they never count as a short or an empty
+list:
 
 ```yaml
 url: "https://data.example.com/api/2.0/export?from_date=2024-01-01"

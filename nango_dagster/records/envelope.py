@@ -8,7 +8,7 @@ costs only itself. An answer that is not the list is an error, never a record.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -92,6 +92,8 @@ def read(body: bytes, shape: Shape = Shape(), *, trusted: bool = False) -> Envel
     _check_root(document, shape)
     try:
         found = _found(document, shape)
+        if shape.response_path is None and found is not document.text:
+            shape = replace(shape, response_path="results")
         envelope = _envelope(found, document, shape)
         if not trusted:
             _refuse_failure(document, shape, envelope)
@@ -177,16 +179,16 @@ def _items(texts: list[bytes], document: Document, shape: Shape) -> Envelope:
     if shape.records == "plain":
         return Envelope([b'{"value":' + text + b"}" for text in texts if text != b"null"], [], document)
     keyed: list[tuple[str, bytes]] = [(str(index), text) for index, text in enumerate(texts)]
-    return _objects(keyed, document, shape, document.text if shape.response_path is None else None)
+    return _objects(keyed, document, shape)
 
 
 def _values(found: bytes, document: Document, shape: Shape) -> Envelope:
     """The values of an object, each as a record."""
     keyed = [(key, bytes(raw)) for key, raw in parts_of(found).items()]
-    return _objects(keyed, document, shape, found)
+    return _objects(keyed, document, shape)
 
 
-def _objects(keyed: list[tuple[str, bytes]], document: Document, shape: Shape, found: bytes | None) -> Envelope:
+def _objects(keyed: list[tuple[str, bytes]], document: Document, shape: Shape) -> Envelope:
     """The objects among values; a null is a hole with `records: values`, and everything else is rejected."""
     page = Envelope([], [], document)
     holes = 0
