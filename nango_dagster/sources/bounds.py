@@ -68,6 +68,11 @@ class BoundAccess:
         """The values to star wherever they occur."""
         return self._access.secrets() if self._access else ()
 
+    def identity(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The values of placeholders and the secrets that stay the same when an access token is refreshed."""
+        variables, secrets = self._access.identity() if self._access else ({}, ())
+        return {**variables, **self._values}, secrets
+
     def hash_key(self) -> bytes | None:
         """The key of hashes that secrets go into."""
         return self._access.hash_key() if self._access else None

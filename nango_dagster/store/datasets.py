@@ -47,6 +47,13 @@ class Dataset:
     """When the deletion window was opened that is open now; None where there is none."""
     window_is_doubtful: bool
     """Whether a record was rejected since then whose key is not known."""
+    problems: str
+    """The values that the mapped rows lack, as JSON; `problems.read` reads it."""
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether mapped rows lack values."""
+        return self.problems != "{}"
 
     @property
     def has_news(self) -> bool:

@@ -57,10 +57,7 @@ class Upsert:
         self._version = dataset.last_modified_at  # of the dataset, as what is looked up is compared with it
         self._is_new = dataset.last_modified_at is None  # it never had a record
         # Whether stored rows may have problems, so that the rows that are replaced are counted.
-        self._has_problems = False
-        if table is not None:
-            with database.ask() as connection:
-                self._has_problems = problems.has_any(connection, dataset.id)
+        self._has_problems = table is not None and (dataset.has_problems or bool(table.misfits))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="nango-look-up")
         self._looking_up: tuple[dict[str, bytes], dict[str, bytes], Future[LookUp]] | None = None
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="nango-commit")
