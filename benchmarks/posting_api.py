@@ -35,7 +35,7 @@ from . import api
 from .measure import BenchmarkFailed
 
 RECORDS = 5
-_RELOADED = "Dagster was asked to load again"
+_RELOADED = "Requested a reload in Dagster"
 _ROOT = Path(__file__).parent.parent
 
 
@@ -57,7 +57,7 @@ class Dev:
         return total
 
     def reloads(self) -> int:
-        """How often Dagster was asked to load again."""
+        """The number of requested reloads in Dagster."""
         return self.log.read_text(errors="replace").count(_RELOADED)
 
 

@@ -81,8 +81,8 @@ def test_a_database_that_is_silent_is_not_ready_soon(tmp_path: Path, monkeypatch
         readiness = health.Readiness(Store(Settings(db_url=url, home=tmp_path)))
         threads = threading.active_count()
         for _ in range(3):
-            said = asyncio.run(readiness.trouble())
-            assert said == "the database has not answered within 0.2 seconds."
+            problem = asyncio.run(readiness.problem())
+            assert problem == "the database has not answered within 0.2 seconds."
         assert threading.active_count() <= threads + 1
 
 

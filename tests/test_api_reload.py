@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nango_dagster.api import service
-from nango_dagster.api.background import Joined
+from nango_dagster.api.background import CombinedWork
 from nango_dagster.api.reload import JOB, Reloader
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
@@ -134,7 +134,7 @@ def test_an_answer_that_is_not_dagster_s_is_said_once_and_asked_again(
     assert not work()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message.startswith("posted syncs have no asset of their own yet, which is tried again: ")
+    assert record.message.startswith("posted syncs have no asset of their own yet; the API tries again: ")
 
 
 def test_a_dagster_that_is_not_there_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -194,46 +194,46 @@ class Work:
 
 def test_what_is_asked_for_together_is_done_once() -> None:
     work = Work()
-    joined = Joined(work, settle=0.05, pause=0)
+    combined = CombinedWork(work, settle=0.05, pause=0)
     for _ in range(20):
-        joined.ask()
+        combined.request()
     until(lambda: work.begun == 1)
-    joined.close()
+    combined.close()
     assert work.begun == 1
 
 
 def test_what_is_asked_for_meanwhile_is_done_afterwards_and_never_at_the_same_time() -> None:
     work = Work()
-    joined = Joined(work, settle=0, pause=0)
+    combined = CombinedWork(work, settle=0, pause=0)
     work.go_on.clear()
-    joined.ask()
+    combined.request()
     until(lambda: work.begun == 1)
     for _ in range(5):
-        joined.ask()
+        combined.request()
     work.go_on.set()
     until(lambda: work.begun == 2)
-    joined.close()
+    combined.close()
     assert (work.begun, work.most_at_once) == (2, 1)
 
 
 def test_there_is_a_pause_between_two() -> None:
     work = Work()
-    joined = Joined(work, settle=0, pause=0.3)
-    joined.ask()
+    combined = CombinedWork(work, settle=0, pause=0.3)
+    combined.request()
     until(lambda: work.begun == 1)
     began = monotonic()
-    joined.ask()
+    combined.request()
     until(lambda: work.begun == 2)
     assert monotonic() - began > 0.2
-    joined.close()
+    combined.close()
 
 
 def test_what_could_not_be_done_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     work = Work(False, RuntimeError("s3cret"), True)
-    joined = Joined(work, settle=0, pause=0.01)
-    joined.ask()
+    combined = CombinedWork(work, settle=0, pause=0.01)
+    combined.request()
     until(lambda: work.begun == 3)
-    joined.close()
+    combined.close()
     assert work.begun == 3
     assert "in the background: builtins.RuntimeError" in caplog.text
     assert "s3cret" not in caplog.text
@@ -241,21 +241,21 @@ def test_what_could_not_be_done_is_tried_again(caplog: pytest.LogCaptureFixture)
 
 def test_it_can_be_asked_again_after_a_rest() -> None:
     work = Work()
-    joined = Joined(work, settle=0, pause=0)
+    combined = CombinedWork(work, settle=0, pause=0)
     for done in (1, 2, 3):
-        joined.ask()
-        until(lambda done=done: work.begun == done and joined._thread is None)  # type: ignore[misc]
-    joined.close()
+        combined.request()
+        until(lambda done=done: work.begun == done and combined._thread is None)  # type: ignore[misc]
+    combined.close()
 
 
 @pytest.mark.parametrize("finish", [True, False])
 def test_closing_waits_for_nothing_and_finishes_what_has_to_be(finish: bool) -> None:
     work = Work()
-    joined = Joined(work, settle=60, pause=60)
-    joined.ask()
-    joined.close(finish=finish)
+    combined = CombinedWork(work, settle=60, pause=60)
+    combined.request()
+    combined.close(finish=finish)
     assert work.begun == int(finish)
-    joined.ask()
+    combined.request()
     assert work.begun == int(finish)
 
 

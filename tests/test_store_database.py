@@ -36,12 +36,20 @@ def test_a_fresh_store_has_the_tables_that_schema_py_says(db: Database) -> None:
     with db.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": ours})
         assert compare_metadata(context, schema.metadata) == []
+        conditions = {
+            index["name"]: index.get("dialect_options", {}).get(f"{db.engine.name}_where") is not None
+            for table in schema.metadata.tables
+            for index in sa.inspect(connection).get_indexes(table)
+        }
         defaults = {
             (table, column["name"]): column["default"] is not None
             for table in schema.metadata.tables
             for column in sa.inspect(connection).get_columns(table)
             if not str(column["default"]).startswith("nextval")
         }
+    for table in schema.metadata.tables.values():
+        for index in table.indexes:
+            assert conditions[index.name] == ("where" in index.info), index.name
     assert defaults == {
         (table.name, column.name): column.server_default is not None
         for table in schema.metadata.tables.values()

@@ -15,7 +15,7 @@ from ..store import Database
 from . import errors
 from .docs import openapi, reference
 from .gate.guard import Guard
-from .gate.key import Door
+from .gate.key import Authentication
 from .gate.limits import Rates
 from .routes import (
     connections,
@@ -81,9 +81,15 @@ def create_app(settings: Settings, database: Database | None = None, shared: Pat
     for routes in _ROUTES:
         app.include_router(routes.router)
     errors.handle(app)
-    door = Door.of(settings)
-    openapi.describe(app, door)
+    authentication = Authentication.of(settings)
+    openapi.describe(app, authentication)
     rates = Rates.open(settings.api_rate_limit, len(settings.secret_keys), shared and shared / "rates")
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
-    app.add_middleware(Guard, door=door, rates=rates, note=app.state.metrics.note, keep_alive=settings.api_keep_alive)
+    app.add_middleware(
+        Guard,
+        authentication=authentication,
+        rates=rates,
+        count=app.state.metrics.count,
+        keep_alive=settings.api_keep_alive,
+    )
     return app

@@ -1,4 +1,4 @@
-"""What a request asks for but does not wait for."""
+"""Work that requests start and do not wait for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .gate.guard import frames
 log = logging.getLogger(__name__)
 
 
-class Joined:
-    """Does something in the background soon after it was asked for; what is asked meanwhile is done in one go.
+class CombinedWork:
+    """Calls `work` in a background thread, once for all requests of the last `settle` seconds.
 
-    Never twice at a time, and never again within `pause` seconds. `work` says whether it did it; what it did not do
-    is tried again after the pause.
+    There is one call at a time, and at least `pause` seconds between two. `work` returns whether it succeeded; if not,
+    it is called again after the pause.
     """
 
     def __init__(self, work: Callable[[], bool], *, settle: float, pause: float) -> None:
@@ -24,34 +24,34 @@ class Joined:
         self._settle = settle
         self._pause = pause
         self._lock = threading.Lock()
-        self._wanted = False
+        self._requested = False
         self._not_before = float("-inf")
         self._thread: threading.Thread | None = None
         self.closed = threading.Event()
 
-    def ask(self) -> None:
-        """Have it done; returns at once."""
+    def request(self) -> None:
+        """Request a call of `work`; returns at once."""
         with self._lock:
-            self._wanted = True
+            self._requested = True
             if self._thread is None and not self.closed.is_set():
                 self._thread = threading.Thread(target=self._run, name="nango-api-background", daemon=True)
                 self._thread.start()
 
     def close(self, *, finish: bool = False) -> None:
-        """Stop; with `finish`, what was asked for is done first."""
+        """Stop the thread; with `finish`, do the requested work first."""
         self.closed.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
             thread.join(5)
-        if finish and self._wanted:
+        if finish and self._requested:
             self._work()
 
     def _run(self) -> None:
-        while self._turn():
-            done = self._work()
+        while self._wait_for_request():
+            is_done = self._work()
             with self._lock:
-                self._wanted = self._wanted or not done
+                self._requested = self._requested or not is_done
 
     def _work(self) -> bool:
         try:
@@ -60,13 +60,13 @@ class Joined:
             log.error("in the background: %s", "".join(frames(error)))
             return False
 
-    def _turn(self) -> bool:
-        """Wait for the next turn; whether there is something to do in it."""
+    def _wait_for_request(self) -> bool:
+        """Wait until the next call is allowed; return whether it was requested."""
         self.closed.wait(max(self._settle, self._not_before - clock.monotonic()))
         with self._lock:
-            if self.closed.is_set() or not self._wanted:
+            if self.closed.is_set() or not self._requested:
                 self._thread = None
                 return False
-            self._wanted = False
+            self._requested = False
             self._not_before = clock.monotonic() + self._pause
             return True

@@ -1,4 +1,4 @@
-"""Asking Dagster to load its definitions again, so that a posted sync gets its own asset and schedule."""
+"""Reload the code locations in Dagster, so that a posted sync gets its own asset and schedule."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from time import time
 from typing import Any
 
 import msgspec
 
+from .. import clock
 from ..errors import ApiError, Cancelled
 from ..http import Client, Policy, Request
 from ..posted import locked
@@ -18,7 +18,7 @@ from ..posted import locked
 log = logging.getLogger(__name__)
 
 JOB = "nango_dispatch"
-"""Whichever code location has this job is made of our definitions."""
+"""The job by which a code location with our definitions is recognised."""
 
 _LOCATIONS = """
 query {
@@ -49,83 +49,86 @@ mutation ($location: String!) {
 
 
 class Reloader:
-    """Has Dagster load our code locations again, at most once in `pause` seconds, whichever process asks."""
+    """Reloads our code locations in Dagster, at most once in `pause` seconds for all processes together."""
 
     def __init__(self, dagster_url: str, lock_file: Path, pause: float, cancelled: Callable[[], bool]) -> None:
         self._url = dagster_url
         self._lock_file = lock_file
         self._pause = pause
         self._cancelled = cancelled
-        self._said = ""
+        self._last_warning = ""
 
     def __call__(self) -> bool:
-        """Whether it was done; trouble is told in the log, once."""
+        """Reload, and return whether it was done; a new error is logged once."""
         try:
-            with self._alone() as is_our_turn:
-                return is_our_turn and self._reload()
+            with self._locked() as is_due:
+                return is_due and self._reload()
         except OSError as error:
-            self._say(f"posted syncs get no asset of their own: {self._lock_file} cannot be written: {error.strerror}.")
+            self._warn(
+                f"posted syncs get no asset of their own: {self._lock_file} cannot be written: {error.strerror}."
+            )
         except ApiError as error:
-            self._say(f"posted syncs have no asset of their own yet, which is tried again: {error}")
+            self._warn(f"posted syncs have no asset of their own yet; the API tries again: {error}")
         except Cancelled:
             pass
         return False
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other process has just done it; while this is open, none does."""
+    def _locked(self) -> Iterator[bool]:
+        """Lock out other processes; yield whether none of them has reloaded within the pause."""
         self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         with locked(self._lock_file):
             last = self._lock_file.read_text()
-            is_our_turn = not 0 <= time() - float(last or 0) < self._pause
-            if is_our_turn:
-                self._lock_file.write_text(str(time()))
-            yield is_our_turn
+            now = clock.now().timestamp()
+            is_due = not 0 <= now - float(last or 0) < self._pause
+            if is_due:
+                self._lock_file.write_text(str(now))
+            yield is_due
 
     def _reload(self) -> bool:
         with Client(Policy(name="Dagster", timeout=120, retries=0), cancelled=self._cancelled) as client:
             dagster = _Dagster(client, f"{self._url}/graphql")
             try:
                 locations = dagster.locations()
-                trouble = [said for location in locations if (said := dagster.reload(location))]
+                problems = [problem for location in locations if (problem := dagster.reload(location))]
             except (LookupError, TypeError, AttributeError, msgspec.MsgspecError):
                 raise ApiError(f"{self._url} did not answer as Dagster does.") from None
         if not locations:
-            trouble = [f"posted syncs get no asset of their own: no code location of {self._url} has the job {JOB}."]
-        for sentence in trouble:
-            self._say(sentence)
-        log.info("Dagster was asked to load again: %s.", ", ".join(locations) or "nothing")
+            problems = [f"posted syncs get no asset of their own: no code location of {self._url} has the job {JOB}."]
+        for sentence in problems:
+            self._warn(sentence)
+        log.info("Requested a reload in Dagster of: %s.", ", ".join(locations) or "nothing")
         return True
 
-    def _say(self, sentence: str) -> None:
-        """Warn, but not every minute of the same."""
-        log.log(logging.DEBUG if sentence == self._said else logging.WARNING, "%s", sentence)
-        self._said = sentence
+    def _warn(self, sentence: str) -> None:
+        """Warn; repeat the last warning only at level DEBUG."""
+        log.log(logging.DEBUG if sentence == self._last_warning else logging.WARNING, "%s", sentence)
+        self._last_warning = sentence
 
 
 class _Dagster:
-    """The two questions that we have for Dagster's webserver."""
+    """The two requests to Dagster's webserver."""
 
     def __init__(self, client: Client, url: str) -> None:
         self._client = client
         self._url = url
 
     def locations(self) -> list[str]:
-        """The code locations that hold our definitions."""
-        workspace = self._ask(_LOCATIONS)["workspaceOrError"]
+        """The names of the code locations that have our definitions."""
+        workspace = self._query(_LOCATIONS)["workspaceOrError"]
         if workspace["__typename"] != "Workspace":
             raise ApiError(f"Dagster: {_first_line(workspace)}")
         return [entry["name"] for entry in workspace["locationEntries"] if JOB in _jobs(entry)]
 
     def reload(self, location: str) -> str | None:
         """Reload a code location in Dagster; return a sentence about its error, None where it was loaded."""
-        result = self._ask(_RELOAD, location=location)["reloadRepositoryLocation"]
+        result = self._query(_RELOAD, location=location)["reloadRepositoryLocation"]
         loaded = result.get("locationOrLoadError") or result
         if loaded["__typename"] == "RepositoryLocation":
             return None
         return f"Dagster could not load {location} again: {_first_line(loaded)}"
 
-    def _ask(self, query: str, **variables: str) -> dict[str, Any]:
+    def _query(self, query: str, **variables: str) -> dict[str, Any]:
         body = {"query": query, "variables": variables}
         response = self._client.send(Request("POST", self._url, body=body))
         return msgspec.json.decode(response.content, type=_Answer).data

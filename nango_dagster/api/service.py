@@ -1,4 +1,4 @@
-"""What every route stands on: the settings, the store, and what happens in the background after a change."""
+"""The objects that every route uses: the settings, the store, and the background work after a change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..http import Reach
 from ..runs.access import reach_of
 from ..settings import Settings
 from ..store import Database
-from .background import Joined
+from .background import CombinedWork
 from .reload import Reloader
 from .store import Store
 
@@ -27,41 +27,41 @@ RELOAD_SECONDS = 60.0  # a reload costs 6 to 15 seconds of CPU
 
 
 class Service:
-    """One for each app."""
+    """The settings, the store and the background work of one app."""
 
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self.settings = settings
         self.store = Store(settings, database)
         self.readers = CapacityLimiter(READERS)
-        """Threads of their own for who reads records, so that it never waits for who writes."""
-        self._save = Joined(self._save_posted, settle=SETTLE_SECONDS, pause=SAVE_SECONDS)
+        """Threads for reading records alone, so that readers never wait for writers."""
+        self._save = CombinedWork(self._save_posted, settle=SETTLE_SECONDS, pause=SAVE_SECONDS)
         self._reload = self._reloader(settings.dagster_url) if settings.dagster_url else None
 
     @property
     def database(self) -> Database:
-        """The store, its tables up to date."""
+        """The store, with the tables of this release."""
         return self.store.database
 
     @property
     def reach(self) -> Reach:
-        """Where posted URLs may lead."""
+        """The hosts that posted URLs may name."""
         return reach_of(self.database, self.settings)
 
     def changed(self) -> None:
-        """Have it known elsewhere that the posted syncs have changed; returns at once."""
-        self._save.ask()
+        """Save the posted syncs and reload Dagster, in the background; returns at once."""
+        self._save.request()
         if self._reload:
-            self._reload.ask()
+            self._reload.request()
 
     def open(self) -> None:
-        """Make the tables before the first request; a database that is down now is tried again then."""
+        """Create the tables; if the database is down, the first request tries again."""
         try:
             _ = self.database
-        except StoreUnavailable as down:
-            log.warning("%s Requests are answered with 503 until it is back.", down)
+        except StoreUnavailable as error:
+            log.warning("%s Requests are answered with 503 until it is back.", error)
 
     def close(self) -> None:
-        """Finish what is not yet saved, and let go of the database."""
+        """Save the posted syncs if that is due, and close the database."""
         if self._reload:
             self._reload.close()
         self._save.close(finish=True)
@@ -75,15 +75,15 @@ class Service:
             return False
         return True
 
-    def _reloader(self, dagster_url: str) -> Joined:
+    def _reloader(self, dagster_url: str) -> CombinedWork:
         reloader = Reloader(
             dagster_url,
             self.settings.home / ".reload.lock",
             RELOAD_SECONDS,
-            cancelled=lambda: joined.closed.is_set(),
+            cancelled=lambda: work.closed.is_set(),
         )
-        joined = Joined(reloader, settle=2 * SETTLE_SECONDS, pause=RELOAD_SECONDS)
-        return joined
+        work = CombinedWork(reloader, settle=2 * SETTLE_SECONDS, pause=RELOAD_SECONDS)
+        return work
 
 
 async def _service(request: Request) -> Service:

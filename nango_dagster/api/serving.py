@@ -28,7 +28,7 @@ from ..errors import ConfigError
 from ..http.addresses import is_loopback
 from ..settings import Settings
 from .app import create_app
-from .gate.protocol import CarefulProtocol
+from .gate.protocol import LimitedProtocol
 from .routes.metrics import SHARED
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "log_config": _log_config(settings.log_level),  # the workers' too
         "access_log": False,  # the guard's line leaves out the query
         "server_header": False,
-        "http": CarefulProtocol,
+        "http": LimitedProtocol,
         "ws": "none",
         "timeout_graceful_shutdown": GRACE_SECONDS,
         # Longer than clients keep an idle connection: one that the server closes first breaks the next request.

@@ -9,17 +9,19 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import StoreUnavailable, StoreUnreachable
 from .rows import Rows
+
+if TYPE_CHECKING:  # a process imports the dialect of its own database alone
+    from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT = 30
 """Seconds that one try to write waits for another writer of a SQLite file."""
@@ -30,7 +32,7 @@ MAX_POOL = 8
 POOL_SECONDS = 300
 """Seconds that an execution waits for another thread of its process to return a connection."""
 
-Insert = postgresql.Insert | sqlite.Insert
+Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
 
 class Busy(Exception):

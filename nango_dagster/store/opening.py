@@ -10,7 +10,6 @@ from ..settings import Settings
 from ..vault import Vault
 from .database import Database
 from .engine import Engine
-from .engine_sqlite import SqliteEngine
 from .queue import forgive_silence
 from .upgrade import upgrade
 from .webhook_settings import WebhookSettings
@@ -40,9 +39,12 @@ def open_database(settings: Settings, *, migrate: bool = True, serving: bool = F
 
 
 def _engine(settings: Settings, serving: bool) -> Engine:
+    """The engine of this URL; a process imports the driver and the dialect of its own database alone."""
     url = make_url(settings.db_url)
     if url.get_backend_name() == "sqlite":
+        from .engine_sqlite import SqliteEngine
+
         return SqliteEngine(url, serving)
-    from .engine_postgresql import PostgresqlEngine  # psycopg costs a third of a second that SQLite need not pay
+    from .engine_postgresql import PostgresqlEngine
 
     return PostgresqlEngine(url, settings.db_schema, serving)

@@ -1,5 +1,8 @@
 """The tables of the store, as SQLAlchemy sees them; migrations/ creates them.
 
+They have no arguments for one database (`sqlite_autoincrement`, `postgresql_where`): SQLAlchemy would import the
+dialects of both databases for them, a tenth of the start of a process. The migrations have these arguments.
+
 Names in `_nango_*` are fixed: people query these tables. `data` is PostgreSQL type `json`: the text exactly as the
 API sent it, with lz4 where the server has it, which loads three times as fast as `jsonb`
 (docs/explanation/decisions.md).
@@ -31,6 +34,11 @@ def _id() -> Column[int]:
     return Column("id", Id, primary_key=True, autoincrement=True)
 
 
+def _partial_index(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows that fit `where`; the migration creates it with this condition."""
+    return Index(name, *columns, info={"where": where})
+
+
 syncs = Table(
     "_nango_syncs",
     metadata,
@@ -52,7 +60,6 @@ syncs = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("integration", "name", name="_nango_syncs_name"),
-    sqlite_autoincrement=True,
 )
 
 connections = Table(
@@ -71,14 +78,7 @@ connections = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("integration", "connection_id", name="_nango_connections_key"),
-    Index(
-        "_nango_connections_refused",
-        "integration",
-        "connection_id",
-        postgresql_where=text("auth_failures >= 3"),
-        sqlite_where=text("auth_failures >= 3"),
-    ),
-    sqlite_autoincrement=True,
+    _partial_index("_nango_connections_refused", "integration", "connection_id", where="auth_failures >= 3"),
 )
 
 schedules = Table(
@@ -108,13 +108,8 @@ schedules = Table(
     Column("shown_state", Text),  # what Dagster was last told of it, and when
     Column("shown_at", UtcTime),
     UniqueConstraint("sync_id", "connection_id", "variant", name="_nango_schedules_key"),
-    Index(  # partial: SQLite scans the table instead, once ANALYZE has seen an index in which nearly all is NULL
-        "_nango_schedules_worker",
-        "worker_id",
-        postgresql_where=text("worker_id IS NOT NULL"),
-        sqlite_where=text("worker_id IS NOT NULL"),
-    ),
-    sqlite_autoincrement=True,
+    # Partial: SQLite scans the table instead, once ANALYZE has seen an index in which nearly all is NULL.
+    _partial_index("_nango_schedules_worker", "worker_id", where="worker_id IS NOT NULL"),
 )
 
 workers = Table(
@@ -129,7 +124,6 @@ workers = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("heartbeat_at", UtcTime, nullable=False),
     Column("drains", Boolean, nullable=False, server_default=text("false")),
-    sqlite_autoincrement=True,
 )
 
 datasets = Table(
@@ -162,7 +156,6 @@ datasets = Table(
     ),
     UniqueConstraint("integration", "connection_id", "variant", "model", name="_nango_datasets_key"),
     Index("_nango_datasets_sync", "sync_id", "connection_id", "variant"),
-    sqlite_autoincrement=True,
 )
 
 jobs = Table(
@@ -202,7 +195,6 @@ jobs = Table(
     Column("warnings", Text, nullable=False, server_default="[]"),
     Index("_nango_jobs_schedule", "sync_id", "connection_id", "variant", "id"),
     Index("_nango_jobs_worker", "worker_id"),
-    sqlite_autoincrement=True,
 )
 
 # What was last done to a record. Each record is in the index of one of them, so that a reader of any, or of all, begins
@@ -232,15 +224,8 @@ raw = Table(
     # Last, so that SQLite reads a row's hashes without the pages its text spills over.
     Column("data", Json),
     *(
-        Index(
-            f"_nango_raw_{kind}",
-            "dataset_id",
-            "last_modified_at",
-            "external_id",
-            postgresql_where=text(those),
-            sqlite_where=text(those),
-        )
-        for kind, those in CHANGES.items()
+        _partial_index(f"_nango_raw_{kind}", "dataset_id", "last_modified_at", "external_id", where=condition)
+        for kind, condition in CHANGES.items()
     ),
 )
 
@@ -333,7 +318,6 @@ webhooks = Table(
     Column("last_error", Text),
     Index("_nango_webhooks_due", "state", "next_try_at"),
     Index("_nango_webhooks_of", "integration", "connection_id", "sync_name", "variant"),
-    sqlite_autoincrement=True,
 )
 
 webhook_circuits = Table(

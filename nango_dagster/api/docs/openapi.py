@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ...config import sync_schema
 from ..errors import Envelope
-from ..gate.key import Door
+from ..gate.key import Authentication
 from ..input.models import Strict
 
 _ERRORS: dict[int | str, str] = {
@@ -44,20 +44,20 @@ SYNC_BODY: dict[str, Any] = {
 _FILES_ONLY = frozenset({"transform"})
 
 
-def describe(app: FastAPI, door: Door) -> None:
-    """Have the app's reference show syncs, and the key where one is needed."""
-    made = app.openapi
+def describe(app: FastAPI, authentication: Authentication) -> None:
+    """Add the schemas of syncs to the app's OpenAPI document, and the key where one is needed."""
+    document = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            reference = made()
-            _say_what_is_empty(reference["paths"])
+            reference = document()
+            _describe_empty_bodies(reference["paths"])
             components = reference.setdefault("components", {})
             components.setdefault("schemas", {}).update(_schemas())
-            if door.keys:
+            if authentication.keys:
                 components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 reference["security"] = [{"key": []}]
-                for path in door.open_to_all & reference["paths"].keys():
+                for path in authentication.without_key & reference["paths"].keys():
                     reference["paths"][path]["get"]["security"] = []
             app.openapi_schema = reference
         return app.openapi_schema
@@ -65,13 +65,13 @@ def describe(app: FastAPI, door: Door) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _say_what_is_empty(paths: dict[str, Any]) -> None:
-    """An answer that FastAPI knows nothing of has no body."""
+def _describe_empty_bodies(paths: dict[str, Any]) -> None:
+    """Describe the answers without a body, for which FastAPI has no model."""
     for route in (route for methods in paths.values() for route in methods.values()):
-        fine = route["responses"].get("200", {})
-        if fine.get("content") == {"application/json": {"schema": {}}}:
-            del fine["content"]
-            fine["description"] = "It was done; the body is empty."
+        success = route["responses"].get("200", {})
+        if success.get("content") == {"application/json": {"schema": {}}}:
+            del success["content"]
+            success["description"] = "Done; the body is empty."
 
 
 def _schemas() -> dict[str, Any]:

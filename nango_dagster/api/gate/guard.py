@@ -16,13 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import clock
 from ..errors import HttpError, answer, server_error
-from .key import PROBES, Door
+from .key import PROBES, Authentication
 from .limits import Rates, check_request
 
 log = logging.getLogger(__name__)
 
 
-class Note(Protocol):
+class CountRequest(Protocol):
     """Counts a request."""
 
     def __call__(self, method: str, route: str, status: int | None, seconds: float) -> None:
@@ -34,9 +34,9 @@ class Guard:
     """The outermost layer of the app."""
 
     app: ASGIApp
-    door: Door
+    authentication: Authentication
     rates: Rates
-    note: Note
+    count: CountRequest
     keep_alive: int
     """Seconds for which the server keeps an idle connection; clients read it from the header Keep-Alive."""
 
@@ -57,26 +57,26 @@ class Guard:
         try:
             await self._answer(scope, receive, sending)
         except ClientDisconnect:
-            log.debug("%s %s: the client went away.", method, path)
+            log.debug("%s %s: the client closed the connection.", method, path)
         except Exception as error:
             log.error("%s %r: %s", method, path, "".join(frames(error)))
             if sending.status is None:
                 await server_error()(scope, receive, sending)
-        took = clock.monotonic() - began
-        self.note(method, getattr(scope.get("route"), "path", "none"), sending.status, took)
-        # Without its query, which may hold secrets; and a probe every few seconds is no news.
+        seconds = clock.monotonic() - began
+        self.count(method, getattr(scope.get("route"), "path", "none"), sending.status, seconds)
+        # Without the query, which may have secrets; probes come every few seconds.
         level = logging.DEBUG if path in PROBES else logging.INFO
-        log.log(level, "%s %r %s %.0f ms", method, path, sending.status, 1000 * took)
+        log.log(level, "%s %r %s %.0f ms", method, path, sending.status, 1000 * seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, send: _Sending) -> None:
         request = HTTPConnection(scope)
         try:
             check_request(scope)
-            key = self.door.enter(request)
+            key = self.authentication.key_index(request)
             if scope["path"] not in PROBES:
                 send.headers.update(self.rates.count(key, scope))
-        except HttpError as refused:
-            await answer(refused)(scope, receive, send)
+        except HttpError as refusal:
+            await answer(refusal)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Who may come in: holders of a key; without one, only what runs on this machine."""
+"""Authentication: a request needs one of the keys; without keys, only clients on this machine are allowed."""
 
 from __future__ import annotations
 
@@ -17,71 +17,71 @@ from ...settings import Settings
 from ..errors import HttpError
 
 PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""What machines ask every few seconds."""
-_OPEN_TO_ALL = frozenset({"/", "/health", "/ready"})
-_FOR_PEOPLE = ("/docs", "/openapi.json")
-"""What a browser shows, which asks for a password and has no way to send a key as `Bearer`. Nothing else takes one: a
-script of the page could use it."""
+"""Paths that monitoring requests every few seconds."""
+_WITHOUT_KEY = frozenset({"/", "/health", "/ready"})
+_PAGES = ("/docs", "/openapi.json")
+"""Pages for a browser. It cannot send a key as `Bearer`, so they also accept the key as a password. No other path
+accepts a password: a script of another page could use the one that the browser stores."""
 
 
 @dataclass(frozen=True)
-class Door:
-    """Lets a request in, or says why not."""
+class Authentication:
+    """The accepted keys, and the paths that need none."""
 
     keys: tuple[str, ...]
-    open_to_all: frozenset[str] = _OPEN_TO_ALL
+    without_key: frozenset[str] = _WITHOUT_KEY
 
     @classmethod
-    def of(cls, settings: Settings) -> Door:
-        """The door that the settings describe."""
-        return cls(settings.secret_keys, _OPEN_TO_ALL | ({"/metrics"} if settings.metrics_without_key else set()))
+    def of(cls, settings: Settings) -> Authentication:
+        """The authentication that the settings describe."""
+        return cls(settings.secret_keys, _WITHOUT_KEY | ({"/metrics"} if settings.metrics_without_key else set()))
 
-    def enter(self, request: HTTPConnection) -> int:
-        """Which of the keys a request has, 0 where none is needed. Raises HttpError when it is not let in."""
-        if request.scope["path"] in self.open_to_all:
+    def key_index(self, request: HTTPConnection) -> int:
+        """The index of the key that a request has; 0 where none is needed. Raises HttpError when it is refused."""
+        if request.scope["path"] in self.without_key:
             return 0
         if self.keys:
-            return self._key(request, in_browser=_is_for_people(request.scope["path"]))
-        _check_is_here(request)
+            return self._index(request, in_browser=_is_page(request.scope["path"]))
+        _check_is_local(request)
         return 0
 
-    def _key(self, request: HTTPConnection, *, in_browser: bool) -> int:
+    def _index(self, request: HTTPConnection, *, in_browser: bool) -> int:
         challenge = 'Basic realm="NANGO_SECRET_KEY as the password", charset="UTF-8"' if in_browser else "Bearer"
         try:
-            key = _given(request.headers.getlist("authorization"), in_browser=in_browser)
-            # Takes as long for a wrong key as for a right one, whichever of the keys it is.
-            fits = [hmac.compare_digest(known.encode(), key) for known in self.keys]
-            if not any(fits):
+            key = _sent_key(request.headers.getlist("authorization"), in_browser=in_browser)
+            # Compares with all keys, so that the duration tells nothing about them.
+            matches = [hmac.compare_digest(known.encode(), key) for known in self.keys]
+            if not any(matches):
                 raise HttpError(401, "unknown_account", "the key is not one of those in NANGO_SECRET_KEY.")
-        except HttpError as refused:
-            refused.headers["WWW-Authenticate"] = challenge
+        except HttpError as refusal:
+            refusal.headers["WWW-Authenticate"] = challenge
             raise
-        return fits.index(True)
+        return matches.index(True)
 
 
-def _is_for_people(path: str) -> bool:
-    return path in _FOR_PEOPLE or path.startswith("/docs/")
+def _is_page(path: str) -> bool:
+    return path in _PAGES or path.startswith("/docs/")
 
 
-def _given(headers: Sequence[str], *, in_browser: bool) -> bytes:
-    """The key in the one Authorization header. Raises HttpError where there is none."""
+def _sent_key(headers: Sequence[str], *, in_browser: bool) -> bytes:
+    """The key in the only Authorization header. Raises HttpError where there is no key."""
     if not headers:
         raise HttpError(401, "missing_auth_header", "the Authorization header is missing; wanted: Bearer KEY.")
     if len(headers) > 1:
         raise HttpError(401, "malformed_auth_header", "there are several Authorization headers; wanted one.")
-    found = re.fullmatch(r"(bearer|basic) +(\S+) *", headers[0], re.IGNORECASE)
-    if found is not None and found[1].lower() == "bearer":
-        return found[2].encode()
-    if found is not None and in_browser:
-        with contextlib.suppress(ValueError):  # what is no Base64
-            return base64.b64decode(found[2]).partition(b":")[2]
+    match = re.fullmatch(r"(bearer|basic) +(\S+) *", headers[0], re.IGNORECASE)
+    if match is not None and match[1].lower() == "bearer":
+        return match[2].encode()
+    if match is not None and in_browser:
+        with contextlib.suppress(ValueError):  # not Base64
+            return base64.b64decode(match[2]).partition(b":")[2]
     raise HttpError(401, "malformed_auth_header", "the Authorization header has no key; wanted: Bearer KEY.")
 
 
-def _check_is_here(request: HTTPConnection) -> None:
-    """Raise HttpError for whoever comes from elsewhere; also for a web page that the browser here shows.
+def _check_is_local(request: HTTPConnection) -> None:
+    """Raise HttpError for a request from another machine, or from a web page in a browser of this machine.
 
-    A page may send requests to localhost, with its own `Origin`, or under a name of its own that leads here.
+    A page can send requests to localhost with its own `Origin`, or to a host name of its own that resolves to it.
     """
     client = request.client.host if request.client else "localhost"
     origin = request.headers.get("origin")

@@ -1,4 +1,4 @@
-"""What a server must not wait for or keep: requests whose heads do not end, and bodies that nobody reads any more."""
+"""Time and size limits of a connection: for the head of a request, and for a body after its answer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ..errors import HttpError, answer
 
 HEAD_SECONDS = 20.0
-"""So long the first line and the headers of a request may take to arrive."""
+"""The time limit for the first line and the headers of a request."""
 MOST_HEAD_BYTES = 262_144
-"""More than a request may have by limits.py, which answers those that are whole with what is wrong."""
+"""The size at which a head without an end is refused; limits.py has the smaller limits of complete heads."""
 REST_SECONDS = 20.0
-"""So long the rest of a body may go on arriving after the answer has been given."""
+"""The time limit for the rest of a body after the answer."""
 
 
-class CarefulProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself waits for ever and keeps as much as comes."""
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with these limits; by itself it waits without end and stores a head of any size."""
 
     _in_head = True
     _in_message = False
@@ -62,30 +62,30 @@ class CarefulProtocol(HttpToolsProtocol):
             self._wait(REST_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HttpError(400, "invalid_request", "this is no HTTP request that can be read."))
+        self._refuse(HttpError(400, "invalid_request", "this is not a valid HTTP request."))
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self._is_late)
+        self._timer = self.loop.call_later(seconds, self._time_out)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _is_late(self) -> None:
+    def _time_out(self) -> None:
         if self._in_message and self._in_head:
             self._refuse(HttpError(408, "request_timeout", "the request has not arrived in time."))
         else:
             self.transport.close()
 
     def _refuse(self, error: HttpError) -> None:
-        """Answer, unless another answer is being sent, and let go of the connection."""
+        """Answer, unless another answer is being sent, and close the connection."""
         if self.transport.is_closing():
             return
         if getattr(self.cycle, "response_complete", True):
-            said = answer(error)
+            response = answer(error)
             head = [f"HTTP/1.1 {error.status} {error.code}", "content-type: application/json", "connection: close"]
-            head.append(f"content-length: {len(said.body)}")
-            self.transport.write("\r\n".join([*head, "", ""]).encode() + bytes(said.body))
+            head.append(f"content-length: {len(response.body)}")
+            self.transport.write("\r\n".join([*head, "", ""]).encode() + bytes(response.body))
         self.transport.close()

@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus: what the API was asked, and how the syncs are doing."""
+"""`/metrics` for Prometheus: the requests to the API, the state of the syncs, and webhooks."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from ..store import Store
 log = logging.getLogger(__name__)
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Names the folder in which several processes count together; prometheus_client reads it when it is imported."""
+"""The variable with the folder in which several processes count together; prometheus_client reads it on import."""
 FRESH_SECONDS = 10.0
 MOST_SYNCS = 1000
-"""With more of them the numbers are those of integrations: each series costs Prometheus memory."""
+"""With more syncs the figures are per integration: each series needs memory in Prometheus."""
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
@@ -38,7 +38,7 @@ router = APIRouter(tags=["health"], responses=ERRORS)
 
 
 class Metrics:
-    """Counts requests, here or together with the other worker processes, and asks the store when it is read."""
+    """Counts requests, together with other worker processes if there are any; reads the store on each request."""
 
     def __init__(self, store: Store) -> None:
         self._registry = CollectorRegistry()
@@ -50,33 +50,33 @@ class Metrics:
         )
         self._seconds = Histogram(
             "nango_http_request_duration_seconds",
-            "How long requests took, their bodies included.",
+            "The duration of requests, with their bodies.",
             ("method", "route"),
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._store = StoreMetrics(store)
 
-    def note(self, method: str, route: str, status: int | None, seconds: float) -> None:
-        """Count a request; one whose client went away has no status."""
+    def count(self, method: str, route: str, status: int | None, seconds: float) -> None:
+        """Count a request; `status` is None where the client closed the connection before the answer."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status or "gone")).inc()
         self._seconds.labels(method, route).observe(seconds)
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """All numbers in the form that is accepted, and its media type."""
+        """All figures in a format that `accept` allows, and its media type."""
         registry = CollectorRegistry()
         if os.environ.get(SHARED):
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of the library, which has no type there
         else:
-            registry.register(_Own(self._registry))
+            registry.register(_ProcessMetrics(self._registry))
         registry.register(self._store)
         encode, media_type = choose_encoder(accept)
         return encode(registry), media_type
 
 
-class _Own(Collector):
-    """What this process has counted."""
+class _ProcessMetrics(Collector):
+    """The figures that this process has counted."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -86,34 +86,34 @@ class _Own(Collector):
 
 
 class StoreMetrics(Collector):
-    """The numbers of the store, which are asked for at most once in FRESH_SECONDS."""
+    """The figures of the store, which are read at most once in FRESH_SECONDS."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._reader: Reader | None = None
         self._lock = threading.Lock()
-        self._kept: list[Metric] = []
-        self._kept_at = float("-inf")
+        self._metrics: list[Metric] = []
+        self._read_at = float("-inf")
 
     def collect(self) -> Iterable[Metric]:
-        """The numbers as they are now, or were a moment ago."""
+        """The figures, at most FRESH_SECONDS old."""
         with self._lock:
-            if clock.monotonic() - self._kept_at >= FRESH_SECONDS:
-                self._kept = list(self._ask())
-                self._kept_at = clock.monotonic()
-            return self._kept
+            if clock.monotonic() - self._read_at >= FRESH_SECONDS:
+                self._metrics = list(self._read())
+                self._read_at = clock.monotonic()
+            return self._metrics
 
-    def _ask(self) -> Iterator[Metric]:
+    def _read(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
-            "nango_store_up", "Whether the database answers; without it the syncs' numbers are missing."
+            "nango_store_up", "Whether the database answers; the figures of the syncs are missing otherwise."
         )
         try:
             database = self._store.database
             if self._reader is None or self._reader.database is not database:
                 self._reader = Reader(database)
             metrics = [*_of_syncs(self._reader.read()), _of_outbox(outbox.depth(database))]
-        except StoreUnavailable as down:
-            log.warning("the metrics lack the syncs: %s", down)
+        except StoreUnavailable as error:
+            log.warning("the metrics lack the syncs: %s", error)
             metrics = []
         except Exception as error:  # a programming error; the metrics of this process are still returned
             log.error("the metrics lack the syncs: %s", "".join(frames(error)))
@@ -125,73 +125,73 @@ class StoreMetrics(Collector):
 
 def _of_outbox(depth: Mapping[outbox.State, int]) -> Metric:
     family = GaugeMetricFamily(
-        "nango_webhooks", "Notifications that are not delivered: pending, or dead after the last try.", labels=["state"]
+        "nango_webhooks", "Webhooks that are not delivered: pending, or dead after the last try.", labels=["state"]
     )
-    for state, number in depth.items():
-        family.add_metric([state], number)
+    for state, count in depth.items():
+        family.add_metric([state], count)
     return family
 
 
-def _of_syncs(found: Figures) -> Iterator[Metric]:
+def _of_syncs(figures: Figures) -> Iterator[Metric]:
     names = ["integration", "sync"]
     executions = GaugeMetricFamily(
         "nango_sync_executions",
-        "A sync's connections and variants, by how the last execution of each ended.",
+        "The connections and variants of a sync, by the status of the last execution of each.",
         labels=[*names, "status"],
     )
     success = GaugeMetricFamily(
         "nango_sync_last_success_timestamp_seconds",
-        "When an execution last succeeded, for any connection.",
+        "The time of the last successful execution, of any connection.",
         labels=names,
     )
     lag = GaugeMetricFamily(
-        "nango_sync_lag_seconds", "How long the connection that is due longest has waited for a run.", labels=names
+        "nango_sync_lag_seconds", "The longest time that a due connection has waited for a run.", labels=names
     )
     records = GaugeMetricFamily("nango_sync_records", "Records that are not deleted.", labels=names)
-    for labels, those in _grouped(found.syncs).items():
+    for labels, syncs in _grouped(figures.syncs).items():
         last: Tally[str] = Tally()
-        for one in those:
-            last.update(one.last)
-        for status, number in sorted(last.items()):
-            executions.add_metric([*labels, status], number)
-        succeeded = max((one.last_success for one in those if one.last_success is not None), default=None)
+        for sync in syncs:
+            last.update(sync.last)
+        for status, count in sorted(last.items()):
+            executions.add_metric([*labels, status], count)
+        succeeded = max((sync.last_success for sync in syncs if sync.last_success is not None), default=None)
         if succeeded is not None:
             success.add_metric(labels, succeeded.timestamp())
-        lag.add_metric(labels, max(_waited(one, found.now) for one in those))
-        records.add_metric(labels, sum(one.records for one in those))
+        lag.add_metric(labels, max(_waited(sync, figures.now) for sync in syncs))
+        records.add_metric(labels, sum(sync.records for sync in syncs))
     refused = GaugeMetricFamily(
         "nango_connections_needing_reauthorisation",
-        "Connections whose credentials were refused so often that their syncs wait for others.",
+        "Connections whose credentials were refused so often that their syncs wait for new ones.",
         labels=["integration"],
     )
-    for integration in sorted({one.row.integration for one in found.syncs} | found.needs_reauthorisation.keys()):
-        refused.add_metric([integration], found.needs_reauthorisation.get(integration, 0))
+    for integration in sorted({sync.row.integration for sync in figures.syncs} | figures.needs_reauthorisation.keys()):
+        refused.add_metric([integration], figures.needs_reauthorisation.get(integration, 0))
     yield from (executions, success, lag, records, refused)
 
 
 def _grouped(syncs: list[SyncFigures]) -> dict[tuple[str, str], list[SyncFigures]]:
-    """By integration and name; where there are very many, by integration."""
+    """The syncs by integration and name; with more than MOST_SYNCS, by integration and an empty name."""
     groups: dict[tuple[str, str], list[SyncFigures]] = {}
-    for one in syncs:
-        name = one.row.name if len(syncs) <= MOST_SYNCS else ""
-        groups.setdefault((one.row.integration, name), []).append(one)
+    for sync in syncs:
+        name = sync.row.name if len(syncs) <= MOST_SYNCS else ""
+        groups.setdefault((sync.row.integration, name), []).append(sync)
     return groups
 
 
-def _waited(one: SyncFigures, now: datetime) -> float:
-    return 0.0 if one.waiting_since is None else max(0.0, (now - one.waiting_since).total_seconds())
+def _waited(sync: SyncFigures, now: datetime) -> float:
+    return 0.0 if sync.waiting_since is None else max(0.0, (now - sync.waiting_since).total_seconds())
 
 
 @router.get(
     "/metrics",
-    summary="Numbers for Prometheus",
+    summary="Figures for Prometheus",
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus's text form."}
     },
 )
 def metrics(request: Request) -> Response:
-    """Requests by route, syncs by their last execution, how long due ones wait, webhooks that are not delivered."""
+    """Requests by route, syncs by their last execution, the wait of due syncs, and webhooks that are not delivered."""
     counted: Metrics = request.app.state.metrics
     text, media_type = counted.text(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type})
