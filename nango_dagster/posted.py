@@ -1,4 +1,4 @@
-"""The posted syncs, for when definitions load: from the store, or from a file of it when the store does not answer."""
+"""The posted syncs for the definitions: from the store, or from a file when the store does not answer."""
 
 from __future__ import annotations
 
@@ -26,34 +26,36 @@ log = logging.getLogger(__name__)
 
 FILE = "posted-syncs.json"
 SECONDS = 3.0
-"""Definitions wait no longer than this for the store."""
+"""The time limit for the store when definitions load."""
 
 
 def load(settings: Settings, database: Database | None = None) -> list[Sync]:
-    """The syncs that arrived over HTTP, as the store has them.
+    """The syncs that were posted over HTTP, from the store.
 
-    When it does not answer within three seconds they are read from the file that `refresh` keeps in `NANGO_HOME`.
-    Nothing is written, and no trouble with either of the two is an error.
+    If it does not answer within three seconds, they are read from the file in `NANGO_HOME` that `refresh` writes.
+    Nothing is written. Errors of the store and of the file are logged, not raised.
     """
     try:
         return _in_time(lambda: _from_store(settings, database))
-    except StoreUnavailable as down:
-        log.warning("%s Posted syncs are as %s says.", down, _file(settings))
+    except StoreUnavailable as error:
+        log.warning("%s Posted syncs are read from %s.", error, _file(settings))
     except Exception as error:
-        # The tables are not made yet, or another release made them.
-        log.info("posted syncs are as %s says; the store's cannot be read: %s", _file(settings), type(error).__name__)
+        # The tables do not exist yet, or are those of another release.
+        log.info(
+            "posted syncs are read from %s, since the store cannot be read: %s", _file(settings), type(error).__name__
+        )
     return _from_file(_file(settings), partial(Vault.open, settings))
 
 
 def refresh(settings: Settings, database: Database) -> None:
-    """Write the file anew from the store; of several processes that do so at once, the last tells the truth."""
+    """Write the file from the store. A lock makes the last of several processes write the latest state."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with locked(settings.home / f".{FILE}.lock"):
         save(settings, [row.sync for row in syncs.posted(database)])
 
 
 def save(settings: Settings, posted: Iterable[Sync]) -> None:
-    """Write the file: whole or not at all, and for nobody else to read, for it holds the syncs' secrets."""
+    """Write the file atomically and with mode 0600: it contains the encrypted secrets of the syncs."""
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = [{**sync.document(), "name": sync.name} for sync in posted]
     vault = partial(Vault.open, settings)
@@ -74,7 +76,7 @@ def save(settings: Settings, posted: Iterable[Sync]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process and thread at a time; the lock goes with the process that holds it."""
+    """Hold a lock against other processes and threads; the system releases it when the process ends."""
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -85,7 +87,7 @@ def _file(settings: Settings) -> Path:
 
 
 def _in_time(work: Callable[[], list[Sync]]) -> list[Sync]:
-    """What `work` gives, if it does so in time; else it is left to itself."""
+    """The result of `work`. Raises StoreUnavailable after SECONDS; its thread then continues in the background."""
     answers: SimpleQueue[list[Sync] | Exception] = SimpleQueue()
 
     def answer() -> None:
@@ -96,12 +98,12 @@ def _in_time(work: Callable[[], list[Sync]]) -> list[Sync]:
 
     threading.Thread(target=answer, name="nango-posted-syncs", daemon=True).start()
     try:
-        found = answers.get(timeout=SECONDS)
+        answer_ = answers.get(timeout=SECONDS)
     except Empty:
         raise StoreUnavailable(f"the database did not answer within {SECONDS:g} seconds.") from None
-    if isinstance(found, Exception):
-        raise found
-    return found
+    if isinstance(answer_, Exception):
+        raise answer_
+    return answer_
 
 
 def _from_store(settings: Settings, database: Database | None) -> list[Sync]:
@@ -117,7 +119,7 @@ def _from_store(settings: Settings, database: Database | None) -> list[Sync]:
 
 
 def _exists(db_url: str) -> bool:
-    """False for an SQLite file that is not there: opening it would make it."""
+    """Whether the database exists; opening a missing SQLite file would create it."""
     return not db_url.startswith("sqlite:///") or Path(db_url.removeprefix("sqlite:///")).exists()
 
 
@@ -136,6 +138,6 @@ def _sync(document: Mapping[str, Any], file: Path, vault: Callable[[], Vault]) -
     try:
         return from_document(sealing.unseal(document, vault))
     except (ConfigError, AttributeError, TypeError, ValueError) as error:
-        said = error if isinstance(error, NangoError) else "it is no object"
-        log.warning("a sync in %s is left out: %s", file, said)
+        problem = error if isinstance(error, NangoError) else "it is no object"
+        log.warning("a sync in %s is left out: %s", file, problem)
         return None

@@ -256,7 +256,7 @@ def test_a_large_body_is_stored(http: TestClient) -> None:
 def test_a_route_that_is_not_there_is_not_found(path: str, http: TestClient) -> None:
     status, code, message = refusal(http.get(path))
     assert (status, code) == (404, "not_found")
-    assert message.endswith("/docs lists what there is.")
+    assert message.endswith("/docs lists the endpoints.")
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,11 @@ def test_a_mistake_of_ours_is_logged_and_told_without_a_stack(
         with db.begin() as connection:
             connection.execute(sa.update(schema.syncs).values(config="no json, and a s3cret"))
         answer = http.get("/v1/syncs/1")
-        assert refusal(answer) == (500, "server_error", "the server made a mistake; its log says which.")
+        assert refusal(answer) == (
+            500,
+            "server_error",
+            "an internal error occurred; the log of the server has the details.",
+        )
         assert http.get("/health").status_code == 200
     assert "GET '/v1/syncs/1': json.decoder.JSONDecodeError" in caplog.text
     assert "nango_dagster/store/syncs.py" in caplog.text

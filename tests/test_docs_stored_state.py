@@ -5,7 +5,7 @@ from __future__ import annotations
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, datasets, listing
 from nango_dagster.store.changes import Cursor
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store.listing import RecordSelection
 from nango_dagster.store.sync_row import SyncRow
 from tests.executions import Source, assert_exact, execute, items
 from tests.fake_api import FakeApi
@@ -15,7 +15,7 @@ def changes(db: Database, row: SyncRow, after: Cursor | None = None) -> tuple[li
     """The action and the key of each change after a cursor, and the cursor of the last change."""
     with db.connect() as connection:
         (dataset,) = datasets.of_sync(connection, row.id)
-    records = listing.page(db, dataset.id, Wanted(after=after), limit=100).records
+    records = listing.page(db, dataset.id, RecordSelection(after=after), limit=100).records
     cursor = records[-1].cursor(dataset.id) if records else after
     assert cursor is not None
     return [(record.action, record.external_id) for record in records], cursor

@@ -13,7 +13,7 @@ from nango_dagster.config import Sync
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, listing, open_database, outbox, pruning, queue, schema, syncs
 from nango_dagster.store.changes import ACTIONS, Cursor
-from nango_dagster.store.listing import Names, Wanted
+from nango_dagster.store.listing import Names, RecordSelection
 from tests.conftest import fresh_schema
 from tests.plans import full_scans
 from tests.writing import Target
@@ -109,9 +109,13 @@ def deliver(target: Target) -> None:
 
 def list_records(target: Target) -> None:
     names = Names(target.sync.integration_key, target.connection, "base", target.sync.model)
-    for wanted in (Wanted(), Wanted(actions=frozenset({"deleted"})), Wanted(ids=["10", "20"])):
-        assert listing.page(target.db, target.dataset.id, wanted, 2).records
-        assert listing.page_of(target.db, names, wanted, 2) is not None
+    for selection in (
+        RecordSelection(),
+        RecordSelection(actions=frozenset({"deleted"})),
+        RecordSelection(ids=["10", "20"]),
+    ):
+        assert listing.page(target.db, target.dataset.id, selection, 2).records
+        assert listing.page_of(target.db, names, selection, 2) is not None
     assert len(listing.latest(target.db, target.dataset.id, ACTIONS, 3)) == 3
 
 

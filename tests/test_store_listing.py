@@ -15,7 +15,7 @@ from nango_dagster.errors import Refused
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, changes, datasets, listing, open_database
 from nango_dagster.store.changes import Cursor
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store.listing import RecordSelection
 from nango_dagster.store.rows import PageQuestion, driver
 from tests.writing import Target
 
@@ -43,7 +43,7 @@ def write(env: Mapping[str, Any], writer: int) -> None:
 def follow(db: Database, dataset_id: int, seen: list[changes.Record]) -> bool:
     """Read one more page behind the last record that was seen; whether there was any."""
     after = Cursor.read(str(seen[-1].cursor())) if seen else None
-    found = listing.page(db, dataset_id, Wanted(after=after), PAGE).records
+    found = listing.page(db, dataset_id, RecordSelection(after=after), PAGE).records
     seen.extend(found)
     return bool(found)
 
@@ -107,13 +107,13 @@ def test_a_page_of_large_records_is_short_and_leads_on(large: int, db: Database)
     found: list[list[int]] = []
     after: Cursor | None = None
     while not found or after:
-        some = listing.page(db, target.dataset.id, Wanted(after=after), 100, most_bytes=2 * large + 500)
+        some = listing.page(db, target.dataset.id, RecordSelection(after=after), 100, most_bytes=2 * large + 500)
         assert 0 < sum(len(record.text or "") for record in some.records) <= 2 * large + 500
         found.append([int(record.external_id) for record in some.records])
         after = some.next
     assert [number for page in found for number in page] == list(range(6))
     assert len(found) > 2
-    alone = listing.page(db, target.dataset.id, Wanted(), 100, most_bytes=10)
+    alone = listing.page(db, target.dataset.id, RecordSelection(), 100, most_bytes=10)
     assert [record.external_id for record in alone.records] == ["0"]
 
 

@@ -13,7 +13,7 @@ from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, changes, datasets, listing, open_database, pruning, queue, tables
 from nango_dagster.store.changes import Cursor
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store.listing import RecordSelection
 from nango_dagster.store.pruning import Pruned
 from nango_dagster.store.target import Target as StoreTarget
 from tests.writing import Target
@@ -28,7 +28,7 @@ def items(*ids: int) -> list[dict[str, Any]]:
 
 
 def records(target: Target) -> list[changes.Record]:
-    return listing.page(target.db, target.dataset.id, Wanted(), 500).records
+    return listing.page(target.db, target.dataset.id, RecordSelection(), 500).records
 
 
 def prune(target: Target, until: Cursor = EVER, limit: int | None = None, *, restorable: bool = True) -> Pruned:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from nango_dagster.defs import names
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, listing, retention, schema
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store.listing import RecordSelection
 from nango_dagster.store.retention import Removed
 from tests.executions import Source, items
 from tests.fake_api import FakeApi
@@ -123,11 +123,11 @@ def test_a_reader_whose_cursor_lies_in_what_was_deleted_goes_on(deleting: Settin
     target.write([{"id": n} for n in range(5)])
     age(target, 100)
     use(target, 100)
-    after = listing.page(db, target.dataset.id, Wanted(), 3).next
+    after = listing.page(db, target.dataset.id, RecordSelection(), 3).next
     retention.retain(db, deleting)
-    assert listing.page(db, target.dataset.id, Wanted(after=after), 3).records == []
+    assert listing.page(db, target.dataset.id, RecordSelection(after=after), 3).records == []
     assert target.write([{"id": 1}]).counts == (1, 0, 0, 0)
-    (record,) = listing.page(db, target.dataset.id, Wanted(after=after), 3).records
+    (record,) = listing.page(db, target.dataset.id, RecordSelection(after=after), 3).records
     assert (record.external_id, record.action) == ("1", "added")
     target.assert_exact()
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, is_current, jobs, listing, open_database, outbox, queue
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store.listing import RecordSelection
 from nango_dagster.vault import Vault
 from tests import released_store
 from tests.conftest import fresh_schema
@@ -66,7 +66,7 @@ def test_a_released_store_is_upgraded_and_keeps_every_row(db: Database, counts: 
 
 
 def test_its_records_are_listed_with_their_changes(db: Database) -> None:
-    page = listing.page(db, target(db).dataset.id, Wanted(), 10)
+    page = listing.page(db, target(db).dataset.id, RecordSelection(), 10)
     changes = {record.external_id: (record.action, record.text) for record in page.records}
     assert changes["1"] == ("updated", '{"id":1,"name":"Anna","price":2}')
     assert changes["2"] == ("added", '{"id":2,"name":"Bob","tags":["a","b"]}')

@@ -236,7 +236,7 @@ class ShownScripts(BaseModel):
 
 
 class Functions(BaseModel):
-    """What Nango offers to a language model: actions, of which there are none."""
+    """Nango's actions for language models; this project has none, so the lists are empty."""
 
     data: list[Any] = []
 

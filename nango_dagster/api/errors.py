@@ -84,7 +84,7 @@ class HttpError(NangoError):
 
 
 class Detail(BaseModel):
-    """One thing that is wrong."""
+    """One problem of a request."""
 
     code: str
     message: str
@@ -92,13 +92,13 @@ class Detail(BaseModel):
 
 
 class Failure(BaseModel):
-    """What went wrong: a code for programs, a sentence for people, and each thing that is wrong in a body or query."""
+    """An error: a code for programs, a sentence for people, and each problem of a body or query."""
 
     code: str
     message: str
     errors: list[Detail] | None = None
     payload: dict[str, str] | None = None
-    method: str | None = Field(None, description="With `path`: the request that was one too many.")
+    method: str | None = Field(None, description="With `path`: the request that exceeded the limit.")
     path: str | None = None
 
 
@@ -109,7 +109,7 @@ class Envelope(BaseModel):
 
 
 def answer(error: NangoError) -> JSONResponse:
-    """The answer to a request that ended with this error."""
+    """The response for this error."""
     known = error if isinstance(error, HttpError) else _known(error)
     details = [_detail(problem) for problem in known.problems]
     failure = Failure(code=known.code, message=str(known), errors=details or None, payload=known.payload, **known.extra)
@@ -118,12 +118,12 @@ def answer(error: NangoError) -> JSONResponse:
 
 
 def server_error() -> JSONResponse:
-    """The answer when the mistake is ours."""
-    return answer(HttpError(500, "server_error", "the server made a mistake; its log says which."))
+    """The response for a programming error."""
+    return answer(HttpError(500, "server_error", "an internal error occurred; the log of the server has the details."))
 
 
 def handle(app: FastAPI) -> None:
-    """Have the app answer with our envelope, whatever goes wrong."""
+    """Make the app answer every error with `Envelope`."""
     app.add_exception_handler(NangoError, _on_ours)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_parameters)
@@ -151,16 +151,16 @@ async def _on_ours(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
-    """What the router says: no such route, or not with this method."""
+    """Errors of the router: no such route, or not with this method."""
     assert isinstance(error, HTTPException)
     code = _HTTP.get(error.status_code, "invalid_request")
-    message = f"there is no {request.method} {quoted(request.url.path)[1:-1]}; /docs lists what there is."
+    message = f"there is no {request.method} {quoted(request.url.path)[1:-1]}; /docs lists the endpoints."
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else {}
     return answer(HttpError(error.status_code, code, message, headers=headers))
 
 
 def _methods(request: Request) -> list[str]:
-    """What may be done with a path; each method is a route of its own, and the router names only one of them."""
+    """The methods of a path. Each is a route of its own, and the router names only one of them."""
     return [method for method in _METHODS if _is_routed(request, method)]
 
 
@@ -170,7 +170,7 @@ def _is_routed(request: Request, method: str) -> bool:
 
 
 async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
-    """What the framework says of the parameters in a path or a query."""
+    """Errors of FastAPI about the parameters in a path, a query or a header."""
     assert isinstance(error, RequestValidationError)
     problems = [_parameter(details) for details in error.errors()]
     where = error.errors()[0]["loc"][0]
@@ -184,27 +184,27 @@ def _parameter(details: Mapping[str, Any]) -> Problem:
     return problem_of(details, str(details["loc"][-1]), found)
 
 
-# --- findings of pydantic, with the codes that Nango has from zod ---------------------------------------------------
+# --- errors of pydantic, with the codes that Nango has from zod ---------------------------------------------------
 
 
 def problem_of(details: Mapping[str, Any], name: str, found: str) -> Problem:
-    """What is wrong with the value of this name, in which that was found."""
+    """The problem of the field `name`, whose value is `found`."""
     if details["type"] == "missing":
         return Problem(f"{name} is missing.", field=name, code=code_of(details))
     return Problem(f"{name} is {found}, but should {_should(details)}.", field=name, code=code_of(details))
 
 
 def code_of(details: Mapping[str, Any]) -> str | None:
-    """What Nango calls it, where it has a word for it."""
+    """Nango's code for this error of pydantic; None where it has none."""
     kind: str = details["type"]
     return "invalid_type" if kind in _SHOULD else _CODES.get(kind)
 
 
 def _should(details: Mapping[str, Any]) -> str:
-    """pydantic's words without what only it knows: its own names for types, and how it went about it.
+    """The condition in pydantic's message, without its names of types and its own steps.
 
     >>> _should({"type": "too_short", "msg": "List should have at least 1 item after validation, not 0"})
     'have at least 1 item'
     """
-    said = re.sub(r"^(Value error, |(Input|String|List) should )| after validation.*", "", details["msg"])
-    return _SHOULD.get(details["type"], said)
+    condition = re.sub(r"^(Value error, |(Input|String|List) should )| after validation.*", "", details["msg"])
+    return _SHOULD.get(details["type"], condition)

@@ -37,32 +37,32 @@ class Store:
     def _open(self) -> Database:
         at, failure = self._failed
         if clock.monotonic() - at < PATIENCE:
-            raise _again(failure)
+            raise _copy(failure)
         try:
             database = self._given or open_database(self._settings, serving=True)
             try:
                 keep_reach(database, self._settings)
             except BaseException:
-                self._let_go_of(database)
+                self._release(database)
                 raise
             return database
         except (StoreUnavailable, ConfigError) as error:
-            failure = _again(error)
+            failure = _copy(error)
             self._failed = (clock.monotonic(), failure)
             raise failure from None
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the database if this object opened it."""
         with self._lock:
             if self._ready is not None:
-                self._let_go_of(self._ready)
+                self._release(self._ready)
                 self._ready = None
 
-    def _let_go_of(self, database: Database) -> None:
+    def _release(self, database: Database) -> None:
         if database is not self._given:
             database.close()
 
 
-def _again(error: Exception) -> StoreUnavailable:
-    """The same once more, without the stack of the first."""
+def _copy(error: Exception) -> StoreUnavailable:
+    """A new exception with the message of `error` and without its traceback."""
     return (StoreUnreachable if isinstance(error, StoreUnreachable) else StoreUnavailable)(str(error))

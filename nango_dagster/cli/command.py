@@ -1,4 +1,4 @@
-"""What all commands share: the common options, the settings, output, and errors."""
+"""The common parts of all commands: options, settings, output, and errors."""
 
 from __future__ import annotations
 

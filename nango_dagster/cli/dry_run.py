@@ -43,14 +43,14 @@ STOPS = {
     "cursor_stays": "the cursor moves no more",
     "skipped": "a rule left a page out, so this is not the whole list",
     "max_total": "max_total was reached",
-    "max_pages": "that were all the pages that were asked for",
+    "max_pages": "these are all requested pages",
     "not_modified": "the API says that nothing has changed",
 }
 
 
 @dataclass
-class Found:
-    """What was fetched, decoded, and why it ended."""
+class FetchedRecords:
+    """The decoded records and their keys, the rejected ones, and the error that ended the fetch."""
 
     records: list[Any] = field(default_factory=list)
     keys: list[str | RecordRejected] = field(default_factory=list)
@@ -85,28 +85,28 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     with sample_api(session, [sync]) as session, _access(session, sync, connection) as access:
         most = min(pages, sync.max_pages or pages)
         fetch = Fetch(sync, access=access, max_pages=most, reach=_reach(session, sync))
-        found = _read(sync, fetch)
-    columns = _columns(sync, found.records)
-    keys = _keys(sync, found.keys)
+        fetched = _read(sync, fetch)
+    columns = _columns(sync, fetched.records)
+    keys = _keys(sync, fetched.keys)
     document = {
         "sync": sync.name,
         "pages": fetch.pages,
         "requests": fetch.requests,
-        "records": found.records,
-        "rejected": found.rejected,
+        "records": fetched.records,
+        "rejected": fetched.rejected,
         "columns": [{"name": column.name, "type": column.type.value, "path": column.path} for column in columns],
         "keys": keys,
-        "next_request": fetch.next_request if found.error is None else None,
+        "next_request": fetch.next_request if fetched.error is None else None,
         "stop": asdict(fetch.stop) if fetch.stop else None,
         "rules": fetch.rules,
         "doubt": fetch.paging_doubt,
-        "error": found.error,
+        "error": fetched.error,
     }
-    if found.error is not None and not fetch.pages:
-        fail(found.error, document if session.as_json else None)
-    session.answer(document, *_for_people(found, columns, keys, fetch))
-    if found.error is not None:
-        fail(found.error)
+    if fetched.error is not None and not fetch.pages:
+        fail(fetched.error, document if session.as_json else None)
+    session.answer(document, *_for_people(fetched, columns, keys, fetch))
+    if fetched.error is not None:
+        fail(fetched.error)
 
 
 def _reach(session: Session, sync: Sync) -> Reach:
@@ -121,7 +121,7 @@ def _reach(session: Session, sync: Sync) -> Reach:
 
 @contextlib.contextmanager
 def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator[Access]:
-    """What the requests need, for the connection where the sync has several."""
+    """Values and credentials for the requests, of the connection where the sync has several."""
     from ..runs.access import of_account, of_connection
 
     if not sync.partitioned:
@@ -148,18 +148,18 @@ def _only_one(database: Database, sync: Sync) -> str:
     return names[0]
 
 
-def _read(sync: Sync, fetch: Fetch) -> Found:
+def _read(sync: Sync, fetch: Fetch) -> FetchedRecords:
     """The pages, until the last one that was asked for or the first that fails."""
-    found = Found()
+    fetched = FetchedRecords()
     read_keys = key_reader(sync.key_fields) if sync.key_fields else None
     try:
         for page in fetch:
-            found.rejected += [{"page": page.number, **asdict(rejected)} for rejected in page.rejected]
-            found.keys += read_keys(page.records) if read_keys else []
-            found.records += _decoded(page, found.rejected)
+            fetched.rejected += [{"page": page.number, **asdict(rejected)} for rejected in page.rejected]
+            fetched.keys += read_keys(page.records) if read_keys else []
+            fetched.records += _decoded(page, fetched.rejected)
     except NangoError as error:
-        found.error = str(error)
-    return found
+        fetched.error = str(error)
+    return fetched
 
 
 def _decoded(page: Page, rejected: list[dict[str, Any]]) -> Iterator[Any]:
@@ -196,16 +196,16 @@ def _keys(sync: Sync, keys: Sequence[str | RecordRejected]) -> dict[str, Any] | 
 
 
 def _for_people(
-    found: Found, columns: Sequence[Column], keys: dict[str, Any] | None, fetch: Fetch
+    fetched: FetchedRecords, columns: Sequence[Column], keys: dict[str, Any] | None, fetch: Fetch
 ) -> Iterator[RenderableType]:
     if fetch.paging_doubt is not None:
         yield f"doubtful: {fetch.paging_doubt} The list may have more pages."
-    shown = found.records[:SHOWN]
-    fetched = f"{number_of(len(found.records), 'record')} on {number_of(fetch.pages, 'page')}"
-    yield f"{fetch.sync.display_name}: {fetched}" + ("; the first ones:" if len(found.records) > SHOWN else "")
+    shown = fetched.records[:SHOWN]
+    counts = f"{number_of(len(fetched.records), 'record')} on {number_of(fetch.pages, 'page')}"
+    yield f"{fetch.sync.display_name}: {counts}" + ("; the first ones:" if len(fetched.records) > SHOWN else "")
     for record in shown:
         yield as_json(record)
-    for rejected in found.rejected:
+    for rejected in fetched.rejected:
         yield f"not readable: record {rejected['position']} of page {rejected['page']}: {rejected['reason']}"
     yield ""
     if columns:
@@ -215,7 +215,7 @@ def _for_people(
     yield ""
     yield _about_keys(keys)
     yield from (f"rule: {rule}" for rule in fetch.rules)
-    if found.error is None:
+    if fetched.error is None:
         yield _about_paging(fetch)
 
 

@@ -55,7 +55,7 @@ def records(
     """
     from ..store import listing
     from ..store.changes import Cursor
-    from ..store.listing import Wanted
+    from ..store.listing import RecordSelection
 
     actions = _actions(only)
     with session.database() as database:
@@ -64,7 +64,7 @@ def records(
         if after is None:
             shown, next_cursor = listing.latest(database, dataset.id, actions, limit), ""
         else:
-            page = listing.page(database, dataset.id, Wanted(after=Cursor.read(after), actions=actions), limit)
+            page = listing.page(database, dataset.id, RecordSelection(after=Cursor.read(after), actions=actions), limit)
             shown, next_cursor = page.records, str(page.next or "")
     document = {
         "sync": row.name,

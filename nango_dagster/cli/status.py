@@ -104,13 +104,13 @@ def _no_one(session: Session, name: str, every: Sequence[Known], found: Sequence
 
 
 def _nobody(database: Database, rows: Sequence[SyncRow], connection_id: str | None, variant: str | None) -> ConfigError:
-    """What there is, where a connection or variant is named that no sync has."""
+    """The error for a connection or variant that no sync has; it lists the existing ones."""
     from ..control.selection import select
 
     if len(rows) == 1:
         try:
             select(database, rows[0], connection_id, variant)
-        except ConfigError as unknown:
-            return unknown
+        except ConfigError as error:
+            return error
     what = f"variant {variant!r}" if connection_id is None else f"connection {connection_id!r}"
     return ConfigError(f"no sync runs for a {what}; `nango-dagster connections list` and `variants list` have all.")

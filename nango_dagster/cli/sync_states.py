@@ -61,13 +61,13 @@ class State:
 
     @property
     def job(self) -> Job | None:
-        """The last job of all."""
+        """The last job of all connections and variants."""
         jobs = [status.job for status in self.statuses if status.job is not None]
         return max(jobs, key=lambda job: job.id, default=None)
 
     @property
     def error(self) -> str | None:
-        """What went wrong the last time."""
+        """The error of the last job."""
         return self.job.error_message if self.job else None
 
     def document(self, *, in_detail: bool) -> dict[str, Any]:

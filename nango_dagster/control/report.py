@@ -10,7 +10,7 @@ SOON = "within seconds where `nango-dagster dev` or a Dagster daemon is up"
 
 @dataclass(frozen=True)
 class Report:
-    """What an operation did, what happens next, and the same for machines."""
+    """The result of an operation and the next step as sentences, and the result as a document for machines."""
 
     sentence: str
     next_step: str

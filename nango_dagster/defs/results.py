@@ -32,11 +32,11 @@ _BATCH = 100  # materializations that are logged together
 
 @dataclass
 class SyncResult:
-    """What the executions of one sync in one run did."""
+    """The results of the executions of one sync in one run."""
 
     row: SyncRow
     statuses: Counter[str] = field(default_factory=Counter)
-    """How many executions succeeded, failed, were cancelled or lost."""
+    """The number of executions by status."""
     records: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """The error of each partition that failed; the key is empty where the sync as a whole failed."""
@@ -240,7 +240,7 @@ def _error(name: str, sync: str, outcome: Outcome) -> str:
 
 
 def _failure_lines(result: SyncResult) -> Iterator[str]:
-    """What failed or was refused, in a limited number of lines."""
+    """The failed and the refused executions, in a limited number of lines."""
     connections, total = len(result.failed) - ("" in result.failed), sum(result.statuses.values())
     if connections and total > 1 and result.row.sync.partitioned:
         yield f"{result.row.sync.display_name}: {connections:,} of {total:,} connections failed:"

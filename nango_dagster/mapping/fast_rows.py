@@ -1,8 +1,8 @@
-"""Rows of records that have the shape of the records before them, made without a Python loop over their values.
+"""Map records of a known shape to rows without a Python loop over their values.
 
-Most records of a list have the same shape. Once a table's layout is known, records are decoded into a msgspec type made
-for that layout: each value straight into the type of its column; unknown fields and other types are refused. A refused
-record is mapped by `Layout`, value by value. A test holds both to the same rows.
+Most records of a list have the same shape. Once a table's layout is known, msgspec decodes records into a struct made
+for that layout, each value as the type of its column. A record with unknown fields or other types is refused and mapped
+by `Layout`, value by value. A test compares the rows of both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .values import TO_POSTGRESQL, TO_SQLITE, Misfit
 from .widths import MAX_ROW_BYTES
 
 MOST_COLUMNS = MAX_ROW_BYTES // 26
-"""Up to so many columns, the widest row still fits a page of the database."""
+"""With this number of columns the widest row still fits a page of the database."""
 MOST_PLACES = 2000
 
 _NUL = b"\\u0000"
@@ -43,9 +43,9 @@ class FastRows:
     """
 
     columns: tuple[Column, ...]
-    """In the order that rows have them."""
-    _many: Callable[[bytes], Any]
-    _one: Callable[[bytes], Any]
+    """The columns in the order of a row's values."""
+    _decode_list: Callable[[bytes], Any]
+    _decode_record: Callable[[bytes], Any]
     _shape: _Shape
     _converted: tuple[tuple[int, Callable[[Any], Any]], ...]
     _constants: tuple[Any, ...]
@@ -57,17 +57,17 @@ class FastRows:
 
     def _decoded(self, texts: Sequence[bytes]) -> list[Any]:
         try:
-            together = b"[" + b",".join(texts) + b"]"
-            if _NUL not in together:
-                found: list[Any] = self._many(together)
-                return found
+            text = b"[" + b",".join(texts) + b"]"
+            if _NUL not in text:
+                values: list[Any] = self._decode_list(text)
+                return values
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
-        return [self._one_decoded(text) for text in texts]
+        return [self._decoded_record(text) for text in texts]
 
-    def _one_decoded(self, text: bytes) -> Any:
+    def _decoded_record(self, text: bytes) -> Any:
         try:
-            return None if _NUL in text else self._one(text)
+            return None if _NUL in text else self._decode_record(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -86,7 +86,7 @@ class FastRows:
 
 
 def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
-    """The `FastRows` of the layout as it is now; None where each record has to be mapped by `Layout`."""
+    """The `FastRows` of the layout's current state; None where `Layout` has to map every record."""
     columns, places, _ = layout.state
     if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
         return None
@@ -94,7 +94,7 @@ def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
     try:
         fixed = [_fixed(layout, at, value, csv) for at, value in constants.values()]
         shape = _shape_of(layout, layout.root, constants) if 0 < columns <= MOST_COLUMNS else None
-    except (Misfit, ValueError):  # msgspec takes no name with a quote, a backslash or a surrogate in it
+    except (Misfit, ValueError):  # msgspec accepts no quote, backslash or surrogate in a name
         return None
     if shape is None:
         return None
@@ -103,8 +103,8 @@ def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
     kinds = [_kind(layout, place) for place in order]
     return FastRows(
         columns=(*(layout.columns[place.at] for place in order), *(column for column, _ in fixed)),
-        _many=msgspec.json.Decoder(list[shape.struct]).decode,  # type: ignore[name-defined]
-        _one=msgspec.json.Decoder(shape.struct).decode,
+        _decode_list=msgspec.json.Decoder(list[shape.struct]).decode,  # type: ignore[name-defined]
+        _decode_record=msgspec.json.Decoder(shape.struct).decode,
         _shape=shape,
         _converted=tuple((at, converters[kind]) for at, kind in enumerate(kinds) if kind in converters),
         _constants=tuple(value for _, value in fixed),
@@ -113,9 +113,9 @@ def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
 
 
 def _fixed(layout: Layout, at: int, value: Any, csv: bool) -> tuple[Column, Any]:
-    """The column of a metadata value, and the value as it is written.
+    """The column of a metadata value, and the value in the form of the database.
 
-    Raises Misfit for a value that has no column yet or does not fit it: `Layout` adds the column, or counts the value.
+    Raises Misfit for a value without a column, or of another type: `Layout` adds the column, or counts the value.
     """
     if at < 0:
         raise Misfit
@@ -132,15 +132,15 @@ def _fixed(layout: Layout, at: int, value: Any, csv: bool) -> tuple[Column, Any]
 
 @dataclass(frozen=True)
 class _Shape:
-    """An object or list inside the records: which of its fields are columns, and which lie deeper."""
+    """An object or list in the records: its fields that are columns, and its nested objects and lists."""
 
     struct: Any
-    leaves: tuple[tuple[int, Place], ...]  # by their position in the struct
+    leaves: tuple[tuple[int, Place], ...]  # with their positions in the struct
     nested: tuple[tuple[int, _Shape], ...]
-    nothing: list[None]
+    nulls: list[None]
 
     def order(self) -> list[Place]:
-        """The places in the order that `_values` gives their values."""
+        """The places in the order of the values of `_values`."""
         return [*(place for _, place in self.leaves), *(place for _, inner in self.nested for place in inner.order())]
 
 
@@ -149,7 +149,7 @@ class _Empty(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _NOTHING = None | _Empty | list[None]
-_FRACTION = "fraction"  # a number column that holds more than integers
+_FRACTION = "fraction"  # a number column with values that are no integers
 _TYPES: dict[Type | str, Any] = {
     Type.BOOLEAN: bool | None,
     Type.NUMBER: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None,
@@ -160,12 +160,12 @@ _TYPES: dict[Type | str, Any] = {
 
 
 def _kind(layout: Layout, place: Place) -> Type | str:
-    found = layout.columns[place.at].type
-    return _FRACTION if found is Type.NUMBER and place.fractional else found
+    type_ = layout.columns[place.at].type
+    return _FRACTION if type_ is Type.NUMBER and place.fractional else type_
 
 
 def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _Shape | None:
-    """The shape of what lies inside a place; None where a value at one time is an object or list at another."""
+    """The shape of a place; None where it has plain values in some records, and objects or lists in others."""
     steps = _steps(place)
     if steps is None:
         return None
@@ -187,12 +187,12 @@ def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _S
                 return None
             types.append(shape.struct | None)
             nested.append((at, shape))
-    width = len(leaves) + sum(len(shape.nothing) for _, shape in nested)
+    width = len(leaves) + sum(len(shape.nulls) for _, shape in nested)
     return _Shape(_struct(steps, types), tuple(leaves), tuple(nested), [None] * width)
 
 
 def _steps(place: Place) -> list[Any] | None:
-    """The keys, or the indexes from 0 on, that lie inside a place; None for both."""
+    """The keys, or the indexes from 0 on, inside a place; None where it has both."""
     indexes = [step for step in place.inside if isinstance(step, int)]
     if not indexes:
         return list(place.inside)
@@ -200,7 +200,7 @@ def _steps(place: Place) -> list[Any] | None:
 
 
 def _struct(steps: Sequence[Any], types: Sequence[Any]) -> Any:
-    """A type that decodes exactly these fields, by name or by position, and refuses others."""
+    """A struct that decodes exactly these fields, by name or by position, and refuses others."""
     names = [f"f{at}" for at in range(len(steps))]
     is_list = any(isinstance(step, int) for step in steps)
     return msgspec.defstruct(
@@ -214,25 +214,25 @@ def _struct(steps: Sequence[Any], types: Sequence[Any]) -> Any:
 
 
 def _values(value: Any, shape: _Shape) -> list[Any]:
-    """The values of a record's columns, None where there is nothing."""
+    """The values of a record's columns; None for a missing value."""
     parts = msgspec.structs.astuple(value)
-    found = [parts[at] for at, _ in shape.leaves]
+    values = [parts[at] for at, _ in shape.leaves]
     for at, inner in shape.nested:
         part = parts[at]
-        found += inner.nothing if part is None else _values(part, inner)
-    return found
+        values += inner.nulls if part is None else _values(part, inner)
+    return values
 
 
-# --- values to what the database reads ------------------------------------------------------------------------------
+# --- values in the form of the database ------------------------------------------------------------------------------
 
 
 def _csv_fraction(token: Any) -> Any:
-    """A number's own text; PostgreSQL keeps all of its digits."""
+    """The text of a number unchanged; PostgreSQL stores all of its digits."""
     text = bytes(token)
     if text == b"null":
         return None
     if text[:1] not in b"-0123456789" or len(text) > _MOST_DIGITS or b"e" in text.lower():
-        raise Misfit  # Layout decides how long a number may be
+        raise Misfit  # `Layout` has the limits of numbers
     return token
 
 
@@ -245,7 +245,7 @@ def _sqlite_fraction(token: Any) -> Any:
     if text.isdigit() and len(text) <= 18:
         return int(text)
     double = float(text)
-    if repr(double).encode() == text:  # the way Python writes it, and most others
+    if repr(double).encode() == text:  # the shortest form, as Python and most others write it
         return double
     try:
         return TO_SQLITE[Type.NUMBER](decode(text))
@@ -253,7 +253,7 @@ def _sqlite_fraction(token: Any) -> Any:
         raise Misfit from None
 
 
-# The most common spelling, every day of it a real one; others, and a 29th of February, take a little longer.
+# The most common form with a valid date; other forms and the 29th of February are parsed more slowly.
 _UTC_SECONDS = re.compile(
     r"(?!0000)\d{4}-"
     r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"

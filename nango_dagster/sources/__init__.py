@@ -1,4 +1,4 @@
-"""What an execution reads: the list of a config, or the value of a user's asset; `Source` is their contract."""
+"""The inputs of an execution: the list of a config, or the value of a user's asset; `Source` is their contract."""
 
 from .declarative import DeclarativeList, FetchedList, source_of
 from .incremental_list import IncrementalList

@@ -54,7 +54,7 @@ class Model:
 
 @dataclass(frozen=True)
 class SourceContext:
-    """What a source is given to read with."""
+    """The arguments of a source: its connection, its variant, and the state of the last execution."""
 
     connection_id: str = "default"
     variant: str = "base"
@@ -90,13 +90,13 @@ class Ending:
     """Why a source has nothing more to give."""
 
     reason: str
-    """A word for the job, such as `no_cursor`."""
+    """The code that the job stores, such as `no_cursor`."""
     complete: bool = True
-    """Whether a record that was not saved is gone from the source."""
+    """Whether the source has no other records than the saved ones."""
     not_modified: bool = False
-    """Whether the source said that nothing changed since `SourceContext.etag`; then it saved no record."""
+    """Whether nothing has changed since `SourceContext.etag`; then no record was saved."""
     etag: str | None = None
-    """The version of the list that was read, to be given to the next execution."""
+    """The version of the list, for the `SourceContext` of the next execution."""
     doubt: str | None = None
     """A sentence that says why there may be more although nothing says so; then no record is deleted."""
     warnings: Sequence[str] = ()
@@ -110,7 +110,7 @@ class Ending:
 
 
 class Sink(Protocol):
-    """What a source hands its records to. `model` is one of `Source.models`; None is the first."""
+    """Receives the records of a source. `model` is one of `Source.models`; None is the first."""
 
     def save(self, records: Sequence[bytes], model: str | None = None) -> None:
         """Add or replace records, each one JSON object in UTF-8; of equal keys the last one wins.
@@ -132,16 +132,16 @@ class Sink(Protocol):
         """
 
     def reject(self, where: str, reason: str, model: str | None = None) -> None:
-        """Count a record that cannot be saved and whose key is not known; the execution deletes nothing then."""
+        """Count a record that cannot be saved and has no known key; the execution then deletes nothing."""
 
     def commit(self) -> None:
-        """Return when all that was saved before is committed."""
+        """Commit everything that was saved before; returns when that is done."""
 
     def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
-        """Keep how far the source has read, in the transaction of the records before it; None forgets it.
+        """Save the progress of the source in the transaction of the records before it; None removes it.
 
-        On return both are committed. Of several models, those of the others are committed before. Raises ConfigError
-        where the checkpoint is not flat, or a model has no `unique_key`: its records are only stored at the end.
+        On return both are committed; the records of other models are committed first. Raises ConfigError where the
+        checkpoint is not flat, or a model has no `unique_key`: its records are stored only at the end.
         """
 
     def open_window(self, model: str | None = None) -> bool:
@@ -169,7 +169,7 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """What an execution reads. It is made before the execution begins and opens what it needs in `read`."""
+    """The input of an execution. It is made before the execution begins and opens its resources in `read`."""
 
     @property
     def models(self) -> Sequence[Model]:

@@ -1,8 +1,8 @@
-"""Pages of a dataset's records in the order they changed, for readers who follow them with a cursor.
+"""Pages of a dataset's records in the order of their changes, for readers that store a cursor.
 
 No change is skipped: a transaction's rows share one time, which is later than that of every transaction committed
-before it (`datasets.next_moment`), so nothing ever appears behind a cursor. A page costs the same wherever it begins:
-each kind of change has an index of its own (`changes`), and a page merges what those hold behind its cursor.
+before it (`datasets.next_moment`), so no record appears before a cursor later. Each page costs the same: each kind of
+change has an index (`changes`), and a page merges the rows of these indexes after its cursor.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MOST_BYTES = 20_000_000  # of a page's texts, unless its first record alone has 
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which records of a dataset a reader wants; every part narrows it."""
+class RecordSelection:
+    """The records of a dataset that fit all of these conditions."""
 
     after: Cursor | None = None
     modified_after: datetime | None = None
@@ -29,11 +29,11 @@ class Wanted:
 
     @property
     def begin(self) -> Cursor:
-        """The place that they all are behind; a record's id has at least one character."""
-        places = [self.after or Cursor(EPOCH, "")]
+        """The cursor before all of these records; an external id has at least one character."""
+        cursors = [self.after or Cursor(EPOCH, "")]
         if self.modified_after is not None:
-            places.append(Cursor(self.modified_after, ""))
-        return max(places, key=lambda place: (place.moment, place.external_id))
+            cursors.append(Cursor(self.modified_after, ""))
+        return max(cursors, key=lambda cursor: (cursor.moment, cursor.external_id))
 
     def check_dataset(self, dataset_id: int) -> None:
         """Raise ConfigError when `after` is a cursor of another dataset."""
@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Page:
-    """Some records in the order they changed, and where the next ones begin, if there are more."""
+    """Records in the order of their changes, and the cursor of the next page; None on the last page."""
 
     records: list[Record]
     next: Cursor | None
@@ -60,45 +60,47 @@ class Names:
     model: str
 
 
-def page(database: Database, dataset_id: int, wanted: Wanted, limit: int, most_bytes: int = MOST_BYTES) -> Page:
-    """One page of the records that `wanted` selects: at most `limit`, fewer where they are large, but at least one.
+def page(
+    database: Database, dataset_id: int, selection: RecordSelection, limit: int, most_bytes: int = MOST_BYTES
+) -> Page:
+    """One page of the records that `selection` selects: at most `limit`, fewer where they are large, but at least one.
 
     Raises ConfigError for a cursor of another dataset.
     """
     with database.driver() as connection:
-        wanted.check_dataset(dataset_id)
-        rows = database.rows.page(connection, _question(dataset_id, wanted, limit))
+        selection.check_dataset(dataset_id)
+        rows = database.rows.page(connection, _question(dataset_id, selection, limit))
         return _page(rows._replace(dataset_id=dataset_id), limit, most_bytes)
 
 
-def page_of(database: Database, names: Names, wanted: Wanted, limit: int) -> tuple[Page, bool] | None:
+def page_of(database: Database, names: Names, selection: RecordSelection, limit: int) -> tuple[Page, bool] | None:
     """A page of the dataset of these names, and whether its records' ids are their own `id`; None for an empty page.
 
-    One query reads all of it. Raises ConfigError for a cursor of another dataset.
+    It is one query. Raises ConfigError for a cursor of another dataset.
     """
     with database.driver() as connection:
-        rows = database.rows.page(connection, _question(vars(names), wanted, limit))
+        rows = database.rows.page(connection, _question(vars(names), selection, limit))
         if rows.dataset_id is not None:
-            wanted.check_dataset(rows.dataset_id)
+            selection.check_dataset(rows.dataset_id)
         page = _page(rows, limit, MOST_BYTES)
     return (page, rows.is_own_id) if page.records else None
 
 
 def latest(database: Database, dataset_id: int, actions: Sequence[Action], limit: int) -> list[Record]:
-    """The records that changed last, the newest first."""
+    """The records with the latest changes, the latest first."""
     with database.driver() as connection:
         return [*database.rows.latest(connection, dataset_id, actions, limit)]
 
 
-def _question(dataset: int | Mapping[str, str], wanted: Wanted, limit: int) -> PageQuestion:
-    """One record more than the page holds shows whether there are more."""
-    ids = None if wanted.ids is None else list(dict.fromkeys(wanted.ids))
-    begin = (wanted.begin.moment, wanted.begin.external_id)
-    return PageQuestion(dataset, begin, tuple(wanted.actions), ids, limit + 1)
+def _question(dataset: int | Mapping[str, str], selection: RecordSelection, limit: int) -> PageQuestion:
+    """The query of a page; it reads one record more, which shows whether there is a next page."""
+    ids = None if selection.ids is None else list(dict.fromkeys(selection.ids))
+    begin = (selection.begin.moment, selection.begin.external_id)
+    return PageQuestion(dataset, begin, tuple(selection.actions), ids, limit + 1)
 
 
 def _page(rows: PageRows, limit: int, most_bytes: int) -> Page:
-    """As many of the rows as fit a page."""
+    """The page with as many of the rows as fit."""
     records: list[Record] = []
     is_cut, size = rows.is_cut, 0
     for row in rows.records:

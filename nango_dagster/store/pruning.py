@@ -128,7 +128,7 @@ def _prune(
 def _pruned_until(connection: Connection, dataset: Dataset) -> Cursor:
     """A place up to which no record has a payload that could be pruned."""
     place = connection.execute(select(_of.pruned_until).where(_of.id == dataset.id)).scalar()
-    return listing.Wanted(after=Cursor.read(place) if place else None).begin
+    return listing.RecordSelection(after=Cursor.read(place) if place else None).begin
 
 
 def _with_payload(

@@ -33,7 +33,7 @@ def with_models(reference: Mapping[str, Any], models: Sequence[Model], others: i
 
 
 def _name(model: Model, taken: Iterable[str]) -> str:
-    """What the schema is called: no other has the name, whatever characters an integration's name has."""
+    """A unique name for the schema, with the characters that OpenAPI allows."""
     whole = f"records.{model.row.integration}.{model.row.sync.model}"
     name = re.sub(r"[^A-Za-z0-9._-]", "_", whole)
     if name != whole or name in taken:
@@ -52,14 +52,15 @@ def _list(schema: dict[str, Any], names: Sequence[str], others: int) -> dict[str
 
 def _with_examples(path: dict[str, Any], models: Mapping[str, Model]) -> dict[str, Any]:
     get = dict(path["get"])
-    examples = {name: {"value": model.row.sync.model, "summary": _whose(model)} for name, model in models.items()}
+    examples = {name: {"value": model.row.sync.model, "summary": _summary(model)} for name, model in models.items()}
     get["parameters"] = [
-        {**one, "examples": examples} if examples and one["name"] == "model" else one for one in get["parameters"]
+        {**parameter, "examples": examples} if examples and parameter["name"] == "model" else parameter
+        for parameter in get["parameters"]
     ]
     return {**path, "get": get}
 
 
-def _whose(model: Model) -> str:
+def _summary(model: Model) -> str:
     return f"{model.row.sync.model}: sync {model.row.name} of {model.row.integration}"
 
 
@@ -72,11 +73,11 @@ def _schema(model: Model) -> dict[str, Any]:
     known = {name: node.schema() for name, node in root.inside.items()}
     id_ = known.pop("id", None)
     own = id_ if id_ is not None and sync.unique_key == "id" else {"type": "string"}
-    said = "It shows the fields that were seen so far; any may be missing or null, and others may come."
+    note = "The fields are those of the records so far; any may be missing or null, and others may appear."
     return {
         "type": "object",
         "title": sync.model,
-        "description": f"A record of the sync {model.row.name} of the integration {model.row.integration}. {said}",
+        "description": f"A record of the sync {model.row.name} of the integration {model.row.integration}. {note}",
         "properties": {"id": own, **known, "_nango_metadata": _METADATA},
         "required": ["id", "_nango_metadata"],
     }
@@ -84,14 +85,14 @@ def _schema(model: Model) -> dict[str, Any]:
 
 @dataclass
 class _Node:
-    """What was seen in one place of the records; it may be of several types."""
+    """The types of the values at one place of the records."""
 
     types: set[str] = field(default_factory=set)
     inside: dict[str, _Node] = field(default_factory=dict)
     items: _Node | None = None
 
     def add(self, steps: Steps, type_: Type) -> None:
-        """Note a value at the place that these steps lead to."""
+        """Add the type of the value at this path."""
         node = self
         for step in steps[:MOST_LEVELS]:
             if isinstance(step, int):
@@ -105,10 +106,10 @@ class _Node:
             node.types.add(_TYPES[type_])
 
     def schema(self) -> dict[str, Any]:
-        """The same as a schema; what lies too deep may be anything."""
-        found: dict[str, Any] = {"type": [*sorted(self.types), "null"]} if self.types else {}
+        """The JSON Schema of this place; below MOST_LEVELS it allows any value."""
+        schema: dict[str, Any] = {"type": [*sorted(self.types), "null"]} if self.types else {}
         if self.inside:
-            found["properties"] = {name: node.schema() for name, node in self.inside.items()}
+            schema["properties"] = {name: node.schema() for name, node in self.inside.items()}
         if self.items is not None:
-            found["items"] = self.items.schema()
-        return found
+            schema["items"] = self.items.schema()
+        return schema

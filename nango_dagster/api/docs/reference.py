@@ -78,7 +78,7 @@ async def docs(request: Request) -> Response:
 def asset(name: str) -> Response:
     """A file of Swagger UI, which comes with the package fastapi-offline: the page needs no other server."""
     if name not in _ASSETS:
-        raise HttpError(404, "not_found", f"there is no GET /docs/{name}; /docs lists what there is.")
+        raise HttpError(404, "not_found", f"there is no GET /docs/{name}; /docs lists the endpoints.")
     content = resources.files("fastapi_offline").joinpath("static", name).read_bytes()
     return Response(content, media_type=_ASSETS[name], headers={"Cache-Control": "max-age=86400"})
 

@@ -15,7 +15,7 @@ from ...config.source import quoted
 from ...errors import ConfigError, Problem
 from ...partition_keys import BASE
 from ...store.changes import ACTIONS, Action, Cursor, in_utc
-from ...store.listing import Names, Wanted
+from ...store.listing import Names, RecordSelection
 from ..errors import KINDS, HttpError, problem_of
 from .models import CONNECTION_HEADERS, Digits, check_query, connection_headers
 from .selection import header_text
@@ -80,11 +80,11 @@ class RecordsQuery(BaseModel):
         """The names of the dataset."""
         return Names(self.provider_config_key, self.connection_id, self.variant, self.model)
 
-    def wanted(self) -> Wanted:
-        """The records of the dataset that are asked for. Raises HttpError for a value that cannot be read."""
+    def selection(self) -> RecordSelection:
+        """The requested records of the dataset. Raises HttpError for a value that cannot be read."""
         modified_after = self.modified_after if self.delta is None else self.delta
         try:
-            return Wanted(
+            return RecordSelection(
                 after=None if self.cursor is None else Cursor.read(self.cursor),
                 modified_after=None if modified_after is None else _moment(modified_after),
                 actions=ACTIONS if self.filter is None else _actions(self.filter),

@@ -1,4 +1,4 @@
-"""`/connections`: the customers' accounts that syncs run for, their credentials and their metadata."""
+"""`/connections`: the customers' accounts that syncs read, with their credentials and metadata."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ router = APIRouter(tags=["connections"], responses=ERRORS)
 
 
 class NewConnection(Strict):
-    """A connection that is made; one that is there gets what is named, and keeps the rest."""
+    """A new connection, or changes to an existing one, which keeps the fields that are not given."""
 
     provider_config_key: Key = Field(description="The integration.")
-    connection_id: Key | None = Field(None, description="Made up where it is missing.")
+    connection_id: Key | None = Field(None, description="A new UUID by default.")
     credentials: dict[str, Any] | None = Field(
         None,
         description="By `type`, as docs/reference/connections.md shows them.",
@@ -48,16 +48,16 @@ class NewConnection(Strict):
     connection_config: dict[str, Any] | None = None
     webhook_url_override: str | None = Field(
         None,
-        description="Where its notifications go, in place of the URLs of the settings; null takes it back.",
+        description="The URL for its webhooks, in place of the URLs of the settings; null removes it.",
         examples=["https://acme.example.com/hook"],
     )
 
 
 class ChangedConnection(Strict):
-    """What of a connection is changed; what is not named stays."""
+    """Changes to a connection, which keeps the fields that are not given."""
 
     webhook_url_override: str | None = Field(
-        None, description="Where its notifications go, in place of the URLs of the settings; null takes it back."
+        None, description="The URL for its webhooks, in place of the URLs of the settings; null removes it."
     )
 
 
@@ -89,28 +89,36 @@ _FILTERS = ("connectionId", "search", "endUserId", "integrationId", "endUserOrga
 def list_connections(
     nango: Nango,
     request: Request,
-    connection_id: Annotated[str | None, Query(alias="connectionId", description="Only of this name.")] = None,
-    search: Annotated[str | None, Query(description="Only with this text in the name.")] = None,
-    integrations: Annotated[str | None, Query(alias="integrationId", description="Only of these, by commas.")] = None,
+    connection_id: Annotated[
+        str | None, Query(alias="connectionId", description="The connection with this id.")
+    ] = None,
+    search: Annotated[str | None, Query(description="Connections with this text in their id.")] = None,
+    integrations: Annotated[
+        str | None, Query(alias="integrationId", description="Connections of these integrations, separated by commas.")
+    ] = None,
     limit: Annotated[
-        int | None, Query(ge=1, le=MOST_A_PAGE, description=f"Where it is not given, {MOST_LISTED:,}."), Digits
+        int | None, Query(ge=1, le=MOST_A_PAGE, description=f"By default {MOST_LISTED:,}."), Digits
     ] = None,
     page: Annotated[int, Query(ge=0, le=2**31), Digits] = 0,
-    end_user: Annotated[str | None, Query(alias="endUserId", description="There are none, so nothing fits.")] = None,
-    organization: Annotated[str | None, Query(alias="endUserOrganizationId", description="The same.")] = None,
+    end_user: Annotated[
+        str | None, Query(alias="endUserId", description="There are no end users, so the list is empty.")
+    ] = None,
+    organization: Annotated[
+        str | None, Query(alias="endUserOrganizationId", description="There are none; the list is empty.")
+    ] = None,
 ) -> ConnectionList:
-    """The connections that fit, in the order they were made."""
+    """The connections that fit all filters, in the order of their creation."""
     if (
         end_user is not None
         or organization is not None
         or any(name.startswith("tags[") for name in request.query_params)
     ):
         return ConnectionList(connections=[])
-    of = None if integrations is None else integrations.split(",")
+    named = None if integrations is None else integrations.split(",")
     rows = [
         row
         for row in connections.list_connections(nango.database)
-        if (of is None or row.integration in of)
+        if (named is None or row.integration in named)
         and connection_id in (None, row.connection_id)
         and (search is None or search.lower() in row.connection_id.lower())
     ]
@@ -135,22 +143,23 @@ def _shown(row: ConnectionRow) -> dict[str, Any]:
 _GET = ("provider_config_key", "force_refresh", "refresh_token", "refresh_github_app_jwt_token")
 
 
-@router.get("/connections/{id:path}", summary="Look at a connection", dependencies=[only(*_GET)])
+@router.get("/connections/{id:path}", summary="Get a connection", dependencies=[only(*_GET)])
 @router.get("/connection/{id:path}", include_in_schema=False, dependencies=[only(*_GET)])
 def get_connection(
     nango: Nango,
     id: Id,
     integration: Integration,
-    force_refresh: Annotated[bool, Query(description="Get another token, whatever the old one is good for.")] = False,
-    refresh_token: Annotated[bool, Query(description="Show the refresh token, too.")] = False,
-    refresh_github_app_jwt_token: Annotated[bool, Query(description="Without a meaning here.")] = False,
+    force_refresh: Annotated[bool, Query(description="Get a new token although the stored one is valid.")] = False,
+    refresh_token: Annotated[bool, Query(description="Return the refresh token too.")] = False,
+    refresh_github_app_jwt_token: Annotated[bool, Query(description="Has no effect.")] = False,
 ) -> WholeConnection:
-    """A connection with its credentials, whose token is refreshed where that is due."""
+    """A connection with its credentials; an expiring token is refreshed first."""
     row = connections.get(nango.database, integration, id)
     if row is None:
         raise _not_found(nango.database, integration, id)
-    held = _held(nango, row, fresh=force_refresh)
-    return _whole(row, {} if held is None else dict(_needed(held, refresh_token=refresh_token)))
+    credentials = _credentials(nango, row, fresh=force_refresh)
+    shown = {} if credentials is None else dict(_shown_credentials(credentials, refresh_token=refresh_token))
+    return _whole(row, shown)
 
 
 def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
@@ -166,8 +175,8 @@ def _whole(row: ConnectionRow, credentials: dict[str, Any]) -> WholeConnection:
     )
 
 
-def _held(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credentials | None:
-    """The credentials as they are good now. Raises HttpError where they are not."""
+def _credentials(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credentials | None:
+    """The valid credentials of a connection. Raises HttpError where they are refused."""
     if not row.has_credentials:
         return None
     try:
@@ -178,15 +187,15 @@ def _held(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credentials | N
         raise HttpError(502, "server_error", str(error)) from None
 
 
-# What belongs to the application rather than to the customer: who asks for a token does not need it.
+# Fields of the application rather than of the customer; a client that needs the token does not need them.
 _OF_THE_APPLICATION = frozenset({OVER_HTTP, "client_id", "client_secret", "token_url", "token_auth", "scope", "scopes"})
 _OF_THE_SERVER = frozenset({"host", "secret_key", "connection_id", "provider_config_key"})
 _OF_OAUTH1 = frozenset({"consumer_key", "consumer_secret"})
 
 
-def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, Any]]:
-    """What lets requests in, under the names that Nango's client reads."""
-    kind = held.get("type")
+def _shown_credentials(credentials: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, Any]]:
+    """The fields that a request to the API needs, under the names that Nango's client reads."""
+    kind = credentials.get("type")
     hidden = _OF_THE_APPLICATION if kind in ("OAUTH2", "OAUTH2_CC", "NANGO", "PIZZLY") else {OVER_HTTP}
     hidden = {
         *hidden,
@@ -195,7 +204,7 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
     }
     if not refresh_token and kind not in (None, "CUSTOM"):
         hidden.add("refresh_token")
-    shown = {name: value for name, value in held.items() if name not in hidden}
+    shown = {name: value for name, value in credentials.items() if name not in hidden}
     if not str(kind).startswith("OAUTH"):
         yield from shown.items()
         return
@@ -206,7 +215,7 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
     yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
 
 
-# --- made, changed and deleted ----------------------------------------------------------------------------------------
+# --- create, change and delete ----------------------------------------------------------------------------------------
 
 
 @router.post(
@@ -218,19 +227,19 @@ def _needed(held: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, An
 )
 @router.post("/connection", status_code=201, include_in_schema=False, dependencies=[only()])
 def post_connection(nango: Nango, body: Annotated[NewConnection, Depends(body_of(NewConnection))]) -> WholeConnection:
-    """Make a connection, or change the one that is there; every sync of its integration runs for a new one at once."""
-    held = _checked(nango, body.credentials)
-    row = _stored(nango, body, held)
-    return _whole(row, {} if held is None else dict(_needed(held, refresh_token=False)))
+    """Create or change a connection; every sync of its integration runs for a new one at once."""
+    credentials = _checked(nango, body.credentials)
+    row = _stored(nango, body, credentials)
+    return _whole(row, {} if credentials is None else dict(_shown_credentials(credentials, refresh_token=False)))
 
 
 def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Credentials that can be used, marked as what came over HTTP; Nango's way to say none is the type NONE."""
+    """The checked credentials, marked as received over HTTP; None for none, which Nango's clients send as type NONE."""
     if given is None or given == {"type": "NONE"}:
         return None
-    held = check_credentials(given)
-    check_credential_urls(held, nango.reach)
-    return {**held, OVER_HTTP: True}
+    credentials = check_credentials(given)
+    check_credential_urls(credentials, nango.reach)
+    return {**credentials, OVER_HTTP: True}
 
 
 def _stored(nango: Service, body: NewConnection, credentials: dict[str, Any] | None) -> ConnectionRow:
@@ -280,7 +289,7 @@ def _checked_url(nango: Service, url: str | None) -> str | None:
 @router.delete("/connections/{id:path}", summary="Delete a connection", dependencies=[only("provider_config_key")])
 @router.delete("/connection/{id:path}", include_in_schema=False, dependencies=[only("provider_config_key")])
 def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success:
-    """Delete a connection with all that was stored for it."""
+    """Delete a connection and everything that was stored for it."""
     try:
         control.delete(nango.database, integration, id)
     except UnknownConnection:
@@ -297,7 +306,7 @@ def delete_connection(nango: Nango, id: Id, integration: Integration) -> Success
 )
 @router.post("/connection/metadata", status_code=201, include_in_schema=False, dependencies=[only()])
 def set_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
-    """Replace the whole metadata of connections; all of them, or none where one is not there."""
+    """Replace the metadata of connections: of all, or of none if one of them does not exist."""
     _change_metadata(nango.database, body)
     return body.model_dump()
 
@@ -307,12 +316,12 @@ def set_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewM
 )
 @router.patch("/connection/metadata", include_in_schema=False, dependencies=[only()])
 def update_metadata(nango: Nango, body: Annotated[NewMetadata, Depends(body_of(NewMetadata))]) -> dict[str, Any]:
-    """Set these keys of the metadata of connections, and leave the others."""
+    """Set these keys of the metadata of connections; other keys stay."""
     _change_metadata(nango.database, body, merge=True)
     return body.model_dump()
 
 
-# Behind the metadata, which it would take for a connection.
+# After /connections/metadata, whose path would fit this route too.
 @router.patch(
     "/connections/{id:path}",
     summary="Change a connection",
@@ -326,7 +335,7 @@ def patch_connection(
     integration: Integration,
     body: Annotated[ChangedConnection, Depends(body_of(ChangedConnection))],
 ) -> Success:
-    """Give a connection a URL of its own for its notifications, or take it back."""
+    """Set or remove a connection's own URL for webhooks."""
     if connections.get(nango.database, integration, id) is None:
         raise _not_found(nango.database, integration, id)
     changes = body.model_dump(exclude_unset=True)
@@ -335,7 +344,7 @@ def patch_connection(
 
 
 def _not_found(db: Database, integration: str, id: str) -> HttpError:
-    """The answer to a path whose connection is not there. Raises HttpError where there is no such integration."""
+    """The error for a connection that does not exist. Raises HttpError where the integration does not exist either."""
     syncs_of(db, integration)
     return HttpError(404, "not_found", str(unknown_connection(integration, id)))
 

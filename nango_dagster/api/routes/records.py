@@ -1,6 +1,6 @@
-"""`GET /records`: the records of a model in the order they changed, for readers who keep a cursor.
+"""`GET /records`: the records of a model in the order of their changes, for readers that store a cursor.
 
-And `PATCH /records/prune`, which removes payloads that a reader has taken over.
+`PATCH /records/prune` removes payloads that a reader has processed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...partition_keys import BASE
 from ...store import datasets, listing, pruning, syncs
 from ...store.changes import Cursor, Record
 from ...store.datasets import Dataset
-from ...store.listing import Names, Page, Wanted
+from ...store.listing import Names, Page, RecordSelection
 from ..answers import PrunedRecords, RecordList, iso
 from ..docs.openapi import ERRORS
 from ..errors import HttpError
@@ -53,14 +53,14 @@ class _DirectRoute(APIRoute):
 
 
 async def list_records(request: Request) -> Response:
-    """Records of a connection and model, in the order they changed.
+    """The records of a connection and model, in the order of their changes.
 
-    Keep `next_cursor`, or the cursor of the last record, and go on from there: no change is skipped. A record that
-    changes while it is being read comes again.
+    Store `next_cursor`, or the cursor of the last record, and continue there: no change is skipped. A record that
+    changes meanwhile is listed again.
     """
     query = RecordsQuery.read(request)
     service: Service = request.app.state.service
-    page = (service, query.dataset, query.wanted(), query.limit)
+    page = (service, query.dataset, query.selection(), query.limit)
     return Response(await to_thread.run_sync(_page, *page, limiter=service.readers), media_type=JSON)
 
 
@@ -76,14 +76,14 @@ router.add_api_route(
 
 
 class ToPrune(Strict):
-    """A model's records up to a cursor, whose payloads are removed."""
+    """The records of a model whose payloads are removed."""
 
     model: ModelName
     variant: VariantName = BASE
     until_cursor: Annotated[
         str, Field(min_length=1, max_length=MOST_CURSOR, description="A record's cursor; that record is included.")
     ]
-    limit: Annotated[int | None, Field(ge=1, description="All of them where it is not given.")] = None
+    limit: Annotated[int | None, Field(ge=1, description="By default all records up to the cursor.")] = None
 
 
 @router.patch(
@@ -96,23 +96,23 @@ class ToPrune(Strict):
 def prune_records(
     nango: Nango, body: Body, connection_id: ConnectionId, provider_config_key: ProviderConfigKey
 ) -> dict[str, Any]:
-    """Empty the payloads of the records up to a cursor, in the order they changed; the records stay.
+    """Remove the payloads of the records up to a cursor, in the order of their changes; the records stay.
 
-    Neither their times nor the mapped rows change. A payload comes back when a sync sees the record again.
+    Their times and the mapped rows do not change. A payload is stored again when a sync reads the record again.
     """
-    wanted = _read_prune(body)
+    request = _read_prune(body)
     try:
-        until = Cursor.read(wanted.until_cursor)
+        until = Cursor.read(request.until_cursor)
     except ConfigError as error:
         raise _invalid_cursor(error) from None
-    dataset = _dataset(nango, Names(provider_config_key, connection_id, wanted.variant, wanted.model))
+    dataset = _dataset(nango, Names(provider_config_key, connection_id, request.variant, request.model))
     if dataset is None:
         return {"count": 0, "has_more": False}
     try:
-        done = pruning.prune(nango.database, dataset, until, wanted.limit)
+        pruned = pruning.prune(nango.database, dataset, until, request.limit)
     except ConfigError as error:
         raise _invalid_cursor(error) from None
-    return {"count": done.count, "has_more": done.has_more}
+    return {"count": pruned.count, "has_more": pruned.has_more}
 
 
 _read_prune = body_of(ToPrune)
@@ -122,22 +122,22 @@ def _invalid_cursor(error: ConfigError) -> HttpError:
     return HttpError(400, "invalid_body", str(error), [Problem(str(error), field="until_cursor")])
 
 
-def _page(nango: Service, names: Names, wanted: Wanted, limit: int) -> bytes:
+def _page(nango: Service, names: Names, selection: RecordSelection, limit: int) -> bytes:
     """The answer with a page. Raises HttpError for an unknown connection, and for a cursor of another dataset."""
     try:
-        page = listing.page_of(nango.database, names, wanted, limit) if _can_exist(names) else None
+        page = listing.page_of(nango.database, names, selection, limit) if _can_exist(names) else None
         if page is not None:
             return _body(*page)
         dataset = _dataset(nango, names)
         if dataset is not None:
-            wanted.check_dataset(dataset.id)
+            selection.check_dataset(dataset.id)
     except ConfigError as error:
         raise HttpError(400, "invalid_query_params", str(error), error.problems) from None
     return _body(Page([], None), own_id=False)
 
 
 def _can_exist(names: Names) -> bool:
-    """Whether the database can compare the names; PostgreSQL takes no NUL character."""
+    """Whether the database can compare the names; PostgreSQL accepts no NUL character."""
     return "\0" not in names.integration + names.connection_id
 
 
@@ -152,11 +152,11 @@ def _dataset(nango: Service, names: Names) -> Dataset | None:
     return dataset
 
 
-# --- a record's text is passed on as it is ----------------------------------------------------------------------
+# --- the stored text of a record is returned unchanged ------------------------------------------------------------
 
 
 def _body(page: Page, own_id: bool) -> bytes:
-    """The answer's JSON. Neighbouring records often share their times, whose text is then made once."""
+    """The answer as JSON. Records of one transaction share their times, so the text of the times is made once."""
     times: Any = None
     metadata = prefix = b""
     texts: list[bytes] = []

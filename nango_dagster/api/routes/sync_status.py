@@ -1,9 +1,9 @@
-"""`GET /sync/status`: how syncs are doing, connection by connection; no record is counted for it."""
+"""`GET /sync/status`: the state of each sync for each connection, without counting records."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/sync", tags=["sync execution"], responses=ERRORS)
 
 @router.get(
     "/status",
-    summary="Look at syncs",
+    summary="Get the status of syncs",
     response_model=StatusList,
     dependencies=[only("provider_config_key", "syncs", "connection_id")],
 )
@@ -35,47 +35,46 @@ def sync_status(
     syncs: Annotated[str, Query(description="Names and `name::variant`, separated by commas; `*` for all.")],
     connection_id: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> Response:
-    """How syncs are doing, for one connection or for all. Names that there are not are left out."""
-    found = _found(nango, provider_config_key, syncs, connection_id)
-    return Response(msgspec.json.encode({"syncs": [shown(one) for one in found]}), media_type="application/json")
+    """The state of syncs, for one connection or for all. Unknown names are left out."""
+    statuses = _statuses(nango, provider_config_key, syncs, connection_id)
+    return Response(msgspec.json.encode({"syncs": [*map(sync_status_json, statuses)]}), media_type="application/json")
 
 
-def _found(nango: Service, integration: str, names: str, connection_id: str | None) -> Iterator[Status]:
+def _statuses(nango: Service, integration: str, names: str, connection_id: str | None) -> Iterable[Status]:
     db = nango.database
     rows = syncs.of_integration(db, integration)
     if connection_id is not None:
         try:
             check_connection(db, rows, integration, connection_id)
-        except HttpError as unknown:
-            raise HttpError(400, "invalid_body", f"Connection not found: {unknown}") from None
-    wanted = None if names == "*" else [SyncName.parse(name) for name in names.split(",")]
-    those = rows if wanted is None else [row for row in rows if any(one.name == row.name for one in wanted)]
-    return (one for one in status.read(db, those, connection_id) if _is_among(one, wanted))
+        except HttpError as error:
+            raise HttpError(400, "invalid_body", f"Connection not found: {error}") from None
+    if names == "*":
+        return status.read(db, rows, connection_id)
+    selected = {(name.name, name.variant) for name in map(SyncName.parse, names.split(","))}
+    sync_names = {name for name, _ in selected}
+    statuses = status.read(db, [row for row in rows if row.name in sync_names], connection_id)
+    return (status for status in statuses if (status.row.name, status.variant) in selected)
 
 
-def _is_among(one: Status, wanted: Sequence[SyncName] | None) -> bool:
-    return wanted is None or any((each.name, each.variant) == (one.row.name, one.variant) for each in wanted)
-
-
-def shown(one: Status) -> dict[str, Any]:
-    """What Nango's client reads of it."""
+def sync_status_json(status: Status) -> dict[str, Any]:
+    """The status in the shape that Nango's client reads."""
     return {
-        "id": sync_id(one),
-        "connection_id": one.connection_id,
-        "name": one.row.name,
-        "variant": one.variant,
-        "type": "INITIAL" if _is_first(one) else "INCREMENTAL",
-        "status": one.state,
-        "frequency": one.frequency,
-        "nextScheduledSyncAt": iso(one.next_run_at),
-        "recordCount": {one.row.sync.model: one.live_count},
-        "checkpoint": json.loads(one.checkpoint) if one.checkpoint else None,
-        **_last(one.job),
+        "id": sync_id(status),
+        "connection_id": status.connection_id,
+        "name": status.row.name,
+        "variant": status.variant,
+        "type": "INITIAL" if _is_first(status) else "INCREMENTAL",
+        "status": status.state,
+        "frequency": status.frequency,
+        "nextScheduledSyncAt": iso(status.next_run_at),
+        "recordCount": {status.row.sync.model: status.live_count},
+        "checkpoint": json.loads(status.checkpoint) if status.checkpoint else None,
+        **_last(status.job),
     }
 
 
-def _is_first(one: Status) -> bool:
-    return one.job is None or (one.job.status != "succeeded" and one.live_count == 0)
+def _is_first(status: Status) -> bool:
+    return status.job is None or (status.job.status != "succeeded" and status.live_count == 0)
 
 
 def _last(job: Job | None) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def post_sync(body: Body, nango: Nango) -> StoredSync:
 
 
 class Action(Strict):
-    """What shall become of a sync."""
+    """A sync and the operation on it."""
 
     sync_id: int = Field(ge=1, le=2**63 - 1)
     action: Literal["pause", "resume", "cancel", "trigger"]
