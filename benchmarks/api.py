@@ -1,7 +1,8 @@
 """The benchmark's API: a process of its own that has its records ready in memory, so that nobody ever waits for it.
 
 `GET /issues?list=first&page_size=100` answers `{"count": N, "results": [...], "paging": {"next": {"after": CURSOR}}}`;
-the next page is the same with `&after=CURSOR`, and `next` is null on the last one. `GET /issues?account=17&size=50` is
+the next page is the same with `&after=CURSOR`, and `next` is null on the last one. `&since=TIME` asks for the changed
+records alone. `GET /issues?account=17&size=50` is
 the whole list of one account of many, in one page.
 """
 
@@ -65,6 +66,7 @@ class _Lists:
             for index in range(count)
             if records.is_changed("changed", index)
         }
+        self._changes = list(changed.values())
         self._of: dict[str, list[bytes]] = {"first": first}
         for name in set(get_args(List)) - {"first"}:
             self._of[name] = [changed.get(index, first[index]) for index in records.indices(name, count)]
@@ -74,7 +76,7 @@ class _Lists:
         query = {name: values[-1] for name, values in parse_qs(urlsplit(target).query).items()}
         if "account" in query:
             return self._account(int(query["account"]), int(query["size"]))
-        list_ = self._of[query["list"]]
+        list_ = self._changes if "since" in query else self._of[query["list"]]
         begin = int(query.get("after", 0))
         end = begin + int(query["page_size"])
         following = b'{"after":"%d"}' % end if end < len(list_) else b"null"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,9 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, schema, syncs
 from nango_dagster.store.sync_row import SyncRow
 from tests.changing_source import ChangingSource
+from tests.crash_worker import Workers
+from tests.crashing import bury
+from tests.executions import execute
 from tests.fake_api import FakeApi
 
 CURSOR: dict[str, Any] = {"paging_cursor_metadata_response_path": "next", "paging_cursor_request_path": "after"}
@@ -184,3 +187,30 @@ def test_a_sync_is_what_the_simulation_says(api: FakeApi) -> None:
     """The simulated syncs are valid configs."""
     for fields in SYNCS.values():
         assert isinstance(from_body({"url": api.url, "unique_key": "id", **fields}), Sync)
+
+
+@pytest.mark.parametrize("name", ["backfill beside delta", "ascending"])
+def test_a_process_that_is_killed_between_two_statements_loses_nothing(
+    db: Database, settings: Settings, api: FakeApi, workers: Workers, name: str
+) -> None:
+    """A few kills, spread over the statements of an execution: in the whole list, and in the changes."""
+    # Half a day ago: the time of the records is before that of the execution, which is the real one.
+    source = ChangingSource(api, late=False, now=datetime.now(timezone.utc) - timedelta(hours=12))
+    source.tombstones = "deleted_path" in SYNCS[name]
+    source.order = "asc" if name == "ascending" else "none"
+    story = Story(db, settings, source, {**SYNCS[name], "name": "items", "max_pages": 3})
+    for number in range(1, 16):
+        source.put(number)
+    for kill in (9, 23, 31, None, 12, 17, 22):
+        source.pass_time(600)
+        source.delete(kill or 1)
+        source.put(kill or 2)
+        result = workers.run("items", kill_at=kill) if kill else workers.run("items")
+        assert (result.status, result.killed_by) in ((None, 9), ("succeeded", None))
+        bury(db)
+    for _ in range(12):
+        assert execute(db, settings, story.row).status == "succeeded"
+    if name == "ascending":
+        assert story.stored() == source.live()
+    else:
+        assert story.stored().items() >= source.live().items()

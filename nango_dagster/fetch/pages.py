@@ -270,7 +270,7 @@ class Fetch:
             return Stop("empty_pages", complete=False)
         if self.sync.max_total is not None and page.total >= self.sync.max_total:
             return Stop("max_total", complete=False)
-        if self._max_pages is not None and page.number >= self._max_pages:
+        if self._max_pages is not None and page.number - self._start.number + 1 >= self._max_pages:
             return Stop("max_pages", complete=False)
         return None
 

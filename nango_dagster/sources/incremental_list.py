@@ -210,11 +210,13 @@ class _Reading:
     def _move(self, page: Page, tracking: Tracking | None) -> None:
         """Move the cursor over the page before: records come in ascending order."""
         assert tracking is not None
+        if self._state.is_unordered:
+            return
         before = self._pending or self._state
         if not tracking.is_ascending:
             self._state = replace(self._state, is_unordered=True)
             self._pending = None
-            self._sink.save_checkpoint(self._state.checkpoint())
+            self._sink.save_checkpoint(self._state.without_whole().checkpoint())
             self._warnings.append(
                 "incremental.order is asc, and the records came in another order; the cursor moves at the end of lists."
             )
@@ -222,7 +224,7 @@ class _Reading:
         self._store_pending()
         if tracking.highest is not None:
             highest = self._later(before.cursor, capped(tracking.highest, self._now))
-            self._pending = replace(self._state, cursor=highest)
+            self._pending = replace(self._state.without_whole(), cursor=highest)
 
     def _store_pending(self) -> None:
         """Store the state behind the last page, where all its records are stored, together with this page."""
