@@ -156,7 +156,7 @@ class Story:
 def test_two_executions_after_the_source_became_quiet_the_rows_are_those_of_the_source(
     db: Database, settings: Settings, api: FakeApi, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    examples = 10 if db.engine.name == "sqlite" else 2
+    examples = 6 if db.engine.name == "sqlite" else 2
     number = 0
 
     @hypothesis_settings(
