@@ -48,6 +48,8 @@ class DemoApi(FakeApi):
         self.waits = threading.Event()
         """Set once somebody waits for /status, which does not answer while `slow` is set."""
         self.slow = False
+        self.ill: tuple[int, ...] = ILL
+        """The customers of each hundred whose contacts cannot be read."""
         self.held = 0
         """The customer whose contacts are not all there before `goes_on` is set."""
         self.goes_on = threading.Event()
@@ -74,9 +76,9 @@ class DemoApi(FakeApi):
         return {**page, "next": page["next"] if start + len(numbered) < self.shown else None}
 
     def _contacts(self, request: Received) -> Reply:
-        """The contacts of one customer; those of three in a hundred cannot be had, each for its own reason."""
+        """The contacts of one customer; those of some in a hundred cannot be read, each for its own reason."""
         number = int(request.params["customer"].removeprefix("customer-"))
-        if number % 100 not in ILL:
+        if number % 100 not in self.ill:
             contacts = [{"id": f"{number}-{at}", "name": f"Contact {at} of customer {number}"} for at in range(5)]
             return Answer(body=self._slowly(contacts)) if number == self.held else contacts
         replies: list[Reply] = [
@@ -85,7 +87,7 @@ class DemoApi(FakeApi):
             (500, {}, {"message": "This account is being moved."}),
             Answer(body='{"contacts": ['),
         ]
-        reply = replies[(number // 100 * len(ILL) + ILL.index(number % 100)) % len(replies)]
+        reply = replies[(number // 100 * len(self.ill) + self.ill.index(number % 100)) % len(replies)]
         if reply is None:
             self.stopped.wait(60)
         return reply
@@ -223,8 +225,13 @@ class Stack:
         file = self.folder / "customers.jsonl"
         documents = [{"integration": "crm", "connection_id": f"customer-{number:03}"} for number in range(1, count + 1)]
         file.write_text("\n".join(map(json.dumps, documents)))
-        command = [sys.executable, "-m", "nango_dagster.cli", "connections", "import", file.name]
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+        self.command("connections", "import", file.name)
+
+    def command(self, *arguments: str) -> str:
+        """The output of a command of `nango-dagster` in the project's folder."""
+        command = [sys.executable, "-m", "nango_dagster.cli", *arguments]
+        done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True)
+        return done.stdout
 
     # --- GraphQL ------------------------------------------------------------------------------------------------------
 

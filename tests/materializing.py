@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 from nango_dagster.config import Sync
-from nango_dagster.defs import NangoResource, build_definitions, names
+from nango_dagster.defs import NangoResource, build_definitions, names, shared
 from nango_dagster.settings import Settings
 
 
@@ -29,6 +29,7 @@ class Project:
             home.mkdir(exist_ok=True)
         # One in memory knows no schedules and sensors.
         self.instance = dg.DagsterInstance.local_temp(str(home)) if home else dg.DagsterInstance.ephemeral()
+        shared.forget()  # each project is a code location of its own
         ours = build_definitions(list(syncs), settings)
         self.defs = dg.Definitions.merge(ours, own) if own else ours
         self.nango: NangoResource = (ours.resources or {})[names.RESOURCE]

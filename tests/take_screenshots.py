@@ -15,6 +15,7 @@ from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs, of_cust
 from tests.executions import until
 
 PICTURES = ROOT / "docs" / "img"
+FOUR_OF_A_HUNDRED = (17, 42, 67, 92)
 GROWTH = (153, 160, 164, 180, 190, 205, 222, 251)
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         project, profile = Path(folder, "project"), Path(folder, "chromium")
         project.mkdir()
         with Stack(project, of_customers(api)) as stack, Browser(profile) as browser:
-            take_partitions(stack, browser)
+            take_partitions(stack, browser, api)
 
 
 def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
@@ -67,14 +68,27 @@ def take(stack: Stack, browser: Browser, api: DemoApi) -> None:
     browser.picture(PICTURES / "schedule.png")
 
 
-def take_partitions(stack: Stack, browser: Browser) -> None:
-    """A thousand customers after one run, one of them looked at."""
-    stack.add_customers(1000)
-    until(lambda: stack.runs("nango_dispatch", "SUCCESS", "FAILURE"), 300, "the dispatcher's run has ended")
-    browser.resize(800)
-    shown = ("Failed (30)", "Materialized (970)", "customer-017", "dagster/partition_row_count")
-    browser.open(f"{stack.url}/assets/crm/contacts?view=partitions&partition=customer-019", *shown)
+def take_partitions(stack: Stack, browser: Browser, api: DemoApi) -> None:
+    """Five hundred customers, twenty of which fail in the second run."""
+    api.ill = ()
+    stack.add_customers(500)
+    until(lambda: stack.runs("nango_dispatch", "SUCCESS"), 300, "the first run has ended")
+    api.ill = FOUR_OF_A_HUNDRED
+    stack.command("trigger", "contacts")
+    until(lambda: len(stack.runs("nango_dispatch", "SUCCESS")) > 1, 300, "the second run has ended")
+    run = stack.runs("nango_dispatch", "SUCCESS")[0]["id"]
+    asset = f"{stack.url}/assets/crm/contacts"
+    browser.resize(900)
+    browser.open(f"{asset}?view=partitions&partition=customer-117", "Failed (20)", "Materialized (480)", "next_try")
     browser.picture(PICTURES / "partitions.png")
+    browser.resize(1100)
+    browser.open(asset, "Row count", "2,500", "all_connections", "failing_connections")
+    browser.picture(PICTURES / "partitioned-asset.png")
+    browser.resize(800)
+    browser.open(f"{asset}?view=checks", "20 of 500 connections failed", "failed_connections")
+    browser.picture(PICTURES / "check.png")
+    browser.open(f"{stack.url}/runs/{run}?logs=levels:warning", "20 of 500 connections failed")
+    browser.picture(PICTURES / "run-with-failures.png")
 
 
 if __name__ == "__main__":

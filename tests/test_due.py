@@ -166,7 +166,7 @@ def test_all_answers_agree_in_every_state(
     project = make(sync)
     if case.stopped:
         stop_schedule(project, names.schedule_name(sync))
-    waiting = Dispatcher([sync]).waiting(project.nango, project.instance)  # it records which schedules are stopped
+    waiting = Dispatcher().waiting(project.nango, project.instance)  # it records which schedules are stopped
 
     answer = by_status(db, row)
     assert (answer.is_due, answer.next_run_at is not None) == (case.is_due, case.has_next)

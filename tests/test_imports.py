@@ -168,7 +168,12 @@ AT_MODULE_LEVEL: dict[str, frozenset[str]] = {
 LOADED_BY_ALEMBIC = PACKAGE / "store" / "migrations"
 
 # Dagster is one thing in several distributions.
-SAME = {"dagster_postgres": "dagster", "dagster_webserver": "dagster", "dagster_graphql": "dagster"}
+SAME = {
+    "dagster_postgres": "dagster",
+    "dagster_shared": "dagster",
+    "dagster_webserver": "dagster",
+    "dagster_graphql": "dagster",
+}
 
 # Where the name to import is not the name to install, or what we import comes with something we declare.
 DISTRIBUTIONS = {

@@ -33,8 +33,20 @@ def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@command("trigger", example="trigger issues --connection acme")
+def _many_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select some of many connections."""
+    match = "Only connections whose names match: * is any text, ? one character."
+    for option in (
+        click.option("--match", metavar="PATTERN", help=match),
+        click.option("--failed", is_flag=True, help="Only connections whose last execution failed."),
+    ):
+        function = option(function)
+    return function
+
+
+@command("trigger", example="trigger issues --match 'acme-*' --failed")
 @_selection_options
+@_many_options
 @click.option("--reset", is_flag=True, help="Ignore the state of earlier executions and start at the first record.")
 @click.option("--empty-cache", is_flag=True, help="With --reset: delete the stored records first.")
 def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> None:
@@ -44,7 +56,8 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> N
     continues; with --reset it is cancelled and starts again. The dispatcher of `nango-dagster dev`, or of your Dagster
     daemon, starts the execution within seconds. `nango-dagster run` executes at once in its own process.
 
-    With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache.
+    With --json: sync, integration, connection_id, variant, triggered (how many), reset, empty_cache; with --match or
+    --failed also match and failed.
     """
     from ..control import syncs
 
@@ -53,6 +66,7 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> N
 
 @command("start", example="start issues")
 @_selection_options
+@_many_options
 def start(session: Session, **names: Any) -> None:
     """Resume the schedule of a sync.
 
@@ -67,6 +81,7 @@ def start(session: Session, **names: Any) -> None:
 
 @command("pause", example="pause issues --connection acme")
 @_selection_options
+@_many_options
 def pause(session: Session, **names: Any) -> None:
     """Pause the schedule of a sync.
 
@@ -82,6 +97,7 @@ def pause(session: Session, **names: Any) -> None:
 
 @command("cancel", example="cancel issues --connection acme")
 @_selection_options
+@_many_options
 def cancel(session: Session, **names: Any) -> None:
     """Cancel the running executions of a sync.
 
@@ -147,13 +163,15 @@ def _steer(
     integration: str | None,
     connection_id: str | None,
     variant: str | None,
+    match: str | None = None,
+    failed: bool = False,
     must_run: bool = True,
 ) -> None:
-    from ..control.selection import select
+    from ..control.selection import Narrowing, select
 
     with session.database() as database:
         row = find_sync(session, database, name, integration, must_run=must_run)
-        report = operation(select(database, row, connection_id, variant))
+        report = operation(select(database, row, connection_id, variant, Narrowing(match, failed)))
     session.answer(report.document, *report.sentences)
 
 

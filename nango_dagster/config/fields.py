@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from nango_dagster import paths
+from nango_dagster.config.failure_limit import failure_limit
 from nango_dagster.config.frequency import normalised, seconds
 from nango_dagster.config.schedule import check_cron
 from nango_dagster.errors import ConfigError
@@ -367,6 +368,11 @@ Frequency = Annotated[
     int | str,
     BeforeValidator(_sentence(normalised)),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0.5}, {"type": "string"}]}),
+]
+FailureLimit = Annotated[
+    int | str,
+    BeforeValidator(_sentence(failure_limit)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 Bytes = Annotated[
     int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class Configs:
 
     syncs: tuple[Sync, ...]
     errors: tuple[ConfigError, ...]
+    places: Mapping[tuple[str, str], tuple[str, int | None]] = field(default_factory=dict)
+    """The file and the line of each sync, by integration and name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def read_dir(folder: Path | str) -> Configs:
             errors += [ConfigError.of(*problems)] if problems else []
     unique, doubles = _unique(entries)
     syncs = tuple(entry.sync for entry in unique)
-    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles))
+    places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
+    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles), places)
 
 
 def read_file(path: Path | str) -> list[Sync]:
@@ -166,6 +169,11 @@ def _double(field: str, entry: _Entry, first: _Entry) -> ConfigError:
     alike = " and Dagster cannot tell them apart" if field == "name" and value != first.sync.name else ""
     sentence = f"the {field} {value} is taken by the sync {first.sync.name} in {where}{alike}; wanted another {field}."
     return ConfigError.of(entry.source.locate(Problem(sentence, field=field, found=value), (field,)))
+
+
+def _place(source: Source) -> tuple[str, int | None]:
+    mark = source.mark(())
+    return str(source.file), mark.line if mark else None
 
 
 def _whole(file: str, sentence: str) -> ConfigError:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nango_dagster.config import fields as f
+from nango_dagster.config.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
+from nango_dagster.config.failure_limit import is_reached
 from nango_dagster.config.frequency import every, interval_of
 from nango_dagster.config.incremental import Incremental
 from nango_dagster.config.responses import NextRequest, ResponseRule
@@ -186,6 +188,11 @@ class Sync(BaseModel):
     concurrency: int = Field(8, ge=1, le=256, description="The number of connections that a run reads in parallel.")
     connections_per_run: int = Field(2000, ge=1, description="The largest number of connections of a run.")
     max_runs: int = Field(1, ge=1, description="The largest number of runs of the sync at the same time.")
+    fail_run_when: f.FailureLimit = Field(
+        DEFAULT_FAILURE_LIMIT,
+        description="How many connections have to fail for the run to fail: any, a number, a share such as 5%, or "
+        "never; below it the check warns, and only the failed partitions are red.",
+    )
 
     # When it runs
     frequency: f.Frequency | None = Field(
@@ -331,6 +338,14 @@ class Sync(BaseModel):
     def cron_timezone(self) -> str:
         """The time zone that `cron_schedule` is meant in."""
         return self.schedule.timezone
+
+    def run_fails(self, failed: int, executed: int) -> bool:
+        """Whether a run fails in which `failed` of `executed` connections failed.
+
+        >>> Sync(name="items", url="https://api.example.com/items", fail_run_when="5%").run_fails(20, 500)
+        False
+        """
+        return is_reached(self.fail_run_when, failed, executed)
 
     def latest_slot(self, at: datetime) -> datetime:
         """The last slot that is not after a moment, in UTC."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from ..sentences import number_of, suggestion
 from ..store import Database, queue, status
 from ..store.status import Status
 from ..store.sync_row import SyncRow
+
+_BATCH = 10_000  # schedules in one request: a statement takes a limited number of parameters
 
 
 class SyncName(NamedTuple):
@@ -34,6 +37,28 @@ class SyncName(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """Which of many connections are selected: those whose names match a pattern, and those that failed."""
+
+    match: str | None = None
+    """A pattern with `*`, `?` and `[...]`, as file names are matched."""
+    failed: bool = False
+    """Only those whose last execution failed."""
+
+    def __bool__(self) -> bool:
+        """Whether it leaves any connection out."""
+        return self.match is not None or self.failed
+
+    def fits(self, state: Status) -> bool:
+        """Whether a connection is selected."""
+        has_failed = state.job is not None and state.job.status == "failed"
+        return (has_failed or not self.failed) and (self.match is None or fnmatchcase(state.connection_id, self.match))
+
+
+_ALL = Narrowing()
+
+
+@dataclass(frozen=True)
 class Selection:
     """A sync with its connections and variants: all of them, or the named ones."""
 
@@ -41,16 +66,26 @@ class Selection:
     row: SyncRow
     connection_id: str | None = None
     variant: str | None = None
+    narrowing: Narrowing = _ALL
 
-    @property
-    def key(self) -> tuple[int, str | None, str | None]:
-        """The arguments that name the selected schedules to `store.queue`."""
-        return self.row.id, self.connection_id, self.variant
+    def apply(self, request: Callable[..., int], **arguments: Any) -> int:
+        """Make a request of `store.queue` to the selected schedules, in batches; returns how many accepted it."""
+        batches: list[list[int] | None] = [None]
+        if self.narrowing:
+            ids = [state.id for state in self.statuses]
+            batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+        return sum(
+            request(
+                self.db, self.row.id, connection_id=self.connection_id, variant=self.variant, ids=batch, **arguments
+            )
+            for batch in batches
+        )
 
     @cached_property
     def statuses(self) -> Sequence[Status]:
         """The state of each selected connection and variant when it was first read."""
-        return status.read(self.db, [self.row], self.connection_id, self.variant)
+        states = status.read(self.db, [self.row], self.connection_id, self.variant)
+        return [state for state in states if self.narrowing.fits(state)]
 
     @property
     def running(self) -> int:
@@ -66,14 +101,15 @@ class Selection:
             (state,) = self.statuses
             return f"{name} for {state.connection_id}" + ("" if state.variant == BASE else f", variant {state.variant}")
         connections = len({state.connection_id for state in self.statuses})
-        connection = self.connection_id if connections == 1 else number_of(connections, "connection")
+        connection = self.statuses[0].connection_id if connections == 1 else number_of(connections, "connection")
         variants = f" in {len(self.statuses):,} variants" if len(self.statuses) > connections else ""
         return f"{name} for {connection}{variants}"
 
     def document(self, **more: Any) -> dict[str, Any]:
         """The selection for machines, with `more` fields."""
         names = {"sync": self.row.name, "integration": self.row.integration}
-        return {**names, "connection_id": self.connection_id, "variant": self.variant, **more}
+        narrowing = {"match": self.narrowing.match, "failed": self.narrowing.failed} if self.narrowing else {}
+        return {**names, "connection_id": self.connection_id, "variant": self.variant, **narrowing, **more}
 
 
 def find_sync(rows: Iterable[SyncRow], name: str, integration: str | None = None) -> SyncRow:
@@ -89,17 +125,39 @@ def find_sync(rows: Iterable[SyncRow], name: str, integration: str | None = None
     return matches[0]
 
 
-def select(db: Database, row: SyncRow, connection_id: str | None = None, variant: str | None = None) -> Selection:
-    """Select a sync's connections and variants. Raises ConfigError with the existing ones when none matches."""
-    selection = Selection(db, row, connection_id, variant)
+def select(
+    db: Database,
+    row: SyncRow,
+    connection_id: str | None = None,
+    variant: str | None = None,
+    narrowing: Narrowing = _ALL,
+) -> Selection:
+    """Select a sync's connections and variants.
+
+    Raises ConfigError with the existing ones when none matches, and Refused when none of them failed.
+    """
+    selection = Selection(db, row, connection_id, variant, narrowing)
     if not selection.statuses:
         check_runs_for(db, row, connection_id)
+        if narrowing:
+            _refuse_empty(db, selection)
         variants = sorted({name for _, name in queue.partitions(db, row.id, connection_id)})
         connection = f" for {connection_id}" if connection_id else ""
         raise ConfigError(
             f"{row.name} has no variant {quoted(variant)}{connection}; {suggestion(str(variant), variants)}"
         )
     return selection
+
+
+def _refuse_empty(db: Database, selection: Selection) -> None:
+    """Raise the error about a narrowed selection without connections, if that is due to what it is narrowed to."""
+    name, match = selection.row.name, selection.narrowing.match
+    states = status.read(db, [selection.row], selection.connection_id, selection.variant)
+    if match is not None and not any(Narrowing(match).fits(state) for state in states):
+        names = list(dict.fromkeys(state.connection_id for state in states))
+        raise ConfigError(f"{name} has no connection that matches {quoted(match)}; {suggestion(match, names)}")
+    if states:
+        raise Refused(f"no selected connection of {name} failed in its last execution. Nothing was done.")
 
 
 def select_named(

@@ -22,7 +22,7 @@ def trigger(selection: Selection, *, reset: bool = False, empty_cache: bool = Fa
     if empty_cache and not reset:
         raise Refused("the cache is emptied with a reset only; ask for both. Nothing was done.")
     running = selection.running
-    count = queue.trigger(selection.db, *selection.key, reset=reset, empty_cache=empty_cache)
+    count = selection.apply(queue.trigger, reset=reset, empty_cache=empty_cache)
     document = selection.document(triggered=count, reset=reset, empty_cache=empty_cache)
     if count == 0:
         return Report(f"{selection} is being executed right now; nothing was asked for.", "", document)
@@ -42,7 +42,7 @@ def start(selection: Selection) -> Report:
     """
     check_may_run(selection.row)
     paused = sum(state.started == "PAUSED" for state in selection.statuses)
-    count = queue.set_state(selection.db, selection.row.id, "STARTED", *selection.key[1:])
+    count = selection.apply(queue.set_state, state="STARTED")
     next_step = f"What was paused ({paused:,}) begins {SOON}." if paused else "Nothing was paused."
     return Report(f"Started {selection}.", next_step, selection.document(started=count, were_paused=paused))
 
@@ -50,7 +50,7 @@ def start(selection: Selection) -> Report:
 def pause(selection: Selection) -> Report:
     """Stop syncs from running at their times; a running execution goes on to its end."""
     running = selection.running
-    count = queue.set_state(selection.db, selection.row.id, "PAUSED", *selection.key[1:])
+    count = selection.apply(queue.set_state, state="PAUSED")
     rest = f"What is being executed ({running:,}) goes on to its end. " if running else ""
     document = selection.document(paused=count, executing=running)
     return Report(f"Paused {selection}.", f"{rest}Nothing more begins until a start or a trigger.", document)
@@ -58,7 +58,7 @@ def pause(selection: Selection) -> Report:
 
 def cancel(selection: Selection) -> Report:
     """Cancel running executions, and drop requests that have not begun."""
-    count = queue.cancel(selection.db, *selection.key)
+    count = selection.apply(queue.cancel)
     document = selection.document(cancelled=count)
     if count == 0:
         return Report(f"Nothing of {selection} is being executed; what was asked for is dropped.", "", document)
@@ -77,7 +77,7 @@ def set_frequency(selection: Selection, frequency: str | None) -> Report:
         raise Refused(
             f"the frequency of all is that of the config of {selection.row.name}; name a connection for one of its own."
         )
-    count = queue.set_frequency(selection.db, *selection.key, frequency)
+    count = queue.set_frequency(selection.db, selection.row.id, selection.connection_id, selection.variant, frequency)
     states = status.read(selection.db, [selection.row], selection.connection_id, selection.variant)
     next_run_at = min((state.next_run_at for state in states if state.next_run_at), default=None)
     document = selection.document(

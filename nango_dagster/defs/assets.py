@@ -13,7 +13,6 @@ from typing import Any
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
@@ -33,10 +32,11 @@ from ..http import public_url
 from ..partition_keys import BASE, key_of, names_of
 from ..store import jobs, queue
 from ..store.sync_row import SyncRow
-from . import checks, logs, metadata, names, partitions
+from . import checks, logs, names, partitions
 from .dagster_state import record_stopped
 from .interrupts import Interrupts
 from .io_manager import Saved, log, on_progress
+from .placements import Placement
 from .resource import NangoResource
 from .results import Results
 
@@ -45,31 +45,22 @@ _MAX_RUN_SECONDS = 24 * 60 * 60  # where the sync has no max_duration
 _OVERHEAD_SECONDS = 600  # of Dagster, in addition
 
 
-def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
-    """The asset of a sync; `kind` is the kind of its database."""
-    key = names.asset_key(sync)
-    spec = AssetSpec(
-        key,
-        deps=[names.source_key(sync)],
-        description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
-        metadata=metadata.of_asset(sync, kind),
+def build_asset(spec: AssetSpec, placement: Placement) -> AssetsDefinition:
+    """The asset of a sync, from the spec that the project's translator made."""
+    sync, key, options = placement.sync, placement.asset_key, placement.options
+    spec = spec.replace_attributes(
         skippable=True,  # a scheduled run does nothing while another run executes the sync
-        group_name=names.group(sync),
-        code_version=sync.fingerprint(),
-        owners=sync.owners,
-        tags=dict(sync.tags),
-        kinds={"nango", kind},
-        freshness_policy=metadata.freshness(sync),
         partitions_def=partitions.definition(sync) if sync.partitioned else None,
     ).with_io_manager_key(names.IO_MANAGER)
 
     @multi_asset(
-        name=names.python_name(sync),
+        name=placement.op_name,
         specs=[spec],
         check_specs=[checks.spec(key)],
         can_subset=True,  # a run that does nothing has no check result
         required_resource_keys={names.RESOURCE, names.IO_MANAGER},
-        op_tags=run_tags(sync),
+        op_tags={**run_tags(sync), **options.op_tags},
+        pool=options.pool,
         # One run executes all partitions that are launched together.
         backfill_policy=BackfillPolicy.single_run() if sync.partitioned else None,
     )
@@ -78,7 +69,7 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
         try:
             if context.selected_asset_keys:
                 execute = _execute_partitions if sync.partitioned else _execute
-                yield from execute(context, nango, sync, key)
+                yield from execute(context, nango, placement)
             else:
                 yield checks.evaluate_job(key, _last_job(nango, sync))
         except NangoError as error:
@@ -88,11 +79,11 @@ def build_asset(sync: Sync, kind: str) -> AssetsDefinition:
 
 
 def _execute(
-    context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
+    context: AssetExecutionContext, nango: NangoResource, placement: Placement
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Claim the execution and hand it to the IO manager; a scheduled run may have nothing to do."""
-    tags = context.run.tags
-    is_scheduled = tags.get("dagster/schedule_name") == names.schedule_name(sync)
+    sync, key, tags = placement.sync, placement.asset_key, context.run.tags
+    is_scheduled = tags.get("dagster/schedule_name") == placement.schedule_name
     due = runs.Due(sync.latest_slot(clock.now())) if is_scheduled else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(logs.into(context.log))
@@ -112,14 +103,15 @@ def _execute(
 
 
 def _execute_partitions(
-    context: AssetExecutionContext, nango: NangoResource, sync: Sync, key: AssetKey
+    context: AssetExecutionContext, nango: NangoResource, placement: Placement
 ) -> Iterator[AssetCheckResult]:
     """Execute the connections that are due, or the selected partitions, and log each as it ends."""
+    sync = placement.sync
     io_manager, listener = context.resources.nango_io_manager, on_progress.get()
     with logs.into(context.log):
         row = nango.row(sync)
         partitions.refresh(context.instance, nango.database, [row])
-        record_stopped(context.instance, nango.database, [row])
+        record_stopped(context.instance, nango, [row])
         queue.reap(nango.database)
         selected = _selected(context, nango, row)
         results = Results(context, nango, every=selected is not None)
@@ -172,26 +164,27 @@ def _last_job(nango: NangoResource, sync: Sync) -> jobs.Job | None:
     return next(iter(jobs.list_jobs(nango.database, nango.row(sync).id, limit=1)), None)
 
 
-def build_source(sync: Sync) -> AssetsDefinition:
+def build_source(placement: Placement, group: str | None) -> AssetsDefinition:
     """The asset of the API's list, upstream of the sync in the asset graph."""
+    sync = placement.sync
     spec = AssetSpec(
-        names.source_key(sync),
+        placement.source_key,
         description=f"{sync.method} {public_url(sync.url)}",
         kinds={"api"},
-        group_name=names.group(sync),
+        group_name=group,
     )
     # One definition for each spec: Dagster groups bare specs, and each of 300 jobs would look at all 300 of them.
     return AssetsDefinition(specs=[spec])
 
 
-def build_job(sync: Sync) -> JobDefinition | Any:
+def build_job(placement: Placement) -> JobDefinition | Any:
     """The job of the sync, in one process: a second process would double the cost of a run."""
     return define_asset_job(
-        names.job_name(sync),
-        selection=AssetSelection.assets(names.asset_key(sync)),
-        description=f"Runs the sync {sync.display_name}.",
+        placement.job_name,
+        selection=AssetSelection.assets(placement.asset_key),
+        description=f"Runs the sync {placement.sync.display_name}.",
         executor_def=in_process_executor,
-        tags=run_tags(sync),
+        tags=run_tags(placement.sync),
     )
 
 

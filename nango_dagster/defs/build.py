@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from dagster import AssetKey, AssetsDefinition, DagsterError, Definitions, JobDefinition, ScheduleDefinition
+from dagster import DagsterError, Definitions
 
 from .. import posted
 from ..config import Sync, read_dir
 from ..errors import ConfigError
 from ..settings import Settings
-from . import control, logs, names, not_loaded, retention
-from .assets import build_asset, build_job, build_source
-from .control import build_control_job
-from .dispatch import OP, Dispatcher, build_dispatch_job, build_sensor
-from .io_manager import NangoIOManager
-from .not_loaded import NotLoaded, build_notices
-from .resource import NangoResource
-from .retention import build_retention_job, build_retention_schedule
-from .schedules import build_schedule
-from .webhooks import build_webhook_sensor
+from . import control, dispatch, logs, names, not_loaded, retention, shared
+from .not_loaded import NotLoaded
+from .placements import SyncOptions
+from .shared import Shared
+from .sync_definitions import SyncDefinitions
+from .translator import NangoSyncTranslator, SyncProps
 
 log = logging.getLogger(__name__)
 
+Selector = Callable[[Sync], bool]
+"""Whether a sync is loaded."""
+_DEFAULT_OPTIONS = SyncOptions()
+
 
 def build_definitions(
-    configs: str | Path | Sequence[Sync] | None = None, settings: Settings | None = None
+    configs: str | Path | Sequence[Sync] | None = None,
+    settings: Settings | None = None,
+    *,
+    key_prefix: str | Sequence[str] = (),
+    translator: NangoSyncTranslator | None = None,
+    select: Selector | None = None,
+    options: SyncOptions = _DEFAULT_OPTIONS,
 ) -> Definitions:
     """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
 
     `configs` is a folder (default: the folder of the settings, and the posted syncs) or syncs that were made in Python.
-    The definitions have no executor, so that they merge with those of any project.
+    `key_prefix` begins the key of each asset, `translator` makes the specs of the assets, and `select` chooses syncs.
+    The definitions have no executor, so that they merge with those of any project. Those of several calls merge, too.
 
     An invalid config is logged with file and line, and shown in the UI as an asset of the group `not_loaded`; the other
     syncs are loaded. `dagster definitions validate` and `dg check defs` fail: there ConfigError is raised.
@@ -46,89 +52,120 @@ def build_definitions(
     """
     settings = settings or Settings.from_env()
     logs.follow(settings)
+    common = shared.of(settings, options.default_status)
+    prefix = (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix)
     problems: list[NotLoaded] = []
-    written, received = _syncs(configs, settings, problems)
-    nango = NangoResource(settings, posted=received)
-    kind = "sqlite" if settings.db_url.startswith("sqlite") else "postgresql"
-    enabled = [sync for sync in [*written, *received] if sync.enabled]
-    parts = _distinct([part for sync in enabled if (part := _parts(sync, kind, problems))], problems)
+    loaded = [
+        one
+        for one in _load(configs, settings, problems)
+        if one.props.sync.enabled and (select is None or select(one.props.sync))
+    ]
+    translator = translator or NangoSyncTranslator()
+    made: list[SyncDefinitions] = []
+    for one in loaded:
+        one = replace(one, props=replace(one.props, key_prefix=prefix))
+        if definitions := _definitions(one, translator, options, common, problems):
+            made.append(definitions)
+    made = _distinct(made, problems)
+    is_posted = {id(definitions) for definitions in common.posted.values()}
+    for definitions in made:
+        common.nango.place(definitions.placement, posted=id(definitions) in is_posted)
     for problem in problems:
         log.error("%s", problem.error)
     not_loaded.refuse(problems)
-    dispatcher = Dispatcher([part.sync for part in parts])
     return Definitions(
-        assets=[*(asset for part in parts for asset in (part.asset, part.source)), *build_notices(problems)],
-        jobs=[*(part.job for part in parts), *_system_jobs(dispatcher, [names.asset_key(part.sync) for part in parts])],
-        sensors=[build_sensor(dispatcher), build_webhook_sensor()],
-        schedules=[*(part.schedule for part in parts), build_retention_schedule()],
-        resources={names.RESOURCE: nango, names.IO_MANAGER: NangoIOManager(nango)},
+        assets=[
+            *(asset for definitions in made for asset in (definitions.asset, definitions.source)),
+            *(common.notice(problem) for problem in not_loaded.merged(problems)),
+        ],
+        jobs=[*(definitions.job for definitions in made), *common.jobs],
+        sensors=common.sensors,
+        schedules=[*(definitions.schedule for definitions in made), *common.schedules],
+        resources={names.RESOURCE: common.nango, names.IO_MANAGER: common.io_manager},
     )
 
 
-def _system_jobs(dispatcher: Dispatcher, assets: Sequence[AssetKey]) -> list[JobDefinition]:
-    return [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job(assets)]
+# --- the syncs --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """The definitions of one sync."""
+class _Loaded:
+    """A sync that was read, and whether it arrived over HTTP."""
 
-    sync: Sync
-    asset: AssetsDefinition
-    source: AssetsDefinition
-    job: JobDefinition | Any
-    schedule: ScheduleDefinition
-
-    @property
-    def taken(self) -> list[str]:
-        """The names in Dagster that no other sync may have."""
-        keys = (names.asset_key(self.sync), names.source_key(self.sync))
-        return [names.python_name(self.sync), *(key.to_user_string() for key in keys)]
+    props: SyncProps
+    posted: bool = False
 
 
-def _parts(sync: Sync, kind: str, problems: list[NotLoaded]) -> _Parts | None:
+def _load(
+    configs: str | Path | Sequence[Sync] | None, settings: Settings, problems: list[NotLoaded]
+) -> Iterator[_Loaded]:
+    """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
+    if configs is not None and not isinstance(configs, (str, Path)):
+        for sync in configs:
+            yield _Loaded(SyncProps.of(sync, settings))
+        return
+    taken = set()
+    for props in _of_files(Path(configs) if configs is not None else settings.configs, settings, problems):
+        taken.add((props.sync.integration_key, props.sync.name))
+        yield _Loaded(props)
+    for sync in posted.load(settings):
+        if (sync.integration_key, sync.name) not in taken:
+            yield _Loaded(SyncProps.of(sync, settings), posted=True)
+
+
+def _of_files(folder: Path, settings: Settings, problems: list[NotLoaded]) -> Iterator[SyncProps]:
     try:
-        return _Parts(sync, build_asset(sync, kind), build_source(sync), build_job(sync), build_schedule(sync))
+        configs = read_dir(folder)
+    except ConfigError as unreadable:
+        problems.append(NotLoaded.of(unreadable))
+        return
+    problems += map(NotLoaded.of, configs.errors)
+    for sync in configs.syncs:
+        file, line = configs.places[sync.integration_key, sync.name]
+        yield replace(SyncProps.of(sync, settings), file=Path(file).absolute(), line=line)
+
+
+# --- their definitions ------------------------------------------------------------------------------------------------
+
+
+def _definitions(
+    loaded: _Loaded,
+    translator: NangoSyncTranslator,
+    options: SyncOptions,
+    common: Shared,
+    problems: list[NotLoaded],
+) -> SyncDefinitions | None:
+    """The definitions of a sync; those of a posted sync that another component has loaded are that component's."""
+    sync = loaded.props.sync
+    key = (sync.integration_key, sync.name)
+    before = common.posted.get(key)
+    if loaded.posted and before is not None and before.placement.sync == sync:
+        return before
+    try:
+        definitions = SyncDefinitions.of(loaded.props, translator, options)
     except DagsterError as refused:
         reason = str(refused).partition("\n")[0]
         error = f"sync {sync.name} is not loaded, because Dagster refuses it: {reason} Choose another name."
         problems.append(NotLoaded(sync.name, error))
         return None
+    if loaded.posted:
+        common.posted[key] = definitions
+    return definitions
 
 
-def _syncs(
-    configs: str | Path | Sequence[Sync] | None, settings: Settings, problems: list[NotLoaded]
-) -> tuple[Sequence[Sync], Sequence[Sync]]:
-    """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
-    if configs is not None and not isinstance(configs, (str, Path)):
-        return configs, ()
-    written = _of_files(Path(configs) if configs is not None else settings.configs, problems)
-    taken = {(sync.integration_key, sync.name) for sync in written}
-    return written, [sync for sync in posted.load(settings) if (sync.integration_key, sync.name) not in taken]
+_SYSTEM_NAMES = (dispatch.OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB, retention.OP, names.RETENTION_JOB)
 
 
-def _of_files(folder: Path, problems: list[NotLoaded]) -> Sequence[Sync]:
-    try:
-        configs = read_dir(folder)
-    except ConfigError as unreadable:
-        problems.append(NotLoaded.of(unreadable))
-        return ()
-    problems += map(NotLoaded.of, configs.errors)
-    return configs.syncs
-
-
-_SYSTEM_NAMES = (OP, names.DISPATCH_JOB, control.OP, names.CONTROL_JOB, retention.OP, names.RETENTION_JOB)
-
-
-def _distinct(parts: Iterable[_Parts], problems: list[NotLoaded]) -> list[_Parts]:
-    """The syncs with different names in Dagster, where `a-b` and `a_b` are the same."""
-    kept: list[_Parts] = []
+def _distinct(several: Iterable[SyncDefinitions], problems: list[NotLoaded]) -> list[SyncDefinitions]:
+    """The definitions with different names in Dagster, where `a-b` and `a_b` are the same."""
+    kept: list[SyncDefinitions] = []
     taken: dict[str, str] = dict.fromkeys(_SYSTEM_NAMES, "a job of nango_dagster")
-    for part in parts:
-        if other := next((taken[name] for name in part.taken if name in taken), None):
-            error = f"sync {part.sync.name} is not loaded: its name in Dagster is also that of {other}."
-            problems.append(NotLoaded(part.sync.name, error))
+    for definitions in several:
+        name = definitions.placement.sync.name
+        if other := next((taken[name] for name in definitions.taken if name in taken), None):
+            error = f"sync {name} is not loaded: its name in Dagster is also that of {other}."
+            problems.append(NotLoaded(name, error))
             continue
-        taken.update(dict.fromkeys(part.taken, f"sync {part.sync.name}"))
-        kept.append(part)
+        taken.update(dict.fromkeys(definitions.taken, f"sync {name}"))
+        kept.append(definitions)
     return kept

@@ -23,7 +23,9 @@ def spec(key: AssetKey) -> AssetCheckSpec:
     return AssetCheckSpec(
         CHECK,
         asset=key,
-        description="Every record could be stored, every value fitted its column, the list was read to its end.",
+        description="Fails if executions failed, records could not be stored, or most rows were deleted. Warns if "
+        "values did not fit their columns, the API sends new fields, or a list was not read to its end. "
+        'The reason is below, in "Latest execution".',
     )
 
 
@@ -72,14 +74,22 @@ class Summary:
         self.doubt = self.doubt or outcome.doubt
 
 
-def evaluate_many(key: AssetKey, summary: Summary, failed: Mapping[str, str]) -> AssetCheckResult:
-    """The result for a run of many connections; `failed` has the error of each that did not succeed."""
-    errors = [f"{len(failed):,} connections failed: {_listed(failed)}."] if any(failed) else list(failed.values())
+def evaluate_many(
+    key: AssetKey, summary: Summary, failed: Mapping[str, str], *, executed: int, fails: bool
+) -> AssetCheckResult:
+    """The result for a run of many connections.
+
+    `failed` has the error of each of the `executed` connections that did not succeed; they are an error of the check
+    where the run `fails` for them, and otherwise a warning.
+    """
+    errors: list[str] = []
+    warnings: list[str] = []
+    if failed:
+        (errors if fails else warnings).append(_failed_connections(failed, executed))
     if summary.rejected:
         errors.append(f"{summary.rejected:,} records could not be stored.")
     if summary.collapsed:
         errors.append(f"{summary.collapsed:,} connections lost most of their rows.")
-    warnings = []
     if summary.misfits:
         warnings.append(_misfits(summary.misfits))
     elif summary.with_problems:
@@ -94,6 +104,7 @@ def evaluate_many(key: AssetKey, summary: Summary, failed: Mapping[str, str]) ->
         warnings.append(summary.doubt)
     numbers = {
         "failed": len(failed),
+        "failed_connections": {name: sentence for name, sentence in list(failed.items())[:_LISTED] if name},
         "rejected": summary.rejected,
         "misfits": sum(summary.misfits.values()),
         "new_columns": list(summary.new_columns),
@@ -133,6 +144,16 @@ def _result(key: AssetKey, errors: list[str], warnings: list[str], numbers: dict
         description=" ".join(errors + warnings) or "All records were stored.",
         metadata=numbers,
     )
+
+
+def _failed_connections(failed: Mapping[str, str], executed: int) -> str:
+    """The connections that failed, and the first reason; the sentence alone where the sync as a whole failed."""
+    if not any(failed):
+        return " ".join(failed.values())
+    name, sentence = next((name, sentence) for name, sentence in failed.items() if name)
+    count = len(failed) - ("" in failed)
+    of = f"{count:,} of {executed:,} connections failed" if executed > 1 else "the connection failed"
+    return f"{of}: {_listed(filter(None, failed))}. {name}: {sentence}"
 
 
 def _errors(outcome: Outcome) -> list[str]:

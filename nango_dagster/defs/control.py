@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ..control import selection, syncs
 from ..control.report import Report
-from ..control.selection import Selection
+from ..control.selection import Narrowing, Selection
 from ..errors import NangoError, Refused
 from ..store import syncs as stored_syncs
 from . import logs, names
@@ -61,6 +61,8 @@ class Form(Config):
     integration: str | None = Field(None, description="The integration; only where several have a sync of this name.")
     connection: str | None = Field(None, description="One connection; all of the sync where it is not given.")
     variant: str | None = Field(None, description="One variant; all where it is not given.")
+    match: str | None = Field(None, description="Only connections whose names match, such as acme-*.")
+    failed: bool = Field(False, description="Only connections whose last execution failed.")
     every: str | None = Field(
         None,
         description='frequency: "every 5 minutes" or the like; '
@@ -129,9 +131,13 @@ def perform(form: Form, nango: NangoResource, dispatcher: Dispatcher) -> Report:
         raise Refused(f"{action} needs every. Nothing was done.")
     if form.action is not Action.frequency and form.every is not None:
         raise Refused(f"every is nothing that {action} reads; leave it out. Nothing was done.")
+    narrowing = Narrowing(form.match, form.failed)
+    if form.action is Action.frequency and narrowing:
+        raise Refused("frequency is for one connection; leave match and failed out. Nothing was done.")
     operation = _OPERATIONS[form.action]
     loaded = {row.id for row in dispatcher.rows(nango)}  # also registers them in the store
     row = selection.find_sync(stored_syncs.all(nango.database), form.sync, form.integration)
     if operation.must_run and row.id not in loaded and row.origin != "asset":
         raise Refused(f"no config that is loaded here has {row.name} enabled, so nothing runs it.")
-    return operation.run(selection.select(nango.database, row, form.connection, form.variant), form)
+    selected = selection.select(nango.database, row, form.connection, form.variant, narrowing)
+    return operation.run(selected, form)

@@ -6,23 +6,29 @@ from collections.abc import Iterable
 
 from dagster import DagsterInstance
 
-from ..store import Database, syncs
+from ..store import syncs
 from ..store.sync_row import SyncRow
-from . import names
+from .resource import NangoResource
 
 
-def stopped_schedules(instance: DagsterInstance) -> set[str]:
-    """The names of the schedules that somebody stopped in Dagster; their syncs are executed only when triggered."""
+def schedule_states(instance: DagsterInstance) -> dict[str, bool]:
+    """Whether each schedule runs that was ever started or stopped in Dagster, or has ticked."""
     states = instance.all_instigator_state()
-    return {state.name for state in states if state.instigator_type.value == "SCHEDULE" and not state.is_running}
+    return {state.name: state.is_running for state in states if state.instigator_type.value == "SCHEDULE"}
 
 
-def record_stopped(instance: DagsterInstance, database: Database, rows: Iterable[SyncRow]) -> None:
+def record_stopped(instance: DagsterInstance, nango: NangoResource, rows: Iterable[SyncRow]) -> None:
     """Copy into the store which of these syncs' schedules are stopped, for readers that do not ask Dagster.
+
+    The syncs of stopped schedules are executed only when triggered.
 
     An instance without a storage of schedules, such as an ephemeral one, knows of none and changes nothing.
     """
     if instance.schedule_storage is None:
         return
-    stopped_names = stopped_schedules(instance)
-    syncs.set_stopped(database, {row.id: names.schedule_name(row.sync) in stopped_names for row in rows})
+    states = schedule_states(instance)
+    stopped: dict[int, bool] = {}
+    for row in rows:
+        placement = nango.placement(row.sync)
+        stopped[row.id] = not states.get(placement.schedule_name, placement.options.default_status == "running")
+    syncs.set_stopped(nango.database, stopped)

@@ -30,7 +30,6 @@ from dagster import (
 )
 
 from .. import clock, runs
-from ..config import Sync
 from ..config.schedule import ShortInterval
 from ..errors import StoreUnavailable
 from ..store import ownership, queue, syncs
@@ -71,18 +70,17 @@ class Waiting:
 class Dispatcher:
     """Finds the syncs that wait although they may have schedules of their own in this code location."""
 
-    def __init__(self, loaded: Sequence[Sync]) -> None:
-        self._loaded = {(sync.integration_key, sync.name): sync for sync in loaded}
+    def __init__(self) -> None:
         self._partitions = PartitionRefresher()
 
     def rows(self, nango: NangoResource) -> list[SyncRow]:
         """The enabled syncs that are loaded here or were posted; no sync whose file is gone, no user's own asset."""
-        nango.register(self._loaded.values())
+        nango.register()
         return [
             row
             for row in syncs.all(nango.database)
-            if row.sync.enabled and (self._is_loaded(row) or row.origin == "http")
-            if not ownership.is_foreign(nango.database, row) or row.sync == self._loaded[row.integration, row.name]
+            if row.sync.enabled and (nango.loaded(row) or row.origin == "http")
+            if not ownership.is_foreign(nango.database, row) or row.sync == nango.loaded(row)
         ]
 
     def refresh_partitions(self, nango: NangoResource, instance: DagsterInstance) -> None:
@@ -93,7 +91,7 @@ class Dispatcher:
         """The syncs that should run now, triggered ones first; `run_id` is the run that asks, if it is one."""
         rows = self.rows(nango)
         queue.reap(nango.database)
-        record_stopped(instance, nango.database, rows)
+        record_stopped(instance, nango, rows)
         reasons = queue.waiting(nango.database)
         if not any(row.id in reasons for row in rows):
             return []
@@ -105,31 +103,29 @@ class Dispatcher:
             if row.id in reasons
             if not (row.sync.partitioned and row.id in drained)  # the run that drains it takes the rest, too
             if reasons[row.id].triggered or names.run_name(row.sync) not in starting
-            if reasons[row.id].since(self._overdue_slot(row)) is not None
+            if reasons[row.id].since(_overdue_slot(nango, row)) is not None
             if (since := reasons[row.id].since(row.sync.latest_slot(clock.now()))) is not None
         ]
         return sorted(waiting, key=lambda sync: (not sync.triggered, sync.since))
 
-    def _is_loaded(self, row: SyncRow) -> bool:
-        return (row.integration, row.name) in self._loaded
 
-    def _overdue_slot(self, row: SyncRow) -> datetime:
-        """The latest slot that the sync's own schedule, if it has one, has had enough time to start a run for."""
-        has_schedule = self._is_loaded(row) and not isinstance(row.sync.schedule, ShortInterval)
-        return row.sync.latest_slot(clock.now() - (OVERDUE if has_schedule else timedelta(0)))
+def _overdue_slot(nango: NangoResource, row: SyncRow) -> datetime:
+    """The latest slot that the sync's own schedule, if it has one, has had enough time to start a run for."""
+    has_schedule = nango.loaded(row) and not isinstance(row.sync.schedule, ShortInterval)
+    return row.sync.latest_slot(clock.now() - (OVERDUE if has_schedule else timedelta(0)))
 
 
 # --- the sensor -------------------------------------------------------------------------------------------------------
 
 
-def build_sensor(dispatcher: Dispatcher) -> SensorDefinition:
+def build_sensor(dispatcher: Dispatcher, status: DefaultSensorStatus) -> SensorDefinition:
     """The sensor that requests a dispatch run when a sync waits that no run takes."""
 
     @sensor(
         name=names.DISPATCHER,
         job_name=names.DISPATCH_JOB,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=status,
         required_resource_keys={names.RESOURCE},
         description="Starts a run for syncs that cannot wait for a schedule: first runs, triggers, lost executions.",
     )

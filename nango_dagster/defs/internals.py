@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, EventLogEntry, OpExecutionContext
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    DagsterRunStatus,
+    EventLogEntry,
+    OpExecutionContext,
+)
 
 from .. import clock
 
@@ -15,9 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def show_as_failed(
-    context: OpExecutionContext | AssetExecutionContext, key: AssetKey, partition: str | None = None
+    context: OpExecutionContext | AssetExecutionContext,
+    key: AssetKey,
+    partition: str | None = None,
+    run_id: str | None = None,
 ) -> None:
-    """Show an asset, or one partition of it, as failed in this run, which may be of another job.
+    """Show an asset, or one partition of it, as failed in this run or in the run of this id.
 
     Dagster shows an asset as failed when a failed run had planned to materialize it and did not.
     """
@@ -28,9 +38,45 @@ def show_as_failed(
         planned = DagsterEvent.build_asset_materialization_planned_event(
             context.run.job_name, op_context.op_handle.name, AssetMaterializationPlannedData(key, partition=partition)
         )
-        context.instance.report_dagster_event(planned, context.run.run_id)
+        context.instance.report_dagster_event(planned, run_id or context.run.run_id)
     except Exception as error:  # another release of Dagster may differ
         log.debug("%s could not be shown as failed: %s", key.to_user_string(), error)
+
+
+def add_failed_run(
+    context: OpExecutionContext | AssetExecutionContext, sentences: Sequence[str], tags: Mapping[str, str]
+) -> str | None:
+    """Add the record of a failed run for partitions that failed in a run that succeeds; returns its id.
+
+    Dagster has no other way to show single partitions as failed. Only the record says so: no event of a failed run is
+    written, so that no failure sensor, alert or retry acts on it. Its log has the sentences.
+    """
+    try:
+        from dagster._core.events import DagsterEvent, DagsterEventType
+        from dagster._core.storage.dagster_run import DagsterRun
+        from dagster._core.utils import make_new_run_id
+
+        instance, of = context.instance, context.run
+        run = DagsterRun(
+            job_name=of.job_name,
+            run_id=make_new_run_id(),
+            status=DagsterRunStatus.NOT_STARTED,
+            tags=dict(tags),
+            job_snapshot_id=of.job_snapshot_id,
+            execution_plan_snapshot_id=of.execution_plan_snapshot_id,
+            remote_job_origin=of.remote_job_origin,
+            job_code_origin=of.job_code_origin,
+        )
+        instance.add_run(run)
+        for event_type in (DagsterEventType.RUN_START, DagsterEventType.RUN_FAILURE):
+            event = DagsterEvent(event_type_value=event_type.value, job_name=of.job_name)
+            instance.run_storage.handle_run_event(run.run_id, event, clock.now())
+        for sentence in sentences:
+            instance.report_engine_event(sentence, run)
+        return run.run_id
+    except Exception as error:  # another release of Dagster may differ
+        log.debug("no failed run could be added: %s", error)
+        return None
 
 
 def materialized(

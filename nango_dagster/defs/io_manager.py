@@ -20,7 +20,7 @@ from ..sentences import number_of
 from ..sources import FetchedList, Source, UserValue
 from ..store import syncs, tables
 from ..store.sync_row import SyncRow
-from . import logs, metadata, names, user_assets
+from . import logs, metadata, user_assets
 from .interrupts import Interrupts
 from .resource import NangoResource
 
@@ -73,14 +73,14 @@ class NangoIOManager(IOManager):
 
     def run(self, execution: Execution, listener: Callable[[Progress], None] | None = None) -> Outcome:
         """Run one execution, without an output context: a step may run thousands, and a context for each is slow."""
-        return execution.run(reporter(listener))
+        return self._nango.placement(execution.row.sync).options.execute(execution, reporter(listener))
 
     def _run_sync(self, context: OutputContext, saved: Saved) -> Outcome:
         try:
             with Interrupts(saved.execution.stopping.set):
                 outcome = self.run(saved.execution, on_progress.get())
             row = saved.execution.row
-            self._report(context, outcome, row, names.source_key(row.sync))
+            self._report(context, outcome, row, self._nango.placement(row.sync).source_key)
         finally:
             saved.end()
         return outcome
@@ -136,7 +136,7 @@ class NangoIOManager(IOManager):
     def _row(self, key: AssetKey) -> SyncRow:
         """The sync or the user's asset that has this key. Raises ConfigError where it has no table."""
         database = self._nango.database
-        candidates = [names.sync_of(key), (user_assets.INTEGRATION, user_assets.name_of(key))]
+        candidates = [self._nango.sync_at(key), (user_assets.INTEGRATION, user_assets.name_of(key))]
         rows = [syncs.by_name(database, name, integration) for integration, name in filter(None, candidates)]
         row = next(filter(None, rows), None)
         if row is None:

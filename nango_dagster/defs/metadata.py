@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,16 +20,33 @@ from dagster import (
     TableSchema,
 )
 
+from .. import clock
 from ..config import Sync
 from ..http import public_url
 from ..mapping import Column, flatten
 from ..runs import Outcome
 from ..store import Database
+from ..store.queue import REAUTHORISE_AFTER
+from ..store.status import Totals
 
 _SHOWN_COLUMNS = 8
 _SHOWN_WARNINGS = 10
 _SHOWN_TEXT = 60
 _SLOTS = 10
+UNAUTHORISED = 401
+
+
+@dataclass(frozen=True)
+class FailedPartition:
+    """A connection that failed in a run."""
+
+    connection_id: str
+    sentence: str
+    run_id: str
+    job_id: int | None = None
+    status: int | None = None
+    """The HTTP status of the last answer."""
+    schedule_id: int = 0
 
 
 def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
@@ -80,6 +99,40 @@ def of_outcome(
     if outcome.sample:
         metadata["changed_records"] = sample_of(outcome.sample)
     return metadata
+
+
+def of_totals(totals: Totals) -> dict[str, Any]:
+    """The metadata of a run's last materialization about all connections; the overview of the asset shows it."""
+    return {
+        "dagster/row_count": totals.records,
+        "all_connections": totals.connections,
+        "failing_connections": totals.failing,
+    }
+
+
+def of_failed_partition(sync: Sync, failed: FailedPartition) -> dict[str, Any]:
+    """The metadata of a connection that failed: why, in which job, at which request, and when it is tried again."""
+    command = f"nango-dagster trigger {sync.name} --connection {failed.connection_id}"
+    metadata: dict[str, Any] = {
+        "failure": failed.sentence,
+        "failed_request": _request_in(failed.sentence),
+        "failed_job_id": None if failed.job_id is None else str(failed.job_id),
+        "failed_run": MetadataValue.dagster_run(failed.run_id),
+        "next_try": f"{sync.next_slot(clock.now()):%Y-%m-%d %H:%M} UTC, then {sync.schedule_text}; at once: {command}",
+    }
+    if failed.status == UNAUTHORISED:
+        metadata["next_try"] += f". After {REAUTHORISE_AFTER} refusals in a row only with new credentials."
+    return {name: value for name, value in metadata.items() if value is not None}
+
+
+def _request_in(sentence: str) -> str | None:
+    """The request that a sentence of a failure names.
+
+    >>> _request_in("contacts: GET https://api.example.com/contacts?page=2 answered 500: moved")
+    'GET https://api.example.com/contacts?page=2'
+    """
+    match = re.search(r"\b[A-Z]{3,7} https?://\S+", sentence)
+    return match and match[0].rstrip(":,;")
 
 
 def of_failure(outcome: Outcome) -> dict[str, Any]:
@@ -160,12 +213,18 @@ def _cell(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def freshness(sync: Sync) -> FreshnessPolicy:
-    """Late after two missed slots, failed after three; a slot is the longest gap between runs of the cron."""
+def longest_gap(sync: Sync) -> timedelta:
+    """The longest time between two slots of the sync's schedule."""
     at = datetime(2024, 1, 1, tzinfo=timezone.utc)
     gap = timedelta(minutes=1)
     for _ in range(_SLOTS):
         following = sync.next_slot(at)
         gap = max(gap, following - at)
         at = following
+    return gap
+
+
+def freshness(sync: Sync) -> FreshnessPolicy:
+    """Late after two missed slots, failed after three; a slot is the longest gap between runs of the cron."""
+    gap = longest_gap(sync)
     return FreshnessPolicy.time_window(fail_window=3 * gap, warn_window=2 * gap)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dagster import AssetKey
 
@@ -23,13 +23,13 @@ RETENTION_JOB = "nango_retention"
 RETENTION_SCHEDULE = "nango_retention_schedule"
 
 
-def asset_key(sync: Sync) -> AssetKey:
-    """`[integration, sync]`, without the integration where there is none.
+def asset_key(sync: Sync, prefix: Sequence[str] = ()) -> AssetKey:
+    """`[*prefix, integration, sync]`, without the integration where there is none.
 
-    >>> asset_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
-    'pokemon'
+    >>> asset_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon"), ["raw"]).to_user_string()
+    'raw/pokemon'
     """
-    return AssetKey(key_of(sync))
+    return AssetKey([*prefix, *key_of(sync)])
 
 
 def sync_of(key: AssetKey) -> tuple[str, str] | None:
@@ -42,14 +42,14 @@ def sync_of(key: AssetKey) -> tuple[str, str] | None:
     return (path[0], path[1]) if len(key.path) <= 2 else None
 
 
-def source_key(sync: Sync) -> AssetKey:
+def source_key(sync: Sync, prefix: Sequence[str] = ()) -> AssetKey:
     """The key of the upstream asset that stands for the API's list; the graph shows its last part.
 
     >>> source_key(Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")).to_user_string()
     'api/pokemon-api'
     """
     *before, name = key_of(sync)
-    return AssetKey(["api", *before, f"{name}-api"])
+    return AssetKey([*prefix, "api", *before, f"{name}-api"])
 
 
 def group(sync: Sync) -> str:
@@ -59,14 +59,14 @@ def group(sync: Sync) -> str:
     return plain(sync.integration_key)
 
 
-def job_name(sync: Sync) -> str:
+def job_name(sync: Sync, prefix: str = "") -> str:
     """The name of the job of a sync."""
-    return f"{python_name(sync)}_job"
+    return f"{prefix}{python_name(sync)}_job"
 
 
-def schedule_name(sync: Sync) -> str:
+def schedule_name(sync: Sync, prefix: str = "") -> str:
     """The name of the schedule of a sync."""
-    return f"{python_name(sync)}_schedule"
+    return f"{prefix}{python_name(sync)}_schedule"
 
 
 def run_name(sync: Sync) -> str:
@@ -75,12 +75,12 @@ def run_name(sync: Sync) -> str:
 
 
 def partitions_name(key: AssetKey) -> str:
-    """The name of the dynamic partitions of a sync's asset.
+    """The name of the dynamic partitions of a sync's asset: its integration and name, whatever the prefix of the key.
 
-    >>> partitions_name(AssetKey(["github", "issues"]))
+    >>> partitions_name(AssetKey(["raw", "github", "issues"]))
     'nango/github/issues'
     """
-    return f"nango/{key.to_user_string()}"
+    return f"nango/{AssetKey(key.path[-2:]).to_user_string()}"
 
 
 def run_tag(syncs: Iterable[Sync]) -> dict[str, str]:

@@ -37,21 +37,20 @@ def refuse(problems: Sequence[NotLoaded]) -> None:
         raise ConfigError("\n".join(problem.error for problem in problems))
 
 
-def build_notices(problems: Sequence[NotLoaded]) -> list[AssetsDefinition]:
-    """An asset for each name, in a group of their own, so that the UI shows what is missing and why."""
+def merged(problems: Sequence[NotLoaded]) -> list[NotLoaded]:
+    """The problems with those of one name as one."""
     errors: dict[str, list[str]] = {}
     for problem in problems:
         errors.setdefault(plain(problem.name)[:200], []).append(problem.error)
-    return [
-        AssetsDefinition(
-            specs=[
-                AssetSpec(
-                    AssetKey([GROUP, name]),
-                    description=f"{name} is not loaded:\n\n" + "\n\n".join(sentences),
-                    group_name=GROUP,
-                    kinds={"error"},
-                )
-            ]
-        )
-        for name, sentences in errors.items()
-    ]
+    return [NotLoaded(name, "\n\n".join(sentences)) for name, sentences in errors.items()]
+
+
+def build_notice(problem: NotLoaded, number: int) -> AssetsDefinition:
+    """An asset that says in the UI what is missing and why; `number` distinguishes problems with the same name."""
+    spec = AssetSpec(
+        AssetKey([GROUP, problem.name if number == 1 else f"{problem.name}_{number}"]),
+        description=f"{problem.name} is not loaded:\n\n{problem.error}",
+        group_name=GROUP,
+        kinds={"error"},
+    )
+    return AssetsDefinition(specs=[spec])

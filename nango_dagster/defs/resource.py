@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
 from functools import cached_property
+
+from dagster import AssetKey
 
 from ..config import Sync
 from ..errors import Refused
 from ..settings import Settings
 from ..store import Database, open_database, syncs
 from ..store.sync_row import SyncRow
-from . import logs
+from . import logs, names
+from .placements import Placement
 
 log = logging.getLogger(__name__)
 
 
 class NangoResource:
-    """The settings and the store, shared by the assets, the IO manager and the sensors of a process.
+    """The settings, the store and the loaded syncs, shared by the assets, the IO manager and the sensors of a process.
 
     Without `settings` they are read from the environment on first use.
     """
 
-    def __init__(self, settings: Settings | None = None, posted: Iterable[Sync] = ()) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self._given = settings
-        self._posted = {_key(sync) for sync in posted}
+        self._placements: dict[tuple[str, str], Placement] = {}
+        self._posted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._registered: dict[tuple[str, str], str] = {}
 
@@ -55,6 +58,35 @@ class NangoResource:
             if database := self.__dict__.pop("_database", None):
                 database.close()
 
+    # --- the loaded syncs ---------------------------------------------------------------------------------------------
+
+    def place(self, placement: Placement, *, posted: bool = False) -> None:
+        """Add a sync that was loaded; `posted` is whether it arrived over HTTP."""
+        key = _key(placement.sync)
+        self._placements[key] = placement
+        (self._posted.add if posted else self._posted.discard)(key)
+
+    @property
+    def placements(self) -> list[Placement]:
+        """The placements of all loaded syncs."""
+        return list(self._placements.values())
+
+    def placement(self, sync: Sync) -> Placement:
+        """The placement of a sync; the default one for a sync that is not loaded here."""
+        return self._placements.get(_key(sync)) or Placement.of(sync)
+
+    def loaded(self, row: SyncRow) -> Sync | None:
+        """The config of a stored sync as it is loaded here; None where it is not."""
+        placement = self._placements.get((row.integration, row.name))
+        return None if placement is None else placement.sync
+
+    def sync_at(self, key: AssetKey) -> tuple[str, str] | None:
+        """The integration and name of the sync whose asset has this key; None where no sync has such a key."""
+        keys = (pair for pair, placement in self._placements.items() if placement.asset_key == key)
+        return next(keys, None) or names.sync_of(key)
+
+    # --- their rows in the store --------------------------------------------------------------------------------------
+
     def row(self, sync: Sync) -> SyncRow:
         """The row of a sync in the store, created or updated from its config.
 
@@ -68,12 +100,12 @@ class NangoResource:
             raise Refused(f"{sync.display_name}: this sync was deleted; reload the code location to remove its asset.")
         return row
 
-    def register(self, configs: Iterable[Sync]) -> None:
-        """Create or update the rows of syncs that were not posted; unchanged ones once in each process."""
+    def register(self) -> None:
+        """Create or update the rows of the loaded syncs that were not posted; unchanged ones once in each process."""
         new = {
-            _key(sync): sync
-            for sync in configs
-            if _key(sync) not in self._posted and self._registered.get(_key(sync)) != sync.fingerprint()
+            key: placement.sync
+            for key, placement in self._placements.items()
+            if key not in self._posted and self._registered.get(key) != placement.sync.fingerprint()
         }
         if new:
             syncs.register(self.database, new.values(), on_refused=log.warning)

@@ -9,20 +9,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from dagster import AssetCheckResult, AssetExecutionContext, AssetKey, AssetMaterialization, Failure, OpExecutionContext
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    Failure,
+    OpExecutionContext,
+)
 
 from .. import clock
 from ..errors import LeaseLost, NangoError, QuotaSpent, Refused, StoreUnavailable
 from ..runs import BASE, Done, Drain, Outcome
-from ..store import queue
-from ..store.queue import Shown
+from ..store import queue, status
+from ..store.queue import Claim, Shown
 from ..store.sync_row import SyncRow
 from . import checks, internals, metadata, names
 from .io_manager import failure, log, log_outcome
+from .metadata import FailedPartition
 from .resource import NangoResource
 
 QUIET = timedelta(hours=24)
 """An unchanged partition is materialized again after this time."""
+FAILED_PARTITIONS = "nango/failed_partitions"
+"""The tag of a run that only shows which partitions failed; its value is their number."""
 PROGRESS_SECONDS = 10.0
 POLL_SECONDS = 2.0
 _MAX_LINES = 50  # of one level in a run's log: each is a row in Dagster's database
@@ -40,8 +51,12 @@ class SyncResult:
     records: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """The error of each partition that failed; the key is empty where the sync as a whole failed."""
-    newly_failed: dict[str, int] = field(default_factory=dict)
-    """The failed partitions that Dagster does not show as failed yet, with the id of their schedule."""
+    newly_failed: dict[str, FailedPartition] = field(default_factory=dict)
+    """The failed partitions that Dagster does not show as failed yet, or has not for a day."""
+    last: tuple[Done, Outcome] | None = None
+    """The last execution that succeeded."""
+    logged: int = 0
+    """How many materializations were logged."""
     materialized: list[tuple[Done, Outcome]] = field(default_factory=list)
     """The executions whose materializations are not logged yet."""
     refused: list[str] = field(default_factory=list)
@@ -52,6 +67,22 @@ class SyncResult:
         """Note that a partition has succeeded after a failure in the same run."""
         self.failed.pop(partition, None)
         self.newly_failed.pop(partition, None)
+
+    @property
+    def executed(self) -> int:
+        """How many connections were executed."""
+        return sum(self.statuses.values())
+
+    @property
+    def failed_count(self) -> int:
+        """How many connections failed."""
+        return len(self.failed) - ("" in self.failed)
+
+    def fails(self, *, selected: bool) -> bool:
+        """Whether the run fails for it; for partitions that somebody selected, it does if any failed."""
+        if not self.row.sync.partitioned or selected or "" in self.failed or self.refused:
+            return bool(self.failed or self.refused)
+        return self.row.sync.run_fails(self.failed_count, self.executed)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self.statuses.items())) or "nothing to do"
@@ -89,7 +120,7 @@ class Results:
             self._materialized_at = clock.monotonic()
             for result in self._syncs.values():
                 try:
-                    self._log_materializations(result)
+                    self._log_materializations(result, keep=1)
                 except StoreUnavailable as error:  # the executions go on; the materializations are logged later
                     log.warning("materializations are not logged yet: %s", error)
         if clock.monotonic() - self._progress_at > PROGRESS_SECONDS:
@@ -101,21 +132,64 @@ class Results:
     def finish(self) -> Iterator[tuple[AssetKey, AssetCheckResult]]:
         """Show the failed partitions and give the check of each sync; the caller then calls `raise_failure`."""
         for result in self._syncs.values():
-            key = names.asset_key(result.row.sync)
-            for partition in result.newly_failed:
-                internals.show_as_failed(self._context, key, partition or None)
-            self._note_shown("FAILED", [id for id in result.newly_failed.values() if id])
+            key = self._nango.placement(result.row.sync).asset_key
+            self._keep_fresh(result, key)
             self._log_materializations(result)
+            self._show_failed(result, key)
             if result.row.sync.partitioned:
                 log.info("%s.", result)
             if result.statuses["succeeded"] or result.failed:
-                yield key, checks.evaluate_many(key, result.outcomes, result.failed)
+                fails = result.fails(selected=self._every)
+                yield (
+                    key,
+                    checks.evaluate_many(key, result.outcomes, result.failed, executed=result.executed, fails=fails),
+                )
 
     def raise_failure(self) -> None:
-        """Raise one Failure that names all that failed, if anything did."""
-        lines = [line for result in self._syncs.values() for line in _failure_lines(result)]
-        if lines:
+        """Raise one Failure that names all that failed, if the run fails for it; otherwise log that as a warning."""
+        failing = [result for result in self._syncs.values() if result.fails(selected=self._every)]
+        for result in self._syncs.values():
+            if result not in failing and result.failed:
+                log.warning("%s", "\n".join(_failure_lines(result)))
+        if failing:
+            lines = [line for result in failing for line in _failure_lines(result)]
             raise Failure("\n".join(lines), allow_retries=False)
+
+    # --- partitions that failed ---------------------------------------------------------------------------------------
+
+    def _show_failed(self, result: SyncResult, key: AssetKey) -> None:
+        """Show failed partitions as failed, with the reason; where this run succeeds, by a failed run beside it."""
+        if not result.newly_failed:
+            return
+        sync, run_id = result.row.sync, None
+        if not any(other.fails(selected=self._every) for other in self._syncs.values()):
+            sentences = [f"{partition}: {failed.sentence}" for partition, failed in result.newly_failed.items()]
+            run_id = internals.add_failed_run(
+                self._context,
+                sentences,
+                {
+                    **names.run_tag([sync]),
+                    FAILED_PARTITIONS: str(len(sentences)),
+                    "nango/run": self._context.run.run_id,
+                },
+            )
+        for partition, failed in result.newly_failed.items():
+            internals.show_as_failed(self._context, key, partition or None, run_id)
+            if partition:
+                reason = metadata.of_failed_partition(sync, failed)
+                self._context.log_event(AssetObservation(key, partition=partition, metadata=reason))
+        self._note_shown(
+            "FAILED", [failed.schedule_id for failed in result.newly_failed.values() if failed.schedule_id]
+        )
+
+    def _keep_fresh(self, result: SyncResult, key: AssetKey) -> None:
+        """Materialize the last connection again if the run changed nothing and the asset would be overdue otherwise."""
+        if result.logged or result.materialized or result.last is None or not result.row.sync.partitioned:
+            return
+        event = self._context.instance.get_latest_materialization_event(key)
+        long_ago = clock.now() - metadata.longest_gap(result.row.sync) / 2
+        if event is None or event.timestamp < long_ago.timestamp():
+            result.materialized.append(result.last)
 
     # --- one execution ------------------------------------------------------------------------------------------------
 
@@ -138,6 +212,7 @@ class Results:
         if outcome.status == "succeeded":
             result.forget_failure(_partition(done))  # it was executed twice, as after an error of the database
             result.outcomes.add(outcome)
+            result.last = (done, outcome)
             if self._is_to_be_shown(done, outcome):
                 self._materialize(result, done, outcome)
         elif isinstance(outcome.cause, QuotaSpent | LeaseLost):
@@ -155,14 +230,20 @@ class Results:
 
     def _materialize(self, result: SyncResult, done: Done, outcome: Outcome) -> None:
         result.materialized.append((done, outcome))
-        if len(result.materialized) >= _BATCH or not done.row.sync.partitioned:
+        if not done.row.sync.partitioned:
             self._log_materializations(result)
+        elif len(result.materialized) > _BATCH:
+            self._log_materializations(result, keep=1)
 
-    def _log_materializations(self, result: SyncResult) -> None:
-        if not result.materialized:
+    def _log_materializations(self, result: SyncResult, keep: int = 0) -> None:
+        """Log materializations except the last `keep`: the last event of a run has the totals and the columns."""
+        sync = result.row.sync
+        executions = result.materialized[: len(result.materialized) - keep]
+        if not executions:
             return
-        sync, executions = result.row.sync, result.materialized
-        key, source = names.asset_key(sync), names.source_key(sync)
+        is_last = keep == 0
+        placement = self._nango.placement(sync)
+        key, source = placement.asset_key, placement.source_key
         events = [
             AssetMaterialization(
                 key,
@@ -172,14 +253,18 @@ class Results:
                     self._nango.database,
                     source,
                     partition=sync.partitioned,
-                    columns=number == len(executions),  # the UI shows the columns of an asset's last event
+                    columns=is_last and number == len(executions),  # the UI shows those of an asset's last event
                 ),
             )
             for number, (done, outcome) in enumerate(executions, 1)
         ]
         schedules = [done.claim.schedule_id for done, _ in executions if done.claim is not None and sync.partitioned]
+        if is_last and sync.partitioned:
+            totals = metadata.of_totals(status.totals(self._nango.database, result.row.id))
+            events[-1] = events[-1].with_metadata({**events[-1].metadata, **totals})
         internals.materialized(self._context, events)
-        executions.clear()
+        result.logged += len(executions)
+        del result.materialized[: len(executions)]
         self._note_shown("MATERIALIZED", schedules)
 
     def _note_shown(self, state: Shown, schedules: Sequence[int]) -> None:
@@ -195,8 +280,15 @@ class Results:
         is_whole_sync = done.row.sync.partitioned and not partition  # then no partition has failed, but the run has
         if done.outcome is None and not is_whole_sync:
             result.statuses["failed"] += 1
-        if not is_whole_sync and (done.claim is None or done.claim.shown_state != "FAILED" or self._every):
-            result.newly_failed[partition] = done.claim.schedule_id if done.claim and partition else 0
+        if not is_whole_sync and (self._every or not _is_shown_as_failed(done.claim)):
+            result.newly_failed[partition] = FailedPartition(
+                done.connection_id,
+                sentence,
+                self._context.run.run_id,
+                job_id=done.outcome.job_id if done.outcome else None,
+                status=getattr(done.outcome.cause if done.outcome else done.error, "status", None),
+                schedule_id=done.claim.schedule_id if done.claim and partition else 0,
+            )
         self._log_line(logging.ERROR, sentence)
 
     def _log(self, name: str, outcome: Outcome) -> None:
@@ -215,6 +307,13 @@ class Results:
             log.log(level, "%s", sentence)
         elif self._lines[level] == _MAX_LINES + 1:
             log.log(level, "more lines of this level are left out; the job of each execution has its own.")
+
+
+def _is_shown_as_failed(claim: Claim | None) -> bool:
+    """Whether Dagster shows a partition as failed, with a reason that is not older than a day."""
+    if claim is None or claim.shown_state != "FAILED" or claim.shown_at is None:
+        return False
+    return clock.now() - claim.shown_at <= QUIET
 
 
 def _partition(done: Done) -> str:
@@ -241,7 +340,7 @@ def _error(name: str, sync: str, outcome: Outcome) -> str:
 
 def _failure_lines(result: SyncResult) -> Iterator[str]:
     """The failed and the refused executions, in a limited number of lines."""
-    connections, total = len(result.failed) - ("" in result.failed), sum(result.statuses.values())
+    connections, total = result.failed_count, result.executed
     if connections and total > 1 and result.row.sync.partitioned:
         yield f"{result.row.sync.display_name}: {connections:,} of {total:,} connections failed:"
     for number, (partition, sentence) in enumerate(result.failed.items()):

@@ -2,11 +2,9 @@
 
 # No `from __future__ import annotations`: Dagster reads the types of an op's arguments from the function itself.
 import logging
-from collections.abc import Iterable
 from datetime import timedelta
 
 from dagster import (
-    AssetKey,
     DefaultScheduleStatus,
     JobDefinition,
     OpExecutionContext,
@@ -34,9 +32,8 @@ the last one of each connection, and Dagster runs of nango-dagster that ended `N
 ago, with their events."""
 
 
-def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
-    """The job, in one process; the runs with the last materializations of these assets stay."""
-    keys = list(assets)
+def build_retention_job() -> JobDefinition:
+    """The job, in one process; the runs with the last materializations of the loaded syncs stay."""
 
     @op(name=OP, required_resource_keys={names.RESOURCE})
     def retain(context: OpExecutionContext) -> None:
@@ -44,6 +41,7 @@ def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
         with logs.into(context.log):
             log.info("%s", retention.retain(nango.database, nango.settings))
             if days := nango.settings.delete_runs_after_days:
+                keys = [placement.asset_key for placement in nango.placements]
                 count = remove_old_runs(context.instance, keys, clock.now() - timedelta(days=days))
                 log.info("removed %s that ended more than %s ago.", number_of(count, "run"), number_of(days, "day"))
 
@@ -59,12 +57,12 @@ def build_retention_job(assets: Iterable[AssetKey] = ()) -> JobDefinition:
     return nango_retention
 
 
-def build_retention_schedule() -> ScheduleDefinition:
+def build_retention_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """The schedule of the job, once a day."""
     return ScheduleDefinition(
         name=names.RETENTION_SCHEDULE,
         job_name=names.RETENTION_JOB,
         cron_schedule=CRON,
-        default_status=DefaultScheduleStatus.RUNNING,
+        default_status=status,
         description="Removes old data and old runs.",
     )

@@ -27,6 +27,7 @@ from ..store.queue import Worker
 from ..store.sync_row import SyncRow
 from . import names
 from .assets import run_tags
+from .placements import Placement
 from .resource import NangoResource
 
 SETTLING = timedelta(seconds=20)
@@ -34,8 +35,9 @@ SETTLING = timedelta(seconds=20)
 ON_ITS_WAY = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
 
 
-def build_schedule(sync: Sync) -> ScheduleDefinition:
-    """The schedule of a sync, which runs unless somebody stops it in Dagster."""
+def build_schedule(placement: Placement) -> ScheduleDefinition:
+    """The schedule of a sync, with the default status of its options."""
+    sync = placement.sync
 
     def evaluate(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         nango: NangoResource = context.resources.nango
@@ -51,13 +53,13 @@ def build_schedule(sync: Sync) -> ScheduleDefinition:
             yield RunRequest(run_key=key if runs > 1 else None, tags=dict(run_tags(sync)))
 
     return ScheduleDefinition(
-        name=names.schedule_name(sync),
-        job_name=names.job_name(sync),
+        name=placement.schedule_name,
+        job_name=placement.job_name,
         cron_schedule=sync.cron_schedule,
         execution_timezone=sync.cron_timezone,
         execution_fn=evaluate,
         required_resource_keys={names.RESOURCE},
-        default_status=DefaultScheduleStatus.RUNNING,
+        default_status=DefaultScheduleStatus[placement.options.default_status.upper()],
         description=f"Runs the sync {sync.display_name} when it is due.",
     )
 

@@ -30,14 +30,14 @@ class _DeliveryPools:
             return self._pool
 
 
-def build_webhook_sensor() -> SensorDefinition:
+def build_webhook_sensor(status: DefaultSensorStatus) -> SensorDefinition:
     """The sensor that delivers the webhooks of the outbox; it requests no runs, and each tick says what was sent."""
     pools = _DeliveryPools()
 
     @sensor(
         name=names.WEBHOOKS,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=status,
         required_resource_keys={names.RESOURCE},
         description="Tells NANGO_WEBHOOK_URL what syncs have changed. It starts no runs: each tick says what it sent.",
     )

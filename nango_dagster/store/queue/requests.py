@@ -8,6 +8,7 @@ batch is committed, and a process that serves requests raises StoreUnavailable a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, literal, or_, select, update
@@ -27,14 +28,20 @@ _is_held = _of.worker_id.is_not(None)
 
 
 def set_state(
-    db: Database, sync_id: int, state: State, connection_id: str | None = None, variant: str | None = None
+    db: Database,
+    sync_id: int,
+    state: State,
+    connection_id: str | None = None,
+    variant: str | None = None,
+    *,
+    ids: Sequence[int] | None = None,
 ) -> int:
     """Start or pause a sync's schedules, all of them unless named; returns how many there are.
 
     A running execution goes on to its end. A pause drops requests that have not begun. A start makes a paused
     schedule due at once.
     """
-    schedules = update(_table).where(*named(sync_id, connection_id, variant))
+    schedules = update(_table).where(*named(sync_id, connection_id, variant, ids))
 
     def start(connection: Connection) -> int:
         runs_already = or_(_is_held, _of.state == "STARTED")
@@ -54,6 +61,7 @@ def trigger(
     connection_id: str | None = None,
     variant: str | None = None,
     *,
+    ids: Sequence[int] | None = None,
     reset: bool = False,
     empty_cache: bool = False,
 ) -> int:
@@ -62,7 +70,7 @@ def trigger(
     A schedule that is being executed ignores it. A `reset` cancels a running execution, and the next one begins
     without a checkpoint; `empty_cache` deletes the records before that, and does nothing without `reset`.
     """
-    schedules = named(sync_id, connection_id, variant)
+    schedules = named(sync_id, connection_id, variant, ids)
 
     def request(connection: Connection) -> int:
         now = literal(db.now(connection), UtcTime)
@@ -91,9 +99,16 @@ def _reset(schedules: list[ColumnElement[bool]], now: ColumnElement[datetime], e
     )
 
 
-def cancel(db: Database, sync_id: int, connection_id: str | None = None, variant: str | None = None) -> int:
+def cancel(
+    db: Database,
+    sync_id: int,
+    connection_id: str | None = None,
+    variant: str | None = None,
+    *,
+    ids: Sequence[int] | None = None,
+) -> int:
     """Cancel running executions and drop requests that have not begun; returns how many executions are running."""
-    schedules = named(sync_id, connection_id, variant)
+    schedules = named(sync_id, connection_id, variant, ids)
 
     def request(connection: Connection) -> int:
         waiting = update(_table).where(*schedules, ~_is_held)
@@ -151,11 +166,15 @@ def set_checkpoint(
     return db.transact(request)
 
 
-def named(sync_id: int, connection_id: str | None, variant: str | None) -> list[ColumnElement[bool]]:
-    """The SQL conditions for a sync's schedules: all of them unless named."""
+def named(
+    sync_id: int, connection_id: str | None, variant: str | None, ids: Sequence[int] | None = None
+) -> list[ColumnElement[bool]]:
+    """The SQL conditions for a sync's schedules: all of them unless named, or given by their ids."""
     conditions = [_of.sync_id == sync_id]
     if connection_id is not None:
         conditions.append(_of.connection_id == connection_id)
     if variant is not None:
         conditions.append(_of.variant == variant)
+    if ids is not None:
+        conditions.append(_of.id.in_(ids))
     return conditions

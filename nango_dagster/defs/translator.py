@@ -1,0 +1,80 @@
+"""From a sync to the spec of its asset; a project changes it by a subclass."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagster import AssetSpec, BetaWarning, CodeReferencesMetadataValue, LocalFileCodeReference
+
+from ..config import Sync
+from ..http import public_url
+from ..settings import Settings
+from . import metadata, names
+
+
+@dataclass(frozen=True)
+class SyncProps:
+    """A sync, and what else the spec of its asset is made of."""
+
+    sync: Sync
+    key_prefix: tuple[str, ...] = ()
+    storage_kind: str = "sqlite"
+    """The kind of the database: sqlite or postgresql."""
+    table_name: str | None = None
+    """The full name of the mapped table, where the config names one."""
+    file: Path | None = None
+    """The config file; None for posted syncs and syncs made in Python."""
+    line: int | None = None
+
+    @classmethod
+    def of(cls, sync: Sync, settings: Settings, key_prefix: tuple[str, ...] = ()) -> SyncProps:
+        """The properties of a sync whose store is that of the settings."""
+        is_sqlite = settings.db_url.startswith("sqlite")
+        table = sync.mapped_table if sync.auto_mapping else None
+        if table and not is_sqlite:
+            table = f"{urlsplit(settings.db_url).path.lstrip('/')}.{settings.db_schema}.{table}"
+        return cls(sync, key_prefix, "sqlite" if is_sqlite else "postgresql", table)
+
+
+class NangoSyncTranslator:
+    """Makes the spec of each sync's asset. Override `get_asset_spec` to change key, group, tags, owners or condition.
+
+    >>> class ByTeam(NangoSyncTranslator):
+    ...     def get_asset_spec(self, props: SyncProps) -> AssetSpec:
+    ...         return super().get_asset_spec(props).replace_attributes(group_name="crm", owners=["team:sales"])
+    >>> ByTeam().get_asset_spec(SyncProps(Sync(name="deals", url="https://api.example.com/deals"))).group_name
+    'crm'
+    """
+
+    def get_asset_spec(self, props: SyncProps) -> AssetSpec:
+        """The spec of a sync's asset: key, description, group, owners, tags, kinds, metadata and freshness policy."""
+        sync = props.sync
+        return AssetSpec(
+            names.asset_key(sync, props.key_prefix),
+            deps=[names.source_key(sync, props.key_prefix)],
+            description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
+            metadata={**metadata.of_asset(sync, props.storage_kind), **_location(props)},
+            group_name=names.group(sync),
+            code_version=sync.fingerprint(),
+            owners=sync.owners,
+            tags=dict(sync.tags),
+            kinds={"nango", props.storage_kind},
+            freshness_policy=metadata.freshness(sync),
+        )
+
+
+def _location(props: SyncProps) -> dict[str, Any]:
+    """The metadata that leads to the table and to the config file."""
+    location: dict[str, Any] = {}
+    if props.table_name:
+        location["dagster/table_name"] = props.table_name
+    if props.file is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BetaWarning)  # code references are in beta; they are metadata, and no more
+            reference = LocalFileCodeReference(file_path=str(props.file), line_number=props.line)
+            location["dagster/code_references"] = CodeReferencesMetadataValue(code_references=[reference])
+    return location
