@@ -72,10 +72,10 @@ def take_partitions(stack: Stack, browser: Browser, api: DemoApi) -> None:
     """Five hundred customers, twenty of which fail in the second run."""
     api.ill = ()
     stack.add_customers(500)
-    until(lambda: stack.runs("nango_dispatch", "SUCCESS"), 300, "the first run has ended")
+    until(lambda: stack.runs("nango_dispatch", "SUCCESS"), 600, "the first run has ended")
     api.ill = FOUR_OF_A_HUNDRED
     stack.command("trigger", "contacts")
-    until(lambda: len(stack.runs("nango_dispatch", "SUCCESS")) > 1, 300, "the second run has ended")
+    until(lambda: len(stack.runs("nango_dispatch", "SUCCESS")) > 1, 600, "the second run has ended")
     run = stack.runs("nango_dispatch", "SUCCESS")[0]["id"]
     asset = f"{stack.url}/assets/crm/contacts"
     browser.resize(900)

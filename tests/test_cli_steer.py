@@ -121,6 +121,49 @@ def test_the_cache_is_emptied_with_a_reset_only(cli: Cli, db: Database) -> None:
     assert triggered(db) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "who", "names"),
+    [
+        (["--match", "b*"], "issues for bolt in 2 variants", ["bolt", "bolt|eu"]),
+        (["--match", "b*", "--variant", "eu"], "issues for bolt, variant eu", ["bolt|eu"]),
+        (["--match", "*[!x]"], "issues for 2 connections in 3 variants", ["acme", "bolt", "bolt|eu"]),
+        (["--failed"], "issues for acme", ["acme"]),
+        (["--failed", "--match", "a??e"], "issues for acme", ["acme"]),
+    ],
+)
+def test_a_trigger_selects_connections_by_pattern_and_failure(
+    cli: Cli, db: Database, options: list[str], who: str, names: list[str]
+) -> None:
+    with executing(db, "acme", "failed", error="down"):
+        pass
+    with executing(db, "bolt"):
+        pass
+    assert cli.good("trigger", "issues", *options).stdout.startswith(f"Triggered {who}.\n")
+    assert triggered(db) == names
+
+
+def test_connections_that_match_are_paused_started_and_cancelled(cli: Cli, db: Database) -> None:
+    assert cli.good("pause", "issues", "--match", "b*", "--json").json == {
+        "sync": "issues", "integration": "github", "connection_id": None, "variant": None,
+        "match": "b*", "failed": False, "paused": 2, "executing": 0,
+    }  # fmt: skip
+    assert {name: one.state for name, one in schedules(db).items()} == {
+        "acme": "STARTED", "bolt": "PAUSED", "bolt|eu": "PAUSED",
+    }  # fmt: skip
+    assert "were" not in cli.good("start", "issues", "--match", "b*").stdout
+    assert triggered(db) == ["bolt", "bolt|eu"]
+    cli.good("cancel", "issues", "--match", "b*")
+    assert triggered(db) == []
+
+
+def test_a_pattern_or_failure_that_selects_nothing_is_refused(cli: Cli, db: Database) -> None:
+    refused(
+        cli("trigger", "issues", "--match", "x*"), 'issues has no connection that matches "x*"; there are acme, bolt.'
+    )
+    refused(cli("trigger", "issues", "--failed"), "no selected connection of issues failed in its last execution.")
+    assert triggered(db) == []
+
+
 def test_a_sync_of_one_account_is_steered_by_its_name_alone(cli: Cli, db: Database) -> None:
     write_sync("pokemon", url=URL)
     assert cli.good("trigger", "pokemon").stdout.startswith("Triggered pokemon.\n")

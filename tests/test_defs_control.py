@@ -88,6 +88,11 @@ def test_the_form_starts_pauses_and_triggers(project: Project, db: Database) -> 
     assert all(one.reset and one.triggered_at for one in queue.schedules(db, [row_of(db).id]))
 
 
+def test_the_form_selects_connections_by_pattern(project: Project, db: Database) -> None:
+    assert done(project, "pause", sync="issues", match="b*").startswith("Paused issues for bolt.")
+    assert states(db) == {"acme": "STARTED", "bolt": "PAUSED"}
+
+
 def test_the_form_cancels(project: Project, db: Database) -> None:
     worker = queue.start_worker(db, row_of(db).id, "run-1")
     (claim,) = queue.claim(db, worker, limit=1, slot=None, force=True)

@@ -426,6 +426,107 @@ def test_partitions_go_with_their_connections(project: Project, db: Database, sy
     assert keys(project, sync) == ["bob"]
 
 
+# --- when some of many fail -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["60%", 3, "never"])
+def test_below_its_limit_a_run_succeeds_and_only_the_failed_partitions_are_red(
+    limit: str | int, make: MakeProject, db: Database, source: Source, sync: Sync
+) -> None:
+    sync = sync.model_copy(update={"fail_run_when": limit})
+    project = make(sync)
+    add(db, "ann", "bob", "cyd", "dan")
+    fail_for(source, "bob", "dan")
+    result = project.scheduled(sync)
+    assert result.success
+    assert statuses(project, sync) == {
+        "ann": "MATERIALIZED",
+        "bob": "FAILED",
+        "cyd": "MATERIALIZED",
+        "dan": "FAILED",
+    }
+    check = project.check(result)
+    assert not check.passed and check.severity is dg.AssetCheckSeverity.WARN
+    assert check.description is not None and check.description.startswith("2 of 4 connections failed: bob, dan. bob: ")
+    (beside,) = project.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert beside.tags["nango/failed_partitions"] == "2" and beside.tags["nango/run"] == result.run_id
+    log = [event.message for event in project.instance.all_logs(beside.run_id)]
+    assert any(line.startswith("dan: contacts for dan: GET ") for line in log)
+    failures = [event for event in project.instance.all_logs(beside.run_id) if event.dagster_event_type]
+    assert "PIPELINE_FAILURE" not in [event.get_dagster_event().event_type_value for event in failures]
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("limit", "success"), [("any", False), ("50%", False), (2, False), (3, True)])
+def test_at_its_limit_a_run_fails(
+    limit: str | int, success: bool, make: MakeProject, db: Database, source: Source, sync: Sync
+) -> None:
+    sync = sync.model_copy(update={"fail_run_when": limit})
+    project = make(sync)
+    add(db, "ann", "bob", "cyd", "dan")
+    fail_for(source, "bob", "dan")
+    assert project.scheduled(sync).success == success
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_failed_partition_says_why_in_which_job_at_which_request_and_what_follows(
+    make: MakeProject, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    sync = sync.model_copy(update={"fail_run_when": "never"})
+    project = make(sync)
+    add(db, "ann", "bob")
+    assert project.scheduled(sync).success
+    due_again(db, row)
+    fail_for(source, "bob")
+    result = project.scheduled(sync)
+    (record,) = project.instance.fetch_observations(names.asset_key(sync), limit=9).records
+    observation = record.event_log_entry.asset_observation
+    assert observation is not None and observation.partition == "bob"
+    found = {name: value.value for name, value in observation.metadata.items()}
+    (failed,) = [job for job in jobs.list_jobs(db) if job.status == "failed"]
+    assert (
+        found["failure"] == failed.error_message.replace("contacts:", "contacts for bob:") or "500" in found["failure"]
+    )
+    assert found["failed_job_id"] == str(failed.id) and found["failed_run"] == result.run_id
+    assert found["failed_request"].startswith("GET http://")
+    assert "then every hour; at once: nango-dagster trigger contacts --connection bob" in found["next_try"]
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_run_of_selected_partitions_fails_if_one_of_them_does(
+    make: MakeProject, db: Database, source: Source, sync: Sync
+) -> None:
+    project = make(sync.model_copy(update={"fail_run_when": "never"}))
+    add(db, "ann")
+    look(project)
+    fail_for(source, "ann")
+    assert not project.materialize("crm/contacts", partition="ann").success
+
+
+def test_the_overview_shows_the_totals_of_all_connections(
+    project: Project, db: Database, source: Source, sync: Sync
+) -> None:
+    add(db, "ann", "bob", "cyd")
+    fail_for(source, "cyd")
+    project.scheduled(sync)
+    found = project.metadata("crm/contacts")
+    assert (found["dagster/row_count"], found["all_connections"], found["failing_connections"]) == (6, 3, 1)
+    assert found["dagster/partition_row_count"] == 3 and "dagster/column_schema" in found
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_run_without_changes_materializes_an_asset_that_would_be_overdue(
+    project: Project, db: Database, sync: Sync, row: SyncRow
+) -> None:
+    add(db, "ann", "bob")
+    assert kinds(project.scheduled(sync)).count("ASSET_MATERIALIZATION") == 2
+    due_again(db, row)
+    assert kinds(project.scheduled(sync)).count("ASSET_MATERIALIZATION") == 0
+    due_again(db, row)
+    project.instance.wipe_assets([names.asset_key(sync)])
+    assert kinds(project.scheduled(sync)).count("ASSET_MATERIALIZATION") == 1
+
+
 # --- credentials that do not work -------------------------------------------------------------------------------------
 
 

@@ -151,6 +151,7 @@ def test_a_translator_changes_the_specs(nowhere: Settings) -> None:
     assert spec(defs, "api/hub/a-api").group_name == "crm"
 
 
+@pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")  # of Definitions.map_asset_specs
 def test_map_asset_specs_changes_attributes(nowhere: Settings) -> None:
     defs = build_definitions([sync("a")], nowhere).map_asset_specs(
         func=lambda spec: spec.merge_attributes(tags={"team": "data"}).replace_attributes(group_name="mapped")

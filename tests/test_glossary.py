@@ -11,11 +11,11 @@ PACKAGE = ROOT / "nango_dagster"
 # Terms of Python, SQL, HTTP and Dagster that this package uses as its field does.
 # fmt: off
 GENERAL = frozenset({
-    "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background",
-    "browser_guard", "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations",
-    "command", "component", "config", "connected", "connection_calls", "contacts", "connection_input", "counted",
-    "credential_state", "dagster_state", "dagster_yaml", "database", "decoding", "definitions", "defs", "deletion",
-    "demo", "differences", "docs", "document", "dry_run", "ending", "engine_postgresql", "engine_sqlite",
+    "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background", "browser_guard",
+    "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations", "command",
+    "component", "config", "connected", "connection_calls", "contacts", "connection_input", "counted",
+    "credential_state", "dagster_state", "dagster_yaml", "database", "decoding", "decorator", "definitions", "defs",
+    "deletion", "demo", "differences", "docs", "document", "dry_run", "ending", "engine_postgresql", "engine_sqlite",
     "environment", "errors", "failures", "fast_rows", "fields", "files", "formats", "formatting", "functions", "gate",
     "gzip_files", "headers", "health", "http", "input", "instance", "internals", "interrupts", "io_manager",
     "json_text", "key_forms", "key_sets", "kinds", "limits", "list_guide", "listing", "locks", "logs", "members",
@@ -23,9 +23,10 @@ GENERAL = frozenset({
     "preview", "processes", "project", "protocol", "raw_json", "reading", "rebuilding", "record_calls",
     "record_schemas", "records_query", "redirects", "reference", "refusals", "reload", "report", "resource",
     "responses", "results", "retrying", "retyping", "routes", "rows", "rows_postgresql", "rows_sqlite",
-    "run_retention", "sample", "sample_api", "schema", "scripts", "secrets", "sending", "sentences", "serve",
-    "server", "servers", "service", "serving", "settings", "shapes", "sockets", "status", "status_tables", "steer",
-    "styles", "sync_answers", "sync_calls", "sync_execution", "sync_row", "sync_states", "sync_status",
+    "run_retention", "sample", "sample_api", "scaffolding", "schema", "scripts", "secrets", "sending", "sentences",
+    "serve", "server", "servers", "service", "serving", "settings", "shapes", "shared", "sockets", "status",
+    "status_tables", "steer", "styles", "sync_answers", "sync_calls", "sync_definitions", "sync_execution", "sync_row",
+    "sync_states", "sync_status",
     "system_columns", "table", "tables", "transport", "types", "upgrade", "urls", "user_assets", "user_value",
     "values", "webhook_settings", "webserver", "widths",
 })

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from dagster import (
@@ -22,6 +23,7 @@ from dagster import (
 
 from .. import clock
 from ..config import Sync
+from ..config.schedule import Cron, Interval, ShortInterval
 from ..http import public_url
 from ..mapping import Column, flatten
 from ..runs import Outcome
@@ -34,6 +36,9 @@ _SHOWN_WARNINGS = 10
 _SHOWN_TEXT = 60
 _SLOTS = 10
 UNAUTHORISED = 401
+
+
+Schedule = Interval | ShortInterval | Cron
 
 
 @dataclass(frozen=True)
@@ -215,10 +220,15 @@ def _cell(value: Any) -> str:
 
 def longest_gap(sync: Sync) -> timedelta:
     """The longest time between two slots of the sync's schedule."""
+    return _longest_gap(sync.schedule)
+
+
+@lru_cache(maxsize=1024)  # a thousand syncs have few cron expressions, and reading one takes milliseconds
+def _longest_gap(schedule: Schedule) -> timedelta:
     at = datetime(2024, 1, 1, tzinfo=timezone.utc)
     gap = timedelta(minutes=1)
     for _ in range(_SLOTS):
-        following = sync.next_slot(at)
+        following = schedule.next(at)
         gap = max(gap, following - at)
         at = following
     return gap
