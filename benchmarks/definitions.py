@@ -1,13 +1,16 @@
 """What loading the definitions of many syncs costs, beside bare Dagster with as many of everything.
 
 `python -m benchmarks.definitions` prints CPU seconds of building, resolving and taking the snapshot that the
-webserver and the daemon get of it, medians of several processes each.
+webserver and the daemon get of it, medians of several processes each. With `--validate` it prints those of
+`dagster definitions validate`, its start and imports included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,9 +25,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.definitions", description=main.__doc__)
     parser.add_argument("--syncs", default="300,1000", help="how many, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--validate", action="store_true", help="measure `dagster definitions validate`")
     wanted = parser.parse_args()
+    counts = [int(count) for count in wanted.syncs.split(",")]
+    if wanted.validate:
+        _print_validation(counts, wanted.rounds)
+        return
     print(f"{'syncs':>6} {'':12} {'CPU s':>7} {'of it: build':>13} {'resolve':>8} {'snapshot':>9} {'x bare':>7}")
-    for count in map(int, wanted.syncs.split(",")):
+    for count in counts:
         measured: dict[str, list[dict[str, float]]] = {"bare": [], "nango": []}
         with tempfile.TemporaryDirectory() as folder:
             _write_configs(Path(folder), count)
@@ -36,6 +44,33 @@ def main() -> None:
             parts = [f"{_median(times, part):.2f}" for part in ("total", "build", "resolve", "snapshot")]
             ratio = _median(times, "total") / bare
             print(f"{count:>6} {name:12} {parts[0]:>7} {parts[1]:>13} {parts[2]:>8} {parts[3]:>9} {ratio:>7.2f}")
+
+
+def _print_validation(counts: list[int], rounds: int) -> None:
+    print(f"{'syncs':>6} {'bare, CPU s':>12} {'nango, CPU s':>13} {'x bare':>7}")
+    for count in counts:
+        times: dict[str, list[float]] = {"bare": [], "nango": []}
+        with tempfile.TemporaryDirectory() as folder:
+            configs = Path(folder, "sync_configs")
+            configs.mkdir()
+            _write_configs(configs, count)
+            Path(folder, "bare.py").write_text(f"from benchmarks.definitions import _bare\n\ndefs = _bare({count})\n")
+            for _ in range(rounds):
+                times["bare"].append(_validate("bare", folder))
+                times["nango"].append(_validate("nango_dagster.definitions", folder))
+        bare, nango = (statistics.median(times[name]) for name in ("bare", "nango"))
+        print(f"{count:>6} {bare:>12.1f} {nango:>13.1f} {nango / bare:>7.2f}")
+
+
+def _validate(module: str, folder: str) -> float:
+    """The CPU seconds of `dagster definitions validate -m MODULE` and its processes."""
+    root = str(Path(__file__).parent.parent)
+    env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{root}", "NANGO_HOME": f"{folder}/home"}
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", module]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, env=env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _write_configs(folder: Path, count: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nango_dagster.settings import Settings
     from nango_dagster.store import Database
     from tests.crash_worker import Workers
+    from tests.dagster_ui import Browser, DemoApi, Stack
     from tests.fake_api import FakeApi
     from tests.one_connection import Watch
     from tests.prepared_store import PreparedStores
@@ -202,6 +203,34 @@ def workers(tmp_path: Path, settings_env: dict[str, str]) -> Iterator[Workers]:
 
     with Workers(tmp_path, settings_env) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ui_api() -> Iterator[DemoApi]:
+    """The API of the UI's tests."""
+    from tests.dagster_ui import DemoApi
+
+    with DemoApi() as api:
+        assert isinstance(api, DemoApi)
+        yield api
+
+
+@pytest.fixture(scope="session")
+def ui_stack(ui_api: DemoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One `nango-dagster dev` for all tests of the UI: starting it is the largest part of their cost."""
+    from tests.dagster_ui import Stack, configs, of_customers
+
+    with Stack(tmp_path_factory.mktemp("project"), {**configs(ui_api), **of_customers(ui_api)}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def ui_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of the UI."""
+    from tests.dagster_ui import Browser
+
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from tests.fake_api import Answer, FakeApi, Received, Reply
 ILL = (17, 50, 83)
 """The customers of a hundred whose API does not answer as it should."""
 LOCATION = "nango_dagster.definitions"
-PATIENCE = 120  # seconds; two cores may be busy with other tests
+PATIENCE = 240  # seconds; two cores may be busy with other tests
 
 
 class DemoApi(FakeApi):

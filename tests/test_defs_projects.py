@@ -267,6 +267,7 @@ def test_a_function_of_the_project_executes_each_connection(
 @contextmanager
 def instance_on(storage: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dg.DagsterInstance]:
     """An instance of Dagster with its storage on SQLite, or in a new database of the test server."""
+    tmp_path.mkdir()
     if storage == "sqlite":
         with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
             yield instance

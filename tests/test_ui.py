@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
@@ -10,29 +9,25 @@ import pytest
 from nango_dagster.settings import Settings
 from nango_dagster.store import jobs, open_database, syncs
 from nango_dagster.store.jobs import Job
-from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack, configs
+from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack
 from tests.executions import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("ui")]  # they share a Dagster
 
 
-@pytest.fixture(scope="module")
-def api() -> Iterator[DemoApi]:
-    api = DemoApi()
-    with api:
-        yield api
+@pytest.fixture
+def api(ui_api: DemoApi) -> DemoApi:
+    return ui_api
 
 
-@pytest.fixture(scope="module")
-def stack(api: DemoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("project"), configs(api)) as stack:
-        yield stack
+@pytest.fixture
+def stack(ui_stack: Stack) -> Stack:
+    return ui_stack
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
+@pytest.fixture
+def browser(ui_browser: Browser) -> Browser:
+    return ui_browser
 
 
 def last_job(stack: Stack, name: str) -> Job:

@@ -2,54 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
-from tests.dagster_ui import ILL, PATIENCE, Browser, DemoApi, Stack, of_customers
+from tests.dagster_ui import ILL, PATIENCE, Browser, DemoApi, Stack
 from tests.executions import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("ui")]  # they share a Dagster
 CUSTOMERS = 100
 JOB = "crm__contacts_job"
+ASSET = "crm/contacts"
+
+
+@pytest.fixture
+def api(ui_api: DemoApi) -> DemoApi:
+    return ui_api
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[DemoApi]:
-    api = DemoApi()
-    with api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-def stack(api: DemoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(ui_stack: Stack) -> Stack:
     """A project whose connections were imported, and read for the first time."""
-    with Stack(tmp_path_factory.mktemp("project"), of_customers(api)) as stack:
-        stack.add_customers(CUSTOMERS)
-        until(lambda: stack.runs("nango_dispatch", "SUCCESS", "FAILURE"), PATIENCE, "the dispatcher's run has ended")
-        yield stack
+    ended = ("SUCCESS", "FAILURE")
+    until(lambda: ui_stack.runs("nango_dispatch", *ended), PATIENCE, "the first run of the other syncs has ended")
+    ui_stack.add_customers(CUSTOMERS)
+    until(lambda: dispatched(ui_stack, "SUCCESS"), PATIENCE, "the dispatcher's run has succeeded")
+    return ui_stack
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
+@pytest.fixture
+def browser(ui_browser: Browser) -> Browser:
+    return ui_browser
+
+
+def dispatched(stack: Stack, status: str) -> list[dict[str, str]]:
+    """The dispatcher's runs of this sync with a status."""
+    return [run for run in stack.runs("nango_dispatch", status) if run.get("nango/sync") == ASSET]
 
 
 def test_one_run_reads_all_customers_and_shows_those_that_failed(stack: Stack, browser: Browser) -> None:
-    (run,) = stack.runs("nango_dispatch")
-    said = stack.sentence_of(run["id"])
-    assert f"contacts: {len(ILL)} of {CUSTOMERS} connections failed:" in said
-    assert "401" in said and "sent nothing for 10 s" in said and "This account is being moved." in said
+    (run,) = dispatched(stack, "SUCCESS")
+    (beside,) = dispatched(stack, "FAILURE")
+    assert (beside["nango/run"], beside["nango/failed_partitions"]) == (run["id"], str(len(ILL)))
+    began = monotonic()
+    browser.open(f"{stack.url}/assets/{ASSET}", "Row count", f"{5 * (CUSTOMERS - len(ILL))}", "failing_connections")
+    overview_seconds = monotonic() - began
     shown = (f"Failed ({len(ILL)})", f"Materialized ({CUSTOMERS - len(ILL)})", "Missing (0)")
-    browser.open(f"{stack.url}/assets/crm/contacts?view=partitions", *shown, within=5)
+    browser.open(f"{stack.url}/assets/{ASSET}?view=partitions", *shown, within=10 + 5 * overview_seconds)
+
+
+def test_a_failed_partition_and_the_check_say_why(stack: Stack, browser: Browser) -> None:
+    red = f"customer-{ILL[0]:03}"
+    browser.open(f"{stack.url}/assets/{ASSET}?view=partitions&partition={red}", "failed, and did not materialize")
+    browser.click("View all historical events (1)")
+    browser.see("The token was revoked.", "failed_request", "next_try")
+    browser.open(f"{stack.url}/assets/{ASSET}?view=checks", f"{len(ILL)} of {CUSTOMERS} connections failed: {red}")
 
 
 def test_a_click_on_one_partition_runs_that_customer(stack: Stack, browser: Browser) -> None:
-    before = stack.materializations("crm/contacts")
+    before = stack.materializations(ASSET)
     assert stack.finished(stack.launch(JOB, partition="customer-003")) == "SUCCESS"
-    assert stack.materializations("crm/contacts") == before + 1
-    browser.open(f"{stack.url}/assets/crm/contacts?view=partitions&partition=customer-003", "unchanged", JOB)
+    assert stack.materializations(ASSET) == before + 1
+    browser.open(f"{stack.url}/assets/{ASSET}?view=partitions&partition=customer-003", "unchanged", JOB)
 
 
 def test_a_backfill_of_neighbours_is_one_run_that_leaves_out_whom_another_run_has(stack: Stack, api: DemoApi) -> None:
@@ -58,13 +72,13 @@ def test_a_backfill_of_neighbours_is_one_run_that_leaves_out_whom_another_run_ha
     try:
         holder = stack.launch(JOB, partition="customer-001")
         assert api.waits.wait(PATIENCE)
-        shown = stack.materializations("crm/contacts")
-        backfill = stack.backfill("crm/contacts", "customer-001", "customer-002", "customer-003")
+        shown = stack.materializations(ASSET)
+        backfill = stack.backfill(ASSET, "customer-001", "customer-002", "customer-003")
         until(lambda: stack.backfill_status(backfill) == "COMPLETED_FAILED", PATIENCE, "the backfill has ended")
         (run,) = [run for run in stack.runs("__ASSET_JOB") if run["dagster/backfill"] == backfill]
         said = f"customer-001 is being synced by run {holder[:8]} since "
         assert said in stack.sentence_of(run["id"])
-        assert stack.materializations("crm/contacts") == shown + 2
+        assert stack.materializations(ASSET) == shown + 2
     finally:
         api.goes_on.set()
     assert stack.finished(holder) == "SUCCESS"

@@ -60,7 +60,7 @@ def add_failed_run(
         run = DagsterRun(
             job_name=of.job_name,
             run_id=make_new_run_id(),
-            status=DagsterRunStatus.NOT_STARTED,
+            status=DagsterRunStatus.FAILURE,
             tags=dict(tags),
             job_snapshot_id=of.job_snapshot_id,
             execution_plan_snapshot_id=of.execution_plan_snapshot_id,
@@ -68,9 +68,8 @@ def add_failed_run(
             job_code_origin=of.job_code_origin,
         )
         instance.add_run(run)
-        for event_type in (DagsterEventType.RUN_START, DagsterEventType.RUN_FAILURE):
-            event = DagsterEvent(event_type_value=event_type.value, job_name=of.job_name)
-            instance.run_storage.handle_run_event(run.run_id, event, clock.now())
+        event = DagsterEvent(event_type_value=DagsterEventType.RUN_FAILURE.value, job_name=of.job_name)
+        instance.run_storage.handle_run_event(run.run_id, event, clock.now())  # the time of its end
         for sentence in sentences:
             instance.report_engine_event(sentence, run)
         return run.run_id
