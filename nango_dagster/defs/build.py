@@ -58,7 +58,7 @@ def build_definitions(
     loaded = [
         one
         for one in _load(configs, settings, problems)
-        if one.props.sync.enabled and (select is None or select(one.props.sync))
+        if one.props.sync.enabled and (options.posted or not one.posted) and (select is None or select(one.props.sync))
     ]
     translator = translator or NangoSyncTranslator()
     made: list[SyncDefinitions] = []

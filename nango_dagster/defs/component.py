@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from dagster import AssetSpec, Component, ComponentLoadContext, Definitions, Model, Resolvable, scaffold_with
+from dagster import (
+    AssetSpec,
+    Component,
+    ComponentLoadContext,
+    Definitions,
+    Model,
+    Resolvable,
+    scaffold_with,
+)
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import Field
 
@@ -67,6 +75,11 @@ class NangoSyncsComponent(Component, Model, Resolvable):
         """Execute a sync for one connection; called in several threads at once, also in runs of the dispatcher."""
         return execute(execution, report)
 
+    def _loads_posted(self, context: ComponentLoadContext) -> bool:
+        """Whether it loads the posted syncs: the first component of a project does."""
+        components = context.component_tree.get_all_components(NangoSyncsComponent)
+        return not components or components[0] is self or self not in components
+
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
         """The definitions of the folder's syncs, with their IO manager and resource."""
         return build_definitions(
@@ -79,6 +92,7 @@ class NangoSyncsComponent(Component, Model, Resolvable):
                 default_status=self.default_status,
                 op_tags=self.op_tags,
                 pool=self.pool,
+                posted=self._loads_posted(context),
                 execute=self.execute,
             ),
         )

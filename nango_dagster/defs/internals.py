@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 from dagster import (
     AssetExecutionContext,
@@ -13,12 +14,28 @@ from dagster import (
     AssetMaterialization,
     DagsterRunStatus,
     EventLogEntry,
+    JobDefinition,
     OpExecutionContext,
+    ScheduleDefinition,
+    SensorDefinition,
 )
 
 from .. import clock
 
 log = logging.getLogger(__name__)
+
+
+T = TypeVar("T", JobDefinition, ScheduleDefinition, SensorDefinition)
+
+
+def shared(definition: T) -> T:
+    """Keep a definition one object when Dagster adds metadata to the definitions of a component.
+
+    Dagster would make a copy for each component, and refuse several definitions of one name.
+    """
+    method = "with_metadata" if isinstance(definition, JobDefinition) else "with_attributes"
+    setattr(definition, method, lambda *_, **__: definition)
+    return definition
 
 
 def show_as_failed(

@@ -40,6 +40,8 @@ class SyncOptions:
     """Tags of the ops, such as `dagster-k8s/config`."""
     pool: str | None = None
     """The concurrency pool of the ops."""
+    posted: bool = True
+    """Whether a folder's definitions also contain the syncs that were posted over HTTP."""
     execute: Execute = execute
     """The function that executes a sync for one connection."""
 

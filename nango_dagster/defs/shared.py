@@ -19,6 +19,7 @@ from dagster import (
 )
 
 from ..settings import Settings
+from . import internals
 from .control import build_control_job
 from .dispatch import Dispatcher, build_dispatch_job, build_sensor
 from .io_manager import NangoIOManager
@@ -41,7 +42,7 @@ class Shared:
     sensors: Sequence[SensorDefinition]
     schedules: Sequence[ScheduleDefinition]
     posted: dict[tuple[str, str], SyncDefinitions] = field(default_factory=dict)
-    """The definitions of posted syncs, which belong to the component that loads them first."""
+    """The definitions of posted syncs, which belong to the call that loads them first."""
     notices: dict[str, list[tuple[NotLoaded, AssetsDefinition]]] = field(default_factory=dict)
     """The notices of configs that are not loaded, by name."""
 
@@ -65,14 +66,16 @@ def of(settings: Settings, status: Status) -> Shared:
             return shared
     dispatcher, nango = Dispatcher(), NangoResource(settings)
     schedule_status, sensor_status = DefaultScheduleStatus[status.upper()], DefaultSensorStatus[status.upper()]
+    jobs = [build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()]
+    sensors = [build_sensor(dispatcher, sensor_status), build_webhook_sensor(sensor_status)]
     _shared.append(
         Shared(
             settings,
             nango,
             NangoIOManager(nango),
-            jobs=[build_dispatch_job(dispatcher), build_control_job(dispatcher), build_retention_job()],
-            sensors=[build_sensor(dispatcher, sensor_status), build_webhook_sensor(sensor_status)],
-            schedules=[build_retention_schedule(schedule_status)],
+            jobs=[internals.shared(job) for job in jobs],
+            sensors=[internals.shared(sensor) for sensor in sensors],
+            schedules=[internals.shared(build_retention_schedule(schedule_status))],
         )
     )
     return _shared[-1]
