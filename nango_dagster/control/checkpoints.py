@@ -44,7 +44,7 @@ def replace(selection: Selection, checkpoint: Checkpoint | None) -> Report:
     """
     if selection.running:
         raise Refused(f"{selection} is being executed; cancel that first (nango-dagster cancel). Nothing was done.")
-    count = queue.set_checkpoint(selection.db, *selection.key, checkpoint)
+    count = selection.apply(queue.set_checkpoint, checkpoint=checkpoint)
     document = selection.document(changed=count, checkpoint=checkpoint)
     if checkpoint is None:
         return Report(f"Cleared the checkpoint of {selection}.", "The next execution begins at the start.", document)

@@ -147,7 +147,13 @@ def set_frequency(
 
 
 def set_checkpoint(
-    db: Database, sync_id: int, connection_id: str | None, variant: str | None, checkpoint: Checkpoint | None
+    db: Database,
+    sync_id: int,
+    connection_id: str | None,
+    variant: str | None,
+    checkpoint: Checkpoint | None,
+    *,
+    ids: Sequence[int] | None = None,
 ) -> int:
     """Replace the checkpoints of a sync's schedules, or delete them with None; returns how many were free for it.
 
@@ -155,7 +161,7 @@ def set_checkpoint(
     Raises ConfigError for a checkpoint that is not flat.
     """
     text = None if checkpoint is None else checkpoints.to_text(checkpoint)
-    free = [*named(sync_id, connection_id, variant), ~_is_held]
+    free = [*named(sync_id, connection_id, variant, ids), ~_is_held]
 
     def request(connection: Connection) -> int:
         targets = select(_of.sync_id, _of.connection_id, _of.variant).where(*free).with_for_update()
