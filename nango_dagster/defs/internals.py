@@ -25,7 +25,7 @@ from .. import clock
 log = logging.getLogger(__name__)
 
 
-T = TypeVar("T", JobDefinition, ScheduleDefinition, SensorDefinition)
+T = TypeVar("T", bound=JobDefinition | ScheduleDefinition | SensorDefinition)
 
 
 def shared(definition: T) -> T:

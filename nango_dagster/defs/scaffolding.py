@@ -37,7 +37,7 @@ class NangoSyncsScaffolder(Scaffolder[ScaffoldParams]):
 
     def scaffold(self, request: ScaffoldRequest[ScaffoldParams]) -> None:
         """Write the files; an existing config stays."""
-        params = request.params or ScaffoldParams()
+        params = request.params
         scaffold_component(request, {"configs": FOLDER})
         folder = request.target_path / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
