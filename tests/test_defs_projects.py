@@ -107,7 +107,7 @@ def test_options_name_jobs_and_set_status_tags_and_pool(nowhere: Settings) -> No
     asset = next(asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.is_executable)
     assert asset.op.name == "crm_a" and asset.op.tags["team"] == "crm" and asset.op.pool == "crm"
     assert {schedule.name for schedule in repository.schedule_defs} == {"crm_a_schedule", "nango_retention_schedule"}
-    stopped = [*repository.schedule_defs, *repository.sensor_defs]
+    stopped: list[Any] = [*repository.schedule_defs, *repository.sensor_defs]
     assert {definition.default_status.value for definition in stopped} == {"STOPPED"}
     assert repository.has_job("crm_a_job")
 
@@ -277,7 +277,7 @@ def instance_on(storage: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     url: str = request.getfixturevalue("pg_server").replace("postgresql+psycopg://", "postgresql://")
     name = f"dagster_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]  # the driver wants a literal
+        admin.execute(f'CREATE DATABASE "{name}"')
         try:
             own = url.replace("postgresql://", "postgresql+psycopg2://")
             own = own.replace(f"/{admin.info.dbname}", f"/{name}")
@@ -285,7 +285,7 @@ def instance_on(storage: str, tmp_path: Path, request: pytest.FixtureRequest) ->
             with dg.DagsterInstance.local_temp(str(tmp_path), overrides=overrides) as instance:
                 yield instance
         finally:
-            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[call-overload]
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def own_definitions() -> dg.Definitions:
