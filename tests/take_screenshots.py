@@ -30,6 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, DemoApi() as api:
         project, profile = Path(folder, "project"), Path(folder, "chromium")
         project.mkdir()
+        assert isinstance(api, DemoApi)
         with Stack(project, of_customers(api)) as stack, Browser(profile) as browser:
             take_partitions(stack, browser, api)
 
