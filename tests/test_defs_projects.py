@@ -23,6 +23,7 @@ from nango_dagster.defs import (
     build_definitions,
     names,
     nango_syncs,
+    partitions,
     shared,
 )
 from nango_dagster.runs import Execution, Outcome
@@ -375,6 +376,7 @@ def run_project(defs: dg.Definitions, db: Database, instance: dg.DagsterInstance
     assert result.success and len(result.get_asset_materialization_events()) == len(chosen) + 1
     assert len(defs.resolve_all_asset_keys()) == OWN + 4
     assert all(check.passed for check in result.get_asset_check_evaluations())
+    partitions.refresh(instance, db, syncs.all(db))  # as the dispatcher's sensor does
     backfill = {"dagster/asset_partition_range_start": "ann", "dagster/asset_partition_range_end": "bob"}
     result = defs.resolve_job_def("raw_crm__contacts_job").execute_in_process(instance=instance, tags=backfill)
     assert result.success
