@@ -177,6 +177,7 @@ SAME = {
 
 # Where the name to import is not the name to install, or what we import comes with something we declare.
 DISTRIBUTIONS = {
+    "dagster_shared": "dagster",
     "jsonpath": "python-jsonpath",
     "dotenv": "python-dotenv",
     "pydantic_core": "pydantic",
