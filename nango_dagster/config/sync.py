@@ -202,7 +202,7 @@ class Sync(BaseModel):
     cron: f.Cron | None = Field(None, description="The schedule as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
     sync_type: Literal["full", "incremental"] = Field(
-        "full", description="`full`: each execution reads the whole list. `incremental`: it reads what changed."
+        "full", description="The content of an execution: the whole list (`full`), or what changed (`incremental`)."
     )
     incremental: Incremental | None = Field(
         None, description="With `sync_type: incremental`: the cursor, its origin and its place in the request."

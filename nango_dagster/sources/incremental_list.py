@@ -107,6 +107,11 @@ class _Reading:
 
     def read(self) -> Ending:
         changes = self._changes()
+        if changes is not None and changes.reason in ("max_pages", "max_total"):
+            self._warnings.append(
+                f"{changes.reason} ended the list of changes: what was not read is asked for again. It has to be larger "
+                "than the records within incremental.lag, or the cursor never moves."
+            )
         if changes is not None and not (changes.is_whole and self._is_whole_due()):
             state = self._state.checkpoint()
             return changes.ending(saves_checkpoint=changes.is_whole, checkpoint=state, warnings=self._said())
