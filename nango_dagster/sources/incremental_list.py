@@ -109,8 +109,8 @@ class _Reading:
         changes = self._changes()
         if changes is not None and changes.reason in ("max_pages", "max_total"):
             self._warnings.append(
-                f"{changes.reason} ended the list of changes: what was not read is asked for again. It has to be larger "
-                "than the records within incremental.lag, or the cursor never moves."
+                f"{changes.reason} ended the list of changes; the rest is read the next time. Where it is smaller than "
+                "the list of one incremental.lag, the cursor never moves."
             )
         if changes is not None and not (changes.is_whole and self._is_whole_due()):
             state = self._state.checkpoint()
