@@ -188,6 +188,14 @@ def test_each_setting_that_a_page_names_is_read() -> None:
     assert {name for name in named - ours if f'"{name}"' not in source} == set()
 
 
+def test_the_readme_is_short_and_its_first_link_is_the_tutorial() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    links = re.findall(r"\]\(([^)]+)\)", "\n".join(lines))
+    assert links[0] == "docs/tutorial/first-sync.md"
+    assert sum(link.endswith(".png") for link in links) == 2
+
+
 # Links
 
 
