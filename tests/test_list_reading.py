@@ -482,12 +482,13 @@ def test_a_short_first_page_that_comes_again_is_the_whole_list(api: FakeApi) -> 
 
 
 @pytest.mark.parametrize("fields", [{"unique_key": "n"}, {}], ids=["upsert", "overwrite"])
-@pytest.mark.parametrize("to", ["the start of the last page", "the last page that is full"])
+@pytest.mark.parametrize("to", ["the start of the last page", "the last page that is full", "the first page"])
 @pytest.mark.parametrize("size", [2, 3, 7])
 def test_an_offset_beyond_the_end_may_give_the_last_records_again(
     api: FakeApi, size: int, to: str, fields: dict[str, Any]
 ) -> None:
-    last = (len(ITEMS) - 1) // size * size if to == "the start of the last page" else len(ITEMS) - size
+    start = (len(ITEMS) - 1) // size * size
+    last = {"the first page": 0, "the start of the last page": start}.get(to, len(ITEMS) - size)
 
     def reply(request: Received) -> Any:
         offset = int(request.params["offset"])

@@ -39,7 +39,7 @@ STOPS = {
     "end_rule": "an answer says that there are no more pages",
     "total_reached": "all records that the API counts were read",
     "last_page": "all pages that the API counts were read",
-    "last_page_again": "the API answers every further page number with its last page",
+    "last_page_again": "the API answers every further page number or offset with records that came before",
     "cursor_stays": "the cursor moves no more",
     "skipped": "a rule left a page out, so this is not the whole list",
     "max_total": "max_total was reached",

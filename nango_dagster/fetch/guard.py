@@ -22,10 +22,11 @@ Repetition = Literal["none", "held", "end", "stuck"]
 class Guard:
     """The requests that were sent and the pages that came, to find paging that does not end.
 
-    An API that answers a page number or an offset beyond the end with its last records does so for ever: the list ends
-    when `SAME_AGAIN` pages in a row are its last records, if there was another page before them. Without such a page,
-    the API may as well not understand the paging parameter. An offset beyond the end can give a page that begins inside
-    of the page before the last one, so a page is compared with as many of the last records as it has.
+    An API that answers a page number or an offset beyond the end with its last records, or with its first page, does so
+    for ever: the list ends when `SAME_AGAIN` such pages came in a row, the true one included, if there was another page
+    before them. Without such a page, the API may as well not understand the paging parameter. An offset beyond the end
+    can give a page that begins inside of the page before the last one, so a page is compared with as many of the last
+    records as it has.
     """
 
     def __init__(self, sync: Sync, paging: Paging) -> None:
@@ -65,7 +66,7 @@ class Guard:
         """Remember a page."""
         records = page.envelope.records
         self._empty = 0 if page.size else self._empty + 1
-        is_again = records == self._last or self._repeats_the_tail(records)
+        is_again = records == self._last or self._has_come_before(records)
         self._times = self._times + 1 if is_again else 1
         if records and records == self._first and records != self._last:
             self.rounds += 1
@@ -76,9 +77,11 @@ class Guard:
             self._tail = (self._tail + records)[-self.largest :] if self._paging.counts else []
         self._first_size = self._first_size or page.size
 
-    def _repeats_the_tail(self, records: list[bytes]) -> bool:
-        """Whether these are the last records of the list so far; equal records in a row do not tell."""
-        return bool(records) and records == self._tail[-len(records) :] and not _are_alike(records)
+    def _has_come_before(self, records: list[bytes]) -> bool:
+        """Whether these are the last records of the list so far, or its first page; equal records do not tell."""
+        if not self._paging.counts or not records or _are_alike(records):
+            return False
+        return records in (self._tail[-len(records) :], self._first)
 
     def repetition(self, page: Answer) -> Repetition:
         """Whether the page repeats the one before, and what that means."""
