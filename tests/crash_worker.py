@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from fcntl import LOCK_EX, LOCK_SH, flock
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
 import psutil
-import psycopg
-from sqlalchemy import Dialect, Engine, event
+from sqlalchemy import Engine, event
 
 from nango_dagster import runs
 from nango_dagster.errors import NangoError
@@ -36,6 +35,7 @@ from nango_dagster.store import Database, open_database, overwrite, queue, syncs
 from nango_dagster.store.queue import claims
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.tables import rebuilding
+from tests import statements
 
 # --- in the test's process ----------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ def execute(order: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prepare(order: Mapping[str, Any]) -> None:
     failpoint.kill_at, failpoint.server = order.get("kill_at"), order.get("server")
-    event.listen(Engine, "do_connect", connect)
+    event.listen(Engine, "do_connect", partial(statements.connect, before=failpoint.step))
     if small := order.get("small"):
         upsert.BATCH_RECORDS = overwrite.BATCH_RECORDS = rebuilding.BATCH_RECORDS = small
     vars(claims)["STUCK_SECONDS"] = order.get("stuck", queue.STUCK_SECONDS)
@@ -271,7 +271,7 @@ class Failpoint:
         self.server: int | None = None
         self._lock = threading.Lock()
 
-    def step(self) -> None:
+    def step(self, connection: Any, statement: str) -> None:
         """A statement is about to be sent."""
         with self._lock:
             self.count += 1
@@ -291,60 +291,6 @@ def stop_at_once(server: int) -> None:
 
 
 failpoint = Failpoint()
-
-
-class SqliteCursor(sqlite3.Cursor):
-    def execute(self, *args: Any) -> Any:
-        failpoint.step()
-        return super().execute(*args)
-
-    def executemany(self, *args: Any) -> Any:
-        failpoint.step()
-        return super().executemany(*args)
-
-
-class SqliteConnection(sqlite3.Connection):
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        return super().cursor(SqliteCursor)
-
-    def commit(self) -> None:
-        failpoint.step()
-        super().commit()
-
-    def rollback(self) -> None:
-        failpoint.step()
-        super().rollback()
-
-
-class PostgresqlCursor(psycopg.Cursor[Any]):
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
-        failpoint.step()
-        return super().execute(*args, **kwargs)
-
-    def executemany(self, *args: Any, **kwargs: Any) -> None:
-        failpoint.step()
-        super().executemany(*args, **kwargs)
-
-    def copy(self, *args: Any, **kwargs: Any) -> Any:
-        failpoint.step()
-        return super().copy(*args, **kwargs)
-
-
-class PostgresqlConnection(psycopg.Connection[Any]):
-    def commit(self) -> None:
-        failpoint.step()
-        super().commit()
-
-    def rollback(self) -> None:
-        failpoint.step()
-        super().rollback()
-
-
-def connect(dialect: Dialect, record: Any, args: Any, kwargs: Any) -> Any:
-    """Make every connection of this process one that counts."""
-    if dialect.name == "sqlite":
-        return sqlite3.connect(*args, factory=SqliteConnection, **kwargs)
-    return PostgresqlConnection.connect(*args, cursor_factory=PostgresqlCursor, **kwargs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,196 @@
+"""Two programs on one database, statement by statement, in every order with at most two changes from one to the other.
+
+Each program has a thread and an engine of its own, as a process has, and stops before each statement that it sends. A
+program that waits for a lock is not waited for: on PostgreSQL the server says so, and on SQLite a program waits in
+BEGIN IMMEDIATE while the other one has begun to write. Most races need no more than two changes (Musuvathi and Qadeer,
+"Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, open_database
+from tests import statements
+
+Program = Callable[[Database], None]
+SECONDS = 60
+MOST_STEPS = 30
+"""A program that polls goes on for ever; after so many statements it is the other one's turn."""
+
+
+class Actor:
+    """One program: `step` lets it send its next statement."""
+
+    def __init__(self, db: Database, program: Program) -> None:
+        self.error: BaseException | None = None
+        self.steps = 0
+        self.statement: str | None = None
+        """The statement that it is about to send; None while it is at work."""
+        self.connection: Any = None
+        self.is_writing = False
+        self._go = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, args=(db, program), daemon=True)
+        _actors[self._thread] = self
+        self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for `step`."""
+        return self.statement is not None
+
+    def stop_before(self, connection: Any, statement: str) -> None:
+        """Called in its thread."""
+        self.connection, self.statement = connection, statement
+        self._go.acquire()
+
+    def step(self) -> None:
+        statement, self.statement = self.statement or "", None
+        self.is_writing = statement.startswith("BEGIN IMMEDIATE") or (self.is_writing and statement != "COMMIT")
+        self.steps += 1
+        self._go.release()
+
+    def _run(self, db: Database, program: Program) -> None:
+        try:
+            program(db)
+        except BaseException as error:
+            self.error = error
+        finally:
+            del _actors[threading.current_thread()]
+
+
+_actors: dict[threading.Thread, Actor] = {}
+
+
+def _before(connection: Any, statement: str) -> None:
+    """Threads that are no actors, and rollbacks, which undo nothing that others could have seen, go on at once."""
+    actor = _actors.get(threading.current_thread())
+    if actor is None:
+        return
+    if statement == "ROLLBACK":
+        actor.is_writing = False
+    else:
+        actor.stop_before(connection, statement)
+
+
+class Stage:
+    """Two engines on one database, and a connection that watches who waits for a lock."""
+
+    def __init__(self, databases: Sequence[Database], watch: psycopg.Connection[Any] | None) -> None:
+        self.databases = databases
+        self._watch = watch
+
+    def orders(
+        self,
+        programs: Callable[[], Sequence[Program]],
+        then: Callable[[], None],
+        between: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Play fresh `programs` in each order, call `between` while both stand still, and `then` after each order.
+
+        Returns the number of orders.
+
+        One is stopped after each number of statements. Meanwhile the other goes on to one of its COMMITs, where it
+        holds most locks, or to its end. Then the first ends, then the other.
+        """
+        count = 0
+        for first in (0, 1):
+            for i in itertools.count():
+                for commits in itertools.count():
+                    actors = [Actor(*pair) for pair in zip(self.databases, programs(), strict=True)]
+                    one, other = actors[first], actors[1 - first]
+                    self._advance(actors, one, i)
+                    first_has_ended = one.has_ended
+                    stands_before_commit = self._advance_to_commit(actors, other, commits)
+                    between()
+                    self._finish(actors, [one, other])
+                    count += 1
+                    then()
+                    if first_has_ended or not stands_before_commit:
+                        break
+                if first_has_ended:
+                    break
+        return count
+
+    def _advance_to_commit(self, actors: Sequence[Actor], actor: Actor, commits: int) -> bool:
+        """Stop it before its next COMMIT after so many; False where it has ended before, or waits for a lock."""
+        while self._settle(actor):
+            if actor.statement == "COMMIT":
+                if commits == 0:
+                    return True
+                commits -= 1
+            if actor.steps >= MOST_STEPS or not self._advance(actors, actor, 1):
+                return False
+        return False
+
+    def _advance(self, actors: Sequence[Actor], actor: Actor, steps: int) -> bool:
+        """Let it send so many statements; False where it has ended before, or waits for a lock."""
+        for _ in range(steps):
+            if not self._settle(actor) or not self._may_go_on(actors, actor):
+                return False
+            actor.step()
+        return self._settle(actor)
+
+    def _finish(self, actors: Sequence[Actor], order: Sequence[Actor]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not all(actor.has_ended for actor in actors):
+            assert time.monotonic() < deadline, f"no program goes on: {[actor.statement for actor in actors]}"
+            for actor in order:
+                self._advance(actors, actor, MOST_STEPS)
+                while actor.is_writing and self._advance(actors, actor, 1):
+                    pass
+        for actor in actors:
+            if actor.error is not None:
+                raise actor.error
+
+    def _settle(self, actor: Actor) -> bool:
+        """Wait until it is about to send a statement; False where it has ended, or waits for a lock."""
+        deadline = time.monotonic() + SECONDS
+        while not actor.is_waiting:
+            if actor.has_ended or self._waits_for_a_lock(actor):
+                return False
+            assert time.monotonic() < deadline, "a program neither ends nor sends a statement"
+            time.sleep(0.003)
+        return True
+
+    def _may_go_on(self, actors: Sequence[Actor], actor: Actor) -> bool:
+        begins = (actor.statement or "").startswith("BEGIN IMMEDIATE")
+        return not (begins and any(other.is_writing for other in actors if other is not actor))
+
+    def _waits_for_a_lock(self, actor: Actor) -> bool:
+        if self._watch is None or actor.connection is None:
+            return False
+        query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+        row = self._watch.execute(query, (actor.connection.info.backend_pid,)).fetchone()
+        return row is not None and row[0] is True
+
+
+@contextlib.contextmanager
+def stage(settings: Settings, db: Database) -> Iterator[Stage]:
+    """A stage on the database of the settings, which `db` has open."""
+    with contextlib.ExitStack() as stack:
+        databases = [open_database(settings) for _ in range(2)]
+        for database in databases:
+            stack.callback(database.close)
+            database.close()  # the pool's connections were made without the listener
+            event.listen(database.engine.sqlalchemy, "do_connect", partial(statements.connect, before=_before))
+        watch = None
+        if db.engine.name == "postgresql":
+            url = sa.make_url(str(settings.db_url)).set(drivername="postgresql")
+            watch = stack.enter_context(psycopg.connect(url.render_as_string(hide_password=False), autocommit=True))
+        yield Stage(databases, watch)
