@@ -15,6 +15,7 @@ Before = Callable[[Any, str], None]
 
 def connect(dialect: Dialect, record: Any, args: Any, kwargs: Any, *, before: Before) -> Any:
     """A listener for SQLAlchemy's event `do_connect`."""
+    connection: Any
     if dialect.name == "sqlite":
         connection = sqlite3.connect(*args, factory=_SqliteConnection, **kwargs)
     else:
@@ -51,20 +52,22 @@ class _SqliteConnection(sqlite3.Connection):
 
 
 class _PostgresqlCursor(psycopg.Cursor[Any]):
-    def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        self._before(statement)
-        return super().execute(statement, *args, **kwargs)
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        self._before(args[0])
+        return super().execute(*args, **kwargs)
 
-    def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> None:
-        self._before(statement)
-        super().executemany(statement, *args, **kwargs)
+    def executemany(self, *args: Any, **kwargs: Any) -> None:
+        self._before(args[0])
+        super().executemany(*args, **kwargs)
 
-    def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        self._before(statement)
-        return super().copy(statement, *args, **kwargs)
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        self._before(args[0])
+        return super().copy(*args, **kwargs)
 
     def _before(self, statement: Any) -> None:
-        self.connection.before(self.connection, str(statement))  # type: ignore[attr-defined]
+        connection: Any = self.connection
+        if connection.before is not None:
+            connection.before(connection, str(statement))
 
 
 class _PostgresqlConnection(psycopg.Connection[Any]):

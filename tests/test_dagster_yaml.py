@@ -34,6 +34,7 @@ def test_dagster_stores_a_run_with_our_instance_settings(
         assert instance.telemetry_enabled is False
         assert instance.nux_enabled is False
         assert instance.run_monitoring_max_runtime_seconds == 86400
+        assert instance.run_monitoring_start_timeout_seconds == 600
 
 
 def test_without_a_dagster_home_there_is_one_below_nango_home(tmp_path: Path) -> None:
