@@ -95,15 +95,8 @@ class Stage:
         self.databases = databases
         self._watch = watch
 
-    def orders(
-        self,
-        programs: Callable[[], Sequence[Program]],
-        then: Callable[[], None],
-        between: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Play fresh `programs` in each order, call `between` while both stand still, and `then` after each order.
-
-        Returns the number of orders.
+    def orders(self, programs: Callable[[], Sequence[Program]], then: Callable[[], None]) -> int:
+        """Play fresh `programs` in each order, and call `then` after each; the number of orders.
 
         One is stopped after each number of statements. Meanwhile the other goes on to one of its COMMITs, where it
         holds most locks, or to its end. Then the first ends, then the other.
@@ -117,7 +110,6 @@ class Stage:
                     self._advance(actors, one, i)
                     first_has_ended = one.has_ended
                     stands_before_commit = self._advance_to_commit(actors, other, commits)
-                    between()
                     self._finish(actors, [one, other])
                     count += 1
                     then()

@@ -16,16 +16,13 @@ from nango_dagster.config import Sync
 from nango_dagster.errors import LeaseLost
 from nango_dagster.runs.access import of_connection
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, listing, queue, schema, syncs
-from nango_dagster.store.changes import Cursor
-from nango_dagster.store.listing import Wanted
+from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.queue import Schedule
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi
 from tests.interleaving import Program, Stage, stage
 from tests.test_auth_oauth2 import KEY, TokenServer
-from tests.writing import Target
 
 LONG_DEAD = timedelta(seconds=queue.LEASE_SECONDS + 60)
 _numbers = itertools.count()
@@ -183,33 +180,3 @@ def test_two_processes_refresh_a_token_once(
         assert kept["refresh_token"] == "s3cr3t-refresh-2"
 
     assert orders.orders(programs, check) > 10
-
-
-def test_a_reader_between_two_writers_loses_no_change(orders: Stage, db: Database) -> None:
-    """The reader looks whenever one of the writers stands still, and at the end."""
-    target = Target(db, unique_key="id", auto_mapping=False)
-    copy: dict[str, str | None] = {}
-    place: list[Cursor | None] = [None]
-
-    def read() -> None:
-        while records := listing.page(db, target.dataset.id, Wanted(after=place[0]), 2).records:
-            copy.update({record.external_id: None if record.deleted_at else record.text for record in records})
-            place[0] = records[-1].cursor(target.dataset.id)
-
-    def programs() -> Sequence[Program]:
-        number = next(_numbers)
-
-        def writer(name: str) -> Program:
-            def write(db: Database) -> None:
-                own = Target(db, unique_key="id", auto_mapping=False)
-                own.write([{"id": "shared", "by": name, "n": number}, {"id": name, "n": number}], complete=False)
-
-            return write
-
-        return writer("a"), writer("b")
-
-    def check() -> None:
-        read()
-        assert {key: text for key, text in copy.items() if text is not None} == target.live()
-
-    assert orders.orders(programs, check, between=read) > 10
