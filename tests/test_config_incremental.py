@@ -28,6 +28,10 @@ TOKEN = {"from": "response", "token_path": "t", "request_path": "token"}
         ({"incremental": {**TOKEN, "field": "a"}}, "incremental.field is about values in the records"),
         ({"incremental": {**RECORD, "step": "1 day"}}, "incremental.step reads windows, whose end nothing sends"),
         ({"incremental": RECORD, "track_deletes": True}, "add incremental.full_refresh"),
+        (
+            {"incremental": {**RECORD, "start": 0, "until": {"request_path": "to"}, "step": 60, "full_refresh": 60}},
+            "incremental.step reads windows, and full_refresh the whole list in one piece",
+        ),
         ({"incremental": {**RECORD, "format": "isoo"}}, 'incremental.format is "isoo"; wanted one of iso,'),
         ({"incremental": {**RECORD, "start": "soon"}}, "incremental.start is \"soon\"; wanted a date or time"),
         ({"incremental": {**RECORD, "feild": 1}}, '"incremental.feild" is no field of incremental; did you mean field'),

@@ -315,6 +315,28 @@ def test_the_whole_list_is_read_beside_the_changes_and_neither_undoes_the_other(
     assert outcome.counts.deleted == 0 and feed.checkpoint()["refreshed_at"]
 
 
+def test_a_record_that_is_rejected_among_the_changes_holds_the_cursor_back_beside_the_whole_list(feed: Feed) -> None:
+    row = feed.sync({**RECORD, "full_refresh": "every day", "lag": 0}, resumable=True, max_pages=1)
+    whole = [[item(1, 1)], [item(2, 2)], [item(3, 3)], [item(4, 4)]]
+    rejected = {"results": [item(9, 9), {"updated_at": DAY.format(9)}], "next": None}
+    feed.api.route("/items", lambda request: rejected if "since" in request.params else feed.answer(request))
+    for _ in range(3):
+        feed.run(row, *whole)
+    assert feed.sent()[0] == DAY.format(2), "not after 9, whose page had a record without a key"
+
+
+def test_a_position_holds_no_secret_of_the_config(feed: Feed) -> None:
+    headers = {"Authorization": "Bearer s3cret-token", "X-Plain": "a"}
+    row = feed.sync(resumable=True, headers=headers, query_params={"api_key": "k3y-of-someone"})
+    feed.run(row, [item(1)], [item(2)], [item(3)], Answer(500))
+    text = json.dumps(feed.checkpoint())
+    assert "s3cret" not in text and "k3y-of" not in text
+    feed.run(row, [item(1)], [item(2)], [item(3)], [item(4)])
+    sent = feed.api.requests[0]
+    assert (sent.headers["Authorization"], sent.params["api_key"]) == ("Bearer s3cret-token", "k3y-of-someone")
+    assert sent.params["after"] == "3" and feed.live() == [1, 2, 3, 4]
+
+
 def test_an_incremental_config_is_stored_and_read_back(feed: Feed) -> None:
     row = feed.sync({"from": "run_start", "request_path": "since", "full_refresh": "every 7 days"})
     assert row.sync.document()["incremental"] == {

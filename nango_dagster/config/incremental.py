@@ -246,5 +246,7 @@ def _times(block: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[st
         yield "step", "reads windows, whose end nothing sends; add until, or ${until} in the request."
     if "step" in block and "start" not in block:
         yield "step", "reads windows, and the first one has no beginning; add start."
+    if "step" in block and "full_refresh" in block:
+        yield "step", "reads windows, and full_refresh the whole list in one piece; keep one of them."
     if "step" in block and block.get("order", "none") != "none":
         yield "step", "moves the cursor with each window, and order with each page; keep one of them."

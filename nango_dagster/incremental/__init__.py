@@ -12,11 +12,12 @@ The rules that lose no record:
 """
 
 from .definition import block_of, definition_of
-from .state import State, moment_of, of_position, position_of
+from .state import MAX_POSITION, State, moment_of, of_position, position_of
 from .tracking import Tracking
 from .values import Cursor, bound, capped, cursor_of, of_moment, written, written_like, written_time
 
 __all__ = [
+    "MAX_POSITION",
     "Cursor",
     "State",
     "Tracking",

@@ -67,21 +67,29 @@ class State:
         return {name: value for name, (value, default) in values.items() if value != default}
 
 
-def position_of(request: Request) -> str | None:
+def position_of(request: Request, opening: Request) -> str | None:
     """A request as text, with its placeholders; None where it is too long to be kept.
 
-    >>> of_position(position_of(Request("GET", "https://api.example.com/items", params=(("page", "2"),))))
-    Request(GET https://api.example.com/items?page=2)
+    Headers and parameters of the sync's opening request are not repeated: they may hold secrets.
+
+    >>> opening = Request("GET", "https://api.example.com/items", {"X-Key": "k1"}, (("key", "k1"), ("page", "1")))
+    >>> text = position_of(opening.with_value("page", 2), opening)
+    >>> "k1" in text, of_position(text, opening).full_url, of_position(text, opening).headers
+    (False, 'https://api.example.com/items?key=k1&page=2', {'X-Key': 'k1'})
     """
-    parts = [request.method, request.url, dict(request.headers), list(request.params), request.body]
+    known = {name: value for name, value in opening.headers.items() if request.headers.get(name) == value}
+    headers = {name: value for name, value in request.headers.items() if name not in known}
+    params = [opening.params.index(pair) if pair in opening.params else pair for pair in request.params]
+    parts = [request.method, request.url, list(known), headers, params, request.body]
     text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
     return text if len(text) <= MAX_POSITION else None
 
 
-def of_position(text: str) -> Request:
+def of_position(text: str, opening: Request) -> Request:
     """The request of a position."""
-    method, url, headers, params, body = json.loads(text)
-    return Request(method, url, headers, tuple((name, value) for name, value in params), body)
+    method, url, known, headers, params, body = json.loads(text)
+    pairs = tuple(opening.params[pair] if isinstance(pair, int) else (pair[0], pair[1]) for pair in params)
+    return Request(method, url, {**{name: opening.headers[name] for name in known}, **headers}, pairs, body)
 
 
 def moment_of(text: str) -> datetime:

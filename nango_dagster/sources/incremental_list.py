@@ -17,8 +17,10 @@ from typing import Any, Final
 from .. import clock, records
 from ..config import Incremental, Sync, interval_of, start_at
 from ..errors import ApiError
-from ..fetch import Fetch, Page, Place
+from ..fetch import Fetch, Page, Place, first_request, opening_request
+from ..http import secrets_of
 from ..incremental import (
+    MAX_POSITION,
     Cursor,
     State,
     Tracking,
@@ -106,6 +108,7 @@ class _Reading:
         """The state behind the last page, which is stored with the next one: only then all rejections are known."""
 
     def read(self) -> Ending:
+        before = self._state
         changes = self._changes()
         if changes is not None and changes.reason in ("max_pages", "max_total"):
             self._warnings.append(
@@ -115,6 +118,9 @@ class _Reading:
         if changes is not None and not (changes.is_whole and self._is_whole_due()):
             state = self._state.checkpoint()
             return changes.ending(saves_checkpoint=changes.is_whole, checkpoint=state, warnings=self._said())
+        self._sink.commit()
+        if self._sink.rejections():
+            self._state = replace(self._state, cursor=before.cursor, unconfirmed=before.unconfirmed)
         return self._read_whole()
 
     def _said(self) -> tuple[str, ...]:
@@ -285,9 +291,8 @@ class _Reading:
 
     def _is_public(self, text: str) -> bool:
         access = self._context.access
-        return len(text) <= 4000 and not any(
-            secret and secret in text for secret in (access.secrets() if access else ())
-        )
+        secrets = {*(access.secrets() if access else ()), *secrets_of(first_request(self._sync))}
+        return len(text) <= MAX_POSITION and not any(secret and secret in text for secret in secrets)
 
     # --- the whole list -----------------------------------------------------------------------------------------------
 
@@ -311,7 +316,7 @@ class _Reading:
         is_compared = self._open_window(goes_on=goes_on) if self._sync.resumable else True
         start = None
         if goes_on and state.position is not None:
-            start = Place(of_position(state.position), state.page, state.seen)
+            start = Place(of_position(state.position, opening_request(self._sync)), state.page, state.seen)
         moves = self._moves_by_page and state.cursor is None
         on_page = self._move_whole if self._sync.resumable and not moves else self._move if moves else None
         pages_before, self._reads_whole = self._saver.pages, True
@@ -350,7 +355,7 @@ class _Reading:
             self._sink.save_checkpoint(self._pending.checkpoint())
         else:
             self._sink.commit()
-        position = None if page.next is None else position_of(page.next)
+        position = None if page.next is None else position_of(page.next, opening_request(self._sync))
         if position is None or not self._is_public(position):
             self._pending = None
             return
