@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from http.client import HTTPConnection
 from pathlib import Path
 from time import time
@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from nango_dagster import clock
 from nango_dagster.api.gate import limits, protocol
 from nango_dagster.api.input import bodies
 from nango_dagster.api.routes import health
@@ -125,7 +126,7 @@ def executed(db: Database, row: SyncRow, status: str, connection_id: str = "defa
         queue.begin_execution(connection, db, claim)
         job = jobs.start(connection, db, claim, row, "run-1")
     with db.begin() as connection:
-        jobs.finish(connection, db, job, status, Counts(added=1))
+        jobs.finish(connection, db, job, Counts(added=1), jobs.End(status))
         queue.release(connection, db, claim, succeeded=status == "succeeded")
     queue.end_worker(db, worker)
 
@@ -237,8 +238,8 @@ def test_metrics_need_the_key_unless_a_setting_says_otherwise(settings: Settings
 def test_a_key_has_so_many_requests_in_a_minute(
     settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time()
-    monkeypatch.setattr(limits, "time", lambda: now)
+    now = clock.now().replace(microsecond=0).timestamp()
+    monkeypatch.setattr(clock, "now", lambda: datetime.fromtimestamp(now, timezone.utc))
     keys = {"one": {"Authorization": "Bearer one"}, "two": {"Authorization": "Bearer two"}}
     with calling(settings, db, secret_keys=("one", "two"), api_rate_limit=2) as http:
         for left in ("1", "0"):

@@ -60,7 +60,8 @@ def execute(db: Database, name: str, connection_id: str, *, error: str | None = 
         job_id = jobs.start(connection, db, claim, row, "run")
         if end:
             counts = jobs.Counts(added=3, updated=1, pages=1)
-            jobs.finish(connection, db, job_id, "failed" if error else "succeeded", counts, "no_cursor", error=error)
+            end_of_job = jobs.End("failed" if error else "succeeded", "no_cursor", error=error)
+            jobs.finish(connection, db, job_id, counts, end_of_job)
             queue.release(connection, db, claim, succeeded=error is None)
     if end:
         queue.end_worker(db, worker)

@@ -50,7 +50,7 @@ def run(db: Database, sync_id: int, error: str | None = None) -> None:
         queue.begin_execution(connection, db, claim)
         job_id = jobs.start(connection, db, claim, row, "run")
         status = "failed" if error else "succeeded"
-        jobs.finish(connection, db, job_id, status, jobs.Counts(added=3, pages=1), "no_cursor", error=error)
+        jobs.finish(connection, db, job_id, jobs.Counts(added=3, pages=1), jobs.End(status, "no_cursor", error=error))
         queue.release(connection, db, claim, succeeded=error is None)
     queue.end_worker(db, worker)
 

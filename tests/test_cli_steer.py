@@ -63,7 +63,7 @@ def executing(db: Database, connection_id: str = "acme", ended: str = "succeeded
         job_id = jobs.start(connection, db, claim, row, "run-1")
     yield
     with db.begin() as connection:
-        jobs.finish(connection, db, job_id, ended, Counts(added=3), **more)
+        jobs.finish(connection, db, job_id, Counts(added=3), jobs.End(ended, **more))
         queue.release(connection, db, claim, succeeded=ended == "succeeded")
     queue.end_worker(db, worker)
 

@@ -44,7 +44,7 @@ def executed(db: Database, row: SyncRow, ago: timedelta = 50 * HOUR) -> None:
     with db.begin() as connection:
         queue.begin_execution(connection, db, claim)
         job_id = jobs.start(connection, db, claim, row, "run-1")
-        jobs.finish(connection, db, job_id, "succeeded", jobs.Counts())
+        jobs.finish(connection, db, job_id, jobs.Counts(), jobs.End("succeeded"))
         queue.release(connection, db, claim, succeeded=True)
     queue.end_worker(db, worker)
     change(db, last_started_at=clock.now() - ago)

@@ -33,7 +33,9 @@ def begin(db: Database, row: SyncRow, run_id: str = "run1") -> tuple[Claim, int]
 
 def end(db: Database, claim: Claim, job_id: int, status: str = "succeeded", counts: Counts | None = None) -> None:
     with db.begin() as connection:
-        jobs.finish(connection, db, job_id, status, counts or Counts(), error=None if status == "succeeded" else "No.")
+        jobs.finish(
+            connection, db, job_id, counts or Counts(), jobs.End(status, error=None if status == "succeeded" else "No.")
+        )
         succeeded = None if status == "cancelled" else status == "succeeded"
         queue.release(connection, db, claim, succeeded=succeeded)
 
@@ -62,7 +64,7 @@ def test_a_job_that_succeeded_tells_its_counts_and_the_rows_it_updated(db: Datab
     claim, job_id = begin(db, row)
     counts = Counts(added=1, updated=2, deleted=4, unchanged=8, rejected=16, fetched=31, pages=3, requests=5, retries=2)
     with db.begin() as connection:
-        jobs.finish(connection, db, job_id, "succeeded", counts, "no_cursor", ["a warning", "ünother"])
+        jobs.finish(connection, db, job_id, counts, jobs.End("succeeded", "no_cursor", ["a warning", "ünother"]))
     job = only_job(db)
     assert job.status == "succeeded"
     assert job.updated_row_count == 7
@@ -76,7 +78,9 @@ def test_a_job_that_succeeded_tells_its_counts_and_the_rows_it_updated(db: Datab
 def test_a_job_that_failed_tells_why_and_no_updated_rows(db: Database, row: SyncRow) -> None:
     _, job_id = begin(db, row)
     with db.begin() as connection:
-        jobs.finish(connection, db, job_id, "failed", Counts(added=3), error="The API said no.", stack="Traceback: …")
+        jobs.finish(
+            connection, db, job_id, Counts(added=3), jobs.End("failed", error="The API said no.", stack="Traceback: …")
+        )
     job = only_job(db)
     assert (job.status, job.added, job.updated_row_count) == ("failed", 3, None)
     assert (job.error_message, job.error_stack) == ("The API said no.", "Traceback: …")
@@ -85,7 +89,13 @@ def test_a_job_that_failed_tells_why_and_no_updated_rows(db: Database, row: Sync
 def test_an_error_with_characters_that_a_database_refuses_is_kept(db: Database, row: SyncRow) -> None:
     _, job_id = begin(db, row)
     with db.begin() as connection:
-        jobs.finish(connection, db, job_id, "failed", Counts(), error="half \ud83d and \0 said", warnings=["\0 \ud83d"])
+        jobs.finish(
+            connection,
+            db,
+            job_id,
+            Counts(),
+            jobs.End("failed", error="half \ud83d and \0 said", warnings=["\0 \ud83d"]),
+        )
     job = only_job(db)
     assert job.error_message == r"half \ud83d and \x00 said"
     assert job.warnings == ["\0 \ud83d"]

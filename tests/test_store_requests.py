@@ -50,7 +50,7 @@ def writing(db: Database, row: SyncRow) -> Iterator[Claim]:
         queue.check(connection, db, claim)
         datasets.identify(connection, dataset.id, "id")
         yield claim
-        jobs.finish(connection, db, job_id, "succeeded", jobs.Counts(), "no_cursor")
+        jobs.finish(connection, db, job_id, jobs.Counts(), jobs.End("succeeded", "no_cursor"))
         queue.release(connection, db, claim, succeeded=True)
     queue.end_worker(db, worker)
 

@@ -54,7 +54,7 @@ def executing(db: Database, row: SyncRow, connection_id: str = "acme", run_id: s
 
 def execute(db: Database, row: SyncRow, ended: str = "succeeded", connection_id: str = "acme", **more: Any) -> None:
     with executing(db, row, connection_id) as job_id, db.begin() as connection:
-        jobs.finish(connection, db, job_id, ended, Counts(added=3), **more)
+        jobs.finish(connection, db, job_id, Counts(added=3), jobs.End(ended, **more))
 
 
 def change(db: Database, **values: Any) -> None:

@@ -282,7 +282,7 @@ def test_a_deleted_sync_leaves_nothing_and_others_alone(db: Database) -> None:
         (claim,) = queue.claim(db, worker, limit=1, slot=None, force=True)
         with db.begin() as connection:
             job_id = jobs.start(connection, db, claim, row, "run")
-            jobs.finish(connection, db, job_id, "succeeded", jobs.Counts())
+            jobs.finish(connection, db, job_id, jobs.Counts(), jobs.End("succeeded"))
             queue.release(connection, db, claim, succeeded=True)
             connection.execute(sa.insert(schema.raw).values(dataset_id=dataset.id, external_id="1", **raw(db, row.id)))
         queue.end_worker(db, worker)

@@ -71,16 +71,15 @@ class HttpError(NangoError):
         message: str,
         problems: Sequence[Problem] = (),
         headers: dict[str, str] | None = None,
-        payload: dict[str, str] | None = None,
-        extra: dict[str, str] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> None:
+        """`fields` are further fields of `Failure`: `payload`, `method`, `path`."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.problems = tuple(problems)
         self.headers = headers or {}
-        self.payload = payload
-        self.extra = extra or {}
+        self.fields = fields or {}
 
 
 class Detail(BaseModel):
@@ -112,7 +111,7 @@ def answer(error: NangoError) -> JSONResponse:
     """The response for this error."""
     known = error if isinstance(error, HttpError) else _known(error)
     details = [_detail(problem) for problem in known.problems]
-    failure = Failure(code=known.code, message=str(known), errors=details or None, payload=known.payload, **known.extra)
+    failure = Failure(code=known.code, message=str(known), errors=details or None, **known.fields)
     content = Envelope(error=failure).model_dump(exclude_none=True)
     return JSONResponse(content, known.status, known.headers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def trigger(session: Session, reset: bool, empty_cache: bool, **names: Any) -> N
     """
     from ..control import syncs
 
-    _steer(session, lambda selection: syncs.trigger(selection, reset=reset, empty_cache=empty_cache), **names)
+    _steer(session, lambda selection: syncs.trigger(selection, reset=reset, empty_cache=empty_cache), _Names(**names))
 
 
 @command("start", example="start issues")
@@ -76,7 +77,7 @@ def start(session: Session, **names: Any) -> None:
     """
     from ..control import syncs
 
-    _steer(session, syncs.start, **names)
+    _steer(session, syncs.start, _Names(**names))
 
 
 @command("pause", example="pause issues --connection acme")
@@ -92,7 +93,7 @@ def pause(session: Session, **names: Any) -> None:
     """
     from ..control import syncs
 
-    _steer(session, syncs.pause, must_run=False, **names)
+    _steer(session, syncs.pause, _Names(**names), must_run=False)
 
 
 @command("cancel", example="cancel issues --connection acme")
@@ -108,7 +109,7 @@ def cancel(session: Session, **names: Any) -> None:
     """
     from ..control import syncs
 
-    _steer(session, syncs.cancel, must_run=False, **names)
+    _steer(session, syncs.cancel, _Names(**names), must_run=False)
 
 
 @command("frequency", example='frequency issues --connection acme "every 5 minutes"')
@@ -127,7 +128,7 @@ def frequency(session: Session, every: str | None, default: bool, **names: Any) 
 
     if (every is None) is not default:
         raise Refused('wanted either a frequency such as "every 5 minutes" or --default. Nothing was done.')
-    _steer(session, lambda selection: syncs.set_frequency(selection, every), **names)
+    _steer(session, lambda selection: syncs.set_frequency(selection, every), _Names(**names))
 
 
 @command("checkpoint", example="checkpoint issues --connection acme")
@@ -150,28 +151,30 @@ def checkpoint(session: Session, text: str | None, clear: bool, **names: Any) ->
         raise Refused("wanted either --set or --clear. Nothing was done.")
     new = None if text is None else checkpoints.of_text(text)
     if text is None and not clear:
-        _steer(session, checkpoints.show, must_run=False, **names)
+        _steer(session, checkpoints.show, _Names(**names), must_run=False)
     else:
-        _steer(session, lambda selection: checkpoints.replace(selection, new), must_run=False, **names)
+        _steer(session, lambda selection: checkpoints.replace(selection, new), _Names(**names), must_run=False)
 
 
-def _steer(
-    session: Session,
-    operation: Callable[[Selection], Report],
-    *,
-    name: str,
-    integration: str | None,
-    connection_id: str | None,
-    variant: str | None,
-    match: str | None = None,
-    failed: bool = False,
-    must_run: bool = True,
-) -> None:
+@dataclass(frozen=True)
+class _Names:
+    """The values of `_selection_options` and `_many_options`."""
+
+    name: str
+    integration: str | None
+    connection_id: str | None
+    variant: str | None
+    match: str | None = None
+    failed: bool = False
+
+
+def _steer(session: Session, operation: Callable[[Selection], Report], names: _Names, *, must_run: bool = True) -> None:
     from ..control.selection import Narrowing, select
 
     with session.database() as database:
-        row = find_sync(session, database, name, integration, must_run=must_run)
-        report = operation(select(database, row, connection_id, variant, Narrowing(match, failed)))
+        row = find_sync(session, database, names.name, names.integration, must_run=must_run)
+        narrowing = Narrowing(names.match, names.failed)
+        report = operation(select(database, row, names.connection_id, names.variant, narrowing))
     session.answer(report.document, *report.sentences)
 
 

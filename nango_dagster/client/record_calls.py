@@ -6,15 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from .answers import (
-    Pruned,
-    RecordPage,
-)
-from .connected import (
-    Connected,
-    given,
-    query_params,
-)
+from .answers import Pruned, RecordPage
+from .connected import Connected, given, query_params
 from .reading import Records
 
 
@@ -48,7 +41,7 @@ class RecordCalls(Connected):
         ([3], None)
         """
         if ids is not None and not ids:
-            return {"records": [], "next_cursor": None}  # without the parameter the API would give all
+            return {"records": [], "next_cursor": None}  # without the parameter the API would return all
         fields = {
             "model": model,
             "variant": variant,
@@ -74,7 +67,7 @@ class RecordCalls(Connected):
         limit: int | None = None,
         ids: Collection[str | int] | None = None,
     ) -> Records:
-        """An iterator over the records of all pages after `cursor`; it has the cursor of the last record.
+        """An iterator over the records of all pages after `cursor`; its `cursor` is that of the last record.
 
         >>> records = nango.records("github", "acme", "GithubIssue")
         >>> [record["title"] for record in records]

@@ -132,17 +132,14 @@ def _finish(connection: Connection, facts: Facts, status: Status, error: Excepti
         _finish_model(connection, facts, model, status)
     if (ended := facts.reading.ending) is not None and _keeps_checkpoint(facts, status):
         checkpoints.save(connection, plan.claim.schedule_id, ended.checkpoint)
-    jobs.finish(
-        connection,
-        plan.database,
-        facts.job_id,
-        status=status,
-        counts=counts_of(facts),
+    end = jobs.End(
+        status,
         stop_reason=_stop_reason(facts),
         warnings=_warnings(facts),
         error=_starred(facts, str(error)) if error else None,
         stack=_stack(facts, error),
     )
+    jobs.finish(connection, plan.database, facts.job_id, counts_of(facts), end)
     _announce(connection, facts, status, error)
     succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
     not_before = error.until if isinstance(error, QuotaSpent) else None

@@ -111,30 +111,31 @@ def progress(connection: Connection, job_id: int, counts: Counts) -> None:
     connection.execute(update(_table).where(_of.id == job_id).values(_counts(counts)))
 
 
-def finish(
-    connection: Connection,
-    db: Database,
-    job_id: int,
-    status: str,
-    counts: Counts,
-    stop_reason: str | None = None,
-    warnings: Sequence[str] = (),
-    error: str | None = None,
-    stack: str | None = None,
-) -> None:
-    """Record the end of an execution: it succeeded, failed or was cancelled."""
+@dataclass(frozen=True)
+class End:
+    """The end of an execution: its status (`succeeded`, `failed` or `cancelled`), reason, warnings and error."""
+
+    status: str
+    stop_reason: str | None = None
+    warnings: Sequence[str] = ()
+    error: str | None = None
+    stack: str | None = None
+
+
+def finish(connection: Connection, db: Database, job_id: int, counts: Counts, end: End) -> None:
+    """Record the end of an execution."""
     updated = counts.added + counts.updated + counts.deleted
     connection.execute(
         update(_table)
         .where(_of.id == job_id)
         .values(
-            status=status,
+            status=end.status,
             ended_at=db.clock(),
-            error_message=_storable(error),
-            error_stack=_storable(stack),
-            stop_reason=stop_reason,
-            warnings=json.dumps(list(warnings)),
-            updated_row_count=updated if status == "succeeded" else None,
+            error_message=_storable(end.error),
+            error_stack=_storable(end.stack),
+            stop_reason=end.stop_reason,
+            warnings=json.dumps(list(end.warnings)),
+            updated_row_count=updated if end.status == "succeeded" else None,
             **_counts(counts),
         )
     )

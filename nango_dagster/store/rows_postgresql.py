@@ -1,8 +1,8 @@
-"""Many rows at once in PostgreSQL.
+"""The bulk statements of PostgreSQL.
 
-New rows come by COPY, straight into the table: the caller holds the dataset's lock and has looked the keys up, so no
-row can be in the way. Stored rows are found one by one in the primary key. For `external_id = ANY(...)` PostgreSQL
-would read the whole dataset as long as its statistics know little of the table, in and after each first load.
+COPY writes new rows into the table without ON CONFLICT: the caller holds the dataset's lock and knows that their keys
+are not stored. Stored rows are read with a lateral query per key, which uses the primary key. For
+`external_id = ANY(...)` PostgreSQL would read the whole dataset until its statistics are good, in each first load.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _COPY_END = b"\xff\xff"
 _COPY_NULL = struct.pack("!i", -1)
 _length = struct.Struct("!i").pack
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
-_NOTHING = "\\N"  # NULL in COPY's text
-_MOST_STORED = 5_000_000  # bytes of a page's records, as PostgreSQL compresses them; all it sends is in memory at once
-_REFUSALS: dict[str, Literal["locked", "full"]] = {"55P03": "locked", "54011": "full"}  # 54011: it has 1,600 columns
+_NOTHING = "\\N"  # NULL in the text format of COPY
+_MOST_STORED = 5_000_000  # compressed bytes of a page's records; the driver holds the whole result in memory
+_REFUSALS: dict[str, Literal["locked", "full"]] = {"55P03": "locked", "54011": "full"}  # 54011: more than 1,600 columns
 _COLUMNS_OF = text(
     "SELECT a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "JOIN pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = current_schema() AND c.relname = :name "
@@ -160,18 +160,18 @@ class _PostgresqlRawTable(RawTable):
 
 
 def _remove_payload(own_id: bool) -> str:
-    """The assignments that remove a payload, and keep whether its `id` is a number where that is the key."""
-    # PostgreSQL refuses to look into a text with an escape that it cannot decode, such as \\u0000.
+    """The assignments that remove a payload, and store whether its `id` is a number where that is the key."""
+    # PostgreSQL refuses to read a field of a text with an escape that it cannot decode, such as \\u0000.
     without_escapes = r"replace(data::text, '\u', '/u')::json"
     is_number = f"json_typeof({without_escapes} -> 'id') = 'number'"
     return f"data = NULL, id_is_number = {f'coalesce({is_number}, id_is_number)' if own_id else 'NULL'}"
 
 
 def _each_key(columns: str) -> str:
-    """FROM the stored records of these keys (first parameter) in a dataset (second one), each by the primary key."""
+    """The FROM clause with the stored records of keys (first parameter) in a dataset (second), by the primary key."""
     return (
-        "FROM unnest(%s::text[]) AS wanted (key), LATERAL ("
-        f"SELECT {columns} FROM _nango_raw WHERE dataset_id = %s AND external_id = wanted.key LIMIT 1) AS stored"
+        "FROM unnest(%s::text[]) AS requested (key), LATERAL ("
+        f"SELECT {columns} FROM _nango_raw WHERE dataset_id = %s AND external_id = requested.key LIMIT 1) AS stored"
     )
 
 
@@ -184,7 +184,7 @@ def _microseconds(moment: datetime) -> int:
 
 class _PostgresqlMappedRows(MappedRows):
     def insert(self, prepared: Prepared, moment: datetime) -> None:
-        """COPY the fast rows as CSV, the others as COPY's own text."""
+        """COPY the fast rows in CSV format, and the others in text format."""
         sync_id, *names = self.owner
         if prepared.fast:
             head = mapping.as_csv([sync_id, *names]) + b","
@@ -209,10 +209,10 @@ class _PostgresqlMappedRows(MappedRows):
     def _change(self, verb: str, keys: Sequence[str]) -> None:
         if not keys:
             return
-        # One by one, as for raw rows: without good statistics PostgreSQL would read all rows of the dataset.
+        # A lateral query per key, as for raw rows: without good statistics PostgreSQL would read the whole dataset.
         verb, table = _escaped(verb), _escaped(self.table)
-        one = f"SELECT ctid AS place FROM {table} WHERE {_IS_OWNED} AND _nango_unique_key = wanted.key LIMIT 1"
-        places = f"SELECT place FROM unnest(%s::text[]) AS wanted (key), LATERAL ({one}) AS stored"
+        row = f"SELECT ctid AS place FROM {table} WHERE {_IS_OWNED} AND _nango_unique_key = requested.key LIMIT 1"
+        places = f"SELECT place FROM unnest(%s::text[]) AS requested (key), LATERAL ({row}) AS stored"
         self.driver.execute(f"{verb} WHERE ctid = ANY(ARRAY({places}))", (list(keys), *self.owner))
 
     def _change_range(self, verb: str, keys: KeyRange, condition: str) -> None:
@@ -330,10 +330,12 @@ class _PostgresqlRows:
 POSTGRESQL_ROWS: Rows = _PostgresqlRows()
 
 
-def _limited(each: Sequence[str], order: str, limit: int) -> str:
-    """The first rows of several queries; without a limit for each PostgreSQL would sort all rows there are."""
+def _limited(queries: Sequence[str], order: str, limit: int) -> str:
+    """The first rows of the union of queries; each has the limit too, or PostgreSQL would sort all of its rows."""
     end = f"{order} LIMIT {limit:d}"
-    return f"{' UNION ALL '.join(f'({one} {end})' for one in each)} {end}" if len(each) > 1 else f"{each[0]} {end}"
+    if len(queries) == 1:
+        return f"{queries[0]} {end}"
+    return f"{' UNION ALL '.join(f'({query} {end})' for query in queries)} {end}"
 
 
 @cache
@@ -341,11 +343,12 @@ def _page_query(how: Literal["id", "names"], actions: tuple[Action, ...], limit:
     key = dataset_key(how, "%({})s")
     behind = is_behind("%(moment)s", "%(id)s")
     if by_id:
-        one = (
-            f"SELECT {COLUMNS} FROM _nango_raw WHERE dataset_id = {key.dataset_id} AND external_id = wanted.key LIMIT 1"
+        row = (
+            f"SELECT {COLUMNS} FROM _nango_raw "
+            f"WHERE dataset_id = {key.dataset_id} AND external_id = requested.key LIMIT 1"
         )
         rows = (
-            f"SELECT stored.* FROM unnest(%(ids)s::text[]) AS wanted (key), LATERAL ({one}) AS stored "
+            f"SELECT stored.* FROM unnest(%(ids)s::text[]) AS requested (key), LATERAL ({row}) AS stored "
             f"WHERE {behind} AND ({has_action(actions)}) {ORDER} LIMIT {limit:d}"
         )
     else:

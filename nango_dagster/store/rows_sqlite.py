@@ -78,7 +78,7 @@ class _SqliteRawTable(RawTable):
         for batch in in_batches(hashes.items(), BATCH_KEYS // 2):
             marks = ",".join(["(?,?)"] * len(batch))
             query = (
-                f"WITH wanted (key, hash) AS (VALUES {marks}) SELECT key FROM wanted WHERE NOT EXISTS (SELECT 1 "
+                f"WITH read (key, hash) AS (VALUES {marks}) SELECT key FROM read WHERE NOT EXISTS (SELECT 1 "
                 "FROM _nango_raw WHERE dataset_id = ? AND external_id = key AND byte_hash = hash "
                 "AND deleted_at IS NULL AND NOT payload_wanted)"
             )

@@ -68,7 +68,7 @@ class Rates:
         wait = int(ends - now) + 1
         sentence = f"this key has sent more than {self.limit:,} requests in a minute; wait {wait} seconds."
         where = {"method": scope["method"], "path": scope["path"]}
-        raise HttpError(429, "too_many_request", sentence, headers={**headers, "Retry-After": str(wait)}, extra=where)
+        raise HttpError(429, "too_many_request", sentence, headers={**headers, "Retry-After": str(wait)}, fields=where)
 
 
 class Windows:

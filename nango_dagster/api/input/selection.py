@@ -85,7 +85,7 @@ def unknown_connection(integration: str, connection_id: str, status: int = 400) 
     """The error about a connection that does not exist."""
     sentence = f"{integration} has no connection {quoted(connection_id)}; GET /connections lists those there are."
     payload = {"connectionId": connection_id, "providerConfigKey": integration}
-    return HttpError(status, "unknown_connection", sentence, payload=payload)
+    return HttpError(status, "unknown_connection", sentence, fields={"payload": payload})
 
 
 def select(
