@@ -35,7 +35,7 @@ class Api:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """What it has used until now."""
+        """The CPU seconds of the process."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -123,7 +123,7 @@ async def _serve(count: int) -> None:
 
 
 def _end_with_input() -> None:
-    """Whoever started the API holds its input open for as long as it lives."""
+    """End when the standard input is closed, which the parent process holds open."""
     sys.stdin.read()
     os._exit(0)
 

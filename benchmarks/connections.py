@@ -1,4 +1,4 @@
-"""What a sync of a thousand connections costs: one Dagster run for all of them, beside a run or a pipeline for each.
+"""The cost of a sync of a thousand connections: one Dagster run for all, compared with a run or a pipeline for each.
 
 `python -m benchmarks.connections` starts Dagster's daemon and code server on an empty instance, lets the sync's own
 schedule begin it, and measures from that tick to the last commit: a first load, then an hour later, when nothing has
@@ -45,7 +45,7 @@ _A_FEW = 3  # runs of one connection that are measured, and pipelines times ten
 
 @dataclass(frozen=True)
 class Figures:
-    """What one step took."""
+    """The usage of one step."""
 
     database: str
     step: str
@@ -285,7 +285,7 @@ class Bench:
         )
 
     def single_runs(self, count: int) -> Taken:
-        """What so many runs of one partition each take, launched one after the other as by a click."""
+        """The usage of `count` runs of one partition each, launched one after the other as in the UI."""
         self._write_config(minute=(datetime.now(timezone.utc).minute + 30) % 60)
         launch = [sys.executable, "-m", "dagster", "job", "launch", "-m", "nango_dagster.definitions", "-j", self._job]
         with Deployment(self.folder, self.env, self.server) as dagster:

@@ -28,7 +28,7 @@ _OPTIONS = "shared_buffers = 256MB\nmax_wal_size = 4GB\ncheckpoint_timeout = 30m
 
 
 class Database(Protocol):
-    """Where contestants keep their rows."""
+    """The database of a contestant."""
 
     dialect: str
     about: str
@@ -37,10 +37,10 @@ class Database(Protocol):
         """A database with nothing in it, as a URL; gone afterwards."""
 
     def outcome(self, url: str, live: str) -> Outcome:
-        """What is in it."""
+        """The live rows and the changed ones."""
 
     def cpu_seconds(self) -> float | None:
-        """What its server has used until now; None where there is none, or it cannot be seen from here."""
+        """The CPU seconds of its server; None where there is none, or its processes are not visible."""
 
 
 class Sqlite:

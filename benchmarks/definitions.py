@@ -1,4 +1,4 @@
-"""What loading the definitions of many syncs costs, beside bare Dagster with as many of everything.
+"""The cost of loading the definitions of many syncs, compared with bare Dagster with as many objects.
 
 `python -m benchmarks.definitions` prints CPU seconds of building, resolving and taking the snapshot that the
 webserver and the daemon get of it, medians of several processes each. With `--validate` it prints those of

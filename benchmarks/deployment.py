@@ -103,14 +103,14 @@ class Deployment:
         return "\n".join(self._log.read().splitlines()[-_LINES_SHOWN:])
 
     def begin(self) -> None:
-        """What is used from here on counts."""
+        """Begin to count CPU seconds."""
         self._look_at_all()
         self._before = dict(self._used)
         self._server_before = self._server.cpu_seconds() or 0.0
         self._memory.clear()
 
     def taken(self) -> Taken:
-        """What was used since."""
+        """The CPU seconds since `begin`."""
         self._look_at_all()
         daemon = own = of_runs = 0.0
         for process, times in list(self._used.items()):

@@ -18,12 +18,12 @@ _LINES_SHOWN = 20
 
 
 class BenchmarkFailed(Exception):
-    """A contestant did not do its work, so that its figures would mean nothing."""
+    """A contestant failed, so its figures have no meaning."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process took."""
+    """The time, CPU and memory of a process."""
 
     seconds: float
     cpu_seconds: float

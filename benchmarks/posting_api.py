@@ -49,7 +49,7 @@ class Dev:
     log: Path
 
     def cpu_seconds(self) -> float:
-        """What it and all that it has started have used."""
+        """The CPU seconds of the process and its children."""
         total = 0.0
         for process in [self.process, *self.process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):

@@ -28,7 +28,7 @@ _WORDS: Final = _PROSE.split(" ")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a database holds after a list was synced: live rows, and those among them that changed."""
+    """The expected state of a database after a sync of a list: live rows, and the changed ones among them."""
 
     live: int
     changed: int
@@ -48,7 +48,7 @@ def is_changed(list_: List, index: int) -> bool:
 
 
 def outcome(list_: List, count: int) -> Outcome:
-    """What has to be in the database after a list that began with `count` records was synced."""
+    """The expected state after the sync of a list that began with `count` records."""
     live = list(indices(list_, count))
     return Outcome(len(live), sum(is_changed(list_, index) for index in live))
 

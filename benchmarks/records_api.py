@@ -1,4 +1,4 @@
-"""What a page of `GET /records` costs in a large dataset, beside a bare route that answers with the same bytes.
+"""The cost of a page of `GET /records` in a large dataset, compared with a bare route that returns the same bytes.
 
 `python -m benchmarks.records_api` fills one dataset, starts `nango-dagster api` on it, and a FastAPI app of one route
 that has each answer ready in memory. Each case asks ours, the bare route, and the database itself with the query that

@@ -1,4 +1,4 @@
-"""What came of the rounds: one table of medians and ratios, or all figures as JSON."""
+"""The results of the rounds: a table of medians and ratios, or all figures as JSON."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def api_share(runs: Sequence[Run]) -> str:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """The machine and the versions of a measurement."""
     return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 

@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to a contestant's database: a list of the API is synced into what the last step left there."""
+    """One sync of a list of the API into the database that the last step left."""
 
     name: str
     list: List
@@ -39,7 +39,7 @@ STEPS: Final = (
 
 @dataclass(frozen=True)
 class Run:
-    """A step that one process did, rightly, and what it took."""
+    """A step of one process with the expected rows, and its usage."""
 
     contestant: str
     database: str

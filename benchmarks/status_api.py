@@ -1,4 +1,4 @@
-"""What it costs the API to say how thousands of connections are doing.
+"""The cost of the status of thousands of connections in the API.
 
 `python -m benchmarks.status_api` fills a store with syncs and connections that have each been executed a few times,
 starts `nango-dagster api` on it, and asks `GET /sync/status` for all of them in one call. The figures are the medians
@@ -39,7 +39,7 @@ _BEGAN = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one call takes."""
+    """The usage of one call."""
 
     cpu: float
     server: float | None

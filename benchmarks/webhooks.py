@@ -42,7 +42,7 @@ _KEY = "k" * 36
 
 @dataclass(frozen=True)
 class Figures:
-    """What it took to deliver all."""
+    """The usage of the delivery of all webhooks."""
 
     rate: float
     """Deliveries a second."""

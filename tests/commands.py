@@ -1,4 +1,4 @@
-"""What tests of the command line share: calling it in this process or as one of its own, and its config files."""
+"""Helpers of the tests of the command line: call it in this process or in a new one, and write its configs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "nango_dagster.cli"]
 
 @dataclass(frozen=True)
 class Said:
-    """What a command printed, and the status it ended with."""
+    """The output of a command, and its exit status."""
 
     status: int
     stdout: str
@@ -75,7 +75,7 @@ class Cli:
         )
 
     def environment(self, **env: str) -> dict[str, str]:
-        """What a process of it knows."""
+        """The environment of a process."""
         return {**os.environ, **self.env, **env}
 
 

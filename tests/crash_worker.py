@@ -119,7 +119,7 @@ class Workers:
 
     @property
     def log(self) -> str:
-        """What children have written to their standard error."""
+        """The standard error of the children."""
         return Path(self._log.name).read_text()
 
     def _order(self, **order: Any) -> str:
@@ -180,7 +180,7 @@ def _be_child(order: Mapping[str, Any]) -> None:
 
 
 def execute(order: Mapping[str, Any]) -> dict[str, Any]:
-    """What the order asks for. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
+    """Execute the order. `small`: records in a batch; `stuck`: seconds that a transaction may stand still."""
     answer: dict[str, Any] = {}
     try:
         try:
@@ -284,7 +284,7 @@ class Failpoint:
 
 
 def stop_at_once(server: int) -> None:
-    """What `pg_ctl stop -m immediate` does: no checkpoint, no good-bye."""
+    """Stop PostgreSQL as `pg_ctl stop -m immediate` does, without a checkpoint."""
     postmaster = psutil.Process(server)
     postmaster.send_signal(signal.SIGQUIT)
     postmaster.wait(30)

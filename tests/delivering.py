@@ -1,4 +1,4 @@
-"""What tests of webhooks share: notifications that wait, and time that passes."""
+"""Helpers of the tests of webhooks: waiting events, and a clock that moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of executions share: a list behind an API that breaks where they want, and what the store made of it."""
+"""Helpers of the tests of executions: an API that fails at a chosen page, and the stored rows."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Source:
         return reply(request) if callable(reply) else reply
 
     def page(self, number: int) -> Record:
-        """What page `number` answers when it is well, the first being 1."""
+        """The correct answer of page `number`; the first is 1."""
         end = number * self.size
         return {"results": self.records[end - self.size : end], "next": number + 1 if end < len(self.records) else None}
 
     @property
     def body(self) -> Callable[[int], bytes]:
-        """The same as bytes, to be cut or spoiled."""
+        """The answer of page `number` as bytes, to be cut or spoiled."""
         return lambda number: json.dumps(self.page(number)).encode()
 
     def sync(self, **fields: Any) -> Sync:
@@ -181,7 +181,7 @@ def assert_nothing_runs(db: Database) -> None:
 
 
 def until(condition: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
-    """What `condition` gives once it is true; an AssertionError when that takes too long."""
+    """The value of `condition` once it is true; raises AssertionError when that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"

@@ -48,7 +48,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back: `body` as bytes, text, any JSON, or an iterable of bytes that are sent one by one.
+    """An answer: `body` as bytes, text, any JSON, or an iterable of bytes that are sent one by one.
 
     `claims` is a Content-Length other than the true one; `hang_up` closes the connection without a word.
     """

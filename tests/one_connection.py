@@ -30,7 +30,7 @@ _PASSED_ON = {
 
 @dataclass
 class Watch:
-    """Who holds which connection, in which thread; what was found is in `nested`."""
+    """The connections that each thread holds; nested ones are in `nested`."""
 
     nested: list[str] = field(default_factory=list)
     _held: dict[int, tuple[int, str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What hypothesis may make up."""
+"""Strategies of hypothesis."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def source(api: FakeApi) -> Source:
 
 
 def waiting(db: Database) -> list[Delivery]:
-    """What is in the outbox, the oldest first."""
+    """The events in the outbox, the oldest first."""
     return sorted((one.delivery for one in outbox.listed(db)), key=lambda one: one.id)
 
 

@@ -329,7 +329,7 @@ def test_credentials_over_http_cannot_lead_to_private_addresses(url: str, settin
 def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_used(
     settings: Settings, db: Database, api: FakeApi
 ) -> None:
-    """What was stored over HTTP before there was a key, or a name that leads elsewhere by now."""
+    """Credentials stored over HTTP before a key existed, or whose host name has another address now."""
     with calling(settings, db, encryption_keys=(KEY,)) as http:
         made(http, credentials=application(api))
     with calling(settings, db, encryption_keys=(KEY,), secret_keys=("k1",)) as http:

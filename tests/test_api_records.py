@@ -155,7 +155,7 @@ def test_a_query_that_cannot_be_is_refused(query: dict[str, Any], http: TestClie
     got = http.get("/records", params={"model": "Items", **query}, headers=HEADERS)
     error = got.json()["error"]
     assert (got.status_code, error["code"]) == (400, "invalid_query_params")
-    assert error.get("errors") or "the URL holds a NUL character" in error["message"]
+    assert error.get("errors") or "the URL contains a NUL character" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ ISSUE = {
 
 
 def reference(http: TestClient) -> dict[str, Any]:
-    """What /openapi.json says, which is valid."""
+    """The document of /openapi.json, which is valid."""
     answer = http.get("/openapi.json")
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()

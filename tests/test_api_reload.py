@@ -139,7 +139,7 @@ def test_an_answer_that_is_not_dagster_s_is_said_once_and_asked_again(
 
 def test_a_dagster_that_is_not_there_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not reloader(f"http://127.0.0.1:{free_port()}", tmp_path)()
-    assert "which is tried again: Dagster: " in caplog.text
+    assert "the API tries again: Dagster: " in caplog.text
 
 
 def test_a_home_that_cannot_be_written_is_said(

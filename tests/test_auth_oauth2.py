@@ -73,7 +73,7 @@ class TokenServer:
         return [dict(parse_qsl(request.body.decode())) for request in self.requests]
 
     def credentials(self, **changes: Any) -> dict[str, Any]:
-        """What a connection begins with: a token that is good, and nobody knows for how long."""
+        """The first credentials of a connection: a valid token without an expiry."""
         return {
             "type": "OAUTH2",
             "access_token": "s3cr3t-access-1",

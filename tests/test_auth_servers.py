@@ -46,7 +46,7 @@ def client(server: PizzlyServer, key: str = "github", connection_id: str = "user
 
 
 def ask(server: PizzlyServer, key: str = "github", connection_id: str = "user1") -> Mapping[str, Any]:
-    """What our client is given, in one go."""
+    """All arguments of our client."""
     asking = client(server, key, connection_id)
     try:
         return asking.credentials(fresh=False)

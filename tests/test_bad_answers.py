@@ -1,4 +1,4 @@
-"""Whatever a server answers in place of a page: a job that succeeded has the source's rows, and none is ever lost."""
+"""Bad answers in place of a page: a successful job has the rows of the source, and no row is lost."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def read(tmp_path: Path, text: str, name: str = "items.yaml") -> list[Sync]:
 
 
 def wrong(tmp_path: Path, text: str, name: str = "items.yaml") -> list[str]:
-    """What is said about a broken file, each sentence after the number of its line."""
+    """The errors of a broken file, each after the number of its line."""
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text, name)
     assert all(problem.file == str(tmp_path / name) for problem in caught.value.problems)

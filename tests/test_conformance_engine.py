@@ -1,4 +1,4 @@
-"""What every engine of the store promises, whichever database it is for.
+"""The contract of every engine of the store.
 
 A new database is a new `store/engine_<name>.py` and a new parameter of the fixture `settings_env` for which these
 tests pass; test_conformance_rows.py is the same for the bulk statements.

@@ -63,7 +63,7 @@ class History:
 
     @property
     def records(self) -> list[Record]:
-        """What the API has now."""
+        """The current list of the API."""
         now = self.generation
         constant = [{"id": id_, "name": f"g{now if id_ % 3 == 0 else 0}"} for id_ in range(self.constant)]
         fleeting = [{"id": now * 1000 + id_, "name": "new"} for id_ in range(self.fleeting)]
@@ -85,7 +85,7 @@ class History:
 
 
 def assert_never_half(db: Database, row: SyncRow, before: list[Record], after: list[Record]) -> None:
-    """Whatever has been committed fits together; an overwrite has done all of its work or nothing."""
+    """The committed state is consistent; an overwrite is complete or has changed nothing."""
     found = stored(db, row)
     assert found.live_count == len(found.live)
     if row.sync.mode == "overwrite":

@@ -54,7 +54,7 @@ class Customers:
         self.names = [f"c{number:03}" for number in range(count)]
         self.generation = 0
         self.deadly: set[str] = set()
-        """Whose second record kills the process that maps it."""
+        """A list whose second record kills the process that maps it."""
         self.holds: Callable[[str, int], bool] = lambda who, page: False
         """Which pages wait, when they are asked for the first time, until `open` is set."""
         self.open = threading.Event()

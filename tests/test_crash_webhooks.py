@@ -1,4 +1,4 @@
-"""Whoever delivers may die at any moment: nothing is lost, and what comes twice comes under the same id."""
+"""A delivering process may die at any moment: no event is lost, and a repeated event has the same id."""
 
 from __future__ import annotations
 

@@ -346,7 +346,7 @@ def test_a_tag_of_the_run_empties_the_cache(project: Project) -> None:
 
 
 def logged(project: Project, result: dg.ExecuteInProcessResult) -> list[tuple[str, str]]:
-    """What the run's log shows beside Dagster's own events."""
+    """The lines of the run's log besides Dagster's own events."""
     entries = project.instance.all_logs(result.run_id)
     return [(logging.getLevelName(entry.level), entry.user_message) for entry in entries if not entry.is_dagster_event]
 

@@ -47,7 +47,7 @@ def launch(project: Project, action: str, **form: Any) -> dg.ExecuteInProcessRes
 
 
 def done(project: Project, action: str, **form: Any) -> str:
-    """What its log says that it did."""
+    """The operations in the log of the job."""
     result = launch(project, action, **form)
     assert result.success, sentence(result)
     said = [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == 20]
@@ -147,7 +147,7 @@ def test_a_database_that_is_down_is_a_sentence(make: MakeProject, sync: Sync) ->
     "action", ["stop", "add_connection", "remove_connection", "set_metadata", "update_metadata", "add_variant"]
 )
 def test_the_launchpad_only_steers(project: Project, action: str) -> None:
-    """Whoever reaches Dagster's webserver can launch the job, so no credential, address or record depends on it."""
+    """Every client of Dagster's webserver can launch the job, so no credential, address or record depends on it."""
     with pytest.raises(dg.DagsterInvalidConfigError, match=f"not in enum type Action got {action}"):
         launch(project, action, sync="issues")
 

@@ -295,7 +295,7 @@ def validate(folder: Path, *arguments: str, **env: str) -> None:
 
 
 def validation(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """What `dagster definitions validate` ends with."""
+    """The exit status of `dagster definitions validate`."""
     command = [sys.executable, "-m", "dagster", "definitions", "validate", *arguments]
     return subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True)
 

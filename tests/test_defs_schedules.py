@@ -138,7 +138,7 @@ def test_a_tick_while_the_database_is_down_says_so(make: MakeProject, sync: Sync
 
 
 def dispatched(project: Project) -> dg.ExecuteInProcessResult:
-    """What the dispatcher asks for, done."""
+    """Execute the run requests of the dispatcher."""
     assert isinstance(look(project), dg.RunRequest)
     return project.run(names.DISPATCH_JOB)
 

@@ -116,7 +116,7 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 
 
 def _commands(page: Path) -> Iterator[list[str]]:
-    """What a page says to type: the lines of its bash blocks, and code in its text that begins like one."""
+    """The commands on a page: the lines of its bash blocks, and code in its text that begins like one."""
     for block in blocks_of(page):
         if block.language == "bash":
             lines = block.text.replace("\\\n", " ").splitlines()

@@ -696,7 +696,7 @@ def test_a_list_of_several_pages_has_no_etag(api: FakeApi) -> None:
 
 
 def test_an_etag_is_sent_with_the_same_request_and_credentials_only(api: FakeApi) -> None:
-    """What a connection's metadata fills in changes the request; another token may be another account's."""
+    """Metadata of a connection changes the request; another token may belong to another account."""
     api.route("/items", (200, {"ETag": '"v1"'}, ITEMS))
 
     def pull(team: str, token: str, etag: str | None, **fields: Any) -> str | None:

@@ -69,7 +69,7 @@ def server(settings_env: dict[str, str], db: Database) -> Iterator[Served]:
 
 
 def call(node: Path, server: Served, *calls: list[Any]) -> list[Any]:
-    """What Nango's client gives for each of these calls."""
+    """The result of Nango's client for each of these calls."""
     ran = subprocess.run(
         ["node", "call.mjs", server.url],
         input=json.dumps(calls),
@@ -116,7 +116,7 @@ class Types:
 
 @pytest.fixture(scope="session")
 def types(node: Path) -> Iterator[Types]:
-    """What the compiler is asked once all tests are done: it takes seconds to start."""
+    """The code to compile once after all tests, since the compiler takes seconds to start."""
     found = Types()
     yield found
     found.check(node)
@@ -343,7 +343,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._line()}/nango"
 
     def next(self) -> dict[str, Any]:
-        """What it did at the next webhook."""
+        """The work of the client at the next webhook."""
         found: dict[str, Any] = json.loads(self._line())
         return found
 

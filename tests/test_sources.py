@@ -1,4 +1,4 @@
-"""What an execution guarantees to its source: a script that saves several models, updates, deletes and checkpoints."""
+"""The guarantees of an execution to its source: a script that saves, updates and deletes several models."""
 
 from __future__ import annotations
 

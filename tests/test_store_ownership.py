@@ -23,7 +23,7 @@ def crm(db: Database) -> Iterator[Database]:
 
 @pytest.fixture
 def shop(db: Database) -> Iterator[Database]:
-    """The same database, as the project shop uses it."""
+    """The database, as the project `shop` opens it."""
     yield replace(db, project="shop")
 
 

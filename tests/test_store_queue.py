@@ -361,7 +361,7 @@ def pg_db(pg_server: str, request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def impatient(db: Database) -> Iterator[Database]:
-    """The same PostgreSQL store for somebody who waits for nothing: a statement may take one second."""
+    """The PostgreSQL store with a statement timeout of one second."""
     url = db.engine.url.render_as_string(hide_password=False)
     mark = "&" if "?" in url else "?"
     options = f"options={quote('-c statement_timeout=1000')}"
@@ -942,7 +942,7 @@ class Story:
         self.claims += claims
 
     def _write(self, number: int, what: Callable[[Connection, Claim], object]) -> Claim | None:
-        """Whoever holds a claim may write; whoever has lost it, and only they, are stopped."""
+        """The holder of a claim may write; only a holder that has lost it is stopped."""
         if not self.claims:
             return None
         claim = self.claims[number % len(self.claims)]
@@ -1015,7 +1015,7 @@ class Story:
         queue.set_state(self.db, self.row.id, "STARTED", NAMES[which])
 
     def holds_together(self) -> None:
-        """What the store says is what the answers said."""
+        """The state of the store is that of the answers."""
         found = queue.schedules(self.db, [self.row.id])
         assert {one.connection_id: one.worker_id for one in found if one.worker_id is not None} == {
             name: claim.worker_id for name, claim in self.held.items()
@@ -1090,7 +1090,7 @@ def test_who_could_not_say_that_it_lives_while_somebody_held_the_write_lock_is_n
 
 @pytest.mark.usefixtures("five_minutes")
 def test_one_long_transaction_after_another_keeps_no_dead_runs_claims(db: Database) -> None:
-    """What a run was silent for before one of them counts after it, too."""
+    """The silence of a run before the restart counts after it, too."""
     row = sync_with(db, "c1")
     worker = work(db, row, "dying")
     silent_for(db, dying=360)

@@ -1,4 +1,4 @@
-"""What is too old to be kept goes, where somebody has asked for that; nothing else does."""
+"""Retention removes what is older than the configured age, and nothing else."""
 
 from __future__ import annotations
 

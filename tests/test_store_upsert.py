@@ -33,7 +33,7 @@ def target(db: Database) -> Target:
 
 
 def versions(target: Target) -> list[Any]:
-    """What changes with each row that is written, in raw and mapped."""
+    """The columns that change with each write, in raw and mapped rows."""
     name = target.open_table().name  # type: ignore[union-attr]
     columns = "*, xmin::text, ctid::text" if target.db.engine.name == "postgresql" else "*"
     with target.db.connect() as connection:

@@ -1,4 +1,4 @@
-"""What tests of the store share: one sync's records, written without an API, and what the store made of them."""
+"""Helpers of the tests of the store: write the records of a sync without an API, and read the stored rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text_of(record: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Written:
-    """What one execution did."""
+    """The counts of one execution."""
 
     added: int
     updated: int

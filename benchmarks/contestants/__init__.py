@@ -1,4 +1,4 @@
-"""What the benchmark compares: each contestant is a module that is run as a program, in a process of its own a step.
+"""The programs that the benchmark compares: each contestant is a module that runs in a new process for each step.
 
 `python -m benchmarks.contestants.NAME sqlite|postgresql` pulls one list, once, and leaves each of its records as a live
 row of a table `issues`. What it needs stands in the environment, see `Task`; nothing but files below `work` and its
@@ -38,7 +38,7 @@ CONTESTANTS: Final = (
 
 @dataclass(frozen=True)
 class Task:
-    """What one process is to do."""
+    """The task of one process."""
 
     dialect: str  # sqlite, postgresql
     list_url: str  # the first page; `&after=CURSOR` is the next one

@@ -1,4 +1,4 @@
-"""What one writes by hand in a Dagster asset: requests, a DataFrame, `to_sql` that replaces the table.
+"""A typical handwritten Dagster asset: requests, a DataFrame, `to_sql` that replaces the table.
 
 It has no change detection: every step writes all rows.
 """
