@@ -274,14 +274,15 @@ def instance_on(storage: str, tmp_path: Path, request: pytest.FixtureRequest) ->
             yield instance
         return
     import psycopg
+    import sqlalchemy as sa
 
-    url: str = request.getfixturevalue("pg_server").replace("postgresql+psycopg://", "postgresql://")
+    server = sa.make_url(request.getfixturevalue("pg_server"))
+    url = server.set(drivername="postgresql").render_as_string(hide_password=False)
     name = f"dagster_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
         try:
-            own = url.replace("postgresql://", "postgresql+psycopg2://")
-            own = own.replace(f"/{admin.info.dbname}", f"/{name}")
+            own = server.set(drivername="postgresql+psycopg2", database=name).render_as_string(hide_password=False)
             overrides = {"storage": {"postgres": {"postgres_url": own}}}
             with dg.DagsterInstance.local_temp(str(tmp_path), overrides=overrides) as instance:
                 yield instance
