@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,8 +164,12 @@ def test_too_many_requests_are_tried_again_and_no_record_is_lost(api: FakeApi, r
     assert len(refused) == 1
 
 
-def test_all_examples_can_be_loaded_side_by_side() -> None:
-    configs = read_dir(EXAMPLES)
+def test_all_examples_can_be_loaded_side_by_side(tmp_path: Path) -> None:
+    """Those in `incremental` are other configs of the same APIs, some of the same name."""
+    assert read_dir(EXAMPLES / "incremental").errors == ()
+    for file in EXAMPLES.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    configs = read_dir(tmp_path)
     assert configs.errors == ()
     tested = {case.file.rpartition(":")[2] for case in CASES} | {real.file for real in APIS}
     assert {sync.name for sync in configs.syncs} == tested | {"changing-list-upserted", "changing-list-overwritten"}
