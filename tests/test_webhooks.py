@@ -9,6 +9,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from time import monotonic
 
@@ -221,3 +222,10 @@ def test_a_url_that_may_be_a_strangers_leads_to_no_private_address(api: FakeApi,
     assert (error is None) is (reach == "private")
     assert len(api.requests) == (1 if reach == "private" else 0)
     assert error is None or "127.0.0.1 is a private address" in error
+
+
+def test_a_body_says_from_where_to_where_the_checkpoint_moved() -> None:
+    moved = {"from": None, "to": {"cursor": "2026-01-01"}}
+    about = About("github", "acme", "base", "issues", "Issue", "INITIAL", moved)
+    assert json.loads(webhooks.changed(about, 1, 0, 0, None))["checkpoints"] == moved
+    assert "checkpoints" not in json.loads(webhooks.changed(replace(about, checkpoints=None), 1, 0, 0, None))

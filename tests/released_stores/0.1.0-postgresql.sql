@@ -64,6 +64,8 @@ CREATE TABLE nango_of_the_release._nango_datasets (
     earlier_counts text DEFAULT '[]'::text NOT NULL,
     problems text DEFAULT '{}'::text NOT NULL,
     pruned_until text,
+    window_opened_at timestamp with time zone,
+    window_is_doubtful boolean DEFAULT false NOT NULL,
     pending_added bigint DEFAULT '0'::bigint NOT NULL,
     pending_updated bigint DEFAULT '0'::bigint NOT NULL,
     pending_deleted bigint DEFAULT '0'::bigint NOT NULL
@@ -259,6 +261,8 @@ CREATE TABLE nango_of_the_release._nango_webhooks (
     updated bigint NOT NULL,
     deleted bigint NOT NULL,
     modified_after timestamp with time zone,
+    checkpoint_from text,
+    checkpoint_to text,
     error text,
     started_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
@@ -275,6 +279,10 @@ CREATE SEQUENCE nango_of_the_release._nango_webhooks_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE nango_of_the_release._nango_webhooks_id_seq OWNED BY nango_of_the_release._nango_webhooks.id;
+CREATE TABLE nango_of_the_release._nango_window_keys (
+    dataset_id bigint NOT NULL,
+    digest bytea NOT NULL
+);
 CREATE TABLE nango_of_the_release._nango_workers (
     id bigint NOT NULL,
     sync_id bigint NOT NULL,
@@ -300,26 +308,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 06:43:03.898246+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 06:43:03.898246+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 06:43:03.898246+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 06:43:03.898246+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 06:43:03.898246+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCwgbr4CBD1ZmqmPuyadA5ixJU2jX6Ch31mfBphVUDMaUJ1leYHLc6tEb0iPz4C4vc5Cn7GBqf7JY5SOCIj0snZMEHSXhnQrp9k50X_E3jCE6p-d9X_dHsF1P_khwOzBZiJsR', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 06:43:03.790143+13:45', '2026-11-29 06:43:03.790143+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T16:59:59+00:00", 3]]', '{}', NULL, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 06:43:04.009763+13:45', '2026-11-29 06:43:04.03587+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 06:43:03.831663+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 10:08:29.313051+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 10:08:29.313051+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 10:08:29.313051+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 10:08:29.313051+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 10:08:29.313051+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCzhArOvGbdfDH0QAVMgSA6_MVpqfsse1i3bfygqgWHg9A6QzkcgT3VLKOereW7EDP-gt0oSHuvbeE8J7wwhhWQi0R6IzkbBVmxAdi54__a_pmZXj1bOOfHHNxZYgUp0zabmM', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 10:08:28.5915+13:45', '2026-11-29 10:08:28.5915+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T20:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 10:08:30.301603+13:45', '2026-11-29 10:08:30.546679+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 10:08:28.781063+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.907591+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.950791+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 06:43:03.907591+13:45', '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', NULL, false, NULL, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 06:43:04.107892+13:45', false, false, NULL, '2026-11-29 06:43:04.006636+13:45', '2026-11-29 06:43:04.03146+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 06:43:03.810992+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 06:43:03.907591+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 06:43:03.950791+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 06:43:03.974631+13:45', '2026-11-29 06:43:03.974631+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'language', false, '2026-11-29 06:43:03.760263+13:45', '2026-11-29 06:43:03.760263+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '92171d64-7d18-413c-9e3d-e3af28c07012', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, '2026-11-29 06:43:04.077258+13:45', 'pending', 0, '2026-11-29 06:43:04.077258+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '3dae15cc-9e8f-4ce9-b860-9940a5922c18', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, 'run a-run ended before this execution did.', '2026-11-29 06:43:04.009763+13:45', '2026-11-29 06:43:04.092129+13:45', 'pending', 0, '2026-11-29 06:43:04.092129+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.357679+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.748092+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 10:08:30.873124+13:45', false, false, NULL, '2026-11-29 10:08:30.280631+13:45', '2026-11-29 10:08:30.500058+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 10:08:28.670019+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 10:08:29.357679+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 10:08:29.748092+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'incr', false, '2026-11-29 10:08:28.381167+13:45', '2026-11-29 10:08:28.381167+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '092e9eca-579b-4e9b-a123-a6f70514851a', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 10:08:30.701378+13:45', 'pending', 0, '2026-11-29 10:08:30.701378+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '93c20aee-6ed0-49ce-be92-dafdeaf432a6', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 10:08:30.301603+13:45', '2026-11-29 10:08:30.769249+13:45', 'pending', 0, '2026-11-29 10:08:30.76925+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);
@@ -369,6 +377,8 @@ ALTER TABLE ONLY nango_of_the_release._nango_webhook_circuits
     ADD CONSTRAINT _nango_webhook_circuits_pkey PRIMARY KEY (circuit);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks
     ADD CONSTRAINT _nango_webhooks_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY nango_of_the_release._nango_window_keys
+    ADD CONSTRAINT _nango_window_keys_pkey PRIMARY KEY (dataset_id, digest);
 ALTER TABLE ONLY nango_of_the_release._nango_workers
     ADD CONSTRAINT _nango_workers_pkey PRIMARY KEY (id);
 CREATE INDEX _nango_connections_refused ON nango_of_the_release._nango_connections USING btree (integration, connection_id) WHERE (auth_failures >= 3);
