@@ -182,11 +182,12 @@ class StatusList(BaseModel):
 
 
 class ShownIntegration(BaseModel):
-    """An integration; it is there as long as a sync or a connection names it."""
+    """An integration: one that a file declares, or that a sync or a connection names."""
 
     unique_key: str = Field(examples=["github"])
-    display_name: str = Field(description="The unique key, too.")
-    provider: str = Field(description="The unique key, too.")
+    display_name: str = Field(description="The declared name for people, or the unique key.")
+    provider: str = Field(description="The declared API, or the unique key.")
+    base_url: str | None = Field(None, description="The declared base URL, without secrets.")
     logo: str = Field("", description="There is none.")
     forward_webhooks: bool = False
     created_at: str

@@ -112,9 +112,9 @@ class Access:
 
 
 def _secret_facts(names: set[str], facts: Mapping[str, Any]) -> Iterator[str]:
-    """The values of environment variables that the sync uses, and of metadata that is called a secret."""
+    """The environment variables that the sync uses, and values of metadata and config with the name of a secret."""
     for name in names:
-        if name.startswith("env.") or (name.startswith("metadata.") and looks_secret(name)):
+        if name.startswith("env.") or (name.startswith(("metadata.", "connection_config.")) and looks_secret(name)):
             value = facts.get(name, MISSING) if name.startswith("env.") else dig(facts, name)
             if value is not MISSING:
                 yield from _secret_parts(name, str(value))

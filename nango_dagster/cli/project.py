@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..config import Configs, placeholders, schema_text
+from ..config import Configs, integrations_schema_text, placeholders, schema_text
 from ..errors import ConfigError, NangoError, Problem
 from . import sample
 from .command import Failed, Session, as_json, command, printable
@@ -87,19 +87,26 @@ def _ignore(path: Path, made: Made) -> None:
 
 
 @command("validate", example="validate --configs sync_configs")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of a config file, for editors, and check nothing.")
-def validate(session: Session, schema: bool) -> None:
-    """Check the sync configs.
+@click.option(
+    "--schema",
+    type=click.Choice(["syncs", "integrations"]),
+    is_flag=False,
+    flag_value="syncs",
+    help="Print the JSON Schema of files with syncs, or of files with integrations, and check nothing.",
+)
+def validate(session: Session, schema: str | None) -> None:
+    """Check the sync configs and the integrations.
 
     Prints a line for each problem: file, line, field, the value found and the values allowed. The status is 1 if there
     is a problem. It sends no request and opens no database, so it can run in CI.
 
     A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs.
 
-    With --json: valid, syncs (names), problems (file, line, field, found, wanted, sentence), warnings.
+    With --json: valid, syncs (names), integrations (names), problems (file, line, field, found, wanted, sentence),
+    warnings.
     """
     if schema:
-        click.echo(schema_text(), nl=False)
+        click.echo(schema_text() if schema == "syncs" else integrations_schema_text(), nl=False)
         return
     configs = session.configs
     problems = [*session.problems, *_unloadable(configs)]
@@ -108,6 +115,7 @@ def validate(session: Session, schema: bool) -> None:
     document = {
         "valid": not problems,
         "syncs": names,
+        "integrations": [integration.name for integration in configs.integrations],
         "problems": [asdict(problem) for problem in problems],
         "warnings": warnings,
     }

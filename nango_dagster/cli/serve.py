@@ -93,9 +93,10 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
 
 def _register(session: Session) -> None:
     """Write the syncs into the store, so that new ones run at once; raises StoreUnavailable before anything starts."""
-    from ..store import syncs
+    from ..store import integrations, syncs
 
     with session.database() as database:
+        integrations.declare(database, session.configs.integrations)
         syncs.register(database, session.configs.syncs, on_refused=session.warn)
 
 

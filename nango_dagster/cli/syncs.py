@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +68,16 @@ def known(session: Session, database: Database) -> list[Known]:
 
 
 @command("list", example="list --json")
-def list_syncs(session: Session) -> None:
+@click.option("--integrations", "of_integrations", is_flag=True, help="List the integrations.")
+def list_syncs(session: Session, of_integrations: bool) -> None:
     """List the syncs.
 
     Those of config files, those posted over HTTP, and assets of your own that the IO manager writes. A sync whose file
-    is gone is "not configured" and does not run any more, but its rows stay until `nango-dagster remove`.
+    is gone is "not configured" and does not run any more, but its rows stay until `nango-dagster remove`. A second
+    table shows the integrations that files declare.
+
+    With --integrations: only the integrations, also those that only syncs and connections name. With --json, for each:
+    name, display_name, provider, base_url, declared (by a file), syncs (names).
 
     With --json, for each sync: name, id (null before it is first stored), integration, origin (file, http or asset),
     project (the owner; null for a posted sync), configured, enabled, url, mode, unique_key, schedule, table.
@@ -79,12 +85,44 @@ def list_syncs(session: Session) -> None:
     session.warn_of_configs()
     with session.database() as database:
         all_syncs = known(session, database)
+        listed = _integrations(session, database, all_syncs)
+    declared = [row for row in listed if row["declared"] or of_integrations]
+    table = grid(
+        ["integration", "provider", "base URL", "syncs"],
+        [(row["name"], row["provider"], row["base_url"], ", ".join(row["syncs"])) for row in declared],
+    )
+    if of_integrations:
+        session.answer(listed, table if declared else "no integrations")
+        return
     rows = [
         (sync.sync.name, _origin(sync), _project(sync), sync.sync.mode, _schedule(sync), sync.table, _url(sync))
         for sync in all_syncs
     ]
     headings = ["sync", "origin", "project", "mode", "schedule", "table", "url"]
-    session.answer([_listed(known_sync) for known_sync in all_syncs], grid(headings, rows) if rows else "no syncs")
+    parts = [grid(headings, rows) if rows else "no syncs", *(["", table] if declared else [])]
+    session.answer([_listed(known_sync) for known_sync in all_syncs], *parts)
+
+
+def _integrations(session: Session, database: Database, all_syncs: Sequence[Known]) -> list[dict[str, Any]]:
+    """The integrations of files, then those that only the store knows."""
+    from ..store import integrations
+
+    stored = {row.name: row for row in integrations.list_integrations(database)}
+    declared = {one.name: one for one in session.configs.integrations}
+    documents = []
+    for name in [*declared, *(name for name in stored if name not in declared)]:
+        value = declared.get(name) or stored[name]
+        documents.append(
+            {
+                "name": name,
+                "display_name": value.display_name or name,
+                "provider": value.provider or name,
+                "base_url": public_url(value.base_url) if value.base_url else None,
+                "declared": name in declared,
+                "syncs": [known.sync.name for known in all_syncs if known.sync.integration_key == name],
+            }
+        )
+    return documents
 
 
 @command("adopt", example="adopt issues")

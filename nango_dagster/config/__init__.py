@@ -11,8 +11,10 @@ from nango_dagster.config.fields import FORBIDDEN_HEADERS, PLACEHOLDER, Column, 
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.config.incremental import Incremental, start_at
+from nango_dagster.config.integrations import Integration, integrations_schema, integrations_schema_text
+from nango_dagster.config.reference import reference
 from nango_dagster.config.responses import NextRequest, ResponseRule
-from nango_dagster.config.schema import json_schema, reference, schema_text, sync_schema
+from nango_dagster.config.schema import json_schema, schema_text, sync_schema
 from nango_dagster.config.sync import Sync, pascal_case, slug
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Configs",
     "CustomMapping",
     "Incremental",
+    "Integration",
     "NextRequest",
     "RateLimit",
     "ResponseRule",
@@ -30,6 +33,8 @@ __all__ = [
     "every",
     "from_body",
     "from_document",
+    "integrations_schema",
+    "integrations_schema_text",
     "interval_of",
     "is_credential",
     "json_schema",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,9 @@ from nango_dagster.config.schema import ALIASES, NOT_YET, NOT_YET_VALUES, part_o
 from nango_dagster.config.source import NOWHERE, Found, Place, Source, dotted, quoted, shown
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
+
+SchemaOf = Callable[[Place], Mapping[str, Any]]
+"""The JSON Schema at a place."""
 
 # Names of other tools and of other versions of Nango, which are not similar to the field's name.
 _KNOWN_ELSEWHERE = {
@@ -35,15 +38,15 @@ _KNOWN_ELSEWHERE = {
 
 def check(given: Mapping[Any, Any], source: Source = NOWHERE) -> Sync:
     """The sync that the fields describe. Raises ConfigError with all problems of the fields."""
-    fields, problems = _canonical(given)
-    problems += _unknown(fields)
+    fields, problems = canonical(given)
+    problems += foreign_fields(fields, [*Sync.model_fields, *NOT_YET], "a sync")
     problems += _not_yet(fields)
     known = {name: value for name, value in fields.items() if name in Sync.model_fields}
     sync: Sync | None = None
     try:
         sync = Sync.model_validate(known)
     except ValidationError as error:
-        problems += _invalid(error)
+        problems += invalid(error)
     problems += combinations(fields)
     problems += foreign_placeholders(fields)
     if sync is None or problems:
@@ -57,7 +60,7 @@ def canonical_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def _canonical(given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Found]]:
+def canonical(given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Found]]:
     """The fields by their documented names; null counts as not given."""
     fields: dict[str, Any] = {}
     problems: list[Found] = []
@@ -75,13 +78,10 @@ def _canonical(given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Found]]:
     return fields, problems
 
 
-def _unknown(fields: Mapping[str, Any]) -> list[Found]:
-    known = [*Sync.model_fields, *ALIASES]
-    return [
-        ((name,), _no_field(name, name, known, "a sync"))
-        for name in fields
-        if name not in Sync.model_fields and name not in NOT_YET
-    ]
+def foreign_fields(fields: Mapping[str, Any], known: Collection[str], owner: str) -> list[Found]:
+    """The problems of fields that `owner`, such as "a sync", does not have."""
+    names = [*known, *ALIASES]
+    return [((name,), _no_field(name, name, names, owner)) for name in fields if name not in known]
 
 
 def _no_field(name: str, place: str, known: list[str], owner: str) -> Problem:
@@ -89,7 +89,8 @@ def _no_field(name: str, place: str, known: list[str], owner: str) -> Problem:
     if suggestion and suggestion in known:
         field = canonical_name(suggestion)
         return Problem(f"{quoted(place)} is no field of {owner}; did you mean {field}?", field=place, wanted=field)
-    fields = "one of the fields in docs/reference/config.md" if owner == "a sync" else "one of " + ", ".join(known)
+    listed = "one of " + ", ".join(known)
+    fields = "one of the fields in docs/reference/config.md" if owner in ("a sync", "an integration") else listed
     return Problem(f"{quoted(place)} is no field of {owner}; wanted {fields}.", field=place, wanted=fields)
 
 
@@ -112,20 +113,20 @@ def _not_yet(fields: Mapping[str, Any]) -> list[Found]:
     return problems
 
 
-def _invalid(error: ValidationError) -> list[Found]:
-    """The errors of the model's types, each as a sentence with the value found and the values allowed."""
-    return [_problem(details) for details in error.errors(include_url=False)]
+def invalid(error: ValidationError, schema_of: SchemaOf = part_of) -> list[Found]:
+    """The errors of a model's types, each as a sentence with the value found and the values allowed."""
+    return [_problem(details, schema_of) for details in error.errors(include_url=False)]
 
 
-def _problem(details: Mapping[str, Any]) -> Found:
+def _problem(details: Mapping[str, Any], schema_of: SchemaOf) -> Found:
     place: Place = details["loc"]
     kind = details["type"]
     if kind == "extra_forbidden":
-        known = list(part_of(place[:-1]).get("properties", {}))
+        known = list(schema_of(place[:-1]).get("properties", {}))
         return place, _no_field(str(place[-1]), dotted(place), known, dotted(place[:-1]))
-    allowed = str(details["ctx"]["error"]) if kind == "value_error" else words(part_of(place))
+    allowed = str(details["ctx"]["error"]) if kind == "value_error" else words(schema_of(place))
     if kind == "missing":
-        allowed = ", such as ".join([allowed, *part_of(place).get("examples", ())])
+        allowed = ", such as ".join([allowed, *schema_of(place).get("examples", ())])
         sentence = f"{dotted(place)} is missing; wanted {allowed}."
         return place[:-1], Problem(sentence, field=dotted(place), wanted=allowed)
     value = details["input"]

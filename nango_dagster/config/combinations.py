@@ -199,7 +199,10 @@ def _incremental(fields: Mapping[str, Any]) -> Iterator[Found]:
 # The names of placeholders. The first ones always have a value; the others need a connection, or one in Pizzly.
 _ALWAYS = ("connection_id", "variant", "last_sync_date", "since", "until")
 _TOKENS = ("access_token", "pizzlyAccessToken")
-_NAMED = "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_id}, ${variant}, ${last_sync_date}"
+_NAMED = (
+    "${access_token}, ${credentials.NAME}, ${metadata.NAME}, ${connection_config.NAME}, ${connection_id}, ${variant}, "
+    "${last_sync_date}"
+)
 
 
 def foreign_placeholders(fields: Mapping[str, Any]) -> list[Found]:
@@ -219,7 +222,7 @@ def _wrong_placeholder(name: str, fields: Mapping[str, Any]) -> tuple[str, str] 
     env = "${env.NAME} for the environment variable NANGO_ENV_NAME"
     if name in _ALWAYS or re.fullmatch(r"env\.[A-Za-z0-9_]+", name):
         return None
-    of_metadata = _is_path_in("metadata", name)
+    of_metadata = _is_path_in("metadata", name) or _is_path_in("connection_config", name)
     if not (of_metadata or is_credential(name)):
         return "names nothing", f"one of {_NAMED}, {env}, or $${{ for a plain ${{"
     if "integration" in fields or ("pizzly_connection_id" in fields and not of_metadata):

@@ -76,6 +76,8 @@ def _unique_key(value: Any) -> str | list[str]:
 
 
 def _url(text: str) -> str:
+    if text.startswith("/") and not text.startswith("//"):
+        raise ValueError("a URL such as https://api.example.com/items, or base_url in the sync's integration")
     if PLACEHOLDER.match(text):  # the scheme and the host come from a variable
         return text
     try:

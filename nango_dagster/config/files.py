@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nango_dagster.config import shapes
+from nango_dagster.config import integrations, shapes
 from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
+from nango_dagster.config.integrations import Integration, Integrations, is_declaration
 from nango_dagster.config.names import python_name, refused
-from nango_dagster.config.source import Source
+from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
+
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
 class Configs:
-    """The valid syncs of a folder, and the errors of the others."""
+    """The valid syncs and integrations of a folder, and the errors of the others."""
 
     syncs: tuple[Sync, ...]
     errors: tuple[ConfigError, ...]
     places: Mapping[tuple[str, str], tuple[str, int | None]] = field(default_factory=dict)
     """The file and the line of each sync, by integration and name."""
+    integrations: tuple[Integration, ...] = ()
+    """Those that files declare."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,28 @@ def read_dir(folder: Path | str) -> Configs:
     entries: list[_Entry] = []
     errors: list[ConfigError] = []
     files = _files(folder)
+    declared, problems = _integrations(folder, files)
+    errors += [ConfigError.of(*problems)] if problems else []
     for path in files:
-        if path.suffix in (".yaml", ".yml", ".json"):
-            valid, problems = _read(path, os.path.relpath(path))
+        if path.suffix in _SUFFIXES and not is_declaration(path, folder):
+            valid, problems = _read(path, os.path.relpath(path), declared)
             entries += valid
             errors += [ConfigError.of(*problems)] if problems else []
     unique, doubles = _unique(entries)
     syncs = tuple(entry.sync for entry in unique)
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
-    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles), places)
+    named = tuple(item.integration for item in declared.valid.values())
+    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles), places, named)
 
 
 def read_file(path: Path | str) -> list[Sync]:
-    """The syncs of one file, or a ConfigError with everything that is wrong in it."""
-    entries, problems = _read(Path(path), str(path))
+    """The syncs of one file, or a ConfigError with everything that is wrong in it.
+
+    They inherit from the `integrations.yaml` beside the file.
+    """
+    folder = Path(path).parent
+    declared, _ = _integrations(folder, [*_files(folder, "*"), *_files(folder, f"{integrations.STEM}/**/*")])
+    entries, problems = _read(Path(path), str(path), declared)
     unique, doubles = _unique(entries)
     problems += [problem for double in doubles for problem in double.problems]
     if problems:
@@ -91,22 +104,41 @@ def from_document(document: Mapping[str, Any]) -> Sync:
     return check(document)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, pattern: str = "**/*") -> list[Path]:
     """The files of a folder that are not hidden, in a fixed order."""
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in folder.glob(pattern)
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
-def _read(path: Path, file: str) -> tuple[list[_Entry], list[Problem]]:
+def _integrations(folder: Path, files: Iterable[Path]) -> tuple[Integrations, list[Problem]]:
+    """The integrations that the files of a folder declare, and the problems of the others."""
+    found = Integrations()
+    problems: list[Problem] = []
+    for path in files:
+        if path.suffix not in _SUFFIXES or not is_declaration(path, folder):
+            continue
+        file = os.path.relpath(path)
+        try:
+            document = _document(path, file, integrations.is_written, "wanted integrations by their names")
+            several, wrong = integrations.declared(document, file, name=None if path.parent == folder else path.stem)
+        except ConfigError as error:
+            several, wrong = Integrations(unreadable=file, is_declared=True), list(error.problems)
+        problems += wrong
+        found = found.merged(several)
+    return found, problems
+
+
+def _read(path: Path, file: str, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs of a file, and the problems of the others."""
     entries: list[_Entry] = []
     problems: list[Problem] = []
     try:
-        for fields, source in shapes.entries(_document(path, file), file, path.stem):
+        for given, place in shapes.entries(_document(path, file), file, path.stem):
             try:
+                fields, source = declared.inherit(given, place)
                 entries.append(_Entry(check(fields, source), source))
             except ConfigError as error:
                 problems += error.problems
@@ -116,7 +148,9 @@ def _read(path: Path, file: str) -> tuple[list[_Entry], list[Problem]]:
     return entries, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
 
 
-def _document(path: Path, file: str) -> Document:
+def _document(
+    path: Path, file: str, is_written: Callable[[Place], bool] = shapes.is_written, wanted: str = shapes.WANTED
+) -> Document:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,8 +158,8 @@ def _document(path: Path, file: str) -> Document:
     except OSError as error:
         raise _whole(file, f"the file cannot be read: {error.strerror}.") from error
     if not text.strip():
-        raise _whole(file, f"the file is empty; {shapes.WANTED}.")
-    return read_json(text, file) if path.suffix == ".json" else read_yaml(text, file, shapes.is_written)
+        raise _whole(file, f"the file is empty; {wanted}.")
+    return read_json(text, file) if path.suffix == ".json" else read_yaml(text, file, is_written)
 
 
 def _scripts(folder: Path, files: Iterable[Path], entries: Iterable[_Entry]) -> list[ConfigError]:

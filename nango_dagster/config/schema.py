@@ -1,4 +1,4 @@
-"""The fields as a JSON Schema for editors, as a reference table, and as text for errors."""
+"""The fields as a JSON Schema for editors, and as text for errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from nango_dagster.config.list_guide import LISTS
 from nango_dagster.config.sync import Sync
 
 # Names that earlier Nango versions and their guides used; two of them are misspelled there.
@@ -29,7 +28,7 @@ NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {}
 def sync_schema() -> dict[str, Any]:
     """The JSON Schema of one sync, with older names and without the fields that are not available yet."""
     schema = Sync.model_json_schema()
-    properties = {name: _tidy(part) for name, part in schema["properties"].items() if name not in NOT_YET}
+    properties = {name: tidied(part) for name, part in schema["properties"].items() if name not in NOT_YET}
     for old, name in ALIASES.items():
         properties[old] = {
             **properties[name],
@@ -38,7 +37,7 @@ def sync_schema() -> dict[str, Any]:
         }
     del properties["name"]["default"]  # it stands for "not named yet"
     schema["properties"] = properties
-    schema["$defs"] = {name: _tidy(part) for name, part in schema["$defs"].items()}
+    schema["$defs"] = {name: tidied(part) for name, part in schema["$defs"].items()}
     return schema
 
 
@@ -70,22 +69,6 @@ def json_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """The contents of `docs/reference/sync.schema.json`."""
     return json.dumps(json_schema(), indent=2) + "\n"
-
-
-def reference() -> str:
-    """The contents of `docs/reference/config.md`: every field with its type, its default and a sentence."""
-    properties = sync_schema()["properties"]
-    rows = "\n".join(
-        _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES
-    )
-    parts = "\n".join(
-        _part_rows(name)
-        for name in ("mapping", "rate_limit", "track_deletes", "incremental", "next_request", "responses")
-    )
-    older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
-    later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())
-    values = "\n".join(f"- `{what}`: {instead}." for _, what, instead in NOT_YET_VALUES.values())
-    return _REFERENCE.format(rows=rows, parts=parts, older=older, later=later, values=values, lists=LISTS)
 
 
 def words(schema: Mapping[str, Any]) -> str:
@@ -165,136 +148,13 @@ def _number(noun: str, schema: Mapping[str, Any]) -> str:
     return f"{noun} of at least {least}" if most is None else f"{noun} from {least} to {most}"
 
 
-def _tidy(part: dict[str, Any]) -> dict[str, Any]:
+def tidied(part: dict[str, Any]) -> dict[str, Any]:
     """A part of the schema without the titles that pydantic makes from names."""
     tidy = {key: value for key, value in part.items() if key != "title"}
     if "patternProperties" in tidy:
         tidy["additionalProperties"] = False
     if "properties" in tidy:
-        tidy["properties"] = {name: _tidy(inner) for name, inner in tidy["properties"].items()}
+        tidy["properties"] = {name: tidied(inner) for name, inner in tidy["properties"].items()}
     if tidy.get("default", "") in (None, "", {}, []):
         tidy.pop("default", None)
     return tidy
-
-
-def _default(part: Mapping[str, Any]) -> str:
-    if "default" not in part:
-        return ""
-    default = part["default"]
-    return f"`{default:g}`" if isinstance(default, float) else f"`{json.dumps(default)}`".replace('"', "")
-
-
-def _part_rows(name: str) -> str:
-    whole = part_of((name,))
-    if whole.get("type") == "array":
-        name, whole = f"{name}[]", part_of((name, 0))
-    required = whole.get("required", ())
-    return "\n".join(
-        _row(f"{name}.{inner}", part, required=inner in required) for inner, part in whole["properties"].items()
-    )
-
-
-def _row(name: str, part: Mapping[str, Any], *, required: bool) -> str:
-    default = "required" if required else _default(part)
-    description = part["description"].replace("|", "\\|")
-    return f"| `{name}` | {words(part)} | {default} | {description} |"
-
-
-_REFERENCE = """\
-# Sync config
-
-<!-- Made from the code by `nango_dagster.config.schema`; a test holds it current. -->
-
-A file in `sync_configs` (`.yaml`, `.yml` or `.json`) declares one sync; the name of the file is the name of the sync:
-
-```yaml
-# sync_configs/pokemon.yaml
-url: https://pokeapi.co/api/v2/pokemon
-response_path: results
-unique_key: name
-paging_url_path: next
-```
-
-A file may also declare several syncs with common `defaults`. Headers, query parameters, tags and metadata of a sync
-are added to the common ones; every other field replaces the common one:
-
-```yaml
-defaults:
-  headers: {{Authorization: "Bearer ${{env.TOKEN}}"}}
-  frequency: every 15 minutes
-syncs:
-  contacts: {{url: "https://api.example.com/contacts", unique_key: id}}
-  companies: {{url: "https://api.example.com/companies", unique_key: id}}
-```
-
-`${{env.NAME}}` in the URL, headers, query parameters and body is the environment variable `NANGO_ENV_NAME`; `$${{` is
-an escaped `${{`. With [connections](connections.md#where-they-go) there are more placeholders.
-
-A path consists of keys joined by dots, with indexes in brackets: `data.items[0].id`. A key that contains a dot is
-written `["a.b"]`. A path in an answer may also be a JSONPath query, which begins with `$.` or `$[`: see
-[Queries](#queries). YAML follows version 1.2: `on`, `no` and dates are text.
-
-With [sync.schema.json](sync.schema.json) an editor completes and checks fields: begin a file with
-`# yaml-language-server: $schema=PATH`, where PATH is the path of that file.
-
-| field | value | default | meaning |
-| --- | --- | --- | --- |
-{rows}
-
-{lists}
-
-### Answers that are not JSON
-
-| the answer | recognised by | records |
-| --- | --- | --- |
-| JSON lines | `application/x-ndjson`, `application/jsonl` and others, or `format: jsonl` | each line |
-| CSV with a line of names | `text/csv`, or `format: csv` | each row |
-| values separated by tabs | `text/tab-separated-values`, or `format: tsv` | each row |
-| a gzip file of any of these | its first bytes | those in the file |
-| another charset | `charset` in the Content-Type, or a byte order mark | as in UTF-8 |
-| JSON behind `)]}}'`, `while(1);` or `for(;;);` | the prefix itself | as without it |
-
-Every value of CSV is text, and an empty cell is null. Cells are separated by `,`, `;`, tabs or vertical bars. The name
-of a gzip file determines its format, as in `events.jsonl.gz`, unless `format` is set.
-
-An answer in another format is an error that names the format and the field. `max_page_bytes` limits the size of an
-answer after decompression, `max_page_records` the number of its records. An incomplete line, a last CSV row
-that lacks cells, and a single line of text in place of CSV are errors, so that they never count as a short or an empty
-list:
-
-```yaml
-url: "https://data.example.com/api/2.0/export?from_date=2024-01-01"
-format: jsonl
-unique_key: event_id
-max_page_records: 1000000
-```
-
-`rate_limit` and `daily_quota` apply to all syncs, connections, threads and runs of an integration together, or of one
-connection with `scope: connection`. Syncs without an integration share them with other syncs of the same host. Requests
-are spread evenly over the time; retries count, too. When the quota of a day is used up, the execution ends and keeps
-its pages (without `unique_key`, the rows stay as they were). Other executions wait until midnight UTC:
-
-```yaml
-rate_limit: {{requests: 100, per: minute, scope: connection}}
-daily_quota: 15000
-```
-
-Fields of fields:
-
-| field | value | default | meaning |
-| --- | --- | --- | --- |
-{parts}
-
-## Older names
-
-| older name | field |
-| --- | --- |
-{older}
-
-## Not available yet
-
-A config with one of these fields is an error:
-
-{later}
-{values}
-"""

@@ -109,8 +109,16 @@ def filled(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     for name, item in fields.items():
         shared = result.get(name)
         both = isinstance(shared, dict) and isinstance(item, dict)
-        result[name] = {**shared, **item} if both and shared else item
+        result[name] = {**_without(shared, item, name), **item} if both and shared else item
     return result
+
+
+def _without(shared: Mapping[str, Any], own: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """The shared values that a sync does not replace; names of headers are compared without their case."""
+    if field != "headers":
+        return shared
+    replaced = {name.lower() for name in own}
+    return {name: value for name, value in shared.items() if name.lower() not in replaced}
 
 
 def _gives_way(name: str, own: set[str]) -> bool:

@@ -30,6 +30,8 @@ class Source:
     marks: Mapping[Place, Mark] = field(default_factory=dict)
     # The sync's own place in the file, and that of the defaults it shares.
     prefixes: tuple[Place, ...] = ((),)
+    inherited: Source | None = None
+    """Where the fields were read that are not in this file: the declaration of the integration."""
 
     def mark(self, place: Place) -> Mark | None:
         """The line and column of a place, or of the nearest one around it."""
@@ -42,8 +44,13 @@ class Source:
 
     def locate(self, problem: Problem, place: Place = ()) -> Problem:
         """The problem with its file, line and column."""
+        if self.inherited is not None and place and not self._has(place[0]) and self.inherited._has(place[0]):
+            return self.inherited.locate(problem, place)
         line, column = self.mark(place) or (None, None)
         return replace(problem, file=self.file, line=line, column=column)
+
+    def _has(self, field: str | int) -> bool:
+        return any((*prefix, field) in self.marks for prefix in self.prefixes)
 
 
 NOWHERE = Source()

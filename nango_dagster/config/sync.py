@@ -47,7 +47,10 @@ class Sync(BaseModel):
 
     # The request to the external API; it may hold secrets, which no repr shows
     url: f.Url = Field(
-        repr=False, description="The endpoint's URL; a query in it is kept.", examples=["https://api.example.com/items"]
+        repr=False,
+        description="The endpoint's URL; a query in it is kept. A path that begins with `/` is added to the `base_url` "
+        "of the integration.",
+        examples=["https://api.example.com/items"],
     )
     method: f.Method = Field("GET", description="The HTTP method, in capitals or not.")
     headers: f.Headers = Field({}, repr=False, description="Headers that are sent with every request.")

@@ -57,7 +57,7 @@ def build_definitions(
     problems: list[NotLoaded] = []
     loaded = [
         one
-        for one in _load(configs, settings, problems)
+        for one in _load(configs, common, problems)
         if one.props.sync.enabled and (options.posted or not one.posted) and (select is None or select(one.props.sync))
     ]
     translator = translator or NangoSyncTranslator()
@@ -97,15 +97,16 @@ class _Loaded:
 
 
 def _load(
-    configs: str | Path | Sequence[Sync] | None, settings: Settings, problems: list[NotLoaded]
+    configs: str | Path | Sequence[Sync] | None, common: Shared, problems: list[NotLoaded]
 ) -> Iterator[_Loaded]:
     """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
+    settings = common.settings
     if configs is not None and not isinstance(configs, (str, Path)):
         for sync in configs:
             yield _Loaded(SyncProps.of(sync, settings))
         return
     taken = set()
-    for props in _of_files(Path(configs) if configs is not None else settings.configs, settings, problems):
+    for props in _of_files(Path(configs) if configs is not None else settings.configs, common, problems):
         taken.add((props.sync.integration_key, props.sync.name))
         yield _Loaded(props)
     for sync in posted.load(settings):
@@ -113,16 +114,17 @@ def _load(
             yield _Loaded(SyncProps.of(sync, settings), posted=True)
 
 
-def _of_files(folder: Path, settings: Settings, problems: list[NotLoaded]) -> Iterator[SyncProps]:
+def _of_files(folder: Path, common: Shared, problems: list[NotLoaded]) -> Iterator[SyncProps]:
     try:
         configs = read_dir(folder)
     except ConfigError as unreadable:
         problems.append(NotLoaded.of(unreadable))
         return
     problems += map(NotLoaded.of, configs.errors)
+    common.nango.declare(configs.integrations)
     for sync in configs.syncs:
         file, line = configs.places[sync.integration_key, sync.name]
-        yield replace(SyncProps.of(sync, settings), file=Path(file).absolute(), line=line)
+        yield replace(SyncProps.of(sync, common.settings), file=Path(file).absolute(), line=line)
 
 
 # --- their definitions ------------------------------------------------------------------------------------------------

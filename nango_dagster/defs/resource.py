@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from functools import cached_property
 
 from dagster import AssetKey
 
-from ..config import Sync
+from ..config import Integration, Sync
 from ..errors import Refused
 from ..settings import Settings
-from ..store import Database, open_database, syncs
+from ..store import Database, integrations, open_database, syncs
 from ..store.sync_row import SyncRow
 from . import logs, names
 from .placements import Placement
@@ -27,6 +28,7 @@ class NangoResource:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._given = settings
+        self._declared: tuple[Integration, ...] = ()
         self._placements: dict[tuple[str, str], Placement] = {}
         self._posted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -100,13 +102,20 @@ class NangoResource:
             raise Refused(f"{sync.display_name}: this sync was deleted; reload the code location to remove its asset.")
         return row
 
+    def declare(self, integrations: Iterable[Integration]) -> None:
+        """Have `register` store the integrations that config files declare."""
+        self._declared = (*self._declared, *integrations)
+
     def register(self) -> None:
-        """Create or update the rows of the loaded syncs that were not posted; unchanged ones once in each process."""
+        """Store the integrations, and the loaded syncs that were not posted; unchanged ones once in each process."""
         new = {
             key: placement.sync
             for key, placement in self._placements.items()
             if key not in self._posted and self._registered.get(key) != placement.sync.fingerprint()
         }
+        if self._declared:
+            integrations.declare(self.database, self._declared)
+            self._declared = ()
         if new:
             syncs.register(self.database, new.values(), on_refused=log.warning)
             self._registered.update({key: sync.fingerprint() for key, sync in new.items()})

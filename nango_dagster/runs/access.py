@@ -109,7 +109,7 @@ def _with_stored(
     if credentials is not None:
         named = (sync.integration_key, names[0])
         source = _kept_source(database, settings, named, credentials, sync.display_name, cancelled)
-    facts = {**_facts(settings, names), "metadata": stored.metadata}
+    facts = {**_facts(settings, names), "metadata": stored.metadata, "connection_config": stored.config}
     source = source or _pizzly_of(sync, settings, cancelled)
     access = ConnectionAccess(sync, facts, source, partial(hash_key, settings))
     access.hide(credentials or {})

@@ -39,6 +39,7 @@ class Secrets:
 
     credentials: str | None = field(repr=False)
     metadata: dict[str, Any]
+    config: dict[str, Any]
     auth_failures: int
     has_webhook_url: bool
 
@@ -267,13 +268,13 @@ def credentials(db: Database, vault: Vault, integration: str, connection_id: str
 def secrets(db: Database, integration: str, connection_id: str) -> Secrets | None:
     """The secrets of a connection; None where it does not exist."""
     has_webhook_url = _of.webhook_url_source.is_not(None).label("has_webhook_url")
-    query = sa.select(_of.credentials, _of.metadata, _of.auth_failures, has_webhook_url)
+    query = sa.select(_of.credentials, _of.metadata, _of.config, _of.auth_failures, has_webhook_url)
     with db.ask() as connection:
         row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
     if row is None:
         return None
-    metadata = sealing.unseal(json.loads(row.metadata), db.vault)
-    return Secrets(row.credentials, metadata, row.auth_failures, bool(row.has_webhook_url))
+    metadata, config = (sealing.unseal(json.loads(text), db.vault) for text in (row.metadata, row.config))
+    return Secrets(row.credentials, metadata, config, row.auth_failures, bool(row.has_webhook_url))
 
 
 def _named(integration: str, connection_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -62,6 +62,17 @@ syncs = Table(
     UniqueConstraint("integration", "name", name="_nango_syncs_name"),
 )
 
+integrations = Table(  # those that config files declare
+    "_nango_integrations",
+    metadata,
+    Column("integration", Text, primary_key=True),
+    Column("display_name", Text),
+    Column("provider", Text),
+    Column("base_url", Text),  # without secrets
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
 connections = Table(
     "_nango_connections",
     metadata,
@@ -257,7 +268,25 @@ window_keys = Table(  # digests of the keys that executions have saved since the
     Column("digest", LargeBinary, primary_key=True),
 )
 
-OF_DATASET = (raw, missing, rejected, window_keys)
+parents = Table(  # of a sync with `for_each`: the records whose lists were read
+    "_nango_parents",
+    metadata,
+    Column("dataset_id", Id, primary_key=True, autoincrement=False),  # of the children
+    Column("parent_id", Key, primary_key=True),
+    Column("version", UtcTime),  # last_modified_at of the parent when its list was read; NULL to read it again
+    Column("checkpoint", Text),  # how far its list was read
+)
+
+children = Table(  # the records that the list of each parent contained
+    "_nango_children",
+    metadata,
+    Column("dataset_id", Id, primary_key=True, autoincrement=False),
+    Column("parent_id", Key, primary_key=True),
+    Column("external_id", Key, primary_key=True),
+    Index("_nango_children_key", "dataset_id", "external_id"),
+)
+
+OF_DATASET = (raw, missing, rejected, window_keys, parents, children)
 """The tables whose rows belong to a dataset."""
 
 columns = Table(

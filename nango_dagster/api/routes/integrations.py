@@ -21,7 +21,7 @@ router = APIRouter(tags=["integrations"], responses=ERRORS)
 
 @router.get("/integrations", summary="List integrations", dependencies=[only()])
 def list_integrations(nango: Nango) -> IntegrationList:
-    """The integrations that syncs and connections name; that of syncs without one is `default`."""
+    """The integrations that files declare or that syncs and connections name; `default` is that of syncs without one."""
     return IntegrationList(data=[_shown(one) for one in integrations.list_integrations(nango.database)])
 
 
@@ -44,8 +44,9 @@ def get_integration(
 def _shown(one: Integration) -> ShownIntegration:
     return ShownIntegration(
         unique_key=one.name,
-        display_name=one.name,
-        provider=one.name,
+        display_name=one.display_name or one.name,
+        provider=one.provider or one.name,
+        base_url=one.base_url,
         created_at=iso(one.created_at) or "",
         updated_at=iso(one.updated_at) or "",
     )

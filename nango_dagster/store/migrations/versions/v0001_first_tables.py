@@ -52,6 +52,16 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "_nango_integrations",
+        sa.Column("integration", sa.Text(), nullable=False),
+        sa.Column("display_name", sa.Text()),
+        sa.Column("provider", sa.Text()),
+        sa.Column("base_url", sa.Text()),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("integration"),
+    )
+    op.create_table(
         "_nango_connections",
         sa.Column("id", Id, autoincrement=True, nullable=False),
         sa.Column("integration", sa.Text(), nullable=False),
@@ -242,6 +252,22 @@ def upgrade() -> None:
         sa.Column("last_seen_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("dataset_id", "identity"),
     )
+    op.create_table(
+        "_nango_parents",
+        sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
+        sa.Column("parent_id", Key, nullable=False),
+        sa.Column("version", UtcTime()),
+        sa.Column("checkpoint", sa.Text()),
+        sa.PrimaryKeyConstraint("dataset_id", "parent_id"),
+    )
+    op.create_table(
+        "_nango_children",
+        sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
+        sa.Column("parent_id", Key, nullable=False),
+        sa.Column("external_id", Key, nullable=False),
+        sa.PrimaryKeyConstraint("dataset_id", "parent_id", "external_id"),
+    )
+    op.create_index("_nango_children_key", "_nango_children", ["dataset_id", "external_id"])
     op.create_table(
         "_nango_columns",
         sa.Column("table_name", sa.Text(), nullable=False),
