@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from nango_dagster.config import Sync
+from nango_dagster.config import Integration, Sync
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, syncs
+from nango_dagster.store import Database, connections, integrations, syncs
 from tests.apis import URL, calling
 
 
@@ -31,6 +31,25 @@ def test_integrations_are_those_that_syncs_and_connections_name(http: TestClient
     assert found[2] == http.get("/integrations/github?include=webhook&include=credentials").json()["data"]
     assert found[2]["created_at"].endswith("Z")
     assert found[2]["created_at"] <= found[2]["updated_at"]
+
+
+def test_a_declared_integration_is_shown_with_its_names_and_its_base_url(http: TestClient, db: Database) -> None:
+    crm = Integration(
+        name="crm", display_name="HubSpot", provider="hubspot", base_url="https://me:pw@api.hubapi.com/v3"
+    )
+    integrations.declare(db, [crm, Integration(name="github")])
+    first = http.get("/integrations/crm").json()["data"]
+    assert (first["display_name"], first["provider"]) == ("HubSpot", "hubspot")
+    assert first["base_url"] == "https://***@api.hubapi.com/v3"
+    integrations.declare(db, [crm])
+    assert http.get("/integrations/crm").json()["data"] == first
+    integrations.declare(db, [crm.model_copy(update={"display_name": "CRM"})])
+    syncs.register(db, [Sync(name="deals", url=URL, integration="crm")])
+    listed = http.get("/integrations").json()["data"]
+    assert [(one["unique_key"], one["display_name"], one["provider"], one["base_url"]) for one in listed] == [
+        ("crm", "CRM", "hubspot", "https://***@api.hubapi.com/v3"),
+        ("github", "github", "github", None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 
 from nango_dagster.cli import main
 from nango_dagster.cli.reference import reference
-from nango_dagster.config import from_body, read_file, schema_text
+from nango_dagster.config import from_body, integrations_schema_text, read_file, schema_text
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, datasets, pruning, queue, syncs
+from nango_dagster.store import Database, connections, datasets, pruning, queue, syncs
 from nango_dagster.store.changes import Cursor
 from tests.commands import Cli, write_sync
 from tests.conftest import ROOT
@@ -290,6 +290,7 @@ def test_validate_finds_a_transform_that_cannot_be_loaded(cli: Cli) -> None:
 
 def test_validate_prints_the_schema(cli: Cli) -> None:
     assert cli.good("validate", "--schema").stdout == schema_text()
+    assert cli.good("validate", "--schema", "integrations").stdout == integrations_schema_text()
 
 
 def test_validate_without_a_folder_fails(cli: Cli) -> None:
@@ -442,6 +443,24 @@ def test_list_names_configured_posted_disabled_and_forgotten_syncs(stored_cli: C
     assert (found["posted"]["id"], found["posted"]["table"]) == (row.id, f"_nango_sync_{row.id}")
     text = stored_cli.good("list").stdout
     assert "not configured" in text and "file, disabled" in text and "posted" in text
+
+
+def test_list_shows_the_integrations_of_files_and_those_that_are_only_stored(stored_cli: Cli, db: Database) -> None:
+    Path("sync_configs").mkdir()
+    Path("sync_configs/integrations.yaml").write_text(
+        "crm: {provider: hubspot, base_url: 'https://a:pw@api.example.com'}"
+    )
+    write_sync("deals", url="/deals", integration="crm")
+    connections.add(db, None, connections.NewConnection("github", "acme"))
+    shown = {"name": "crm", "display_name": "crm", "provider": "hubspot", "base_url": "https://***@api.example.com"}
+    only_stored = {"name": "github", "display_name": "github", "provider": "github", "base_url": None}
+    assert stored_cli.good("list", "--integrations", "--json").json == [
+        {**shown, "declared": True, "syncs": ["deals"]},
+        {**only_stored, "declared": False, "syncs": []},
+    ]
+    text = stored_cli.good("list").stdout
+    assert "hubspot" in text and "github" not in text
+    assert "https://***@api.example.com/deals" in text
 
 
 def test_a_broken_file_hides_no_sync_from_the_list(cli: Cli) -> None:

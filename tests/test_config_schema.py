@@ -10,7 +10,16 @@ import jsonschema
 import pytest
 import yaml
 
-from nango_dagster.config import Sync, from_body, json_schema, reference, schema_text, sync_schema
+from nango_dagster.config import (
+    Sync,
+    from_body,
+    integrations_schema,
+    integrations_schema_text,
+    json_schema,
+    reference,
+    schema_text,
+    sync_schema,
+)
 from nango_dagster.config.schema import ALIASES, NOT_YET
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -24,6 +33,8 @@ def is_valid(document: Any) -> bool:
 
 def test_the_committed_schema_is_current() -> None:
     assert (REFERENCE / "sync.schema.json").read_text(encoding="utf-8") == schema_text(), HOW
+    text = (REFERENCE / "integrations.schema.json").read_text(encoding="utf-8")
+    assert text == integrations_schema_text(), HOW
 
 
 def test_the_committed_reference_is_current() -> None:
@@ -32,6 +43,7 @@ def test_the_committed_reference_is_current() -> None:
 
 def test_the_schema_is_a_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.Draft202012Validator.check_schema(integrations_schema())
 
 
 def test_every_field_has_a_sentence() -> None:

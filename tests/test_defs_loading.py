@@ -25,7 +25,7 @@ from nango_dagster.config.names import RESERVED, refused
 from nango_dagster.defs import NangoSyncsComponent, build_definitions, names
 from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, syncs
+from nango_dagster.store import Database, integrations, syncs
 from tests.conftest import ROOT
 from tests.executions import Source, items
 from tests.fake_api import FakeApi
@@ -66,6 +66,16 @@ def test_each_file_of_a_folder_becomes_an_asset_a_job_and_a_schedule(tmp_path: P
         tmp_path / "configs", pokemon={"url": URL}, two="syncs:\n  a: {url: http://a/}\n  b: {url: http://b/}"
     )
     assert synced(build_definitions(folder, nowhere)) == ["a", "b", "pokemon"]
+
+
+def test_declared_integrations_are_stored_with_their_syncs(tmp_path: Path, settings: Settings, db: Database) -> None:
+    (tmp_path / "integrations.yaml").write_text("crm: {display_name: CRM, base_url: 'https://api.example.com'}")
+    (tmp_path / "deals.yaml").write_text("{url: /deals, integration: crm}")
+    definitions = build_definitions(tmp_path, settings)
+    nango = (definitions.resources or {})["nango"]
+    nango.register([])
+    assert [(one.name, one.display_name) for one in integrations.list_integrations(db)] == [("crm", "CRM")]
+    nango.close()
 
 
 def test_a_broken_file_is_reported_by_name_and_takes_no_other_sync_down(

@@ -63,10 +63,31 @@ def test_a_data_example_is_well_formed_and_a_sync_in_it_is_valid(block: Block, t
     from nango_dagster.config import read_file
 
     document = yaml.safe_load(block.text) if block.language == "yaml" else json.loads(block.text)
-    if isinstance(document, dict) and "url" in document:
+    if isinstance(document, dict) and "url" in document and not is_file(block):
         file = tmp_path / f"example.{block.language}"
         file.write_text(block.text)
         assert read_file(file)
+
+
+def is_file(block: Block) -> bool:
+    """Whether an example says which file of `sync_configs` it is."""
+    return block.text.startswith("# sync_configs/")
+
+
+_WITH_FILES = sorted({block.page for block in blocks("yaml") if is_file(block)})
+
+
+@pytest.mark.parametrize("page", _WITH_FILES, ids=lambda page: page.name)
+def test_the_config_files_of_a_page_are_valid_together(page: Path, tmp_path: Path) -> None:
+    from nango_dagster.config import read_dir
+
+    for block in filter(is_file, _blocks(page)):
+        file = tmp_path / block.text.splitlines()[0].removeprefix("# ")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text)
+    configs = read_dir(tmp_path / "sync_configs")
+    assert configs.syncs
+    assert not configs.errors
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "sync_configs").glob("*.y*ml")), ids=lambda file: file.name)

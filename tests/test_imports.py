@@ -83,13 +83,20 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runs": (
         ("access", "functions", "lease", "limits", "values"),
         ("delivering", "opening"),
+        ("children",),
         ("reading",),
         ("ending",),
         ("execution",),
         ("claiming", "retrying"),
         ("draining",),
     ),
-    "sources": (("source",), ("bounds", "saving", "user_value"), ("incremental_list",), ("declarative",)),
+    "sources": (
+        ("source",),
+        ("bounds", "saving", "user_value"),
+        ("incremental_list",),
+        ("declarative",),
+        ("for_each",),
+    ),
     "incremental": (("state", "values"), ("definition", "tracking")),
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),

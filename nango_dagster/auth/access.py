@@ -63,6 +63,7 @@ class Access:
     ) -> None:
         """`hash_key` gives the key of hashes that secrets go into; None where there is none."""
         names = set(placeholders(sync.templates))
+        self._names = names
         self.facts = facts
         self._hidden = tuple(_secret_facts(names, facts))
         self._source = source
@@ -85,6 +86,12 @@ class Access:
     def sign(self, request: Request) -> Request:
         """The request with the credentials that `variables` last had, unless the sync places them itself."""
         return signed(request, self._held) if self._signs else request
+
+    def constants(self) -> Mapping[str, Any]:
+        """The values of those placeholders that belong to the connection and are no credentials."""
+        own = ("metadata.", "connection_config.", "connection_id", "variant")
+        values = {name: dig(self.facts, name) for name in self._names if name.startswith(own)}
+        return {name: None if value is MISSING else value for name, value in values.items()}
 
     def secrets(self) -> tuple[str, ...]:
         """The values to star wherever they occur."""

@@ -9,6 +9,7 @@
 from nango_dagster.config.combinations import is_credential, placeholders
 from nango_dagster.config.fields import FORBIDDEN_HEADERS, PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
+from nango_dagster.config.for_each import ForEach
 from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.config.incremental import Incremental, start_at
 from nango_dagster.config.integrations import Integration, integrations_schema, integrations_schema_text
@@ -23,6 +24,7 @@ __all__ = [
     "Column",
     "Configs",
     "CustomMapping",
+    "ForEach",
     "Incremental",
     "Integration",
     "NextRequest",

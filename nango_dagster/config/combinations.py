@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nango_dagster import paths
-from nango_dagster.config import incremental
+from nango_dagster.config import for_each, incremental
 from nango_dagster.config.fields import PLACEHOLDER
 from nango_dagster.config.source import Found, shown
 from nango_dagster.errors import ConfigError, Problem
@@ -63,12 +63,12 @@ _REQUEST_PATHS = (
     "paging_limit_request_path",
 )
 # Fields that may hold secrets: an error about them does not show what it found. Also those with placeholders.
-MAY_BE_SECRET = ("url", "headers", "query_params", "body", "next_request")
+MAY_BE_SECRET = ("base_url", "url", "headers", "query_params", "body", "next_request")
 
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
-    checks = (_paging, _endings, _needs, _records, _timing, _body_paths, _format, _table, _accounts, _since)
+    checks = (_paging, _endings, _needs, _records, _timing, _body_paths, _format, _table, _accounts, _since, _for_each)
     return [found for check in checks for found in check(fields)] + list(_incremental(fields))
 
 
@@ -196,6 +196,12 @@ def _incremental(fields: Mapping[str, Any]) -> Iterator[Found]:
         yield place, Problem(sentence, field=".".join(place))
 
 
+def _for_each(fields: Mapping[str, Any]) -> Iterator[Found]:
+    names = frozenset(placeholders([fields.get(name) for name in MAY_BE_SECRET]))
+    for name, sentence in for_each.misfits(fields, names):
+        yield _misfit(name, sentence)
+
+
 # The names of placeholders. The first ones always have a value; the others need a connection, or one in Pizzly.
 _ALWAYS = ("connection_id", "variant", "last_sync_date", "since", "until")
 _TOKENS = ("access_token", "pizzlyAccessToken")
@@ -223,6 +229,8 @@ def _wrong_placeholder(name: str, fields: Mapping[str, Any]) -> tuple[str, str] 
     if name in _ALWAYS or re.fullmatch(r"env\.[A-Za-z0-9_]+", name):
         return None
     of_metadata = _is_path_in("metadata", name) or _is_path_in("connection_config", name)
+    if _is_path_in(for_each.PARENT, name):
+        return None if "for_each" in fields else ("belongs to a parent, and this sync has no for_each", "for_each")
     if not (of_metadata or is_credential(name)):
         return "names nothing", f"one of {_NAMED}, {env}, or $${{ for a plain ${{"
     if "integration" in fields or ("pizzly_connection_id" in fields and not of_metadata):

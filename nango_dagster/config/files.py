@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
 from nango_dagster.config.integrations import Integration, Integrations, is_declaration
 from nango_dagster.config.names import python_name, refused
+from nango_dagster.config.parents import wrong_parent
 from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
@@ -57,10 +58,11 @@ def read_dir(folder: Path | str) -> Configs:
             entries += valid
             errors += [ConfigError.of(*problems)] if problems else []
     unique, doubles = _unique(entries)
+    unique, orphans = _with_parents(unique)
     syncs = tuple(entry.sync for entry in unique)
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
     named = tuple(item.integration for item in declared.valid.values())
-    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles), places, named)
+    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles, *orphans), places, named)
 
 
 def read_file(path: Path | str) -> list[Sync]:
@@ -194,6 +196,23 @@ def _unique(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[ConfigError]]
         unique.append(entry)
         taken.update(dict.fromkeys(keys.values(), entry))
     return unique, errors
+
+
+def _with_parents(entries: Sequence[_Entry]) -> tuple[list[_Entry], list[ConfigError]]:
+    """The entries whose `for_each` names a valid sync, and an error for each of the others."""
+    valid = list(entries)
+    errors: list[ConfigError] = []
+    while True:
+        syncs = [entry.sync for entry in valid]
+        wrong = {id(entry): problem for entry in valid if (problem := wrong_parent(entry.sync, syncs))}
+        if not wrong:
+            return valid, errors
+        errors += [
+            ConfigError.of(entry.source.locate(wrong[id(entry)], ("for_each", "sync")))
+            for entry in valid
+            if id(entry) in wrong
+        ]
+        valid = [entry for entry in valid if id(entry) not in wrong]
 
 
 def _double(field: str, entry: _Entry, first: _Entry) -> ConfigError:

@@ -173,13 +173,7 @@ def _check(given: Any, source: Source, name: str) -> Declared:
             model.model_validate(part)
         except ValidationError as error:
             problems += invalid(error, schema_of)
-    # As the fields of a sync that has this integration; the base URL is where its URL begins.
-    as_sync = {**fields, "integration": name, "url": fields.get("base_url")}
-    for place, problem in foreign_placeholders(as_sync):
-        is_url = place == ("url",)
-        sentence = problem.sentence.replace(" in url ", " in base_url ", 1) if is_url else problem.sentence
-        renamed = replace(problem, sentence=sentence, field="base_url" if is_url else problem.field)
-        problems.append((("base_url",) if is_url else place, renamed))
+    problems += foreign_placeholders({**fields, "integration": name})
     if problems:
         located = [source.locate(problem, place) for place, problem in problems]
         raise ConfigError.of(*sorted(located, key=lambda problem: problem.line or 0))

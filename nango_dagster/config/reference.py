@@ -18,7 +18,8 @@ def reference() -> str:
         _row(name, part, required=name == "url") for name, part in properties.items() if name not in ALIASES
     )
     parts = "\n".join(
-        _part_rows(name) for name in ("mapping", "rate_limit", "track_deletes", "incremental", "next_request", "responses")
+        _part_rows(name)
+        for name in ("mapping", "rate_limit", "track_deletes", "incremental", "for_each", "next_request", "responses")
     )
     older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
     later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())
@@ -133,8 +134,8 @@ daily_quota: 15000
 
 ## Integrations
 
-`integrations.yaml` in `sync_configs` declares APIs by their keys; a file `integrations/KEY.yaml` declares one. The syncs
-with `integration: KEY` inherit the fields:
+`integrations.yaml` in `sync_configs` declares APIs by their keys; a file `integrations/KEY.yaml` declares one. The
+syncs with `integration: KEY` inherit the fields:
 
 ```yaml
 # sync_configs/integrations.yaml
@@ -156,15 +157,18 @@ unique_key: id
 | --- | --- | --- | --- |
 {own}
 
-Besides these, an integration may have these fields of a sync: {inherited}, and all fields that begin with `paging_`. A
-field of the sync, also of its file's `defaults`, replaces that of the integration; headers, query parameters and tags are
-added. A sync with a way of its own to find the next page inherits only the page size; `null` in a sync removes an
-inherited field. The credentials of a connection go where the integration places them with `${{access_token}}` or
-`${{credentials.NAME}}`, else where their type says. `${{metadata.NAME}}` and `${{connection_config.NAME}}` are values of the
-connection, also in `base_url`.
+Besides these, an integration may have these fields of a sync:
+{inherited}, and all fields that begin with `paging_`.
 
-If a file declares integrations, a sync that names another one is an error. A change of an integration is a change of its
-syncs; it applies after a reload, as a change of a sync does. Posted syncs inherit nothing.
+- A field of the sync, also of its file's `defaults`, replaces that of the integration; headers, query parameters and
+  tags are added. `null` in a sync removes an inherited field.
+- A sync with a way of its own to find the next page inherits only the page size.
+- The credentials of a connection go where the integration places them with `${{access_token}}` or
+  `${{credentials.NAME}}`, else where their type says.
+- `${{metadata.NAME}}` and `${{connection_config.NAME}}` are values of the connection, also in `base_url`.
+- If a file declares integrations, a sync that names another one is an error.
+- A change of an integration is a change of its syncs; it applies after a reload. Posted syncs inherit nothing.
+
 [integrations.schema.json](integrations.schema.json) is the JSON Schema of these files.
 
 Fields of fields:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nango_dagster.config import fields as f
 from nango_dagster.config.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 from nango_dagster.config.failure_limit import is_reached
+from nango_dagster.config.for_each import ForEach, list_fields
 from nango_dagster.config.frequency import every, interval_of
 from nango_dagster.config.incremental import Incremental
 from nango_dagster.config.responses import NextRequest, ResponseRule
@@ -61,6 +62,12 @@ class Sync(BaseModel):
 
     next_request: NextRequest | None = Field(
         None, repr=False, description="The differences of the requests for the pages after the first."
+    )
+
+    for_each: ForEach | None = Field(
+        None,
+        description="Read a list for each record of another sync, with the record's values as `${parent.NAME}` in the "
+        "request.",
     )
 
     # The records in the answer
@@ -362,6 +369,10 @@ class Sync(BaseModel):
         """Changes when the rows of the mapped table have to be made again."""
         parts = {"mapped_table", "mapping", "metadata", "transform", "auto_mapping"}
         return _digest(self.model_dump(mode="json", include=parts))
+
+    def list_version(self, values: Mapping[str, Any]) -> str:
+        """Changes when the request, its constant values or the reading of its answers do: all lists are read again."""
+        return _digest({"fields": list_fields(self.document()), "values": values})
 
     def document(self) -> dict[str, Any]:
         """The config as JSON, with the documented names and without defaults.

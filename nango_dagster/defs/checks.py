@@ -10,6 +10,7 @@ from typing import Any
 from dagster import AssetCheckEvaluation, AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey
 
 from ..runs import Outcome
+from ..sources import PARENTS_READ
 from ..store.jobs import Job
 from .names import CHECK
 
@@ -68,7 +69,7 @@ class Summary:
         if _before(outcome):
             self.new_columns.update(dict.fromkeys(outcome.new_columns))
         self.collapsed += _collapsed(outcome)
-        if not outcome.complete and outcome.stop_reason:
+        if not outcome.complete and outcome.stop_reason not in (None, PARENTS_READ):
             self.unfinished[outcome.stop_reason] += 1
         self.with_problems += bool(outcome.standing)
         self.doubt = self.doubt or outcome.doubt
@@ -183,7 +184,7 @@ def _warnings(outcome: Outcome) -> list[str]:
         warnings.append(f"the API sends new fields: {_listed(outcome.new_columns)}.")
     if outcome.doubt is not None:
         warnings.append(outcome.doubt)
-    elif not outcome.complete and outcome.stop_reason:
+    elif not outcome.complete and outcome.stop_reason not in (None, PARENTS_READ):
         warnings.append(f"the list was not read to its end ({outcome.stop_reason}).")
     return warnings
 

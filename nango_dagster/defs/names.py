@@ -32,6 +32,15 @@ def asset_key(sync: Sync, prefix: Sequence[str] = ()) -> AssetKey:
     return AssetKey([*prefix, *key_of(sync)])
 
 
+def sibling(key: AssetKey, name: str) -> AssetKey:
+    """The asset of another sync of the same integration.
+
+    >>> sibling(AssetKey(["github", "comments"]), "issues").to_user_string()
+    'github/issues'
+    """
+    return AssetKey([*key.path[:-1], name])
+
+
 def sync_of(key: AssetKey) -> tuple[str, str] | None:
     """The integration and name of the sync with this asset key; None where no sync has such a key.
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster import AssetSpec, BetaWarning, CodeReferencesMetadataValue, LocalFileCodeReference
+from dagster import (
+    AssetDep,
+    AssetSpec,
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    IdentityPartitionMapping,
+    LocalFileCodeReference,
+)
 
 from ..config import Sync
 from ..http import public_url
@@ -55,7 +62,7 @@ class NangoSyncTranslator:
         sync = props.sync
         return AssetSpec(
             names.asset_key(sync, props.key_prefix),
-            deps=[names.source_key(sync, props.key_prefix)],
+            deps=[names.source_key(sync, props.key_prefix), *_parents(props)],
             description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
             metadata={**metadata.of_asset(sync, props.storage_kind), **_location(props)},
             group_name=names.group(sync),
@@ -65,6 +72,15 @@ class NangoSyncTranslator:
             kinds={"nango", props.storage_kind},
             freshness_policy=metadata.freshness(sync),
         )
+
+
+def _parents(props: SyncProps) -> list[AssetDep]:
+    """The asset of the parents, for a sync with `for_each`: its partitions are the same connections and variants."""
+    sync = props.sync
+    if sync.for_each is None:
+        return []
+    key = names.sibling(names.asset_key(sync, props.key_prefix), sync.for_each.sync)
+    return [AssetDep(key, partition_mapping=IdentityPartitionMapping() if sync.partitioned else None)]
 
 
 def _location(props: SyncProps) -> dict[str, Any]:

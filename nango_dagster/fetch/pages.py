@@ -93,7 +93,9 @@ class Fetch:
         reach: Reach = "anywhere",
         limiter: Limiter | None = None,
         policy: Policy | None = None,
+        client: Client | None = None,
     ) -> None:
+        """`client` is one that several lists share; the Fetch does not close it."""
         self.sync = sync
         self.stop: Stop | None = None
         self.pages = 0
@@ -114,7 +116,8 @@ class Fetch:
         self._max_pages = max_pages or sync.max_pages
         self._access = access
         self._cancelled = cancelled
-        self._client = Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
+        self._is_shared = client is not None
+        self._client = client or Client(policy or policy_of(sync, reach), cancelled=cancelled, limiter=limiter)
         self._sender = Sender(sync, self._client, access, etag)
         self._ahead: Ahead[Page | Stop] | None = None
 
@@ -136,7 +139,7 @@ class Fetch:
 
     @property
     def requests(self) -> int:
-        """Requests sent so far, retries and redirects included."""
+        """Requests sent so far by the client, retries and redirects included."""
         return self._client.requests
 
     @property
@@ -167,7 +170,8 @@ class Fetch:
 
     def close(self) -> None:
         """Stop fetching; a request on its way is given up within a moment."""
-        self._client.close()
+        if not self._is_shared:
+            self._client.close()
         if self._access is not None:
             self._access.close()
         if self._ahead is not None:

@@ -12,7 +12,7 @@ from .. import clock
 from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
 from ..settings import Settings
-from ..sources import Source, source_of
+from ..sources import ForEachList, Source, source_of
 from ..store import Connection, Database, checkpoints, jobs, tables, windows
 from ..store.queue import Claim
 from ..store.sync_row import SyncRow
@@ -55,7 +55,7 @@ class Execution:
         """The plan of this execution."""
         sync = _as_wished(self.row.sync, self.wishes)
         lease = Lease(self.database, self.claim, sync.display_name, self.stopping, self.cancelled)
-        source = self.source or source_of(sync)
+        source = self.source or (source_of(sync) if sync.for_each is None else ForEachList(sync))
         return Plan(self.database, self.settings, self.row, sync, self.claim, source, self.wishes, lease)
 
 

@@ -14,7 +14,7 @@ from ..fetch import first_request
 from ..http import redact, secrets_of
 from ..settings import Settings
 from ..sources import Model, Source
-from ..store import Connection, Database, datasets, syncs, tables
+from ..store import Connection, Database, datasets, parents, syncs, tables
 from ..store.datasets import Dataset
 from ..store.overwrite import Overwrite
 from ..store.queue import Claim
@@ -124,6 +124,9 @@ def starred(sync: Sync, access: ConnectionAccess | None, text: str) -> str:
 def syncs_of(plan: Plan) -> Sequence[Sync]:
     """The sync's config once for each model that the source saves."""
     models = plan.source.models
+    if plan.sync.for_each is not None:
+        # Its lists are compared one by one; one execution may read only a few of them.
+        return [plan.sync.model_copy(update={"track_deletes": None})]
     if not models:
         return [plan.sync]
     return [_sync_of(plan, model, is_first=model is models[0]) for model in models]
@@ -196,6 +199,7 @@ def _ask_for_all(connection: Connection, plan: Plan, stored: Sequence[Dataset]) 
     plan.lease.check(connection)
     for dataset in stored:
         datasets.ask_for_all(connection, dataset.id)
+        parents.start_over(connection, dataset.id)
 
 
 # --- the credentials --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..sources import Checkpoint, Ending, Numbers, SourceContext
 from ..store import Connection, checkpoints
 from ..store.upsert import Upsert
 from .access import reach_of_sync
+from .children import open_parents
 from .limits import limiter_of
 from .opening import Opened, OpenModel, Plan, needs_all
 from .values import Progress
@@ -170,6 +171,7 @@ def read(plan: Plan, opened: Opened, sink: ModelSink, started_at: datetime) -> R
             facts={} if opened.access is None else opened.access.facts,
             needs_all=any(needs_all(dataset, plan.sync) for dataset in opened.datasets),
             is_stopped=plan.lease.is_stopped,
+            parents=open_parents(plan, opened, sink),
         )
         try:
             reading = Reading(ending=plan.source.read(context, sink))

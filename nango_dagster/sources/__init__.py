@@ -1,18 +1,35 @@
 """The inputs of an execution: the list of a config, or the value of a user's asset; `Source` is their contract."""
 
 from .declarative import DeclarativeList, FetchedList, source_of
+from .for_each import ForEachList, ParentAccess
 from .incremental_list import IncrementalList
-from .source import Checkpoint, Ending, Model, Numbers, Sink, Source, SourceContext
+from .source import (
+    PARENTS_READ,
+    Checkpoint,
+    Ending,
+    Model,
+    Numbers,
+    Parent,
+    Settled,
+    Sink,
+    Source,
+    SourceContext,
+)
 from .user_value import UserValue
 
 __all__ = [
+    "PARENTS_READ",
     "Checkpoint",
     "DeclarativeList",
     "Ending",
     "FetchedList",
+    "ForEachList",
     "IncrementalList",
     "Model",
     "Numbers",
+    "Parent",
+    "ParentAccess",
+    "Settled",
     "Sink",
     "Source",
     "SourceContext",

@@ -36,6 +36,7 @@ class DeclarativeList:
             reach=context.reach,
             etag=context.etag,
             limiter=context.limiter,
+            client=context.client,
         )
         return read_pages(fetch, sink)
 

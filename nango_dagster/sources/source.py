@@ -26,14 +26,14 @@ A source keeps this contract:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 from ..config import TrackDeletes
 from ..fetch import Access
-from ..http import Limiter, Reach
+from ..http import Client, Limiter, Reach
 
 PAGING_NOT_FOUND: Final = "paging_not_found"
 """The ending of a list that may have more pages: no answer had anything at the path of the next one."""
@@ -50,6 +50,49 @@ class Model:
     mapped_table: str | None = None
     """None for a table that is named after the sync and the model."""
     track_deletes: TrackDeletes | None = None
+
+
+PARENTS_READ: Final = "parents_read"
+"""The ending of a sync with `for_each`: the lists of all parents that were due were read."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A record of another sync whose list is due."""
+
+    id: str
+    """Its key in the store."""
+    name: str
+    """For errors: the sync and the key."""
+    record: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The result of `Parents.settle`."""
+
+    is_whole: bool
+    """Whether the lists of all parents were read in this execution."""
+    warnings: Sequence[str] = ()
+
+
+class Parents(Protocol):
+    """The parents of a sync with `for_each`, and the records of their lists."""
+
+    def due(self) -> Iterator[Parent]:
+        """The parents whose lists have to be read; those that could not be read to their end are among the next."""
+
+    def add(self, parent: Parent, records: Sequence[bytes]) -> None:
+        """Save records of a parent's list; each gets the parent's value."""
+
+    def finish(self, parent: Parent, *, complete: bool) -> bool:
+        """End a list; False where it has to be read once more, because records are missing that may have moved."""
+
+    def settle(self, *, whole: bool) -> Settled:
+        """Delete the records that lists do not contain any more, and those of deleted parents.
+
+        `whole` is whether all lists that were due were read. Raises Refused where too many records are gone.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,6 +116,10 @@ class SourceContext:
     needs_all: bool = False
     """Whether the dataset lacks records, or has some under another key, until the whole list was read."""
     is_stopped: Callable[[], bool] = lambda: False
+    parents: Parents | None = None
+    """The parents of a sync with `for_each`."""
+    client: Client | None = None
+    """A client that several lists share; None where the source makes its own."""
 
 
 @dataclass(frozen=True)

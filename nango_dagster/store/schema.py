@@ -274,7 +274,6 @@ parents = Table(  # of a sync with `for_each`: the records whose lists were read
     Column("dataset_id", Id, primary_key=True, autoincrement=False),  # of the children
     Column("parent_id", Key, primary_key=True),
     Column("version", UtcTime),  # last_modified_at of the parent when its list was read; NULL to read it again
-    Column("checkpoint", Text),  # how far its list was read
 )
 
 children = Table(  # the records that the list of each parent contained

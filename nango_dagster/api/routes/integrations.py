@@ -21,7 +21,7 @@ router = APIRouter(tags=["integrations"], responses=ERRORS)
 
 @router.get("/integrations", summary="List integrations", dependencies=[only()])
 def list_integrations(nango: Nango) -> IntegrationList:
-    """The integrations that files declare or that syncs and connections name; `default` is that of syncs without one."""
+    """The integrations of files, syncs and connections; `default` is that of syncs without one."""
     return IntegrationList(data=[_shown(one) for one in integrations.list_integrations(nango.database)])
 
 

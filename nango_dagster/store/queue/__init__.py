@@ -50,6 +50,7 @@ from .schedules import (
     runs_at_work,
     schedules,
     show,
+    state_of,
     versions,
 )
 from .workers import beat, drained, end_worker, forgive_silence, give_up, heartbeat, live_workers, reap, start_worker
@@ -100,6 +101,7 @@ __all__ = [
     "set_state",
     "show",
     "start_worker",
+    "state_of",
     "trigger",
     "versions",
     "waiting",

@@ -96,3 +96,10 @@ def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Sch
         query = query.where(_of.sync_id.in_(sync_ids))
     with db.ask() as connection:
         return [Schedule(**row._mapping) for row in connection.execute(query)]
+
+
+def state_of(db: Database, target: Target) -> State | None:
+    """The state of a target's schedule; None where it has none."""
+    with db.ask() as connection:
+        state: State | None = connection.execute(select(_of.state).where(target.condition(_of))).scalar()
+    return state

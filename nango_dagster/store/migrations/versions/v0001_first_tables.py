@@ -257,7 +257,6 @@ def upgrade() -> None:
         sa.Column("dataset_id", Id, autoincrement=False, nullable=False),
         sa.Column("parent_id", Key, nullable=False),
         sa.Column("version", UtcTime()),
-        sa.Column("checkpoint", sa.Text()),
         sa.PrimaryKeyConstraint("dataset_id", "parent_id"),
     )
     op.create_table(
