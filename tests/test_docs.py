@@ -71,7 +71,7 @@ def test_a_data_example_is_well_formed_and_a_sync_in_it_is_valid(block: Block, t
 
 def is_file(block: Block) -> bool:
     """Whether an example says which file of `sync_configs` it is."""
-    return block.text.startswith("# sync_configs/")
+    return block.title.startswith("sync_configs/")
 
 
 _WITH_FILES = sorted({block.page for block in blocks("yaml") if is_file(block)})
@@ -81,8 +81,8 @@ _WITH_FILES = sorted({block.page for block in blocks("yaml") if is_file(block)})
 def test_the_config_files_of_a_page_are_valid_together(page: Path, tmp_path: Path) -> None:
     from nango_dagster.config import read_dir
 
-    for block in filter(is_file, _blocks(page)):
-        file = tmp_path / block.text.splitlines()[0].removeprefix("# ")
+    for block in filter(is_file, blocks_of(page)):
+        file = tmp_path / block.title
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text)
     configs = read_dir(tmp_path / "sync_configs")

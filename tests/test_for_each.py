@@ -140,7 +140,7 @@ def test_without_where_changed_each_execution_reads_all_lists(db: Database, sett
 def test_a_deleted_parent_takes_its_children_along_also_without_track_deletes(
     db: Database, settings: Settings, family: Family
 ) -> None:
-    both = pair(db, settings, family, track_deletes=None)
+    both = pair(db, settings, family, track_deletes=False)
     both.run()
     family.close(2)
     family.read()

@@ -101,7 +101,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
-        ("instance", "sample", "steer", "syncs"),
+        ("example_parent", "instance", "sample", "steer", "syncs"),
         ("sync_states",),
         ("status_tables",),
         ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),

@@ -15,6 +15,7 @@ from ..errors import ConfigError, NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
 from ..records import decode, key_reader
 from .command import Session, as_json, command, fail, grid, sync_argument
+from .example_parent import ExampleParent, example_parent
 from .formatting import number_of
 from .sample import sample_api
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ..auth import Access
-    from ..fetch import Fetch, Page
+    from ..fetch import Fetch
     from ..http import Reach
     from ..store import Database
 
@@ -73,23 +74,27 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     """Fetch and show records without storing them.
 
     Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
-    and what paging would do next, or why it stopped. The database is opened only for connections.
+    and what paging would do next, or why it stopped. The database is opened only for connections, and for a sync with
+    for_each: it reads the list of one example parent, a stored record or else the first one of the parents' API.
 
-    With --json: sync, pages, requests, records (all that were fetched), rejected, columns (name, type, path), keys
-    (unique_key, distinct, repeated, missing), next_request, stop (reason, complete), rules (that decided what an
-    answer means), doubt (about the end of the list), error.
+    With --json: sync, parent (the record, null without for_each), pages, requests, records (all that were fetched),
+    rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), next_request, stop (reason,
+    complete), rules (that decided what an answer means), doubt (about the end of the list), error.
     """
     from ..fetch import Fetch
 
     sync = session.sync(name)
     with sample_api(session, [sync]) as session, _access(session, sync, connection) as access:
         most = min(pages, sync.max_pages or pages)
-        fetch = Fetch(sync, access=access, max_pages=most, reach=_reach(session, sync))
-        fetched = _read(sync, fetch)
+        reach = _reach(session, sync)
+        parent, used = example_parent(session, sync, connection, access, reach)
+        fetch = Fetch(sync, access=used, max_pages=most, reach=reach)
+        fetched = _read(sync, fetch, parent)
     columns = _columns(sync, fetched.records)
     keys = _keys(sync, fetched.keys)
     document = {
         "sync": sync.name,
+        "parent": parent.record if parent else None,
         "pages": fetch.pages,
         "requests": fetch.requests,
         "records": fetched.records,
@@ -104,7 +109,8 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None) -> 
     }
     if fetched.error is not None and not fetch.pages:
         fail(fetched.error, document if session.as_json else None)
-    session.answer(document, *_for_people(fetched, columns, keys, fetch))
+    introduction = [str(parent)] if parent else []
+    session.answer(document, *introduction, *_for_people(fetched, columns, keys, fetch))
     if fetched.error is not None:
         fail(fetched.error)
 
@@ -148,26 +154,27 @@ def _only_one(database: Database, sync: Sync) -> str:
     return names[0]
 
 
-def _read(sync: Sync, fetch: Fetch) -> FetchedRecords:
+def _read(sync: Sync, fetch: Fetch, parent: ExampleParent | None) -> FetchedRecords:
     """The pages, until the last one that was asked for or the first that fails."""
     fetched = FetchedRecords()
     read_keys = key_reader(sync.key_fields) if sync.key_fields else None
     try:
         for page in fetch:
             fetched.rejected += [{"page": page.number, **asdict(rejected)} for rejected in page.rejected]
-            fetched.keys += read_keys(page.records) if read_keys else []
-            fetched.records += _decoded(page, fetched.rejected)
+            records = parent.children(page.records) if parent else page.records
+            fetched.keys += read_keys(records) if read_keys else []
+            fetched.records += _decoded(page.number, records, fetched.rejected)
     except NangoError as error:
         fetched.error = str(error)
     return fetched
 
 
-def _decoded(page: Page, rejected: list[dict[str, Any]]) -> Iterator[Any]:
-    for position, record in enumerate(page.records):
+def _decoded(number: int, records: Sequence[bytes], rejected: list[dict[str, Any]]) -> Iterator[Any]:
+    for position, record in enumerate(records):
         try:
             yield decode(record)
         except RecordRejected as reason:
-            rejected.append({"page": page.number, "position": position, "reason": str(reason)})
+            rejected.append({"page": number, "position": position, "reason": str(reason)})
 
 
 def _columns(sync: Sync, records: Sequence[Any]) -> list[Column]:

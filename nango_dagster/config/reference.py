@@ -137,8 +137,7 @@ daily_quota: 15000
 `integrations.yaml` in `sync_configs` declares APIs by their keys; a file `integrations/KEY.yaml` declares one. The
 syncs with `integration: KEY` inherit the fields:
 
-```yaml
-# sync_configs/integrations.yaml
+```yaml title="sync_configs/integrations.yaml"
 github:
   base_url: https://api.github.com
   headers: {{Authorization: "token ${{access_token}}", Accept: application/vnd.github+json}}
@@ -146,8 +145,7 @@ github:
   rate_limit: {{requests: 5000, per: hour, scope: connection}}
 ```
 
-```yaml
-# sync_configs/repos.yaml
+```yaml title="sync_configs/repos.yaml"
 integration: github
 url: /user/repos
 unique_key: id

@@ -80,7 +80,7 @@ class NangoIOManager(IOManager):
             with Interrupts(saved.execution.stopping.set):
                 outcome = self.run(saved.execution, on_progress.get())
             row = saved.execution.row
-            self._report(context, outcome, row, self._nango.placement(row.sync).source_key)
+            self._report(context, outcome, row, metadata.Source.of(self._nango.placement(row.sync)))
         finally:
             saved.end()
         return outcome
@@ -102,7 +102,7 @@ class NangoIOManager(IOManager):
                 outcome = self.run(replace(execution, source=source), on_progress.get())
             self._report(context, outcome, row, None)
 
-    def _report(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: AssetKey | None) -> None:
+    def _report(self, context: OutputContext, outcome: Outcome, row: SyncRow, source: metadata.Source | None) -> None:
         """Log the outcome, and add it to the materialization. Raises Failure for one that did not succeed."""
         log_outcome(row.sync.display_name, outcome)
         if outcome.status != "succeeded":

@@ -22,7 +22,7 @@ from dagster import (
 )
 
 from .. import clock
-from ..config import Sync
+from ..config import ForEach, Sync
 from ..config.schedule import Cron, Interval, ShortInterval
 from ..http import public_url
 from ..mapping import Column, flatten
@@ -30,6 +30,8 @@ from ..runs import Outcome
 from ..store import Database
 from ..store.queue import REAUTHORISE_AFTER
 from ..store.status import Totals
+from . import names
+from .placements import Placement
 
 _SHOWN_COLUMNS = 8
 _SHOWN_WARNINGS = 10
@@ -54,6 +56,29 @@ class FailedPartition:
     schedule_id: int = 0
 
 
+@dataclass(frozen=True)
+class Source:
+    """The assets that the columns of a sync come from."""
+
+    key: AssetKey
+    """The list in the API."""
+    parent: AssetKey | None = None
+    for_each: ForEach | None = None
+
+    @classmethod
+    def of(cls, placement: Placement) -> Source:
+        """The sources of a sync's columns."""
+        each = placement.sync.for_each
+        parent = None if each is None else names.sibling(placement.asset_key, each.sync)
+        return cls(placement.source_key, parent, each)
+
+    def origin_of(self, path: str) -> TableColumnDep:
+        """The origin of the column with the value at a path of the record."""
+        if self.parent is not None and self.for_each is not None and path == self.for_each.field:
+            return TableColumnDep(asset_key=self.parent, column_name=self.for_each.path)
+        return TableColumnDep(asset_key=self.key, column_name=path)
+
+
 def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
     """The metadata of a sync's asset."""
     url = public_url(sync.url)
@@ -74,14 +99,14 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
 def of_outcome(
     outcome: Outcome,
     database: Database,
-    source: AssetKey | None,
+    source: Source | None,
     *,
     partition: bool = False,
     columns: bool = True,
 ) -> dict[str, Any]:
     """The metadata of a materialization: numbers of the execution, and the columns of its table.
 
-    `source` is the key of the list that was read. `columns` are left out of all but one event of a run: they are the
+    `source` is where the records come from. `columns` are left out of all but one event of a run: they are the
     largest part of an event.
     """
     metadata: dict[str, Any] = {
@@ -184,11 +209,9 @@ def schema_of(columns: Iterable[Column]) -> TableSchema:
     )
 
 
-def lineage_of(columns: Iterable[Column], source: AssetKey) -> TableColumnLineage:
-    """The field of the API that each column is filled from."""
-    return TableColumnLineage(
-        {column.name: [TableColumnDep(asset_key=source, column_name=column.path)] for column in columns}
-    )
+def lineage_of(columns: Iterable[Column], source: Source) -> TableColumnLineage:
+    """The field of the API that each column is filled from, or of the parent with `for_each`."""
+    return TableColumnLineage({column.name: [source.origin_of(column.path)] for column in columns})
 
 
 def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:

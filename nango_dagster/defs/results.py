@@ -243,7 +243,7 @@ class Results:
             return
         is_last = keep == 0
         placement = self._nango.placement(sync)
-        key, source = placement.asset_key, placement.source_key
+        key, source = placement.asset_key, metadata.Source.of(placement)
         events = [
             AssetMaterialization(
                 key,
