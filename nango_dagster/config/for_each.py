@@ -73,6 +73,8 @@ def misfits(fields: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple
     for name in ("incremental", "resumable"):
         if fields.get(name):
             yield name, f"{name} has one position for the whole sync, and for_each one for each parent; keep one."
+    if "deleted_path" in fields:
+        yield "deleted_path", "deleted_path is not available with for_each; track_deletes finds deleted records."
 
 
 def _server_names(url: Any) -> bool:

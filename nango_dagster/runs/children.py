@@ -15,7 +15,7 @@ from ..paths import MISSING, dig
 from ..records import decode, encode, key_reader, with_fields
 from ..sentences import number_of
 from ..sources import Parent, Settled, Sink
-from ..store import Connection, checkpoints, datasets, deletions, jobs, parents, queue, syncs
+from ..store import Connection, checkpoints, datasets, deletions, parents, queue, syncs
 from ..store.datasets import Dataset
 from ..store.key_sets import KeySet
 from ..store.parents import DueParent, Family
@@ -275,14 +275,15 @@ def parent_of(plan: Plan) -> ParentSync:
     with database.ask() as connection:
         stored = [dataset for dataset in datasets.of_one(connection, target) if dataset.model == row.sync.model]
     parent = ParentSync(row, stored[0] if stored else None)
+    state, has_succeeded = queue.state_of(database, target) or (None, False)
     has_records = parent.dataset is not None and parent.dataset.last_modified_at is not None
-    if has_records or jobs.last_success(database, target) is not None:
+    if has_records or has_succeeded:
         return parent
-    states = {"PAUSED": "is paused", None: "does not run for them"}
-    state = states.get(queue.state_of(database, target), "waits for its first execution")
+    reasons = {"PAUSED": "is paused", None: "does not run for them"}
+    reason = reasons.get(state, "waits for its first execution")
     sentence = (
         f"the sync of the parents, {name}, has read nothing yet for connection {claim.connection_id}, variant "
-        f"{claim.variant}: it {state}. The lists of its records are read after it has succeeded."
+        f"{claim.variant}: it {reason}. The lists of its records are read after it has succeeded."
     )
     return replace(parent, sentence=sentence)
 

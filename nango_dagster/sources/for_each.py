@@ -165,5 +165,20 @@ class _ListSink:
         """See Sink.commit."""
         self._sink.commit()
 
+    def rejections(self) -> int:
+        """See Sink.rejections."""
+        return self._sink.rejections()
+
     def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
         """A list of a parent has no checkpoint of its own: it is read to its end, or again."""
+
+    def open_window(self, model: str | None = None) -> bool:
+        """A list of a parent has no window of its own, for the same reason."""
+        return False
+
+    def close_window(self, model: str | None = None) -> list[str]:
+        """See `open_window`."""
+        return []
+
+    def drop_window(self, model: str | None = None) -> None:
+        """See `open_window`."""

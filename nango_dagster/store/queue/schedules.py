@@ -98,8 +98,9 @@ def schedules(db: Database, sync_ids: Collection[int] | None = None) -> list[Sch
         return [Schedule(**row._mapping) for row in connection.execute(query)]
 
 
-def state_of(db: Database, target: Target) -> State | None:
-    """The state of a target's schedule; None where it has none."""
+def state_of(db: Database, target: Target) -> tuple[State, bool] | None:
+    """The state of a target's schedule, and whether its last execution succeeded; None where it has none."""
     with db.ask() as connection:
-        state: State | None = connection.execute(select(_of.state).where(target.condition(_of))).scalar()
-    return state
+        query = select(_of.state, _of.last_ended_at, _of.failures).where(target.condition(_of))
+        row = connection.execute(query).one_or_none()
+    return None if row is None else (row.state, row.last_ended_at is not None and row.failures == 0)
