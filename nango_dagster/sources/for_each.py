@@ -38,6 +38,11 @@ class ParentAccess:
         """The values to star."""
         return self.access.secrets()
 
+    def identity(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The account and the parent that an answer belongs to."""
+        values, secrets = self.access.identity()
+        return {**values, PARENT: self.record}, secrets
+
     def hash_key(self) -> bytes | None:
         """The key of hashes that secrets go into."""
         return self.access.hash_key()
