@@ -54,6 +54,7 @@ format: $(INSTALLED) ## Format the code and repair what the linter can
 
 bench: $(INSTALLED) ## Measure records a second beside a hand-written loop and the bare limit, about 5 minutes
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.for_each
 	$(BIN)/python -m benchmarks.incremental
 
 docs: $(INSTALLED) ## Check that the documentation is true: examples, links, commands

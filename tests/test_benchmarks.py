@@ -19,10 +19,13 @@ from benchmarks.__main__ import NAMES, main
 from benchmarks.api import serving
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.databases import Sqlite
+from benchmarks.for_each import Api, measure
+from benchmarks.for_each import serving as serving_parents
 from benchmarks.measure import BenchmarkFailed, Usage
 from benchmarks.records import CHANGED_COMMENTS, List, Outcome
 from benchmarks.report import medians
 from benchmarks.rounds import STEPS, Run, play
+from nango_dagster.settings import Settings
 from tests.conftest import ROOT
 
 COUNT = 300
@@ -152,3 +155,11 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "no airbyte; wanted limit, engine, dagster, pandas, sqlite, postgresql" in said
     assert {contestant.name for contestant in CONTESTANTS} == set(NAMES)
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_as_many_lists_are_requested_as_parents_changed(settings: Settings) -> None:
+    api = Api(40)
+    with serving_parents(api):
+        steps = measure(settings, api, changed=5)
+    assert [(step.name, step.lists) for step in steps] == [("first", 40), ("changed", 5), ("unchanged", 0)]

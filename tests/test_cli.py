@@ -409,6 +409,24 @@ def test_what_an_api_sends_cannot_steer_the_terminal(cli: Cli, api: FakeApi) -> 
     assert "\u001b" not in text and "\u009b" not in text and "[bold]x" in text
 
 
+def test_dry_run_shows_the_list_of_an_example_parent(stored_cli: Cli, api: FakeApi) -> None:
+    api.route("/issues", [{"id": 7, "number": 70}, {"id": 8, "number": 80}])
+    api.route("/comments", lambda request: [{"id": 1, "issue": int(request.params["issue"])}])
+    each = {"sync": "issues", "path": "number", "field": "issue_number"}
+    write_sync("issues", url=f"{api.url}/issues", unique_key="id")
+    write_sync("comments", url=f"{api.url}/comments?issue=${{parent.number}}", unique_key="id", for_each=each)
+    shown = stored_cli.good("dry-run", "comments", "--json").json
+    assert (shown["parent"], shown["records"]) == (
+        {"id": 7, "number": 70},
+        [{"id": 1, "issue": 70, "issue_number": 70}],
+    )
+    text = stored_cli.good("dry-run", "comments").stdout
+    assert "parent: 70 of issues, the first record of its API; in its children it is issue_number" in text
+    stored_cli.good("run", "issues")
+    api.route("/issues", [])
+    assert "of issues, a stored record" in stored_cli.good("dry-run", "comments").stdout
+
+
 # --- list and status ------------------------------------------------------------------------------------------------
 
 

@@ -20,10 +20,12 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 from nango_dagster import posted
-from nango_dagster.config import Sync
+from nango_dagster.config import ForEach, Sync
 from nango_dagster.config.names import RESERVED, refused
-from nango_dagster.defs import NangoSyncsComponent, build_definitions, names
+from nango_dagster.defs import NangoSyncsComponent, build_definitions, metadata, names
+from nango_dagster.defs.placements import Placement
 from nango_dagster.errors import ConfigError
+from nango_dagster.mapping import Column, Type
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, integrations, syncs
 from tests.conftest import ROOT
@@ -68,12 +70,31 @@ def test_each_file_of_a_folder_becomes_an_asset_a_job_and_a_schedule(tmp_path: P
     assert synced(build_definitions(folder, nowhere)) == ["a", "b", "pokemon"]
 
 
+def test_the_asset_of_parents_is_upstream_with_the_same_partitions(nowhere: Settings) -> None:
+    issues = Sync(name="issues", url="https://api.example.com/issues", unique_key="id", integration="github")
+    comments = Sync(
+        name="comments",
+        url="https://api.example.com/issues/${parent.id}",
+        unique_key="id",
+        integration="github",
+        for_each=ForEach(sync="issues", path="number"),
+    )
+    graph = build_definitions([issues, comments], nowhere).resolve_asset_graph()
+    child, parent = dg.AssetKey(["github", "comments"]), dg.AssetKey(["github", "issues"])
+    assert parent in graph.get(child).parent_keys
+    assert graph.get_partition_mapping(child, parent) == dg.IdentityPartitionMapping()
+    columns = [Column("parent_id", Type.NUMBER, "parent_id"), Column("id", Type.NUMBER, "id")]
+    lineage = metadata.lineage_of(columns, metadata.Source.of(Placement.of(comments))).deps_by_column
+    assert lineage["parent_id"] == [dg.TableColumnDep(parent, "number")]
+    assert lineage["id"] == [dg.TableColumnDep(names.source_key(comments), "id")]
+
+
 def test_declared_integrations_are_stored_with_their_syncs(tmp_path: Path, settings: Settings, db: Database) -> None:
     (tmp_path / "integrations.yaml").write_text("crm: {display_name: CRM, base_url: 'https://api.example.com'}")
     (tmp_path / "deals.yaml").write_text("{url: /deals, integration: crm}")
     definitions = build_definitions(tmp_path, settings)
     nango = (definitions.resources or {})["nango"]
-    nango.register([])
+    nango.register()
     assert [(one.name, one.display_name) for one in integrations.list_integrations(db)] == [("crm", "CRM")]
     nango.close()
 

@@ -172,11 +172,15 @@ def test_all_examples_can_be_loaded_side_by_side(tmp_path: Path) -> None:
     configs = read_dir(tmp_path)
     assert configs.errors == ()
     tested = {case.file.rpartition(":")[2] for case in CASES} | {real.file for real in APIS}
-    assert {sync.name for sync in configs.syncs} == tested | {"changing-list-upserted", "changing-list-overwritten"}
+    of_tests_of_their_own = {
+        *("changing-list-upserted", "changing-list-overwritten"),
+        *("github-issues", "github-issue-comments"),
+    }
+    assert {sync.name for sync in configs.syncs} == tested | of_tests_of_their_own
 
 
-def test_there_are_twenty_five_examples() -> None:
-    assert len(list(EXAMPLES.glob("*.yaml"))) == 25
+def test_there_are_twenty_seven_examples_and_the_integration_of_two() -> None:
+    assert len(list(EXAMPLES.glob("*.yaml"))) == 28
 
 
 def test_a_list_of_one_page_is_complete_without_a_doubt(

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "nango_dagster"
 # Terms of Python, SQL, HTTP and Dagster that this package uses as its field does.
 # fmt: off
 GENERAL = frozenset({
+    "example_parent",
     "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background", "browser_guard",
     "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations", "command",
     "component", "config", "connected", "connection_calls", "contacts", "connection_input", "counted",

@@ -16,6 +16,7 @@ from ..settings import Settings
 from . import control, dispatch, logs, names, not_loaded, retention, shared
 from .not_loaded import NotLoaded
 from .placements import SyncOptions
+from .resource import NangoResource
 from .shared import Shared
 from .sync_definitions import SyncDefinitions
 from .translator import NangoSyncTranslator, SyncProps
@@ -96,9 +97,7 @@ class _Loaded:
     posted: bool = False
 
 
-def _load(
-    configs: str | Path | Sequence[Sync] | None, common: Shared, problems: list[NotLoaded]
-) -> Iterator[_Loaded]:
+def _load(configs: str | Path | Sequence[Sync] | None, common: Shared, problems: list[NotLoaded]) -> Iterator[_Loaded]:
     """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
     settings = common.settings
     if configs is not None and not isinstance(configs, (str, Path)):
@@ -106,7 +105,9 @@ def _load(
             yield _Loaded(SyncProps.of(sync, settings))
         return
     taken = set()
-    for props in _of_files(Path(configs) if configs is not None else settings.configs, common, problems):
+    for props in _of_files(
+        Path(configs) if configs is not None else settings.configs, settings, problems, common.nango
+    ):
         taken.add((props.sync.integration_key, props.sync.name))
         yield _Loaded(props)
     for sync in posted.load(settings):
@@ -114,17 +115,21 @@ def _load(
             yield _Loaded(SyncProps.of(sync, settings), posted=True)
 
 
-def _of_files(folder: Path, common: Shared, problems: list[NotLoaded]) -> Iterator[SyncProps]:
+def _of_files(
+    folder: Path, settings: Settings, problems: list[NotLoaded], nango: NangoResource | None = None
+) -> Iterator[SyncProps]:
+    """The syncs of a folder; `nango` stores the integrations that it declares."""
     try:
         configs = read_dir(folder)
     except ConfigError as unreadable:
         problems.append(NotLoaded.of(unreadable))
         return
     problems += map(NotLoaded.of, configs.errors)
-    common.nango.declare(configs.integrations)
+    if nango is not None:
+        nango.declare(configs.integrations)
     for sync in configs.syncs:
         file, line = configs.places[sync.integration_key, sync.name]
-        yield replace(SyncProps.of(sync, common.settings), file=Path(file).absolute(), line=line)
+        yield replace(SyncProps.of(sync, settings), file=Path(file).absolute(), line=line)
 
 
 # --- their definitions ------------------------------------------------------------------------------------------------
