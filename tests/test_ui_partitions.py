@@ -55,6 +55,7 @@ def test_a_failed_partition_and_the_check_say_why(stack: Stack, browser: Browser
     red = f"customer-{ILL[0]:03}"
     browser.open(f"{stack.url}/assets/{ASSET}?view=partitions&partition={red}", "failed, and did not materialize")
     browser.click("View all historical events (1)")
+    browser.find("//tr[contains(., 'Observation')]/td[1]").click()
     browser.see("The token was revoked.", "failed_request", "next_try")
     browser.open(f"{stack.url}/assets/{ASSET}?view=checks", f"{len(ILL)} of {CUSTOMERS} connections failed: {red}")
 
