@@ -93,7 +93,7 @@ def test_an_execution_ends_or_is_lost_but_never_both(orders: Stage, db: Database
             def work(connection: sa.Connection) -> None:
                 queue.lock_dataset(connection, db, claim.target)
                 queue.check(connection, db, claim)
-                jobs.finish(connection, db, job, status="succeeded", counts=jobs.Counts())
+                jobs.finish(connection, db, job, jobs.Counts(), jobs.End("succeeded"))
                 queue.release(connection, db, claim, succeeded=True)
 
             try:
