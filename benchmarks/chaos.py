@@ -89,7 +89,12 @@ class Chaos:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
         self.env = {"NANGO_HOME": str(folder / "nango"), "NANGO_DB_URL": url}
         self.db: Database = open_database(Settings.from_env(self.env, dotenv=None))
-        config = {"name": "issues", "integration": INTEGRATION, "unique_key": "id", "frequency": "every day"}
+        config: dict[str, Any] = {
+            "name": "issues",
+            "integration": INTEGRATION,
+            "unique_key": "id",
+            "frequency": "every day",
+        }
         sync = Sync(**config, url=f"{api_url}/issues?account=${{connection_id}}", concurrency=4)
         self.row: SyncRow = syncs.register(self.db, [sync])["issues"]
         for number in range(count):
