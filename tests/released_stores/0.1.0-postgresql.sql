@@ -16,6 +16,11 @@ CREATE TABLE nango_of_the_release._nango_budgets (
     day text,
     spent bigint DEFAULT '0'::bigint NOT NULL
 );
+CREATE TABLE nango_of_the_release._nango_children (
+    dataset_id bigint NOT NULL,
+    parent_id text NOT NULL COLLATE pg_catalog."C",
+    external_id text NOT NULL COLLATE pg_catalog."C"
+);
 CREATE TABLE nango_of_the_release._nango_columns (
     table_name text NOT NULL,
     path text NOT NULL,
@@ -77,6 +82,14 @@ CREATE SEQUENCE nango_of_the_release._nango_datasets_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE nango_of_the_release._nango_datasets_id_seq OWNED BY nango_of_the_release._nango_datasets.id;
+CREATE TABLE nango_of_the_release._nango_integrations (
+    integration text NOT NULL,
+    display_name text,
+    provider text,
+    base_url text,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
 CREATE TABLE nango_of_the_release._nango_jobs (
     id bigint NOT NULL,
     sync_id bigint NOT NULL,
@@ -124,6 +137,11 @@ CREATE TABLE nango_of_the_release._nango_missing (
     dataset_id bigint NOT NULL,
     external_id text NOT NULL COLLATE pg_catalog."C",
     times integer NOT NULL
+);
+CREATE TABLE nango_of_the_release._nango_parents (
+    dataset_id bigint NOT NULL,
+    parent_id text NOT NULL COLLATE pg_catalog."C",
+    version timestamp with time zone
 );
 CREATE TABLE nango_of_the_release._nango_raw (
     dataset_id bigint NOT NULL,
@@ -308,26 +326,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 10:08:29.313051+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 10:08:29.313051+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 10:08:29.313051+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 10:08:29.313051+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 10:08:29.313051+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCzhArOvGbdfDH0QAVMgSA6_MVpqfsse1i3bfygqgWHg9A6QzkcgT3VLKOereW7EDP-gt0oSHuvbeE8J7wwhhWQi0R6IzkbBVmxAdi54__a_pmZXj1bOOfHHNxZYgUp0zabmM', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 10:08:28.5915+13:45', '2026-11-29 10:08:28.5915+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T20:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 10:08:30.301603+13:45', '2026-11-29 10:08:30.546679+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 10:08:28.781063+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 10:16:49.232722+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 10:16:49.232722+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 10:16:49.232722+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 10:16:49.232722+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 10:16:49.232722+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCzo0RaoWn4p1JytycDPGiuc5oHHZ6MqPOpYlNDQi6gDCtUA-VtegVRrqrRZ7FmfsfVOQ2-pwEpertHsrEOnuuxhreeWk-Rja7vTvPv96u681NiVb6miS8DXrH8aWEeXdE3Zv', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 10:16:48.67416+13:45', '2026-11-29 10:16:48.67416+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T20:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 10:16:49.914803+13:45', '2026-11-29 10:16:50.133366+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 10:16:48.970546+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.357679+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.748092+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 10:08:29.357679+13:45', '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', NULL, false, NULL, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 10:08:30.873124+13:45', false, false, NULL, '2026-11-29 10:08:30.280631+13:45', '2026-11-29 10:08:30.500058+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 10:08:28.670019+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 10:08:29.357679+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 10:08:29.748092+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 10:08:29.970715+13:45', '2026-11-29 10:08:29.970715+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'incr', false, '2026-11-29 10:08:28.381167+13:45', '2026-11-29 10:08:28.381167+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '092e9eca-579b-4e9b-a123-a6f70514851a', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 10:08:30.701378+13:45', 'pending', 0, '2026-11-29 10:08:30.701378+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '93c20aee-6ed0-49ce-be92-dafdeaf432a6', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 10:08:30.301603+13:45', '2026-11-29 10:08:30.769249+13:45', 'pending', 0, '2026-11-29 10:08:30.76925+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.288312+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.545258+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 10:16:50.431785+13:45', false, false, NULL, '2026-11-29 10:16:49.898279+13:45', '2026-11-29 10:16:50.102514+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 10:16:48.886839+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 10:16:49.288312+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 10:16:49.545258+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'children', false, '2026-11-29 10:16:48.335843+13:45', '2026-11-29 10:16:48.335843+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '804dbe9d-3b8d-475b-8781-91ca779c1d75', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 10:16:50.29361+13:45', 'pending', 0, '2026-11-29 10:16:50.29361+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'bc1d800e-06c5-4a8b-aaba-8be7eb3c83cc', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 10:16:49.914803+13:45', '2026-11-29 10:16:50.349861+13:45', 'pending', 0, '2026-11-29 10:16:50.349861+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);
@@ -337,6 +355,8 @@ SELECT pg_catalog.setval('nango_of_the_release._nango_webhooks_id_seq', 2, true)
 SELECT pg_catalog.setval('nango_of_the_release._nango_workers_id_seq', 1, true);
 ALTER TABLE ONLY nango_of_the_release._nango_budgets
     ADD CONSTRAINT _nango_budgets_pkey PRIMARY KEY (key);
+ALTER TABLE ONLY nango_of_the_release._nango_children
+    ADD CONSTRAINT _nango_children_pkey PRIMARY KEY (dataset_id, parent_id, external_id);
 ALTER TABLE ONLY nango_of_the_release._nango_columns
     ADD CONSTRAINT _nango_columns_name UNIQUE (table_name, column_name);
 ALTER TABLE ONLY nango_of_the_release._nango_columns
@@ -349,6 +369,8 @@ ALTER TABLE ONLY nango_of_the_release._nango_datasets
     ADD CONSTRAINT _nango_datasets_key UNIQUE (integration, connection_id, variant, model);
 ALTER TABLE ONLY nango_of_the_release._nango_datasets
     ADD CONSTRAINT _nango_datasets_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY nango_of_the_release._nango_integrations
+    ADD CONSTRAINT _nango_integrations_pkey PRIMARY KEY (integration);
 ALTER TABLE ONLY nango_of_the_release._nango_jobs
     ADD CONSTRAINT _nango_jobs_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY nango_of_the_release._nango_mapped_tables
@@ -357,6 +379,8 @@ ALTER TABLE ONLY nango_of_the_release._nango_migrations
     ADD CONSTRAINT _nango_migrations_pkc PRIMARY KEY (version_num);
 ALTER TABLE ONLY nango_of_the_release._nango_missing
     ADD CONSTRAINT _nango_missing_pkey PRIMARY KEY (dataset_id, external_id);
+ALTER TABLE ONLY nango_of_the_release._nango_parents
+    ADD CONSTRAINT _nango_parents_pkey PRIMARY KEY (dataset_id, parent_id);
 ALTER TABLE ONLY nango_of_the_release._nango_raw
     ADD CONSTRAINT _nango_raw_pkey PRIMARY KEY (dataset_id, external_id);
 ALTER TABLE ONLY nango_of_the_release._nango_rejected
@@ -381,6 +405,7 @@ ALTER TABLE ONLY nango_of_the_release._nango_window_keys
     ADD CONSTRAINT _nango_window_keys_pkey PRIMARY KEY (dataset_id, digest);
 ALTER TABLE ONLY nango_of_the_release._nango_workers
     ADD CONSTRAINT _nango_workers_pkey PRIMARY KEY (id);
+CREATE INDEX _nango_children_key ON nango_of_the_release._nango_children USING btree (dataset_id, external_id);
 CREATE INDEX _nango_connections_refused ON nango_of_the_release._nango_connections USING btree (integration, connection_id) WHERE (auth_failures >= 3);
 CREATE INDEX _nango_datasets_sync ON nango_of_the_release._nango_datasets USING btree (sync_id, connection_id, variant);
 CREATE INDEX _nango_jobs_schedule ON nango_of_the_release._nango_jobs USING btree (sync_id, connection_id, variant, id);

@@ -7,6 +7,12 @@ CREATE TABLE _nango_budgets (
 	spent BIGINT DEFAULT '0' NOT NULL, 
 	PRIMARY KEY ("key")
 );
+CREATE TABLE _nango_children (
+	dataset_id INTEGER NOT NULL, 
+	parent_id TEXT NOT NULL, 
+	external_id TEXT NOT NULL, 
+	PRIMARY KEY (dataset_id, parent_id, external_id)
+);
 CREATE TABLE _nango_columns (
 	table_name TEXT NOT NULL, 
 	path TEXT NOT NULL, 
@@ -16,11 +22,11 @@ CREATE TABLE _nango_columns (
 	PRIMARY KEY (table_name, path), 
 	CONSTRAINT _nango_columns_name UNIQUE (table_name, column_name)
 );
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-28 20:23:25.800483+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-28 20:23:25.800483+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-28 20:23:25.800483+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-28 20:23:25.800483+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-28 20:23:25.800483+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-28 20:31:45.790890+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-28 20:31:45.790890+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-28 20:31:45.790890+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-28 20:31:45.790890+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-28 20:31:45.790890+00:00');
 CREATE TABLE _nango_connections (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -36,7 +42,7 @@ CREATE TABLE _nango_connections (
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_connections_key UNIQUE (integration, connection_id)
 );
-INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrCzg94HO-Rs-1DFQZT2E4EwAyAzqAN-BTYmzGO1FedruCKRg4YybtFxaaaPYghSFAjDG5WxA8uoZXyZac_m87EcOEAcMjydv0e6WPI751CMkzjMytJvDX8PY9J1leFsta_5Kv','{"region": "eu"}','{}',NULL,0,NULL,NULL,'2026-11-28 20:23:25.321882+00:00','2026-11-28 20:23:25.321882+00:00');
+INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrCzoxeiQAYZXCvVBjDwvQx9neBYM2zep2jLQg7ZMKQe8u4-DgscJSxpmN9e1oYL-ebmyQz_kNese_V7wxBf35t77Kugvc7aE7iOXnppIqTc9qt8Z8SnHEdFo9OWmMPQSoaJxT','{"region": "eu"}','{}',NULL,0,NULL,NULL,'2026-11-28 20:31:45.482895+00:00','2026-11-28 20:31:45.482895+00:00');
 CREATE TABLE _nango_datasets (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -65,7 +71,16 @@ CREATE TABLE _nango_datasets (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id), 
 	CONSTRAINT _nango_datasets_key UNIQUE (integration, connection_id, variant, model)
 );
-INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-28 20:23:26.286173+00:00','2026-11-28 20:23:26.286173+00:00','id',0,'_nango_sync_1','18e627717b18f414',NULL,0,0,'[["2026-11-28T20:59:59+00:00", 3]]','{}',NULL,NULL,0,0,0,0);
+INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-28 20:31:46.152584+00:00','2026-11-28 20:31:46.152584+00:00','id',0,'_nango_sync_1','18e627717b18f414',NULL,0,0,'[["2026-11-28T20:59:59+00:00", 3]]','{}',NULL,NULL,0,0,0,0);
+CREATE TABLE _nango_integrations (
+	integration TEXT NOT NULL, 
+	display_name TEXT, 
+	provider TEXT, 
+	base_url TEXT, 
+	created_at TEXT NOT NULL, 
+	updated_at TEXT NOT NULL, 
+	PRIMARY KEY (integration)
+);
 CREATE TABLE _nango_jobs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	sync_id INTEGER NOT NULL, 
@@ -95,13 +110,13 @@ CREATE TABLE _nango_jobs (
 	retry_count BIGINT DEFAULT '0' NOT NULL, 
 	warnings TEXT DEFAULT '[]' NOT NULL
 );
-INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-28 20:23:26.417480+00:00','2026-11-28 20:23:26.561222+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
+INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-28 20:31:46.284089+00:00','2026-11-28 20:31:46.404757+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
 CREATE TABLE _nango_mapped_tables (
 	table_name TEXT NOT NULL, 
 	created_at TEXT NOT NULL, 
 	PRIMARY KEY (table_name)
 );
-INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-28 20:23:25.498547+00:00');
+INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-28 20:31:45.608379+00:00');
 CREATE TABLE _nango_migrations (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT _nango_migrations_pkc PRIMARY KEY (version_num)
@@ -112,6 +127,12 @@ CREATE TABLE _nango_missing (
 	external_id TEXT NOT NULL, 
 	times INTEGER NOT NULL, 
 	PRIMARY KEY (dataset_id, external_id)
+);
+CREATE TABLE _nango_parents (
+	dataset_id INTEGER NOT NULL, 
+	parent_id TEXT NOT NULL, 
+	version TEXT, 
+	PRIMARY KEY (dataset_id, parent_id)
 );
 CREATE TABLE _nango_raw (
 	dataset_id INTEGER NOT NULL, 
@@ -128,9 +149,9 @@ CREATE TABLE _nango_raw (
 	data TEXT, 
 	PRIMARY KEY (dataset_id, external_id)
 );
-INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-28 20:23:25.858209+00:00','2026-11-28 20:23:26.170515+00:00',NULL,NULL,0,NULL,'{"id":1,"name":"Anna","price":2}');
-INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-28 20:23:25.858209+00:00','2026-11-28 20:23:25.858209+00:00',NULL,NULL,0,NULL,'{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-28 20:23:25.858209+00:00','2026-11-28 20:23:26.286173+00:00','2026-11-28 20:23:26.286173+00:00',NULL,0,NULL,'{"id":3}');
+INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-28 20:31:45.826674+00:00','2026-11-28 20:31:46.040564+00:00',NULL,NULL,0,NULL,'{"id":1,"name":"Anna","price":2}');
+INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-28 20:31:45.826674+00:00','2026-11-28 20:31:45.826674+00:00',NULL,NULL,0,NULL,'{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-28 20:31:45.826674+00:00','2026-11-28 20:31:46.152584+00:00','2026-11-28 20:31:46.152584+00:00',NULL,0,NULL,'{"id":3}');
 CREATE TABLE _nango_rejected (
 	dataset_id INTEGER NOT NULL, 
 	identity TEXT NOT NULL, 
@@ -169,16 +190,16 @@ CREATE TABLE _nango_schedules (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id) ON DELETE CASCADE, 
 	CONSTRAINT _nango_schedules_key UNIQUE (sync_id, connection_id, variant)
 );
-INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-28 20:23:26.834058+00:00',0,0,NULL,'2026-11-28 20:23:26.399593+00:00','2026-11-28 20:23:26.493481+00:00',1,1,NULL,NULL,NULL,1,'2026-11-28 20:23:25.382256+00:00',NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-28 20:31:46.659844+00:00',0,0,NULL,'2026-11-28 20:31:46.282044+00:00','2026-11-28 20:31:46.392696+00:00',1,1,NULL,NULL,NULL,1,'2026-11-28 20:31:45.547706+00:00',NULL,NULL,NULL,NULL);
 CREATE TABLE _nango_settings (
 	name TEXT NOT NULL, 
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
 CREATE TABLE "_nango_sync_1" (_nango_sync_id bigint NOT NULL, _nango_model TEXT NOT NULL, _nango_connection_id TEXT NOT NULL, _nango_variant TEXT NOT NULL, _nango_unique_key TEXT NOT NULL, _nango_emitted_at TIMESTAMP NOT NULL, _nango_deleted_at TIMESTAMP, "id" NUMERIC, "name" TEXT, "price" NUMERIC, "tags_0" TEXT, "tags_1" TEXT, UNIQUE (_nango_sync_id, _nango_model, _nango_connection_id, _nango_variant, _nango_unique_key));
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-28 20:23:25.858209+00:00',NULL,2,'Bob',NULL,'a','b');
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-28 20:23:26.286173+00:00','2026-11-28 20:23:26.286173+00:00',3,NULL,NULL,NULL,NULL);
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-28 20:23:26.170515+00:00',NULL,1,'Anna',2,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-28 20:31:45.826674+00:00',NULL,2,'Bob',NULL,'a','b');
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-28 20:31:46.152584+00:00','2026-11-28 20:31:46.152584+00:00',3,NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-28 20:31:46.040564+00:00',NULL,1,'Anna',2,NULL,NULL);
 CREATE TABLE _nango_syncs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -199,7 +220,7 @@ CREATE TABLE _nango_syncs (
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_syncs_name UNIQUE (integration, name)
 );
-INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every hour',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}','incr',0,'2026-11-28 20:23:24.659651+00:00','2026-11-28 20:23:24.659651+00:00');
+INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every hour',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}','children',0,'2026-11-28 20:31:44.965767+00:00','2026-11-28 20:31:44.965767+00:00');
 CREATE TABLE _nango_webhook_circuits (
 	circuit TEXT NOT NULL, 
 	failures INTEGER NOT NULL, 
@@ -233,8 +254,8 @@ CREATE TABLE _nango_webhooks (
 	leased_until TEXT, 
 	last_error TEXT
 );
-INSERT INTO "_nango_webhooks" VALUES(1,'46f9f215-2ffa-43ca-bc51-c34e93c9d958','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,NULL,NULL,'2026-11-28 20:23:26.693399+00:00','pending',0,'2026-11-28 20:23:26.693589+00:00',NULL,NULL);
-INSERT INTO "_nango_webhooks" VALUES(2,'59c9055b-9c4d-4f43-9c1b-2ecb4b929bb4','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,NULL,NULL,'run a-run ended before this execution did.','2026-11-28 20:23:26.417480+00:00','2026-11-28 20:23:26.751505+00:00','pending',0,'2026-11-28 20:23:26.751566+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(1,'49fb49f5-91dd-4cc4-b7ee-90ee0f8e7e47','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,NULL,NULL,'2026-11-28 20:31:46.537691+00:00','pending',0,'2026-11-28 20:31:46.537834+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(2,'72cfa6a7-92b6-440f-bc25-a3c0bc6ef9b2','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,NULL,NULL,'run a-run ended before this execution did.','2026-11-28 20:31:46.284089+00:00','2026-11-28 20:31:46.595753+00:00','pending',0,'2026-11-28 20:31:46.595803+00:00',NULL,NULL);
 CREATE TABLE _nango_window_keys (
 	dataset_id INTEGER NOT NULL, 
 	digest BLOB NOT NULL, 
@@ -259,6 +280,7 @@ CREATE INDEX _nango_jobs_worker ON _nango_jobs (worker_id);
 CREATE INDEX _nango_raw_added ON _nango_raw (dataset_id, last_modified_at, external_id) WHERE deleted_at IS NULL AND first_seen_at = last_modified_at;
 CREATE INDEX _nango_raw_updated ON _nango_raw (dataset_id, last_modified_at, external_id) WHERE deleted_at IS NULL AND first_seen_at <> last_modified_at;
 CREATE INDEX _nango_raw_deleted ON _nango_raw (dataset_id, last_modified_at, external_id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX _nango_children_key ON _nango_children (dataset_id, external_id);
 CREATE INDEX _nango_webhooks_due ON _nango_webhooks (state, next_try_at);
 CREATE INDEX _nango_webhooks_of ON _nango_webhooks (integration, connection_id, sync_name, variant);
 CREATE VIEW _nango_records AS
