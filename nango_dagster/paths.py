@@ -156,7 +156,7 @@ def put(value: Any, path: str, new: Any) -> Any:
 
 
 def ways(path: str) -> tuple[tuple[Step, ...], ...]:
-    """What a path may mean, the first that is there: one key, then steps. One that quotes a key means its steps.
+    """The readings of a path; the first existing one counts: one key, then steps. A quoted key is read as steps.
 
     >>> ways("@odata.etag"), ways("id")
     ((('@odata.etag',), ('@odata', 'etag')), (('id',),))

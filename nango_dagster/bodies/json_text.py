@@ -22,7 +22,7 @@ _GUARD_PREFIX: Final = re.compile(rb"\)\]\}'?,?|while\s*\(1\);|for\s*\(;;\);|\{\
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a body may take: bytes once it is unpacked, and records."""
+    """The limits of a body: its unpacked bytes, and its records."""
 
     max_bytes: int = 100_000_000
     max_records: int = MAX_MEMBERS

@@ -165,7 +165,7 @@ class Fetch:
 
     @property
     def next_request(self) -> str | None:
-        """What paging would send after the pages read so far, without secrets."""
+        """The next request after the pages read so far, without secrets."""
         return None if self._next is None else self._client.redact(str(self._next), self._next)
 
     def close(self) -> None:
@@ -279,7 +279,7 @@ class Fetch:
         return None
 
     def _repetition(self, page: Answer, following: Request, guard: Guard, repetition: str) -> NangoError | None:
-        """What is wrong when the next request was sent before, or makes no difference to the API."""
+        """The error of a next request that was sent before, or makes no difference to the API."""
         if guard.was_sent(following) and not self.sync.paging_cursor_repeats:
             sentence = f"paging repeats: page {page.number} leads back to {following}."
         elif repetition == "stuck":

@@ -22,7 +22,7 @@ _TEXT_MATCHED: Final = 10_000  # characters of a value that a regular expression
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an answer means, why, and for a retry how long to wait."""
+    """The meaning of an answer, its reason, and the wait before a retry."""
 
     action: Action
     rule: str = ""
@@ -52,7 +52,7 @@ class Position:
 
 
 def meaning_of(sync: Sync, response: Response, position: Position) -> Meaning | None:
-    """What an answer means; None where the HTTP client knows: 304, and 4xx and 5xx without a rule.
+    """The meaning of an answer; None where the HTTP client knows: 304, and 4xx and 5xx without a rule.
 
     The first rule that fits wins. Without one, only 200 carries a page of the list.
     """

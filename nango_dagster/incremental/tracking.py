@@ -1,4 +1,4 @@
-"""What the records of a list say about its cursor: the greatest value, the order, and the records without a value."""
+"""The cursor values in the records of a list: the greatest value, the order, and the records without a value."""
 
 from __future__ import annotations
 

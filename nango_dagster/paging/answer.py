@@ -69,7 +69,7 @@ class Paging(Protocol):
 
 
 class Style:
-    """What most styles share: the first request is the sync's own."""
+    """The common part of most styles: the first request is the sync's own."""
 
     ends = "no_cursor"
     in_body = True

@@ -1,4 +1,4 @@
-"""What an answer says about the end of its list, beside the next cursor, URL or number."""
+"""The signs of the end of a list in an answer, beside the next cursor, URL or number."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Ending:
         )
 
     def said(self, page: Answer) -> Said:
-        """What the answer says. Where its total says that there is more, every other sign of an end is doubtful.
+        """The sign of the end in an answer. If its total says that there is more, other signs of an end are doubtful.
 
         A total ends only a list whose pages are counted: some APIs stop counting at 10,000 and still give a cursor.
         Raises ApiError where a total is no number.

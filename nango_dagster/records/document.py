@@ -67,7 +67,7 @@ class Document:
         return (path,) if path in self.fields else parse(path)
 
     def parent_of(self, path: str) -> str | None:
-        """What is around a path that leads nowhere, for a sentence: 'has "count", "next"' where there is an object.
+        """The surroundings of a path without a value, for a sentence: 'has "count", "next"' where there is an object.
 
         >>> Document(b'{"paging": {"count": 7}}').parent_of("paging.next")
         '"count"'
@@ -89,7 +89,7 @@ def listed(fields: Fields) -> str:
 
 
 def described(text: bytes | None) -> str:
-    """What a JSON value is, for a sentence; a plain value is quoted.
+    """A JSON value in the words of a sentence; a plain value is quoted.
 
     >>> [described(text) for text in (b'"limit reached"', b"false", b"{}", b'{"a": 1}', b"[1, 2]", None)]
     ['the text "limit reached"', 'false', 'an empty object', 'an object with "a"', 'a list of 2', 'nothing']

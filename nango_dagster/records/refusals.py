@@ -154,7 +154,7 @@ def _because(document: Document) -> str:
 
 
 def said(document: Document) -> str | None:
-    """What an API says about an error, in quotes: the text at one of the usual places.
+    """The message of an API's error, in quotes: the text at one of the usual places.
 
     >>> said(Document(b'{"errors": [{"message": "Throttled"}]}')), said(Document(b'{"fault": {"detail": "no"}}'))
     ('"Throttled"', '"no"')

@@ -417,7 +417,7 @@ class _Reading:
         return _List(fetch.stop.reason, fetch.stop.complete, fetch.paging_doubt, pages, token, tracking)
 
     def _tracking(self) -> Tracking | None:
-        """What follows the cursor's field; None where the cursor is not in the records."""
+        """The object that follows the cursor's field; None where the cursor is not in the records."""
         if self._block is None or self._block.field is None:
             return None
         highest = None if self._state.highest is None else self._cursor(self._state.highest)
