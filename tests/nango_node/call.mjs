@@ -15,6 +15,25 @@ nango.listAllRecords = async (config) => {
     return pages;
 };
 
+// A copy of a dataset as a program keeps it that follows the cursor: a map by record.id, without what was deleted.
+nango.followRecords = async (config, entries = []) => {
+    const copy = new Map(entries);
+    let { cursor } = config;
+    for (let more = true; more; ) {
+        const page = await nango.listRecords({ ...config, cursor });
+        for (const { _nango_metadata: metadata, ...record } of page.records) {
+            cursor = metadata.cursor;
+            if (metadata.last_action === 'DELETED') {
+                copy.delete(record.id);
+            } else if (metadata.pruned_at === null) {
+                copy.set(record.id, record);
+            }
+        }
+        more = page.next_cursor !== null;
+    }
+    return { entries: [...copy], cursor };
+};
+
 const found = [];
 for (const [method, ...given] of JSON.parse(readFileSync(0, 'utf8'))) {
     try {
