@@ -44,7 +44,8 @@ def last_job(stack: Stack, name: str) -> Job:
 def test_new_syncs_run_at_once_and_the_graph_shows_lists_and_tables(stack: Stack, browser: Browser) -> None:
     names = ("pokemon", "github-issues")
     until(lambda: all(map(stack.materializations, names)), PATIENCE, "both are materialized")
-    browser.open(f"{stack.url}/asset-groups", "pokemon-api", "github-issues-api", "Materialized", "1 / 1 Passed")
+    graph = f"{stack.url}/locations/nango_dagster.definitions/asset-groups/syncs/lineage"
+    browser.open(graph, "pokemon-api", "github-issues-api", "Materialized", "1 / 1 Passed")
     assert "Failed" in browser.text  # team-members
 
 
