@@ -322,7 +322,8 @@ def test_dry_run_shows_records_columns_keys_and_the_next_request(cli: Cli, sourc
 def test_dry_run_gives_machines_everything(cli: Cli, source: Source) -> None:
     found = cli.good("dry-run", "items", "--pages", "2", "--json").json
     assert list(found) == [
-        "sync", "pages", "requests", "records", "rejected", "columns", "keys", "next_request", "stop",
+        "sync",
+        "parent", "pages", "requests", "records", "rejected", "columns", "keys", "next_request", "stop",
         "rules", "doubt", "error",
     ]  # fmt: skip
     assert found["records"] == items(*range(1, 7), price=1.10, at="2026-01-02")
