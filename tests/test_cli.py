@@ -259,7 +259,8 @@ def test_validate_has_nothing_to_say_about_good_configs(cli: Cli) -> None:
     write_sync("a", url=URL)
     write_sync("b", url=URL)
     assert cli.good("validate").stdout == "2 syncs valid: a, b\n"
-    assert cli.good("validate", "--json").json == {"valid": True, "syncs": ["a", "b"], "problems": [], "warnings": []}
+    names = {"syncs": ["a", "b"], "integrations": []}
+    assert cli.good("validate", "--json").json == {"valid": True, **names, "problems": [], "warnings": []}
 
 
 def test_validate_warns_of_a_variable_without_a_value_and_stays_good(cli: Cli) -> None:
