@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from nango_dagster.config import RateLimit, ResponseRule, Sync
 from nango_dagster.errors import ApiError, AuthenticationFailed, Cancelled, ConfigError, PagingRepeats
-from nango_dagster.fetch import Fetch, Page, Stop, first_request, policy_of
+from nango_dagster.fetch import Fetch, Page, Place, Stop, first_request, policy_of
 from nango_dagster.fetch.ahead import AHEAD_BYTES, Ahead
 from nango_dagster.fetch.guard import EMPTY_AGAIN, SAME_AGAIN
 from nango_dagster.http import Request, query_text
@@ -286,7 +286,8 @@ def test_a_pull_can_go_on_where_another_one_stopped(api: FakeApi) -> None:
     api.route("/items", by_cursor(ITEMS[:3], ITEMS[3:6], ITEMS[6:]))
     sync = made(api, **NEXT)
     (page,) = fetch(sync, max_pages=1)
-    assert read_all(fetch(sync, start=page.next)) == ITEMS[3:]
+    assert page.next is not None
+    assert read_all(fetch(sync, start=Place(page.next, number=2, seen=3))) == ITEMS[3:]
 
 
 def test_a_fetch_is_read_once(api: FakeApi) -> None:
