@@ -76,7 +76,7 @@ def test_a_backfill_of_neighbours_is_one_run_that_leaves_out_whom_another_run_ha
         shown = stack.materializations(ASSET)
         backfill = stack.backfill(ASSET, "customer-001", "customer-002", "customer-003")
         until(lambda: stack.backfill_status(backfill) == "COMPLETED_FAILED", PATIENCE, "the backfill has ended")
-        (run,) = [run for run in stack.runs("__ASSET_JOB") if run["dagster/backfill"] == backfill]
+        (run,) = [run for run in stack.runs("__ASSET_JOB") if run.get("dagster/backfill") == backfill]
         said = f"customer-001 is being synced by run {holder[:8]} since "
         assert said in stack.sentence_of(run["id"])
         assert stack.materializations(ASSET) == shown + 2
