@@ -49,7 +49,7 @@ class Reader:
         if block.language == "bash":
             self.type(block.text.splitlines())
         elif block.title in READY:
-            until(lambda: self.printed(block.title) == text, 60, str(block))
+            until(lambda: self.printed(block.title) == text, 300, str(block))
         elif block.title:
             (self.folder / block.title).write_text(text)
         elif block.language == "text":
@@ -62,7 +62,7 @@ class Reader:
                 self.start(command, f"{typed} --port {self.ports['3000']}" if command.endswith("dev") else typed)
             elif command == STATUS:
                 state = next(STATES)
-                until(lambda typed=typed, state=state: re.search(state, self.run(typed)), 60, state)  # type: ignore[misc]
+                until(lambda typed=typed, state=state: re.search(state, self.run(typed)), 300, state)  # type: ignore[misc]
             else:
                 self.answer = self.run(typed)
 
