@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from itertools import count, pairwise
+from itertools import count
 from multiprocessing.synchronize import Event
 from time import monotonic
 
@@ -156,7 +156,8 @@ def test_one_process_alone_has_all_of_a_budget_and_asks_for_it_once_a_second(db:
     with counting(db) as transactions:
         found = turns(db, Budget(KEY, interval=0.001), 5000)
     assert found[-1] == pytest.approx(4.999, abs=0.5)
-    assert min(after - before for before, after in pairwise(found)) > 0.0005
+    # A turn is never early; a busy machine reads the clock late.
+    assert all(turn >= number * 0.001 - 0.0005 for number, turn in enumerate(found))
     assert transactions() <= 6
 
 

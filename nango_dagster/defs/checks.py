@@ -148,13 +148,16 @@ def _result(key: AssetKey, errors: list[str], warnings: list[str], numbers: dict
 
 
 def _failed_connections(failed: Mapping[str, str], executed: int) -> str:
-    """The connections that failed, and the first reason; the sentence alone where the sync as a whole failed."""
+    """The connections that failed, by name, and the reason of the first one.
+
+    The sentence alone where the sync as a whole failed.
+    """
     if not any(failed):
         return " ".join(failed.values())
-    name, sentence = next((name, sentence) for name, sentence in failed.items() if name)
-    count = len(failed) - ("" in failed)
+    names = sorted(filter(None, failed))
+    count = len(names)
     of = f"{count:,} of {executed:,} connections failed" if executed > 1 else "the connection failed"
-    return f"{of}: {_listed(filter(None, failed))}. {name}: {sentence}"
+    return f"{of}: {_listed(names)}. {names[0]}: {failed[names[0]]}"
 
 
 def _errors(outcome: Outcome) -> list[str]:
