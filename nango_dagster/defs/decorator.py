@@ -32,7 +32,7 @@ def nango_syncs(
     >>> @nango_syncs([Sync(name="pokemon", url="https://pokeapi.co/api/v2/pokemon")], key_prefix="raw")
     ... def syncs(execution, report):
     ...     return execution.run(report)
-    >>> [key.to_user_string() for key in syncs.resolve_all_asset_keys()]
+    >>> sorted(key.to_user_string() for key in syncs.resolve_all_asset_keys())
     ['raw/api/pokemon-api', 'raw/pokemon']
     """
 
