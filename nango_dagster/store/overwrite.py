@@ -123,8 +123,8 @@ class Overwrite:
         vanished = self.deletions
         if self.tally.rejected and vanished:
             raise Refused(
-                f"{self._sync.display_name}: {number_of(self.tally.rejected, 'record')} could not be stored. The rows "
-                f"were kept, and no record was deleted; the list lacks {number_of(vanished, 'record')}: "
+                f"{self._sync.display_name}: {number_of(self.tally.rejected, 'record')} could not be stored and the "
+                f"list lacks {number_of(vanished, 'record')}, so nothing was deleted and the rows were kept: "
                 f"{self.tally.reasons[0]}."
             )
 
