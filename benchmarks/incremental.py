@@ -1,4 +1,4 @@
-"""What an incremental execution costs beside a full one, when 1 % of the records have changed.
+"""The cost of an incremental execution beside a full one, when 1 % of the records have changed.
 
 `python -m benchmarks.incremental` reads a list into a new SQLite file, and again with 1 % of its records changed: once
 the whole list, once what changed. CPU seconds are those of this process; the API is another one. A process start comes

@@ -462,7 +462,7 @@ class Deployment:
             return self._db.now(connection)
 
     def unfinished(self, since: datetime) -> str:
-        """What is not done yet; empty where every target was executed since and nothing runs or waits."""
+        """The work that is not done yet; empty where every target was executed since and nothing runs or waits."""
         of, jobs = schema.schedules.c, schema.jobs.c
         executed = sa.exists().where(
             *(jobs[name] == of[name] for name in ("sync_id", "connection_id", "variant")),

@@ -30,7 +30,7 @@ class Item:
     sequence: int
     is_deleted: bool = False
     before: Item | None = None
-    """What the API answers until this change can be read."""
+    """The answer of the API until this change can be read."""
 
 
 @dataclass

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -239,12 +240,16 @@ def test_what_could_not_be_done_is_tried_again(caplog: pytest.LogCaptureFixture)
     assert "s3cret" not in caplog.text
 
 
+def _has_ended(work: Work, combined: CombinedWork, times: int) -> bool:
+    return work.begun == times and combined._thread is None
+
+
 def test_it_can_be_asked_again_after_a_rest() -> None:
     work = Work()
     combined = CombinedWork(work, settle=0, pause=0)
     for done in (1, 2, 3):
         combined.request()
-        until(lambda done=done: work.begun == done and combined._thread is None)  # type: ignore[misc]
+        until(partial(_has_ended, work, combined, done))
     combined.close()
 
 

@@ -16,6 +16,7 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 
 from nango_dagster.config import Sync
 from nango_dagster.defs import (
+    NangoResource,
     NangoSyncsComponent,
     NangoSyncTranslator,
     SyncOptions,
@@ -60,6 +61,13 @@ def spec(defs: dg.Definitions, key: str) -> dg.AssetSpec:
     return next(spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == key)
 
 
+def nango_of(defs: dg.Definitions) -> NangoResource:
+    """The resource that the syncs of these definitions share."""
+    resource = (defs.resources or {})["nango"]
+    assert isinstance(resource, NangoResource)
+    return resource
+
+
 # --- several at once --------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +78,7 @@ def test_several_definitions_merge_and_share_one_dispatcher(nowhere: Settings) -
     dg.Definitions.validate_loadable(merged)
     assert keys(merged) == {"a", "api/a-api", "raw/crm/b", "raw/crm/api/b-api"}
     assert {sensor.name for sensor in merged.get_repository_def().sensor_defs} == {"nango_dispatcher", "nango_webhooks"}
-    assert {placement.sync.name for placement in merged.resources["nango"].placements} == {"a", "b"}  # type: ignore[index]
+    assert {placement.sync.name for placement in nango_of(merged).placements} == {"a", "b"}
 
 
 def test_each_of_several_definitions_also_stands_alone(nowhere: Settings) -> None:
@@ -116,15 +124,15 @@ def test_options_name_jobs_and_set_status_tags_and_pool(nowhere: Settings) -> No
 def test_a_schedule_that_starts_stopped_is_executed_only_when_triggered(
     db: Database, settings: Settings, tmp_path: Path, api: FakeApi
 ) -> None:
-    one = Source(api, items(1)).sync(unique_key="id")
-    defs = build_definitions([one], settings, options=SyncOptions(default_status="stopped"))
-    nango = defs.resources["nango"]  # type: ignore[index]
+    listed = Source(api, items(1)).sync(unique_key="id")
+    defs = build_definitions([listed], settings, options=SyncOptions(default_status="stopped"))
+    nango = nango_of(defs)
     dispatch = defs.resolve_job_def("nango_dispatch")
     try:
         with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
             assert dispatch.execute_in_process(instance=instance).success
             assert not api.requests
-            assert defs.resolve_job_def(names.job_name(one)).execute_in_process(instance=instance).success
+            assert defs.resolve_job_def(names.job_name(listed)).execute_in_process(instance=instance).success
             assert api.requests
     finally:
         nango.close()
@@ -258,7 +266,7 @@ def test_a_function_of_the_project_executes_each_connection(
         with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
             assert ours.resolve_job_def("nango_dispatch").execute_in_process(instance=instance).success
     finally:
-        ours.resources["nango"].close()  # type: ignore[index]
+        nango_of(ours).close()
     assert sorted(executed) == ["ann", "bob"]
 
 

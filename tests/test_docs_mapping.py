@@ -1,4 +1,4 @@
-"""What docs/reference/mapping.md tells people to do with their table works."""
+"""The statements of docs/reference/mapping.md about a mapped table work as written."""
 
 from __future__ import annotations
 

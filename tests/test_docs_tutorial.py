@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,12 @@ class Reader:
                 self.start(command, f"{typed} --port {self.ports['3000']}" if command.endswith("dev") else typed)
             elif command == STATUS:
                 state = next(STATES)
-                until(lambda typed=typed, state=state: re.search(state, self.run(typed)), 300, state)  # type: ignore[misc]
+                until(partial(self.shows, typed, state), 300, state)
             else:
                 self.answer = self.run(typed)
+
+    def shows(self, command: str, pattern: str) -> bool:
+        return re.search(pattern, self.run(command)) is not None
 
     def run(self, command: str) -> str:
         """Run a command to its end; its standard output."""

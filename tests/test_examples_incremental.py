@@ -21,7 +21,7 @@ EXAMPLES = ROOT / "examples" / "incremental"
 TODAY = datetime.now(timezone.utc)
 
 Api = Callable[[FakeApi, Received], Reply]
-"""What an API answers: everything to a request without a cursor, else what changed."""
+"""The answer of an API: everything to a request without a cursor, else the changed records."""
 
 
 def github(api: FakeApi, request: Received) -> Reply:

@@ -104,76 +104,76 @@ class Pair:
         assert found.live_count == len(found.live)
 
 
-def pair(db: Database, settings: Settings, family: Family, **fields: Any) -> Pair:
+def make_pair(db: Database, settings: Settings, family: Family, **fields: Any) -> Pair:
     rows = syncs.register(db, family.syncs(**fields))
     return Pair(db, settings, rows["issues"], rows["comments"])
 
 
 def test_only_the_lists_of_new_and_changed_parents_are_read(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family)
-    assert both.run().counts.added == 9
-    both.assert_exact(family)
+    pair = make_pair(db, settings, family)
+    assert pair.run().counts.added == 9
+    pair.assert_exact(family)
     assert sorted(set(family.read())) == [1, 2, 3]
     family.comments[1][19] = {"id": 19, "version": 0}  # without a change of its issue it is not seen
-    outcome = both.run()
+    outcome = pair.run()
     assert (outcome.counts.requests, outcome.stop_reason, outcome.warnings) == (0, "parents_read", ())
     family.touch(1)
     family.open(4, 40)
     del family.comments[2][20]
     family.touch(2)
-    outcome = both.run()
+    outcome = pair.run()
     assert (outcome.counts.added, outcome.counts.deleted) == (2, 1)
     assert sorted(set(family.read())) == [1, 2, 4]
-    both.assert_exact(family)
+    pair.assert_exact(family)
 
 
 def test_without_where_changed_each_execution_reads_all_lists(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family, for_each={**EACH, "where_changed": False})
-    both.run()
+    pair = make_pair(db, settings, family, for_each={**EACH, "where_changed": False})
+    pair.run()
     family.read()
     family.comments[3].clear()
-    assert both.run().counts.deleted == 3
+    assert pair.run().counts.deleted == 3
     assert sorted(set(family.read())) == [1, 2, 3]
-    both.assert_exact(family)
+    pair.assert_exact(family)
 
 
 def test_a_deleted_parent_takes_its_children_along_also_without_track_deletes(
     db: Database, settings: Settings, family: Family
 ) -> None:
-    both = pair(db, settings, family, track_deletes=False)
-    both.run()
+    pair = make_pair(db, settings, family, track_deletes=False)
+    pair.run()
     family.close(2)
     family.read()
-    outcome = both.run()
+    outcome = pair.run()
     assert (outcome.counts.deleted, family.read()) == (3, [])
-    found = stored(db, both.comments)
+    found = stored(db, pair.comments)
     assert (found.live, [one["id"] for one in found.deleted]) == (family.expected, [20, 21, 22])
     family.open(2, 20)
-    assert both.run().counts.added == 1
-    both.assert_exact(family)
+    assert pair.run().counts.added == 1
+    pair.assert_exact(family)
 
 
 def test_a_record_of_two_lists_stays_until_both_lack_it(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family)
+    pair = make_pair(db, settings, family)
     family.comments[2][10] = dict(family.comments[1][10])
-    both.run()
+    pair.run()
     del family.comments[1][10]
     family.touch(1)
-    both.run()
-    assert 10 in [one["id"] for one in stored(db, both.comments).live]
+    pair.run()
+    assert 10 in [one["id"] for one in stored(db, pair.comments).live]
     family.close(2)
-    both.run()
-    both.assert_exact(family)
+    pair.run()
+    pair.assert_exact(family)
 
 
 def test_a_changed_request_reads_all_lists_again(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family)
-    both.run()
-    changed = pair(db, settings, family, headers={"X-More": "1"})
+    pair = make_pair(db, settings, family)
+    pair.run()
+    changed = make_pair(db, settings, family, headers={"X-More": "1"})
     family.read()
     changed.run()
     assert sorted(set(family.read())) == [1, 2, 3]
-    same_lists = pair(db, settings, family, headers={"X-More": "1"}, frequency=5)
+    same_lists = make_pair(db, settings, family, headers={"X-More": "1"}, frequency=5)
     same_lists.run()
     assert family.read() == []
     same_lists.run(wishes=Wishes(reset=True))
@@ -183,31 +183,31 @@ def test_a_changed_request_reads_all_lists_again(db: Database, settings: Setting
 def test_a_list_that_fails_is_read_again_and_the_others_are_not(
     db: Database, settings: Settings, family: Family
 ) -> None:
-    both = pair(db, settings, family)
+    pair = make_pair(db, settings, family)
     family.broken[2] = Answer(500)
-    outcome = both.run()
+    outcome = pair.run()
     assert outcome.status == "failed"
     assert "1 list of 3 could not be read and will be requested again. The first: issues 1002: " in str(outcome.error)
-    assert len(stored(db, both.comments).live) == 6
+    assert len(stored(db, pair.comments).live) == 6
     family.broken.clear()
     family.read()
-    assert both.run().status == "succeeded"
+    assert pair.run().status == "succeeded"
     assert set(family.read()) == {2}
-    both.assert_exact(family)
+    pair.assert_exact(family)
 
 
 def test_an_api_that_fails_is_not_asked_for_every_list(db: Database, settings: Settings, family: Family) -> None:
     for number in range(4, 40):
         family.open(number)
     family.broken = dict.fromkeys(family.issues, Answer(503))
-    both = pair(db, settings, family)
-    assert both.run().status == "failed"
+    pair = make_pair(db, settings, family)
+    assert pair.run().status == "failed"
     assert len(family.read()) == 20
 
 
 def test_refused_credentials_end_the_execution_at_once(db: Database, settings: Settings, family: Family) -> None:
     family.broken = {1: Answer(401)}
-    outcome = pair(db, settings, family).run()
+    outcome = make_pair(db, settings, family).run()
     assert outcome.status == "failed"
     assert family.read() == [1]
 
@@ -216,31 +216,31 @@ def test_a_list_that_lost_most_of_its_records_keeps_them_until_somebody_accepts_
     db: Database, settings: Settings, family: Family
 ) -> None:
     guarded = {"track_deletes": {"max_fraction": 0.5, "min_rows": 3}}
-    both = pair(db, settings, family, **guarded)
-    both.run()
+    pair = make_pair(db, settings, family, **guarded)
+    pair.run()
     for number in (1, 2):
         del family.comments[number][number * 10]
     family.comments[2].clear()
     for number in (1, 2):
         family.touch(number)
-    outcome = both.run()
+    outcome = pair.run()
     assert outcome.status == "failed"
     assert "3 of 3 records of issues 1002 are gone, more than track_deletes.max_fraction (0.5)" in str(outcome.error)
     assert outcome.counts.deleted == 1
     family.read()
-    assert both.run().status == "failed"
+    assert pair.run().status == "failed"
     assert family.read() == [2]
-    assert both.run(wishes=Wishes(accept_deletes=True)).counts.deleted == 3
-    both.assert_exact(family)
+    assert pair.run(wishes=Wishes(accept_deletes=True)).counts.deleted == 3
+    pair.assert_exact(family)
 
 
 def test_many_short_lists_that_become_empty_delete_nothing(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family, track_deletes={"max_fraction": 0.5, "min_rows": 5})
-    both.run()
+    pair = make_pair(db, settings, family, track_deletes={"max_fraction": 0.5, "min_rows": 5})
+    pair.run()
     for number in family.issues:
         family.comments[number].clear()
         family.touch(number)
-    outcome = both.run()
+    outcome = pair.run()
     assert (outcome.status, outcome.counts.deleted) == ("failed", 0)
     assert "9 of 9 records are gone from the source" in str(outcome.error)
 
@@ -253,20 +253,20 @@ def test_a_list_by_page_numbers_is_read_again_before_a_record_is_deleted(
     (issues, comments) = family.syncs()
     fields = {name: value for name, value in comments.document().items() if not name.startswith("paging_")}
     rows = syncs.register(db, [issues, Sync(**{**fields, **numbered})])
-    both = Pair(db, settings, rows["issues"], rows["comments"])
-    both.run()
+    pair = Pair(db, settings, rows["issues"], rows["comments"])
+    pair.run()
     family.read()
     del family.comments[1][10]
     family.touch(1)
-    assert both.run().counts.deleted == 1
+    assert pair.run().counts.deleted == 1
     assert family.read() == [1, 1, 1, 1]
-    both.assert_exact(family)
+    pair.assert_exact(family)
 
 
 def test_parents_without_a_value_are_left_out_with_a_warning(db: Database, settings: Settings, family: Family) -> None:
-    both = pair(db, settings, family)
+    pair = make_pair(db, settings, family)
     family.issues[2]["number"] = None
-    outcome = both.run()
+    outcome = pair.run()
     assert outcome.warnings == (
         "1 record of issues have no value at number, or their content was pruned; their lists were not read.",
     )
@@ -277,15 +277,15 @@ def test_parents_without_a_value_are_left_out_with_a_warning(db: Database, setti
 def test_parents_that_were_never_read_are_a_warning(
     db: Database, settings: Settings, family: Family, state: str
 ) -> None:
-    both = pair(db, settings, family)
+    pair = make_pair(db, settings, family)
     with db.begin() as connection:
         connection.execute(sa.update(schema.schedules).values(state=state))
-    outcome = execute(db, settings, both.comments)
+    outcome = execute(db, settings, pair.comments)
     assert outcome.status == "succeeded"
     why = {"STARTED": "waits for its first execution", "PAUSED": "is paused"}[state]
     assert outcome.warnings[0].startswith("the sync of the parents, issues, has read nothing yet")
     assert f": it {why}. " in outcome.warnings[0]
-    assert both.run().counts.added == 9
+    assert pair.run().counts.added == 9
 
 
 def test_a_parent_sync_that_is_not_stored_is_an_error(db: Database, settings: Settings, family: Family) -> None:
@@ -298,14 +298,14 @@ def test_a_parent_sync_that_is_not_stored_is_an_error(db: Database, settings: Se
 def test_emptied_parents_take_no_child_along_before_they_are_read_again(
     db: Database, settings: Settings, family: Family
 ) -> None:
-    both = pair(db, settings, family)
-    both.run()
+    pair = make_pair(db, settings, family)
+    pair.run()
     with db.begin() as connection:
-        (dataset,) = datasets.of_sync(connection, both.issues.id)
+        (dataset,) = datasets.of_sync(connection, pair.issues.id)
         datasets.mark_emptied(connection, db, dataset)
-    assert execute(db, settings, both.comments).counts.deleted == 0
-    both.run()
-    both.assert_exact(family)
+    assert execute(db, settings, pair.comments).counts.deleted == 0
+    pair.run()
+    pair.assert_exact(family)
 
 
 def test_each_connection_has_its_own_parents(db: Database, settings: Settings, family: Family) -> None:
@@ -381,12 +381,12 @@ def test_after_any_changes_failures_and_kills_two_quiet_executions_make_the_rows
 ) -> None:
     chance, ids = random.Random(seed), iter(range(1, 10_000))
     family = Family(api)
-    both = pair(db, settings, family, for_each={**EACH, "where_changed": bool(seed % 2)})
+    pair = make_pair(db, settings, family, for_each={**EACH, "where_changed": bool(seed % 2)})
     for _ in range(8):
         for _ in range(chance.randrange(6)):
             change(family, chance, ids)
         family.broken = {number: Answer(500) for number in family.issues if chance.random() < 0.2}
-        for row in (both.issues, both.comments):
+        for row in (pair.issues, pair.comments):
             if chance.random() < 0.2:
                 continue
             try:
@@ -397,8 +397,8 @@ def test_after_any_changes_failures_and_kills_two_quiet_executions_make_the_rows
                 queue.reap(db)
     family.broken = {}
     for _ in range(2):
-        assert both.run().status == "succeeded"
-    both.assert_exact(family)
+        assert pair.run().status == "succeeded"
+    pair.assert_exact(family)
     assert_nothing_runs(db)
     with db.connect() as connection:
         links = connection.execute(sa.select(schema.children.c.parent_id, schema.children.c.external_id)).all()
@@ -411,14 +411,14 @@ def test_a_round_that_was_killed_goes_on_with_the_lists_it_had_not_read(
     db: Database, settings: Settings, family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nango_dagster.runs.children.COMMIT_LISTS", 1)
-    both = pair(db, settings, family, for_each={**EACH, "where_changed": False})
-    both.run()
+    pair = make_pair(db, settings, family, for_each={**EACH, "where_changed": False})
+    pair.run()
     family.read()
     family.broken = {3: Answer(503)}
-    both.run()
+    pair.run()
     family.broken = {2: Answer(401)}
-    execute(db, settings, both.comments)
+    execute(db, settings, pair.comments)
     family.read()
     family.broken = {}
-    execute(db, settings, both.comments)
+    execute(db, settings, pair.comments)
     assert sorted(set(family.read())) == [2, 3]

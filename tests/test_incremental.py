@@ -1,4 +1,4 @@
-"""What incremental, resumable and `deleted_path` ask an API for, and when the cursor moves."""
+"""The requests of `incremental`, `resumable` and `deleted_path`, and the moves of the cursor."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Running:
 
 @dataclass
 class Expected:
-    """What the rules say of one schedule."""
+    """The state of one schedule that the rules predict."""
 
     log: list[Change] = field(default_factory=list)
     state: str = "STARTED"

@@ -117,7 +117,7 @@ def _files(folder: Path, pattern: str = "**/*") -> list[Path]:
 
 def _integrations(folder: Path, files: Iterable[Path]) -> tuple[Integrations, list[Problem]]:
     """The integrations that the files of a folder declare, and the problems of the others."""
-    found = Integrations()
+    declared = Integrations()
     problems: list[Problem] = []
     for path in files:
         if path.suffix not in _SUFFIXES or not is_declaration(path, folder):
@@ -129,8 +129,8 @@ def _integrations(folder: Path, files: Iterable[Path]) -> tuple[Integrations, li
         except ConfigError as error:
             several, wrong = Integrations(unreadable=file, is_declared=True), list(error.problems)
         problems += wrong
-        found = found.merged(several)
-    return found, problems
+        declared = declared.merged(several)
+    return declared, problems
 
 
 def _read(path: Path, file: str, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:

@@ -145,18 +145,18 @@ def declared(document: Document, file: str, *, name: str | None) -> tuple[Integr
         raise ConfigError.of(Problem("the file holds no object; wanted integrations by their names.", file=file))
     root = {key: item for key, item in document.value.items() if key != "$schema"}
     entries = [((), root, name)] if name is not None else [((key,), item, key) for key, item in root.items()]
-    found = Integrations(is_declared=True)
+    read = Integrations(is_declared=True)
     problems: list[Problem] = []
     for place, item, key in entries:
         source = Source(file, document.marks, (place,))
         try:
-            one = _check(item, source, str(key))
-            found = found.merged(Integrations({one.integration.name: one}))
+            integration = _check(item, source, str(key))
+            read = read.merged(Integrations({integration.integration.name: integration}))
         except ConfigError as error:
             problems += error.problems
             line = error.problems[0].line
-            found = found.merged(Integrations(broken={str(key): f"{file}:{line}" if line else file}))
-    return found, problems
+            read = read.merged(Integrations(broken={str(key): f"{file}:{line}" if line else file}))
+    return read, problems
 
 
 def _check(given: Any, source: Source, name: str) -> Declared:

@@ -57,15 +57,17 @@ def build_definitions(
     prefix = (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix)
     problems: list[NotLoaded] = []
     loaded = [
-        one
-        for one in _load(configs, common, problems)
-        if one.props.sync.enabled and (options.posted or not one.posted) and (select is None or select(one.props.sync))
+        entry
+        for entry in _load(configs, common, problems)
+        if entry.props.sync.enabled
+        and (options.posted or not entry.posted)
+        and (select is None or select(entry.props.sync))
     ]
     translator = translator or NangoSyncTranslator()
     made: list[SyncDefinitions] = []
-    for one in loaded:
-        one = replace(one, props=replace(one.props, key_prefix=prefix))
-        if definitions := _definitions(one, translator, options, common, problems):
+    for entry in loaded:
+        placed = replace(entry, props=replace(entry.props, key_prefix=prefix))
+        if definitions := _definitions(placed, translator, options, common, problems):
             made.append(definitions)
     made = _distinct(made, problems)
     is_posted = {id(definitions) for definitions in common.posted.values()}

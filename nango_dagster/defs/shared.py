@@ -49,8 +49,8 @@ class Shared:
     def notice(self, problem: NotLoaded) -> AssetsDefinition:
         """The notice of a problem; several components may have problems with files of the same name."""
         notices = self.notices.setdefault(problem.name, [])
-        for other, asset in notices:
-            if other == problem:
+        for known, asset in notices:
+            if known == problem:
                 return asset
         notices.append((problem, build_notice(problem, len(notices) + 1)))
         return notices[-1][1]

@@ -41,7 +41,7 @@ class Page:
     seen: int = 0
     """Records that the API sent so far, this page's included."""
     note: Any = None
-    """What `Fetch.note` made of the answer."""
+    """The value that `Fetch.note` returned for the answer."""
 
 
 @dataclass(frozen=True)

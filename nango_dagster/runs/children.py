@@ -107,15 +107,15 @@ class StoredParents:
 
     def add(self, parent: Parent, records: Sequence[bytes]) -> None:
         """See `Parents.add`."""
-        one = self._lists[parent.id]
-        children = [with_fields(record, {self._for_each.field: one.value}) for record in records]
+        children_list = self._lists[parent.id]
+        children = [with_fields(record, {self._for_each.field: children_list.value}) for record in records]
         keys = []
         for key in self._read_keys(children):
             if isinstance(key, RecordRejected):
-                one.is_readable = False
+                children_list.is_readable = False
             else:
                 keys.append(str(key))
-        one.keys.add(keys)
+        children_list.keys.add(keys)
         self._links.setdefault(parent.id, set()).update(keys)
         self._records += children
         self._bytes += sum(map(len, children))
@@ -124,33 +124,33 @@ class StoredParents:
 
     def finish(self, parent: Parent, *, complete: bool) -> bool:
         """See `Parents.finish`."""
-        one = self._lists[parent.id]
-        one.times += 1
+        children_list = self._lists[parent.id]
+        children_list.times += 1
         missing: list[str] = []
-        if complete and one.is_readable and self._tracks:
-            count, missing = self._missing(parent.id, one)
-            if missing and one.times < self._times:
+        if complete and children_list.is_readable and self._tracks:
+            count, missing = self._missing(parent.id, children_list)
+            if missing and children_list.times < self._times:
                 return False
             if sentence := _refusal(self._plan.sync, parent.name, count, len(missing)):
                 self._refused.append(sentence)
                 return True
         if missing:
             self._vanished[parent.id] = missing
-            self._versions[parent.id] = one.version
+            self._versions[parent.id] = children_list.version
         else:
-            self._read[parent.id] = one.version
+            self._read[parent.id] = children_list.version
         is_late = clock.monotonic() - self._committed_at >= COMMIT_SECONDS
         if len(self._read) >= COMMIT_LISTS or is_late:
             self._commit()
         return True
 
-    def _missing(self, parent_id: str, one: _List) -> tuple[int, list[str]]:
+    def _missing(self, parent_id: str, children_list: _List) -> tuple[int, list[str]]:
         """How many records the list contained before, and those that it does not contain any more."""
         count, missing = 0, []
         with self._plan.database.ask() as connection:
             for keys in parents.keys_of(connection, self._dataset.id, parent_id):
                 count += len(keys)
-                missing += one.keys.missing(keys)
+                missing += children_list.keys.missing(keys)
         return count, missing
 
     def _commit(self) -> None:

@@ -30,8 +30,8 @@ class Bounds:
         if self.lower is not None and block.request_path is not None:
             request = request.with_value(block.request_path, written(self.lower, form))
         if self.lower is not None and block.header is not None:
-            others = {name: value for name, value in request.headers.items() if name.lower() != block.header.lower()}
-            request = replace(request, headers={**others, block.header: str(written(self.lower, form))})
+            headers = {name: value for name, value in request.headers.items() if name.lower() != block.header.lower()}
+            request = replace(request, headers={**headers, block.header: str(written(self.lower, form))})
         if block.until is not None:
             request = request.with_value(block.until.request_path, self._upper(form))
         return request

@@ -38,12 +38,12 @@ def declare(db: Database, declared: Iterable[Declaration]) -> None:
     An integration that no file declares any more keeps its names while syncs and connections name it.
     """
     values = {
-        one.name: {
-            "display_name": one.display_name,
-            "provider": one.provider,
-            "base_url": None if one.base_url is None else public_url(one.base_url),
+        declaration.name: {
+            "display_name": declaration.display_name,
+            "provider": declaration.provider,
+            "base_url": None if declaration.base_url is None else public_url(declaration.base_url),
         }
-        for one in declared
+        for declaration in declared
     }
     query = sa.select(_table).where(_table.c.integration.in_(values))
     with db.ask() as connection:

@@ -66,10 +66,10 @@ class Family:
 
     def _due(self, after: str) -> Select[tuple[str, datetime, str, bool]]:
         """The query of a page of due parents."""
-        ours = (_parents.dataset_id == self.children) & (_parents.parent_id == _raw.external_id)
+        is_read = (_parents.dataset_id == self.children) & (_parents.parent_id == _raw.external_id)
         return (
             select(_raw.external_id, _raw.last_modified_at, DATA_TEXT, _raw.id_is_number)
-            .select_from(schema.raw.outerjoin(schema.parents, ours))
+            .select_from(schema.raw.outerjoin(schema.parents, is_read))
             .where(
                 _raw.dataset_id == self.parents,
                 _raw.external_id > after,
@@ -139,8 +139,8 @@ def alone(connection: Connection, dataset_id: int, keys_of: Mapping[str, Collect
         rows = connection.execute(
             query.where(_children.dataset_id == dataset_id, _children.external_id.in_(batch))
         ).all()
-        others = {key for key, parent in rows if parent not in lists[key]}
-        for key in others:
+        kept = {key for key, parent in rows if parent not in lists[key]}
+        for key in kept:
             del lists[key]
     return list(lists)
 
