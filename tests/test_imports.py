@@ -97,7 +97,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("declarative",),
         ("for_each",),
     ),
-    "incremental": (("state", "values"), ("definition", "tracking")),
+    "incremental": (("state", "values"), ("cursor", "definition", "tracking")),
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),

@@ -11,6 +11,7 @@ The rules that lose no record:
 - It belongs to one list. Another request, another value of metadata or another definition begins again.
 """
 
+from .cursor import CursorRules
 from .definition import block_of, definition_of
 from .state import MAX_POSITION, State, moment_of, of_position, position_of
 from .tracking import Tracking
@@ -19,6 +20,7 @@ from .values import Cursor, bound, capped, cursor_of, of_moment, written, writte
 __all__ = [
     "MAX_POSITION",
     "Cursor",
+    "CursorRules",
     "State",
     "Tracking",
     "block_of",

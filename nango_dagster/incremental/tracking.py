@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ..errors import RecordRejected
 from ..records import decode
+from ..sentences import number_of
 from .values import Cursor, cursor_of
 
 Reader = Callable[[Sequence[bytes]], list[bytes]]
@@ -47,6 +48,23 @@ class Tracking:
             else:
                 self._add(cursor)
         return present
+
+    def oddities(self, name: str) -> list[str]:
+        """Sentences about unusual values of the field of this name."""
+        sentences = []
+        if self.missing:
+            sentences.append(f"{number_of(self.missing, 'record')} had no value at {name}.")
+        if self.future:
+            sentences.append(
+                f"{number_of(self.future, 'record')} had a time at {name} after the start of the execution; the "
+                "cursor stops at the start."
+            )
+        if self.odd:
+            sentences.append(
+                f"{number_of(self.odd, 'record')} had another kind of value at {name} than the others; the cursor "
+                "stays. Give incremental.format if these are times."
+            )
+        return sentences
 
     def _cursor(self, token: bytes) -> Cursor | None:
         if not token:

@@ -15,22 +15,20 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from .. import clock, records
-from ..config import Incremental, Sync, interval_of, start_at
+from ..config import Incremental, Sync, interval_of
 from ..errors import ApiError
 from ..fetch import Fetch, Page, Place, first_request, opening_request
 from ..http import secrets_of
 from ..incremental import (
     MAX_POSITION,
     Cursor,
+    CursorRules,
     State,
     Tracking,
     block_of,
-    bound,
     capped,
-    cursor_of,
     definition_of,
     moment_of,
-    of_moment,
     of_position,
     position_of,
     written_like,
@@ -38,7 +36,6 @@ from ..incremental import (
 )
 from ..paging import Answer, style
 from ..paths import MISSING
-from ..sentences import number_of
 from .bounds import BoundAccess, Bounds
 from .saving import PageSaver
 from .source import PAGING_NOT_FOUND, Ending, Model, Sink, SourceContext
@@ -97,6 +94,7 @@ class _Reading:
         self._sink = sink
         self._block = block_of(sync)
         self._now = context.started_at or clock.now()
+        self._rules = CursorRules(self._block, self._now)
         self._state = State.of(context.checkpoint, definition_of(sync, context.facts))
         self._saver = PageSaver(sync, sink)
         self._warnings: list[str] = []
@@ -130,7 +128,7 @@ class _Reading:
 
     def _changes(self) -> _List | None:
         """Read what changed since the cursor; None where there is none, or the API refuses it as too old."""
-        block, lower = self._block, self._lower()
+        block, lower = self._block, self._rules.lower_bound(self._state)
         if block is None or lower is None:
             return None
         refusals = block.reset_on if block.reset_on is not None else [410] if block.from_ == "response" else []
@@ -147,46 +145,6 @@ class _Reading:
         if changes.is_whole:
             self._advance(changes, self._now)
         return changes
-
-    def _lower(self) -> Cursor | None:
-        """The lower bound of the changes; None where the whole list has to be read first."""
-        block, state = self._block, self._state
-        if block is None:
-            return None
-        lag = None if block.lag is None else timedelta(seconds=block.lag)
-        if state.cursor is not None:
-            cursor = self._cursor(state.cursor)
-            return cursor if block.from_ == "response" else bound(cursor, lag)
-        if state.started_at is not None and block.from_ == "run_start":
-            return bound(of_moment(moment_of(state.started_at)), lag)
-        if state.started_at is not None and state.highest is not None and block.from_ == "record":
-            return bound(capped(self._cursor(state.highest), moment_of(state.started_at)), lag)
-        return self._first_bound() if block.step is not None else None
-
-    def _cursor(self, value: str | float) -> Cursor:
-        """A stored cursor; a token of the API is no value to compare."""
-        known = None if self._is_token else cursor_of(value, self._form)
-        return known or Cursor(value, "text", str(value))
-
-    @property
-    def _is_token(self) -> bool:
-        return self._block is not None and self._block.from_ == "response"
-
-    @property
-    def _form(self) -> str | None:
-        block = self._block
-        if block is None or block.format is not None or block.from_ != "run_start":
-            return block.format if block else None
-        return "iso_seconds"
-
-    def _first_bound(self) -> Cursor | None:
-        """The lower bound of the whole list, which is `start`."""
-        if self._block is None or self._block.start is None:
-            return None
-        start = start_at(self._block.start, self._now)
-        if not isinstance(start, datetime):
-            return self._cursor(start)
-        return Cursor(written_time(start, self._form or "iso_seconds"), "time", start)
 
     @property
     def _moves_by_page(self) -> bool:
@@ -234,7 +192,7 @@ class _Reading:
             return
         self._store_pending()
         if tracking.highest is not None:
-            highest = self._later(before.cursor, capped(tracking.highest, self._now))
+            highest = self._rules.later(before.cursor, capped(tracking.highest, self._now))
             self._pending = replace(self._state.without_whole(), cursor=highest)
 
     def _store_pending(self) -> None:
@@ -243,11 +201,6 @@ class _Reading:
             self._sink.commit()
         elif not self._sink.rejections():
             self._sink.save_checkpoint(self._pending.checkpoint())
-
-    def _later(self, cursor: str | float | None, new: Cursor) -> str | int | float:
-        """The later one of the stored cursor and another one."""
-        known = None if cursor is None else self._cursor(cursor)
-        return new.written if known is None or known.kind != new.kind or new.value >= known.value else known.written
 
     def _advance(self, read: _List, started_at: datetime) -> None:
         """Move the cursor over a list that was read to its end and began at a time."""
@@ -276,7 +229,7 @@ class _Reading:
         if block.from_ == "response":
             return self._checked_token(read.token)
         highest = read.tracking.highest if read.tracking else None
-        return cursor if highest is None else self._later(cursor, capped(highest, started_at))
+        return cursor if highest is None else self._rules.later(cursor, capped(highest, started_at))
 
     def _checked_token(self, token: Any) -> str | int | float | None:
         """The API's token. A credential in it is not stored, and then the token before stays."""
@@ -321,7 +274,7 @@ class _Reading:
         on_page = self._move_whole if self._sync.resumable and not moves else self._move if moves else None
         pages_before, self._reads_whole = self._saver.pages, True
         try:
-            read = self._list(Bounds(self._first_bound(), self._now), on_page, start)
+            read = self._list(Bounds(self._rules.first_bound(), self._now), on_page, start)
         except ApiError as error:
             if not goes_on or self._saver.pages > pages_before or error.status not in (400, 404, 410, 416, 422):
                 raise
@@ -385,7 +338,7 @@ class _Reading:
 
     def _list(self, bounds: Bounds, on_page: OnPage | None = None, start: Place | None = None) -> _List:
         """Read one list to its end, and hand its records to the sink."""
-        tracking, form = self._tracking(), self._form
+        tracking, form = self._tracking(), self._rules.form
         token = stopped = None
         pages = 0
         fetch = Fetch(
@@ -410,7 +363,8 @@ class _Reading:
                         break
         finally:
             self._saver.end(fetch)
-        self._tell(tracking)
+        if tracking is not None and self._block is not None:
+            self._warnings += tracking.oddities(f'incremental.field "{self._block.field}"')
         if stopped is not None:
             return _List(stopped, stopped == OLDER, None, pages, token, tracking)
         assert fetch.stop is not None, "a fetch that ends without an error says why"
@@ -420,8 +374,8 @@ class _Reading:
         """The object that follows the cursor's field; None where the cursor is not in the records."""
         if self._block is None or self._block.field is None:
             return None
-        highest = None if self._state.highest is None else self._cursor(self._state.highest)
-        return Tracking(records.token_reader(self._block.field), self._form, self._now, highest)
+        highest = None if self._state.highest is None else self._rules.cursor(self._state.highest)
+        return Tracking(records.token_reader(self._block.field), self._rules.form, self._now, highest)
 
     def _token_of(self, answer: Answer) -> Any:
         path = None if self._block is None else self._block.token_path or self._block.token_url_path
@@ -452,21 +406,3 @@ class _Reading:
         if is_slow and self._pending is not None and page.next is not None and clock.monotonic() >= self._next_at:
             return PAUSED
         return None
-
-    def _tell(self, tracking: Tracking | None) -> None:
-        """Say what is unusual in the records."""
-        if tracking is None or self._block is None:
-            return
-        name = f'incremental.field "{self._block.field}"'
-        if tracking.missing:
-            self._warnings.append(f"{number_of(tracking.missing, 'record')} had no value at {name}.")
-        if tracking.future:
-            self._warnings.append(
-                f"{number_of(tracking.future, 'record')} had a time at {name} after the start of the execution; the "
-                "cursor stops at the start."
-            )
-        if tracking.odd:
-            self._warnings.append(
-                f"{number_of(tracking.odd, 'record')} had another kind of value at {name} than the others; the cursor "
-                "stays. Give incremental.format if these are times."
-            )
