@@ -65,6 +65,10 @@ class ConfigError(NangoError):
         return cls("\n".join(map(str, problems)), problems)
 
 
+class ModelMismatch(NangoError):
+    """Records do not fit the model of their sync, which has `validate: fail`; the batch with them was not stored."""
+
+
 class Refused(NangoError):
     """A request was refused because it would destroy or mix up data. Nothing was done."""
 

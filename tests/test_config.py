@@ -355,7 +355,6 @@ def test_a_missing_url_is_asked_for() -> None:
     "fields",
     [
         {"script": "sync.py"},
-        {"models": ["A", "B"]},
     ],
 )
 def test_what_a_later_release_brings_is_refused_rather_than_ignored(fields: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ PACKAGE = ROOT / "nango_dagster"
 # From the top; a name stands for a module, or for a folder with all that is in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock"),
-    ("settings", "paths", "partition_keys", "sentences"),
+    ("settings", "paths", "partition_keys", "sentences", "models"),
     ("config", "http", "vault", "dagster_yaml", "sample_api"),
     ("bodies",),
     ("records",),
@@ -62,6 +62,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("serving",),
     ),
     "control": (("report", "selection"), ("checkpoints", "connections", "syncs", "variants")),
+    "models": (("fields", "validation"), ("definitions",), ("record_model",)),
     "auth": (("oauth1",), ("kinds",), ("access", "oauth2"), ("servers",)),
     "bodies": (("charsets", "formats", "gzip_files", "members"), ("tables",), ("json_text",)),
     "http": (
@@ -129,7 +130,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
             "types",
             "webhook_settings",
         ),
-        ("key_forms", "schema"),
+        ("key_forms", "schema", "validation"),
         ("changes", "checkpoints", "problems"),
         ("rows",),
         ("differences", "engine", "rows_postgresql", "rows_sqlite"),
@@ -164,6 +165,7 @@ HOMES: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "cli", "demo"}),
     "fastapi": frozenset({"api"}),
     "prometheus_client": frozenset({"api"}),
+    "jsonschema_rs": frozenset({"models"}),
     "jsonpath": frozenset({"paths"}),
     "psycopg": frozenset({"store"}),
     "requests": frozenset({"http"}),

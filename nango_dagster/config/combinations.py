@@ -68,7 +68,20 @@ MAY_BE_SECRET = ("base_url", "url", "headers", "query_params", "body", "next_req
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
-    checks = (_paging, _endings, _needs, _records, _timing, _body_paths, _format, _table, _accounts, _since, _for_each)
+    checks = (
+        _paging,
+        _endings,
+        _needs,
+        _records,
+        _timing,
+        _body_paths,
+        _format,
+        _table,
+        _models,
+        _accounts,
+        _since,
+        _for_each,
+    )
     return [found for check in checks for found in check(fields)] + list(_incremental(fields))
 
 
@@ -160,6 +173,22 @@ def _table(fields: Mapping[str, Any]) -> Iterator[Found]:
         for name in ("mapping", "transform"):
             if name in fields:
                 yield _misfit(name, f"{name} shapes the mapped table, but auto_mapping: false makes none; keep one.")
+
+
+def _models(fields: Mapping[str, Any]) -> Iterator[Found]:
+    models = fields.get("models") or {}
+    if "validate" in fields and not models:
+        yield _misfit("validate", "validate compares records with their model; add models, or leave validate out.")
+    if not isinstance(models, Mapping):
+        return
+    if models and "model" in fields and fields["model"] not in models:
+        yield _misfit("model", f"models has no {shown(fields['model'])}; wanted one of {', '.join(map(str, models))}.")
+    if fields.get("validate") == "reject" and models and "unique_key" not in fields and "script" not in fields:
+        yield _misfit(
+            "validate",
+            "validate: reject keeps the stored row of a record that does not fit, which takes a unique_key; add one, "
+            "or set validate to warn or fail.",
+        )
 
 
 def _accounts(fields: Mapping[str, Any]) -> Iterator[Found]:

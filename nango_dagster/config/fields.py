@@ -28,6 +28,7 @@ from nango_dagster.config.failure_limit import failure_limit
 from nango_dagster.config.frequency import normalised, seconds
 from nango_dagster.config.schedule import check_cron
 from nango_dagster.errors import ConfigError
+from nango_dagster.models import load_schema, schema_of
 
 # `${env.NAME}`; `$${` is an escaped `${`.
 PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")
@@ -257,6 +258,13 @@ class _OrBoolean:
         return {"anyOf": [{"type": "boolean"}, *handler(schema)["anyOf"]]}
 
 
+def _model_schema(value: Any) -> dict[str, Any]:
+    try:
+        return load_schema(value) if isinstance(value, str) else schema_of(value)
+    except ConfigError as error:
+        raise ValueError(f"a JSON Schema, or module:Class: {str(error).rstrip('.')}") from None
+
+
 def _track_deletes(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
@@ -322,6 +330,10 @@ Name = Annotated[str, Matches("[a-zA-Z0-9_-]{1,255}", "letters, digits, _ and - 
 Model = Annotated[
     str,
     Matches("[A-Z][a-zA-Z0-9_-]{1,254}", "a capital letter, then letters, digits, _ and - (2 to 255 in all)"),
+]
+Models = Annotated[
+    dict[Model, Annotated[dict[str, Any], PlainValidator(_model_schema)]],
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["object", "string"]}}),
 ]
 Integration = Annotated[str, Matches("[a-zA-Z0-9~:.@ _-]{1,255}", "letters, digits, blanks and ~:.@_-")]
 Connection = Annotated[

@@ -95,6 +95,14 @@ def from_body(body: Any) -> Sync:
     if body.get("transform") is not None:
         sentence = "transform runs code of this machine, so it can only be set in a config file."
         raise ConfigError.of(Problem(sentence, field="transform"))
+    models = body.get("models")
+    for name in (
+        [name for name, model in models.items() if isinstance(model, str)] if isinstance(models, Mapping) else ()
+    ):
+        sentence = (
+            f"models.{name} imports code of this machine; wanted a JSON Schema, or module:Class in a config file."
+        )
+        raise ConfigError.of(Problem(sentence, field=f"models.{name}", wanted="a JSON Schema"))
     sync = check(shapes.named(body))
     if problem := refused(sync):
         raise ConfigError.of(problem)

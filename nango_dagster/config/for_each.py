@@ -21,7 +21,7 @@ _NOT_THE_LIST = frozenset(
         *("name", "friendly_name", "description", "owners", "tags", "group", "enabled", "renamed_from", "model"),
         *("timeout", "retries", "rate_limit", "daily_quota", "max_duration", "concurrency", "connections_per_run"),
         *("max_runs", "frequency", "cron", "timezone", "auto_start", "events", "auto_mapping", "mapped_table"),
-        *("mapping", "transform", "metadata", "track_deletes", "ignore_fields"),
+        *("mapping", "transform", "metadata", "track_deletes", "ignore_fields", "models", "validate"),
     }
 )
 

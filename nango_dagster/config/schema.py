@@ -19,7 +19,6 @@ ALIASES: Mapping[str, str] = {
 # Fields of a later release, and what to do without them.
 NOT_YET: Mapping[str, str] = {
     "script": "describe the request with url and the paging fields",
-    "models": "name one model with model",
 }
 NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {}
 
@@ -35,10 +34,17 @@ def sync_schema() -> dict[str, Any]:
             "description": f"An older name of {name}.",
             "deprecated": True,
         }
+    properties = _moved_behind("models", "validate", properties)  # a base class has it, see config/sync.py
     del properties["name"]["default"]  # it stands for "not named yet"
     schema["properties"] = properties
     schema["$defs"] = {name: tidied(part) for name, part in schema["$defs"].items()}
     return schema
+
+
+def _moved_behind(first: str, second: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    others = {name: part for name, part in properties.items() if name != second}
+    names = [name for other in others for name in ([other, second] if other == first else [other])]
+    return {name: properties[name] for name in names}
 
 
 def json_schema() -> dict[str, Any]:

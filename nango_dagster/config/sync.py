@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -19,11 +20,27 @@ from nango_dagster.config.frequency import every, interval_of
 from nango_dagster.config.incremental import Incremental
 from nango_dagster.config.responses import NextRequest, ResponseRule
 from nango_dagster.config.schedule import Cron, Interval, ShortInterval
+from nango_dagster.models import RecordModel
 
 DEFAULT_FREQUENCY = 60
 
 
-class Sync(BaseModel):
+with warnings.catch_warnings():
+    # The field has the name of a method that pydantic has deprecated, and that nobody calls.
+    warnings.filterwarnings("ignore", message='Field name "validate"')
+
+    class _Validated(BaseModel):
+        """The field `validate`."""
+
+        validate: Literal["warn", "reject", "fail"] = Field(  # type: ignore[assignment]
+            "warn",
+            description="The effect of a record that does not fit its model: it is counted and stored (`warn`), or "
+            "counted and listed by `nango-dagster rejected` (`reject`, which needs a `unique_key`), or the execution "
+            "fails (`fail`).",
+        )
+
+
+class Sync(_Validated):
     """A sync: the request for the records, the paging, the schedule and the table.
 
     Made by :func:`nango_dagster.config.read_dir` or :func:`~nango_dagster.config.from_body`, which also check
@@ -97,7 +114,14 @@ class Sync(BaseModel):
         description="The field, or the fields together, that identify a record; without it each execution replaces all "
         "rows.",
     )
-    model: f.Model = Field("", description="The records' model; the name in PascalCase by default.")
+    model: f.Model = Field(
+        "", description="The records' model; the first one of `models`, or the name in PascalCase by default."
+    )
+    models: f.Models = Field(
+        {},
+        description="The models of the sync by their names: a JSON Schema, or `module:Class` for a pydantic model, a "
+        "dataclass, a msgspec Struct or a TypedDict. Records are compared with them.",
+    )
     deleted_path: f.FieldPath | None = Field(
         None,
         description="The field of a record that marks it as deleted, such as `is_deleted` or `@removed`: the record is "
@@ -248,7 +272,7 @@ class Sync(BaseModel):
     def model_post_init(self, context: Any) -> None:
         """Give the model its default name."""
         if not self.model:
-            object.__setattr__(self, "model", pascal_case(self.name))
+            object.__setattr__(self, "model", next(iter(self.models), pascal_case(self.name)))
 
     @property
     def unnamed(self) -> bool:
@@ -294,6 +318,12 @@ class Sync(BaseModel):
     def key_name(self) -> str | None:
         """The `unique_key` as one text, which the store keeps; several fields are joined by a comma."""
         return ", ".join(self.key_fields) or None
+
+    @property
+    def record_model(self) -> RecordModel | None:
+        """What its records consist of; None where `models` does not say it."""
+        schema = self.models.get(self.model)
+        return None if schema is None else RecordModel(self.model, schema)
 
     @property
     def mode(self) -> Literal["upsert", "overwrite"]:

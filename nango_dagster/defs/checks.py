@@ -12,6 +12,7 @@ from dagster import AssetCheckEvaluation, AssetCheckResult, AssetCheckSeverity, 
 from ..runs import Outcome
 from ..sources import PARENTS_READ
 from ..store.jobs import Job
+from ..store.validation import sentence
 from .names import CHECK
 
 COLLAPSE = 0.5
@@ -25,7 +26,8 @@ def spec(key: AssetKey) -> AssetCheckSpec:
         CHECK,
         asset=key,
         description="Fails if executions failed, records could not be stored, or most rows were deleted. Warns if "
-        "values did not fit their columns, the API sends new fields, or a list was not read to its end. "
+        "records did not fit their model, values did not fit their columns, the API sends new fields, or a list was "
+        "not read to its end. "
         'The reason is below, in "Latest execution".',
     )
 
@@ -39,6 +41,7 @@ def evaluate(key: AssetKey, outcome: Outcome) -> AssetCheckResult:
         {
             "rejected": outcome.counts.rejected,
             "misfits": sum(outcome.misfits.values()),
+            "unfit": sum(counts.total() for counts in outcome.unfit.values()),
             "new_columns": list(outcome.new_columns),
             "warnings": list(outcome.warnings),
             "job_id": str(outcome.job_id),
@@ -52,6 +55,8 @@ class Summary:
 
     rejected: int = 0
     misfits: Counter[str] = field(default_factory=Counter)
+    unfit: dict[str, Counter[str]] = field(default_factory=dict)
+    """Why records do not fit their model, and how many, by the name of the model."""
     new_columns: dict[str, None] = field(default_factory=dict)
     collapsed: int = 0
     """How many connections lost most of their rows."""
@@ -66,6 +71,8 @@ class Summary:
         """Add the numbers of one execution."""
         self.rejected += outcome.counts.rejected
         self.misfits.update(outcome.misfits)
+        for model, counts in outcome.unfit.items():
+            self.unfit.setdefault(model, Counter()).update(counts)
         if _before(outcome):
             self.new_columns.update(dict.fromkeys(outcome.new_columns))
         self.collapsed += _collapsed(outcome)
@@ -91,6 +98,7 @@ def evaluate_many(
         errors.append(f"{summary.rejected:,} records could not be stored.")
     if summary.collapsed:
         errors.append(f"{summary.collapsed:,} connections lost most of their rows.")
+    warnings += [sentence(model, counts) for model, counts in summary.unfit.items()]
     if summary.misfits:
         warnings.append(_misfits(summary.misfits))
     elif summary.with_problems:
@@ -108,6 +116,7 @@ def evaluate_many(
         "failed_connections": {name: sentence for name, sentence in list(failed.items())[:_LISTED] if name},
         "rejected": summary.rejected,
         "misfits": sum(summary.misfits.values()),
+        "unfit": sum(counts.total() for counts in summary.unfit.values()),
         "new_columns": list(summary.new_columns),
     }
     return _result(key, errors, warnings, numbers)
@@ -178,7 +187,7 @@ def _collapsed(outcome: Outcome) -> bool:
 
 
 def _warnings(outcome: Outcome) -> list[str]:
-    warnings = []
+    warnings = [sentence(model, counts) for model, counts in outcome.unfit.items()]
     if outcome.misfits:
         warnings.append(_misfits(outcome.misfits))
     elif outcome.standing:

@@ -13,7 +13,7 @@ from .. import clock
 from ..errors import ApiError, Cancelled, Incomplete, LeaseLost, NangoError, QuotaSpent, StoreUnavailable
 from ..sentences import number_of
 from ..sources import Numbers
-from ..store import Connection, checkpoints, datasets, jobs, problems, queue, rejected
+from ..store import Connection, checkpoints, datasets, jobs, problems, queue, rejected, validation
 from ..store.announcing import Ended, announce
 from ..store.checkpoints import Change
 from ..store.jobs import Counts
@@ -258,6 +258,7 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         columns=tuple(table.layout.columns) if table else (),
         new_columns=tuple(column.name for model in models if model.table for column in model.table.new_columns),
         misfits=dict(misfits),
+        unfit={model.sync.model: model.writer.tally.misfits for model in models if model.writer.tally.misfits},
         complete=facts.is_complete,
         standing=tuple(sentence for tally in facts.tallies for sentence in tally.standing),
         doubt=_doubt_warning(facts),
@@ -300,7 +301,7 @@ def _warnings(facts: Facts) -> Sequence[str]:
             warnings.append("the checkpoint stays where it was: a record was rejected, and is read again.")
     for model in facts.opened.models:
         tally, table = model.writer.tally, model.table
-        warnings += [*tally.reasons, *tally.standing]
+        warnings += [*_misfits(model), *tally.reasons, *tally.standing]
         if tally.repeated:
             warnings.append(f"{tally.repeated:,} records came more than once; the last one of each key was kept.")
         if table is None:
@@ -308,6 +309,11 @@ def _warnings(facts: Facts) -> Sequence[str]:
         if table.incomplete:
             warnings.append(f"table {table.name} was in use; its new columns wait for the next execution.")
     return warnings
+
+
+def _misfits(model: OpenModel) -> list[str]:
+    misfits = model.writer.tally.misfits
+    return [validation.sentence(model.sync.model, misfits)] if misfits else []
 
 
 def _doubt_warning(facts: Facts) -> str | None:

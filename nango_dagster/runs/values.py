@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +44,8 @@ class Outcome:
     columns: tuple[Column, ...] = ()
     new_columns: tuple[str, ...] = ()
     misfits: Mapping[str, int] = field(default_factory=dict)
+    unfit: Mapping[str, Counter[str]] = field(default_factory=dict)
+    """Why records do not fit their model, and how many, by the name of the model."""
     complete: bool = False
     """Whether records that were not read are gone from the source."""
     standing: tuple[str, ...] = ()

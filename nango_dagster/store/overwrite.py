@@ -30,6 +30,7 @@ from .problems import Problems
 from .rows import RawRow
 from .tables import MappedTable, Prepared
 from .tally import Guard, Tally, refusal
+from .validation import Validation
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
@@ -77,6 +78,7 @@ class Overwrite:
         self._dataset = dataset
         self._table = table
         self._guard = guard
+        self._validation = Validation.of(sync)
         self._spill = temporary_file(_SPILL)
         self._count, self._sum = 0, 0
         self._complete = False
@@ -85,6 +87,8 @@ class Overwrite:
 
     def add(self, texts: Sequence[bytes]) -> None:
         """Store the records of a page in the temporary file."""
+        if self._validation is not None:
+            self._validation.rejected(texts, self.tally)  # none is: `validate: reject` takes a unique_key
         hashes = [records.byte_hash(text) for text in texts]
         self._count += len(hashes)
         self._sum += sum(map(_as_number, hashes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -43,6 +44,7 @@ class Tally:
     unreadable: int = 0  # of the rejected: those whose key nobody knows
     keyless: int = 0  # of the unreadable: those that came, but without a key
     keyless_reason: str = ""  # why, with what the first of them has instead
+    misfits: Counter[str] = field(default_factory=Counter)  # why records do not fit their model, stored or not
     reasons: list[str] = field(default_factory=list)
     sample: list[Any] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)

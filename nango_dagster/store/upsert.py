@@ -22,6 +22,7 @@ from .problems import Problems
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
 from .tally import SAMPLE, Guard, Tally, refusal
+from .validation import Validation
 from .vanished import Vanished
 
 BATCH_RECORDS = 1000
@@ -48,6 +49,7 @@ class Upsert:
         self._table = table
         self._guard = guard
         self._read_keys = records.key_reader(sync.key_fields)
+        self._validation = Validation.of(sync)
         self._vanished = Vanished(database, sync, dataset, table, guard)
         self._key_types = KeyTypes(self._vanished.seen)
         self._form_checked = dataset.live_count < _FEWEST_FOR_FORM
@@ -143,6 +145,7 @@ class Upsert:
         batch: dict[str, bytes] = {}
         keys = self._read_keys(texts)
         conflicts = set(self._key_types.conflicts(keys))
+        misfits = self._validation.rejected(texts, self.tally) if self._validation else {}
         for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
             if isinstance(key, RecordRejected):
                 self.tally.unreadable += 1
@@ -151,11 +154,14 @@ class Upsert:
             elif at in conflicts:
                 reason = f'another record has the same unique_key with another JSON type, such as {key} and "{key}"'
                 self.tally.reject(str(self._taken + at), reason, text=text)
+            elif at in misfits:
+                self.tally.reject(str(self._taken + at), misfits[at], key=str(key), text=text)
             else:
                 if key in batch:
                     self.tally.repeated += 1
                 batch[key if key.__class__ is str else str(key)] = text  # the last one wins
         self._taken += len(texts)
+        self._vanished.add([str(keys[at]) for at in misfits if not isinstance(keys[at], RecordRejected)])
         repeated = self._vanished.add(list(batch))
         if repeated:
             self.tally.repeated += repeated

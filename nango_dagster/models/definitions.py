@@ -1,0 +1,73 @@
+"""The JSON Schema of a model that is defined in Python or in a config."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, is_typeddict
+
+from ..errors import ConfigError
+from .fields import fields_of
+from .validation import check_schema
+
+REFERENCE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+"""The form of `module:Class`."""
+WANTED = "a JSON Schema, a pydantic model, a dataclass, a msgspec Struct or a TypedDict"
+
+
+def schema_of(definition: Any) -> dict[str, Any]:
+    """The JSON Schema of a pydantic model, dataclass, msgspec Struct or TypedDict, or the schema that is given.
+
+    >>> schema_of({"type": "object", "properties": {"id": {"type": "integer"}}})["type"]
+    'object'
+
+    Raises ConfigError where it is none of these, or no schema of an object with fields.
+    """
+    schema = _schema(definition)
+    check_schema(schema)
+    if not fields_of(schema):
+        raise ConfigError("the model has no fields; wanted the schema of an object with properties.")
+    return schema
+
+
+def _schema(definition: Any) -> dict[str, Any]:
+    if isinstance(definition, Mapping):
+        return dict(definition)
+    if not isinstance(definition, type):
+        raise ConfigError(f"the model is a {type(definition).__name__}; wanted {WANTED}.")
+    try:
+        if _is_struct(definition):
+            import msgspec
+
+            return msgspec.json.schema(definition)
+        if hasattr(definition, "model_json_schema") or dataclasses.is_dataclass(definition) or is_typeddict(definition):
+            from pydantic import TypeAdapter
+
+            return TypeAdapter(definition).json_schema()
+    except Exception as error:  # of the user's class
+        raise ConfigError(f"the model {definition.__name__} has no JSON Schema: {error}.") from error
+    raise ConfigError(f"the model is the class {definition.__name__}; wanted {WANTED}.")
+
+
+def _is_struct(definition: type) -> bool:
+    return any(base.__module__ == "msgspec" and base.__name__ == "Struct" for base in definition.__mro__)
+
+
+def load_schema(reference: str) -> dict[str, Any]:
+    """The JSON Schema of `module:Class`, which is imported, also from the working directory.
+
+    Raises ConfigError where it cannot be imported or is no model.
+    """
+    if not re.fullmatch(REFERENCE, reference):
+        raise ConfigError(f"{reference!r} is no model; wanted an object with a JSON Schema, or module:Class.")
+    module_name, _, class_name = reference.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        definition = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # of the user's module
+        raise ConfigError(f"the model {reference} cannot be loaded: {error!r}.") from None
+    return schema_of(definition)
