@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 
 class NangoError(Exception):
@@ -80,6 +81,9 @@ class TryLater(NangoError):
 class ApiError(TryLater):
     """The external API answered with an error, or its answer is not a list of records."""
 
+    answer: Any = None
+    """The answer with the error, as a sync script reads it; None where a script sent no such request."""
+
     def __init__(self, message: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -121,6 +125,14 @@ class RecordRejected(NangoError):
 
 class LeaseLost(NangoError):
     """Another run has taken over this execution; this one must not write any more."""
+
+
+class Interrupted(Incomplete):
+    """The execution used its time up after it had saved a checkpoint; the next one goes on there at once."""
+
+
+class ScriptError(NangoError):
+    """A sync script raised an error, or did something that no script may do."""
 
 
 class Cancelled(NangoError):

@@ -351,15 +351,11 @@ def test_a_missing_url_is_asked_for() -> None:
         from_body({})
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"script": "sync.py"},
-    ],
-)
-def test_what_a_later_release_brings_is_refused_rather_than_ignored(fields: dict[str, Any]) -> None:
-    (said,) = problems(**fields)
-    assert "is not available yet; " in said
+def test_a_script_cannot_be_posted() -> None:
+    """It runs code of this machine."""
+    assert problems(script="items:items") == [
+        "script runs code of this machine, so it can only be set in a config file."
+    ]
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(None, True), (True, True), (False, False)])

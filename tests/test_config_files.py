@@ -329,16 +329,15 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert read_dir(tmp_path) == Configs((), ())
 
 
-def test_a_script_is_refused_but_not_the_module_of_a_transform(tmp_path: Path) -> None:
+def test_a_python_file_without_a_script_is_a_helper(tmp_path: Path) -> None:
     configs = folder(
         tmp_path,
         a_yaml=f"url: {URL}\ntransform: cleaning:clean\n",
         cleaning_py="def clean(record): return record\n",
-        script_py="print()\n",
+        helper_py="raise SystemExit('a helper is not loaded')\n",
     )
     assert [sync.transform for sync in configs.syncs] == ["cleaning:clean"]
-    (error,) = configs.errors
-    assert "script.py: sync scripts are not available yet; " in str(error)
+    assert not configs.errors
 
 
 # Properties

@@ -21,7 +21,7 @@ def sample_api(session: Session, syncs: Iterable[Sync]) -> Iterator[Session]:
     Yields the session whose settings have the variable's value.
     """
     settings = session.settings
-    if VARIABLE in settings.env or not any(f"${{env.{VARIABLE}}}" in sync.url for sync in syncs):
+    if VARIABLE in settings.env or not any(f"${{env.{VARIABLE}}}" in sync.address for sync in syncs):
         yield session
         return
     from ..sample_api import serve

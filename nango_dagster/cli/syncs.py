@@ -180,7 +180,7 @@ def _project(sync: Known) -> str | None:
 
 
 def _url(known_sync: Known) -> str | None:
-    return None if known_sync.origin == "asset" else public_url(known_sync.sync.url)
+    return None if known_sync.origin == "asset" else public_url(known_sync.sync.address)
 
 
 def _schedule(known_sync: Known) -> str | None:

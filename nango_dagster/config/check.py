@@ -39,6 +39,8 @@ _KNOWN_ELSEWHERE = {
 def check(given: Mapping[Any, Any], source: Source = NOWHERE) -> Sync:
     """The sync that the fields describe. Raises ConfigError with all problems of the fields."""
     fields, problems = canonical(given)
+    if "script" in fields:
+        fields.setdefault("unique_key", "id")
     problems += foreign_fields(fields, [*Sync.model_fields, *NOT_YET], "a sync")
     problems += _not_yet(fields)
     known = {name: value for name, value in fields.items() if name in Sync.model_fields}

@@ -63,26 +63,55 @@ _REQUEST_PATHS = (
     "paging_limit_request_path",
 )
 # Fields that may hold secrets: an error about them does not show what it found. Also those with placeholders.
+# Fields that describe one request or the reading of its list; a script does both itself.
+_NOT_BESIDE_SCRIPT = (
+    *("url", "method", "body", "next_request", "for_each", "records", "record_key_field", "missing_is_empty"),
+    *("deleted_path", "incremental", "resumable", "max_total", "max_pages"),
+)
 MAY_BE_SECRET = ("base_url", "url", "headers", "query_params", "body", "next_request")
 
 
 def combinations(fields: Mapping[str, Any]) -> list[Found]:
     """How fields fit together."""
+    if "script" in fields:
+        return list(_script(fields))
     checks = (
-        _paging,
-        _endings,
-        _needs,
-        _records,
-        _timing,
-        _body_paths,
-        _format,
-        _table,
-        _models,
-        _accounts,
-        _since,
+        *(
+            _base,
+            _paging,
+            _endings,
+            _needs,
+            _records,
+            _timing,
+            _body_paths,
+            _format,
+            _table,
+            _models,
+            _accounts,
+            _since,
+        ),
         _for_each,
     )
     return [found for check in checks for found in check(fields)] + list(_incremental(fields))
+
+
+def _script(fields: Mapping[str, Any]) -> Iterator[Found]:
+    """The fields beside a script; those of its integration describe what its requests begin with."""
+    for name in _NOT_BESIDE_SCRIPT:
+        if name in fields and fields[name] not in ("", False, [], {}):
+            instead = "base_url is the URL that its endpoints are added to" if name == "url" else f"leave {name} out"
+            yield _misfit(name, f"{name} describes a list, and the script reads its lists itself; {instead}.")
+    yield from _timing(fields)
+    yield from _table(fields)
+    yield from _models(fields)
+    yield from _accounts(fields)
+    if "timezone" in fields and "cron" not in fields:
+        yield _misfit("timezone", "timezone goes with cron; add cron or leave timezone out.")
+
+
+def _base(fields: Mapping[str, Any]) -> Iterator[Found]:
+    if "base_url" in fields:
+        yield _misfit("base_url", "base_url is for the requests of a script; write the whole URL into url.")
 
 
 def _paging(fields: Mapping[str, Any]) -> Iterator[Found]:

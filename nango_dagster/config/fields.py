@@ -352,6 +352,13 @@ Function = Annotated[
     str,
     Matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "module:function, such as my_transforms:clean"),
 ]
+Script = Annotated[
+    str,
+    Matches(
+        r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[\w./~ -]+\.py):[A-Za-z_]\w*",
+        "module:function or file.py:function, such as github_issues:github_issues",
+    ),
+]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "SEARCH", "QUERY"]
 Method = Annotated[
     Literal["GET", "POST", "PUT", "PATCH", "DELETE", "SEARCH", "QUERY"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nango_dagster.config import integrations, shapes
+from nango_dagster.config import integrations, scripts, shapes
 from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
 from nango_dagster.config.integrations import Integration, Integrations, is_declaration
@@ -42,7 +42,7 @@ class _Entry:
 
 
 def read_dir(folder: Path | str) -> Configs:
-    """The syncs of all `.yaml`, `.yml` and `.json` files in a folder and the folders inside it."""
+    """The syncs of all `.yaml`, `.yml`, `.json` and `.py` files in a folder and the folders inside it."""
     folder = Path(folder)
     if not folder.is_dir():
         sentence = f"{folder} is no folder; `nango-dagster init` makes one with a first sync."
@@ -53,16 +53,20 @@ def read_dir(folder: Path | str) -> Configs:
     declared, problems = _integrations(folder, files)
     errors += [ConfigError.of(*problems)] if problems else []
     for path in files:
-        if path.suffix in _SUFFIXES and not is_declaration(path, folder):
+        if path.suffix == ".py":
+            valid, problems = _read_script(path, folder, declared)
+        elif path.suffix in _SUFFIXES and not is_declaration(path, folder):
             valid, problems = _read(path, os.path.relpath(path), declared)
-            entries += valid
-            errors += [ConfigError.of(*problems)] if problems else []
+        else:
+            continue
+        entries += valid
+        errors += [ConfigError.of(*problems)] if problems else []
     unique, doubles = _unique(entries)
     unique, orphans = _with_parents(unique)
     syncs = tuple(entry.sync for entry in unique)
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
     named = tuple(item.integration for item in declared.valid.values())
-    return Configs(syncs, (*errors, *_scripts(folder, files, entries), *doubles, *orphans), places, named)
+    return Configs(syncs, (*errors, *doubles, *orphans), places, named)
 
 
 def read_file(path: Path | str) -> list[Sync]:
@@ -70,9 +74,11 @@ def read_file(path: Path | str) -> list[Sync]:
 
     They inherit from the `integrations.yaml` beside the file.
     """
-    folder = Path(path).parent
+    path, file = Path(path), str(path)
+    folder = path.parent
     declared, _ = _integrations(folder, [*_files(folder, "*"), *_files(folder, f"{integrations.STEM}/**/*")])
-    entries, problems = _read(Path(path), str(path), declared)
+    is_script = path.suffix == ".py"
+    entries, problems = _read_script(path, folder, declared) if is_script else _read(path, file, declared)
     unique, doubles = _unique(entries)
     problems += [problem for double in doubles for problem in double.problems]
     if problems:
@@ -92,9 +98,10 @@ def from_body(body: Any) -> Sync:
     if not isinstance(body, Mapping):
         form = "an object with url and the other fields of a sync"
         raise ConfigError.of(Problem(f"the body is no JSON object; wanted {form}.", wanted=form))
-    if body.get("transform") is not None:
-        sentence = "transform runs code of this machine, so it can only be set in a config file."
-        raise ConfigError.of(Problem(sentence, field="transform"))
+    for name in ("transform", "script"):
+        if body.get(name) is not None:
+            sentence = f"{name} runs code of this machine, so it can only be set in a config file."
+            raise ConfigError.of(Problem(sentence, field=name))
     models = body.get("models")
     for name in (
         [name for name, model in models.items() if isinstance(model, str)] if isinstance(models, Mapping) else ()
@@ -172,16 +179,20 @@ def _document(
     return read_json(text, file) if path.suffix == ".json" else read_yaml(text, file, is_written)
 
 
-def _scripts(folder: Path, files: Iterable[Path], entries: Iterable[_Entry]) -> list[ConfigError]:
-    """An error for every Python file that is not the module of a transform."""
-    modules = {entry.sync.transform.partition(":")[0] for entry in entries if entry.sync.transform}
-    instead = "describe the request in a YAML file, or name the file in a transform"
-    return [
-        _whole(os.path.relpath(path), f"sync scripts are not available yet; {instead}.")
-        for path in files
-        if path.suffix == ".py" and ".".join(path.relative_to(folder).with_suffix("").parts) not in modules
-        if path.name != "__init__.py"
-    ]
+def _read_script(path: Path, folder: Path, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
+    """The valid syncs that the functions of a Python file declare, and the problems of the others."""
+    entries: list[_Entry] = []
+    problems: list[Problem] = []
+    try:
+        for given, place in scripts.declared(path, folder):
+            try:
+                fields, source = declared.inherit(given, place)
+                entries.append(_Entry(check(fields, source), source))
+            except ConfigError as error:
+                problems += error.problems
+    except ConfigError as error:
+        problems += error.problems
+    return entries, problems
 
 
 def _unique(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[ConfigError]]:

@@ -196,6 +196,9 @@ def _with_urls(fields: dict[str, Any], integration: Integration) -> dict[str, An
     """The fields with the base URL before those URLs that begin with `/`."""
     if integration.base_url is None:
         return fields
+    if fields.get("script") is not None:
+        fields.setdefault("base_url", integration.base_url)
+        return fields
     following = fields.get("next_request")
     if isinstance(following, Mapping) and _is_relative(following.get("url")):
         fields["next_request"] = {**following, "url": integration.url_of(following["url"])}

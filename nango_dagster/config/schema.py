@@ -17,9 +17,7 @@ ALIASES: Mapping[str, str] = {
 }
 
 # Fields of a later release, and what to do without them.
-NOT_YET: Mapping[str, str] = {
-    "script": "describe the request with url and the paging fields",
-}
+NOT_YET: Mapping[str, str] = {}
 NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {}
 
 
@@ -36,6 +34,7 @@ def sync_schema() -> dict[str, Any]:
         }
     properties = _moved_behind("models", "validate", properties)  # a base class has it, see config/sync.py
     del properties["name"]["default"]  # it stands for "not named yet"
+    schema["required"] = []  # a url or a script
     schema["properties"] = properties
     schema["$defs"] = {name: tidied(part) for name, part in schema["$defs"].items()}
     return schema
@@ -63,10 +62,11 @@ def json_schema() -> dict[str, Any]:
             "syncs": {"anyOf": [{"type": "array", "items": reference}, {**by_name, "properties": {}}]},
         },
     }
+    has_source = {"anyOf": [{"required": ["url"]}, {"required": ["script"]}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Syncs of nango-dagster",
-        "anyOf": [{"allOf": [reference, {"required": ["url"]}]}, several, by_name],
+        "anyOf": [{"allOf": [reference, has_source]}, several, by_name],
         # No url is required here: it may stand in the defaults.
         "$defs": {**sync_schema()["$defs"], "Sync": sync},
     }

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from nango_dagster.config import fields as f
 from nango_dagster.config.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
@@ -62,6 +70,20 @@ class Sync(_Validated):
     group: f.Group | None = Field(None, description="The group of the asset in Dagster.")
     enabled: bool = Field(True, description="Whether the sync is loaded.")
     renamed_from: f.Name | None = Field(None, description="The former name of the sync; its rows are kept.")
+
+    # The script that reads the records, instead of one request
+    script: f.Script | None = Field(
+        None,
+        description="A Python function, module:function, that reads the records instead of the request at `url`; a "
+        "module in the folder of the configs, or one that Python can import.",
+    )
+    base_url: f.Url | None = Field(
+        None,
+        repr=False,
+        description="With `script`: the URL that the endpoints of its requests are added to; that of the integration "
+        "by default.",
+        examples=["https://api.example.com/v1"],
+    )
 
     # The request to the external API; it may hold secrets, which no repr shows
     url: f.Url = Field(
@@ -269,6 +291,19 @@ class Sync(_Validated):
     pizzly_provider_config_key: f.Integration | None = Field(None, description="The integration in Pizzly.")
     pizzly_connection_id: f.Connection | None = Field(None, description="The connection in Pizzly.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _script_needs_no_url(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("script") is not None:
+            return {"url": "", **given}
+        return given
+
+    @field_validator("url", mode="wrap")
+    @classmethod
+    def _url_or_script(cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """The URL; empty text beside a script."""
+        return value if value == "" and info.data.get("script") is not None else validate(value)
+
     def model_post_init(self, context: Any) -> None:
         """Give the model its default name."""
         if not self.model:
@@ -296,12 +331,19 @@ class Sync(_Validated):
     def templates(self) -> list[Any]:
         """The fields whose texts may hold `${...}` placeholders."""
         following = None if self.next_request is None else self.next_request.model_dump(exclude_none=True)
-        return [self.url, self.headers, self.query_params, self.body, following]
+        return [self.url, self.base_url, self.headers, self.query_params, self.body, following]
 
     @property
     def urls(self) -> list[str]:
-        """The URLs that it asks by itself."""
+        """The URLs that it asks by itself; for a script the base URL of its requests."""
+        if self.script is not None:
+            return [self.base_url] if self.base_url else []
         return [self.url] + ([self.next_request.url] if self.next_request and self.next_request.url else [])
+
+    @property
+    def address(self) -> str:
+        """The URL for people; it may hold secrets. For a script its base URL, empty where it has none."""
+        return self.url or self.base_url or ""
 
     @property
     def key_fields(self) -> tuple[str, ...]:
@@ -421,8 +463,11 @@ class Sync(_Validated):
         return {
             name: getattr(self, name)
             for name, field in type(self).model_fields.items()
-            if name in self.model_fields_set and getattr(self, name) != field.default
+            if name in self.model_fields_set and getattr(self, name) not in (field.default, *_NO_URL.get(name, ()))
         }
+
+
+_NO_URL = {"url": ("",)}  # beside a script
 
 
 def slug(friendly_name: str) -> str:

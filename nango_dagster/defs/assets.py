@@ -169,12 +169,18 @@ def build_source(placement: Placement, group: str | None) -> AssetsDefinition:
     sync = placement.sync
     spec = AssetSpec(
         placement.source_key,
-        description=f"{sync.method} {public_url(sync.url)}",
+        description=_source_text(sync),
         kinds={"api"},
         group_name=group,
     )
     # One definition for each spec: Dagster groups bare specs, and each of 300 jobs would look at all 300 of them.
     return AssetsDefinition(specs=[spec])
+
+
+def _source_text(sync: Sync) -> str:
+    if sync.script is not None:
+        return f"{public_url(sync.address)}, read by {sync.script}" if sync.address else f"Read by {sync.script}"
+    return f"{sync.method} {public_url(sync.url)}"
 
 
 def build_job(placement: Placement) -> JobDefinition | Any:

@@ -81,7 +81,7 @@ class Source:
 
 def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
     """The metadata of a sync's asset."""
-    url = public_url(sync.url)
+    url = public_url(sync.address)
     metadata: dict[str, Any] = {
         "nango/sync": sync.name,
         "nango/url": url if "${" in url else MetadataValue.url(url),

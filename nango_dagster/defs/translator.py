@@ -63,15 +63,20 @@ class NangoSyncTranslator:
         return AssetSpec(
             names.asset_key(sync, props.key_prefix),
             deps=[names.source_key(sync, props.key_prefix), *_parents(props)],
-            description=sync.description or f"{sync.display_name}: {sync.mode} of {public_url(sync.url)}",
+            description=sync.description
+            or f"{sync.display_name}: {sync.mode} of {public_url(sync.address) or sync.script}",
             metadata={**metadata.of_asset(sync, props.storage_kind), **_location(props)},
             group_name=names.group(sync),
             code_version=sync.fingerprint(),
             owners=sync.owners,
             tags=dict(sync.tags),
-            kinds={"nango", props.storage_kind},
+            kinds={"nango", props.storage_kind, *(["python"] if sync.script else [])},
             freshness_policy=metadata.freshness(sync),
         )
+
+
+def _origin(sync: Sync) -> str:
+    return public_url(sync.address) or f"what {sync.script} reads"
 
 
 def _parents(props: SyncProps) -> list[AssetDep]:

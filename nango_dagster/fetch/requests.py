@@ -18,7 +18,7 @@ def first_request(sync: Sync) -> Request:
     >>> first_request(Sync(url="https://api.example.com/items?tag=a", query_params={"tag": "b", "limit": 5}))
     Request(GET https://api.example.com/items?tag=a&tag=b&limit=5)
     """
-    request = Request(sync.method, sync.url, sync.headers, query_pairs(sync.query_params), sync.body)
+    request = Request(sync.method, sync.address, sync.headers, query_pairs(sync.query_params), sync.body)
     return request.with_query_as_params()
 
 

@@ -93,10 +93,12 @@ class Client:
         home: str | None = None,
         rebuild: Callable[[bool], Request] | None = None,
         judge: Judge | None = None,
+        retries: int | None = None,
     ) -> Response:
         """The answer with a status of 2xx, with 304 if the request allows it, or one that `judge` accepts.
 
-        `home` is the origin whose credentials the request holds, if not that of its URL. Connection errors, time-outs,
+        `home` is the origin whose credentials the request holds, if not that of its URL. `retries` replaces those of
+        the policy. Connection errors, time-outs,
         half a body, 429 and 5xx are tried again. `rebuild` makes the request for each further try, since a signature
         or token is good once or for a while: with True after the API refused the credentials, which is tried once.
 
@@ -104,14 +106,19 @@ class Client:
         """
         try:
             origins = frozenset({home or origin(request.url), *self.policy.allowed_origins})
-            return self._send(request, origins, rebuild, judge)
+            return self._send(request, origins, rebuild, judge, self.policy.retries if retries is None else retries)
         except ConfigError as error:
             sentence = self.redact(str(error), request)
         # Outside of the except clause, so that the traceback holds no other message.
         raise ConfigError(self._named(sentence))
 
     def _send(
-        self, request: Request, home: frozenset[str], rebuild: Callable[[bool], Request] | None, judge: Judge | None
+        self,
+        request: Request,
+        home: frozenset[str],
+        rebuild: Callable[[bool], Request] | None,
+        judge: Judge | None,
+        retries: int,
     ) -> Response:
         tries, is_refreshed = 1, False
         while True:
@@ -124,7 +131,7 @@ class Client:
                 if rebuilt == request:
                     raise self._error(outcome, request, tries)
                 request = rebuilt
-            elif outcome.again and tries <= self.policy.retries and (outcome.wait or 0) <= self.policy.max_wait:
+            elif outcome.again and tries <= retries and (outcome.wait or 0) <= self.policy.max_wait:
                 self._wait(self._pause(outcome, tries))
                 tries += 1
                 request = request if rebuild is None else rebuild(False)

@@ -193,7 +193,9 @@ def form_pairs(request: Request) -> Params:
 
 
 def body_bytes(request: Request) -> bytes:
-    """The body as it is sent: a form where the Content-Type says so, else JSON."""
+    """The body as it is sent: bytes as they are, a form where the Content-Type says so, else JSON."""
+    if isinstance(request.body, bytes):
+        return request.body
     if _is_form(request) and not isinstance(request.body, list | tuple):
         return urlencode(form_pairs(request), errors=LONE_SURROGATES).encode()
     return json_bytes({} if request.body is None else request.body)

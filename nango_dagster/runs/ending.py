@@ -19,7 +19,7 @@ from ..store.checkpoints import Change
 from ..store.jobs import Counts
 from ..store.tally import Tally
 from .opening import Opened, OpenModel, Plan, starred
-from .reading import Reading, checkpoint_before
+from .reading import INTERRUPTED, Reading, checkpoint_before
 from .values import Outcome
 
 Status = Literal["succeeded", "failed", "cancelled", "lost"]
@@ -143,7 +143,15 @@ def _finish(connection: Connection, facts: Facts, status: Status, error: Excepti
     _announce(connection, facts, status, error)
     succeeded = {"succeeded": True, "cancelled": None}.get(status, False)
     not_before = error.until if isinstance(error, QuotaSpent) else None
-    queue.release(connection, plan.database, plan.claim, succeeded=succeeded, not_before=not_before)
+    is_interrupted = status == "succeeded" and ended is not None and ended.reason == INTERRUPTED
+    queue.release(
+        connection,
+        plan.database,
+        plan.claim,
+        succeeded=succeeded,
+        not_before=not_before,
+        is_interrupted=is_interrupted,
+    )
 
 
 def _checkpoint_change(facts: Facts, status: Status) -> Change | None:

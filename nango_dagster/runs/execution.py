@@ -11,6 +11,7 @@ from datetime import datetime
 from .. import clock
 from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
+from ..scripts import script_of
 from ..settings import Settings
 from ..sources import ForEachList, Source, source_of
 from ..store import Connection, Database, checkpoints, jobs, tables, windows
@@ -55,8 +56,14 @@ class Execution:
         """The plan of this execution."""
         sync = _as_wished(self.row.sync, self.wishes)
         lease = Lease(self.database, self.claim, sync.display_name, self.stopping, self.cancelled)
-        source = self.source or (source_of(sync) if sync.for_each is None else ForEachList(sync))
+        source = self.source or self._source_of(sync)
         return Plan(self.database, self.settings, self.row, sync, self.claim, source, self.wishes, lease)
+
+    def _source_of(self, sync: Sync) -> Source:
+        """The source that the config describes. Raises ConfigError for a script that cannot be loaded."""
+        if sync.script is not None:
+            return script_of(sync, self.settings.configs)
+        return source_of(sync) if sync.for_each is None else ForEachList(sync)
 
 
 class _Steps:
@@ -100,7 +107,7 @@ class _Steps:
         plan = self._plan
         plan.lease.begin(connection)
         if plan.resets:
-            checkpoints.save(connection, plan.claim.schedule_id, None)
+            checkpoints.forget(connection, plan.claim.schedule_id)
             windows.drop_of(connection, plan.claim.target)
         job_id = jobs.start(connection, plan.database, plan.claim, plan.row, self._execution.run_id)
         return job_id, plan.database.now(connection)

@@ -62,7 +62,7 @@ def key_of(sync: Sync, connection_id: str) -> Key:
     >>> str(key_of(Sync(url="https://api.example.com/items"), "default"))
     'api.example.com'
     """
-    named = sync.integration or sync.pizzly_provider_config_key or urlsplit(sync.url).netloc.rpartition("@")[2]
+    named = sync.integration or sync.pizzly_provider_config_key or urlsplit(sync.address).netloc.rpartition("@")[2]
     of_connection = sync.rate_limit is not None and sync.rate_limit.scope == "connection"
     return Key(named or "default", connection_id if of_connection else None)
 

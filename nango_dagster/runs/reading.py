@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import clock
-from ..errors import Cancelled, ConfigError, Incomplete
+from ..errors import Cancelled, ConfigError, Incomplete, Interrupted
 from ..sources import Checkpoint, Ending, Numbers, SourceContext
 from ..store import Connection, checkpoints
 from ..store.upsert import Upsert
@@ -16,9 +16,12 @@ from .access import reach_of_sync
 from .children import open_parents
 from .limits import limiter_of
 from .opening import Opened, OpenModel, Plan, needs_all
+from .services import StoreServices
 from .values import Progress
 
 Report = Callable[[Progress], None]
+INTERRUPTED = "interrupted"
+"""The ending of a script that used its time up after it had saved a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class ModelSink:
         """See Sink.rejections."""
         return sum(model.writer.tally.rejected for model in self._models.values())
 
+    def check(self) -> None:
+        """See Sink.check."""
+        with self._call():
+            pass
+
     def count(self, numbers: Numbers) -> None:
         """See Sink.count."""
         self.numbers = numbers
@@ -146,6 +154,11 @@ class ModelSink:
     def _check_duration(self) -> None:
         limit = self._plan.sync.max_duration
         if limit is not None and clock.monotonic() - self._began >= limit:
+            if self._plan.sync.script is not None and self.checkpoint is not None and self.checkpoint.after is not None:
+                raise Interrupted(
+                    f"{self._plan.sync.display_name}: interrupted after max_duration ({limit:g} s); the next execution "
+                    "goes on at the checkpoint."
+                )
             raise Incomplete(
                 f"{self._plan.sync.display_name}: stopped after max_duration ({limit:g} s); the pages so far are kept."
             )
@@ -172,11 +185,14 @@ def read(plan: Plan, opened: Opened, sink: ModelSink, started_at: datetime) -> R
             needs_all=any(needs_all(dataset, plan.sync) for dataset in opened.datasets),
             is_stopped=plan.lease.is_stopped,
             parents=open_parents(plan, opened, sink),
+            services=StoreServices(plan, opened) if plan.sync.script is not None else None,
         )
         try:
             reading = Reading(ending=plan.source.read(context, sink))
         except Exception as error:
             reading = Reading(error=error)
+    if isinstance(sink.error, Interrupted):
+        return Reading(ending=Ending(INTERRUPTED, complete=False, warnings=(str(sink.error),)))
     if isinstance(sink.error, Cancelled | Incomplete):
         return Reading(error=sink.error)
     if sink.error is not None:

@@ -166,6 +166,10 @@ class _ListSink:
         """See Sink.delete."""
         return self._sink.delete(keys)
 
+    def check(self) -> None:
+        """See Sink.check."""
+        self._sink.check()
+
     def commit(self) -> None:
         """See Sink.commit."""
         self._sink.commit()

@@ -95,6 +95,52 @@ class Parents(Protocol):
         """
 
 
+class Services(Protocol):
+    """The store and the connection as a sync script sees them; every method acts at once.
+
+    The caller commits what it has saved before it calls a method.
+    """
+
+    @property
+    def last_sync_date(self) -> datetime | None:
+        """When the last successful execution began; None before the first and after a reset."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables `NANGO_ENV_NAME` of the server, as NAME."""
+
+    @property
+    def reach(self) -> Reach:
+        """Which addresses URLs may reach that the config does not name itself."""
+
+    def metadata(self) -> dict[str, Any] | None:
+        """The connection's metadata; None for a sync without connections."""
+
+    def change_metadata(self, metadata: Mapping[str, Any], *, replace: bool) -> None:
+        """Set these keys of the metadata, or with `replace` all of it. Raises ConfigError without a connection."""
+
+    def connection(self, *, force_refresh: bool = False, refresh_token: bool = False) -> dict[str, Any]:
+        """The connection with its credentials, as Nango's API shows it. Raises ConfigError without a connection."""
+
+    def records(self, model: str | None = None, ids: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The stored records with `_nango_metadata`, deleted ones included, in the order of their changes."""
+
+    def modified_after(self, moment: datetime, keys: Sequence[str], model: str | None = None) -> set[str]:
+        """Those of the keys whose records changed after a moment."""
+
+    def last_change(self, model: str | None = None) -> datetime | None:
+        """When the model's records changed last; None for never."""
+
+    def acquire_lock(self, key: str, seconds: float) -> bool:
+        """Take or extend a lock that all executions share; False where another execution has it."""
+
+    def release_lock(self, key: str) -> bool:
+        """Release a lock; False where this execution does not have it."""
+
+    def release_locks(self) -> None:
+        """Release all locks of this execution."""
+
+
 @dataclass(frozen=True)
 class SourceContext:
     """The arguments of a source: its connection, its variant, and the state of the last execution."""
@@ -118,6 +164,8 @@ class SourceContext:
     is_stopped: Callable[[], bool] = lambda: False
     parents: Parents | None = None
     """The parents of a sync with `for_each`."""
+    services: Services | None = None
+    """The store and the connection, for a sync script."""
     client: Client | None = None
     """A client that several lists share; None where the source makes its own."""
 
@@ -210,6 +258,9 @@ class Sink(Protocol):
 
     def rejections(self) -> int:
         """How many records the execution could not store so far, as far as they are committed."""
+
+    def check(self) -> None:
+        """Raise what any other method would raise now, such as Cancelled."""
 
     def count(self, numbers: Numbers) -> None:
         """Tell how much was read so far; for progress and the job."""

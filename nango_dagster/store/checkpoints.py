@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from ..errors import ConfigError
 from . import schema
@@ -64,3 +65,16 @@ def save(connection: Connection, schedule_id: int, checkpoint: Checkpoint | None
     text = None if checkpoint is None else to_text(checkpoint)
     schedules = schema.schedules
     connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(checkpoint=text))
+
+
+def forget(connection: Connection, schedule_id: int) -> None:
+    """Forget a schedule's checkpoint and the date of its last sync."""
+    schedules = schema.schedules
+    begun = {"checkpoint": None, "last_sync_at": None}
+    connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(begun))
+
+
+def last_sync_at(connection: Connection, schedule_id: int) -> datetime | None:
+    """When a schedule's last successful execution began; None before the first and after a reset."""
+    schedules = schema.schedules.c
+    return connection.execute(select(schedules.last_sync_at).where(schedules.id == schedule_id)).scalar()

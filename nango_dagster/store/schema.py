@@ -110,6 +110,7 @@ schedules = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("losses", Integer, nullable=False, server_default="0"),
     Column("checkpoint", Text),
+    Column("last_sync_at", UtcTime),  # when the last successful execution began
     Column("worker_id", Id),
     Column("claimed_at", UtcTime),
     Column("fence", BigInteger, nullable=False, server_default="0"),
@@ -354,6 +355,14 @@ webhook_circuits = Table(
     Column("circuit", Text, primary_key=True),
     Column("failures", Integer, nullable=False),  # in a row
     Column("open_until", UtcTime),
+)
+
+script_locks = Table(  # of scripts, beyond one sync and one connection
+    "_nango_script_locks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
 )
 
 settings = Table(  # what the processes of this database have to agree on, whatever their own environments say

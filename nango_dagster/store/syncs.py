@@ -358,7 +358,7 @@ def _values(db: Database, sync: Sync, origin: Origin, body_hash: str | None) -> 
         "name": sync.name,
         "friendly_name": sync.friendly_name,
         "model": sync.model,
-        "url": public_url(sync.url),
+        "url": public_url(sync.address),
         "method": sync.method,
         "unique_key": sync.key_name,
         "frequency": "when Dagster materializes it" if origin == "asset" else sync.schedule_text,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -15,6 +15,7 @@ from ...control.connections import UnknownConnection
 from ...errors import ApiError, AuthenticationFailed, ConfigError, Refused
 from ...http import public_json
 from ...runs.access import credentials_of
+from ...runs.connection_answer import shown_credentials
 from ...store import Database, connections
 from ...store.announcing import OVERRIDE, WebhookUrlSource
 from ...store.connections import ConnectionRow
@@ -158,7 +159,7 @@ def get_connection(
     if row is None:
         raise _not_found(nango.database, integration, id)
     credentials = _credentials(nango, row, fresh=force_refresh)
-    shown = {} if credentials is None else dict(_shown_credentials(credentials, refresh_token=refresh_token))
+    shown = {} if credentials is None else dict(shown_credentials(credentials, refresh_token=refresh_token))
     return _whole(row, shown)
 
 
@@ -187,34 +188,6 @@ def _credentials(nango: Service, row: ConnectionRow, *, fresh: bool) -> Credenti
         raise HttpError(502, "server_error", str(error)) from None
 
 
-# Fields of the application rather than of the customer; a client that needs the token does not need them.
-_OF_THE_APPLICATION = frozenset({OVER_HTTP, "client_id", "client_secret", "token_url", "token_auth", "scope", "scopes"})
-_OF_THE_SERVER = frozenset({"host", "secret_key", "connection_id", "provider_config_key"})
-_OF_OAUTH1 = frozenset({"consumer_key", "consumer_secret"})
-
-
-def _shown_credentials(credentials: Credentials, *, refresh_token: bool) -> Iterator[tuple[str, Any]]:
-    """The fields that a request to the API needs, under the names that Nango's client reads."""
-    kind = credentials.get("type")
-    hidden = _OF_THE_APPLICATION if kind in ("OAUTH2", "OAUTH2_CC", "NANGO", "PIZZLY") else {OVER_HTTP}
-    hidden = {
-        *hidden,
-        *(_OF_THE_SERVER if kind in ("NANGO", "PIZZLY") else ()),
-        *(_OF_OAUTH1 if kind == "OAUTH1" else ()),
-    }
-    if not refresh_token and kind not in (None, "CUSTOM"):
-        hidden.add("refresh_token")
-    shown = {name: value for name, value in credentials.items() if name not in hidden}
-    if not str(kind).startswith("OAUTH"):
-        yield from shown.items()
-        return
-    # The life of a token stands in the raw answer alone, as in Nango's.
-    yield from ((name, value) for name, value in shown.items() if name != "expires_in")
-    if kind == "OAUTH2_CC" and "access_token" in shown:
-        yield "token", shown["access_token"]
-    yield "raw", {name: value for name, value in shown.items() if name not in ("type", "raw")}
-
-
 # --- create, change and delete ----------------------------------------------------------------------------------------
 
 
@@ -230,7 +203,7 @@ def post_connection(nango: Nango, body: Annotated[NewConnection, Depends(body_of
     """Create or change a connection; every sync of its integration runs for a new one at once."""
     credentials = _checked(nango, body.credentials)
     row = _stored(nango, body, credentials)
-    return _whole(row, {} if credentials is None else dict(_shown_credentials(credentials, refresh_token=False)))
+    return _whole(row, {} if credentials is None else dict(shown_credentials(credentials, refresh_token=False)))
 
 
 def _checked(nango: Service, given: Mapping[str, Any] | None) -> dict[str, Any] | None:

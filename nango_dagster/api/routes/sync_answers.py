@@ -39,7 +39,7 @@ def _fields_of(row: SyncRow, states: Sequence[Status]) -> dict[str, Any]:
         "name": row.name,
         "friendly_name": row.sync.friendly_name,
         "origin": row.origin,
-        "url": public_url(row.sync.url),
+        "url": public_url(row.sync.address),
         "metadata": row.sync.metadata,
         "frequency": row.sync.schedule_text,
         "enabled": row.sync.enabled,

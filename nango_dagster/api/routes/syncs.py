@@ -87,7 +87,7 @@ def list_syncs(
         row
         for row in syncs.all(nango.database)
         if name in (None, row.name)
-        and url in (None, row.sync.url, public_url(row.sync.url))
+        and url in (None, row.sync.address, public_url(row.sync.address))
         and friendly_name in (None, row.sync.friendly_name)
         and _holds(row.sync.metadata, wanted)
     ]

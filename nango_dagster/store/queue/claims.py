@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     bindparam,
+    case,
     func,
     select,
     tuple_,
@@ -192,7 +193,7 @@ def check(connection: Connection, db: Database, claim: Claim) -> bool:
 
 def begin_execution(connection: Connection, db: Database, claim: Claim) -> None:
     """Record that a claimed schedule begins now; a reset deletes its checkpoint."""
-    values: dict[str, Any] = {"checkpoint": None} if claim.reset else {}
+    values: dict[str, Any] = {"checkpoint": None, "last_sync_at": None} if claim.reset else {}
     values |= due.next_due_at(claim, db.now(connection))
     mine = update(_table).where(_of.id == claim.schedule_id)
     connection.execute(mine.values(last_started_at=db.clock(), not_before=None, **values))
@@ -205,18 +206,25 @@ def release(
     *,
     succeeded: bool | None,
     not_before: datetime | None = None,
+    is_interrupted: bool = False,
 ) -> None:
     """Release a claim at the end of its execution; `succeeded` is None when it was cancelled or postponed.
 
+    An interrupted execution is due again at once, unless it was paused, and does not move the date of the last sync.
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
     failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
+    asked = requests(kept=ASKED_AGAIN)
+    if is_interrupted:
+        asked["triggered_at"] = case((_of.state == "STARTED", db.clock()), else_=asked["triggered_at"])
+    moved = {"last_sync_at": _of.last_started_at} if succeeded and not is_interrupted else {}
     connection.execute(
         update(_table)
         .where(_of.id == claim.schedule_id)
         .values(
             **FREED,
-            **requests(kept=ASKED_AGAIN),
+            **asked,
+            **moved,
             **due.next_due_at(claim, db.now(connection)),
             last_ended_at=db.clock(),
             failures=failures[succeeded],

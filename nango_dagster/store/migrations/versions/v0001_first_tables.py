@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("losses", sa.Integer(), server_default="0", nullable=False),
         sa.Column("checkpoint", sa.Text()),
+        sa.Column("last_sync_at", UtcTime()),
         sa.Column("worker_id", Id),
         sa.Column("claimed_at", UtcTime()),
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
@@ -330,6 +331,13 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("open_until", UtcTime()),
         sa.PrimaryKeyConstraint("circuit"),
+    )
+    op.create_table(
+        "_nango_script_locks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("expires_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "_nango_settings",

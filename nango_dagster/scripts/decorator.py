@@ -1,0 +1,46 @@
+"""`@sync`: a Python function that reads records, with the settings of a sync."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from ..config.scripts import MARK
+from ..errors import ConfigError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def sync(
+    function: Function | None = None, *, model: Any = None, models: Mapping[str, Any] | None = None, **fields: Any
+) -> Any:
+    """Declare a sync script: a function of `nango` in a file of the folder of configs.
+
+    `fields` are those of a YAML config that describe no request, such as `integration`, `frequency`, `unique_key`
+    ("id" by default), `track_deletes`, `mapped_table` or `max_duration`. `name` is that of the function by default,
+    and `description` its docstring. `model` is the model of its records, as a class or a name.
+
+    The function stays as it is: it can be called in a test with any object in place of `nango`.
+
+    >>> @sync(integration="github", frequency="every 15 minutes")
+    ... def github_issues(nango):
+    ...     yield {"id": 1}
+    >>> list(github_issues(None))
+    [{'id': 1}]
+    """
+
+    def decorate(decorated: Function) -> Function:
+        if not callable(decorated):
+            raise ConfigError("@sync is for a function of one argument, nango.")
+        document: dict[str, Any] = {"name": decorated.__name__, **fields}
+        description = (decorated.__doc__ or "").strip()
+        if description:
+            document.setdefault("description", " ".join(description.split()))
+        if model is not None:
+            document["model"] = model if isinstance(model, str) else model.__name__
+        if models is not None:
+            document["models"] = models
+        setattr(decorated, MARK, document)
+        return decorated
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,97 @@
+"""A sync script in Python as the source of an execution."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import Sync
+from ..config.scripts import load_function
+from ..errors import Cancelled, NangoError, ScriptError
+from ..sources import Ending, Model, Sink, SourceContext
+from .execution import ScriptExecution
+from .nango import NangoSync
+
+
+def script_of(sync: Sync, folder: Path) -> PythonScript:
+    """The script of a sync, which is loaded when it is read."""
+    return PythonScript(sync, folder)
+
+
+@dataclass(frozen=True)
+class PythonScript:
+    """The script of a sync."""
+
+    sync: Sync
+    folder: Path
+    needs_access: bool = True
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Its models; none where that is the one of the config."""
+        names = tuple(getattr(self.sync, "models", None) or ())
+        if len(names) < 2:
+            return ()
+        key, tracking = self.sync.unique_key, self.sync.track_deletes
+        return tuple(Model(name, key, None, tracking) for name in names)  # type: ignore[arg-type]
+
+    def read(self, context: SourceContext, sink: Sink) -> Ending:
+        """Call the function, and save what it yields.
+
+        Raises what it raised: an error of this package with the line of the script, and ScriptError for any other.
+        """
+        function = load_function(self.sync.script or "", self.folder)
+        file = inspect.unwrap(function).__code__.co_filename if hasattr(function, "__code__") else None
+        with ScriptExecution(self.sync, context, sink) as execution:
+            try:
+                return run(function, execution, file)
+            except Cancelled:
+                raise
+            except NangoError as error:
+                raise located(error, file) from error.__cause__
+            except Exception as error:
+                raise foreign_error(self.sync, error, file) from error
+
+
+def run(function: Callable[..., Any], execution: ScriptExecution, file: str | None) -> Ending:
+    """Call a script's function with `nango` to its end."""
+    nango = NangoSync(execution, file)
+    result = function(nango)
+    if inspect.isgenerator(result):
+        for yielded in result:
+            nango.take(yielded)
+    elif inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+        raise ScriptError("the function of a sync is async; wanted a plain function.")
+    elif result is not None:
+        execution.warn(f"the script returned {type(result).__name__}, which is ignored; yield records to save them.")
+    return execution.ending()
+
+
+def foreign_error(sync: Sync, error: Exception, file: str | None) -> ScriptError:
+    """The error of a script that raised one of its own."""
+    message = " ".join(str(error).split())
+    place = place_of(error, file)
+    sentence = f"{type(error).__name__}{': ' if message else ''}{message[:500]}"
+    return ScriptError(f"{sync.display_name}: {place or 'the script'}: {sentence}")
+
+
+def located(error: NangoError, file: str | None) -> NangoError:
+    """An error of this package with the line of the script that led to it."""
+    place = place_of(error, file)
+    if place is not None and not str(error).endswith(f"({place})"):
+        error.args = (f"{error} ({place})",)
+    return error
+
+
+def place_of(error: BaseException, file: str | None) -> str | None:
+    """The line of the script at which an error came up, as `issues.py, line 12`."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{os.path.basename(file)}, line {lines[-1]}" if lines and file is not None else None

@@ -1,0 +1,124 @@
+"""Records of a script as JSON texts: those of an answer stay as the API sent them until the script reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from typing import Any, SupportsIndex, overload
+
+import msgspec
+
+from ..errors import RecordRejected, ScriptError
+from ..records import encode
+
+
+class Records(MutableSequence[Any]):
+    """A page of records, which reads like a list of dictionaries.
+
+    A record that the script does not look at is never decoded, and is saved as the API sent it.
+
+    >>> page = Records([b'{"id": 1, "price": 1.10}', b'{"id": 2}'])
+    >>> len(page), page[-1]["id"]
+    (2, 2)
+    >>> page[1]["seen"] = True
+    >>> page.texts()
+    [b'{"id": 1, "price": 1.10}', b'{"id":2,"seen":true}']
+    """
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        """`items` are JSON texts as bytes, or records of any kind that `as_text` takes."""
+        self._items = list(items)
+
+    def texts(self) -> list[bytes]:
+        """Each record as its JSON text. Raises ScriptError for a value that is no record."""
+        return [item if item.__class__ is bytes else as_text(item) for item in self._items]
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        if isinstance(index, slice):
+            return Records(self._items[index])
+        item = self._items[index]
+        if item.__class__ is bytes:
+            item = self._items[index] = msgspec.json.decode(item)
+        return item
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._items[index] = list(value) if isinstance(index, slice) else value
+
+    def __delitem__(self, index: Any) -> None:
+        del self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self._items)):
+            yield self[index]
+
+    def insert(self, index: SupportsIndex, value: Any) -> None:
+        """Insert a record before an index."""
+        self._items.insert(index, value)
+
+    def __add__(self, other: Iterable[Any]) -> Records:
+        return Records([*self._items, *(other._items if isinstance(other, Records) else other)])
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, list | tuple | Records) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Records({len(self)})"
+
+
+def texts_of(records: Any) -> list[bytes]:
+    """The JSON texts of one record or of several. Raises ScriptError for anything else."""
+    if isinstance(records, Records):
+        return records.texts()
+    if records is None:
+        return []
+    if isinstance(records, Mapping) or not isinstance(records, Iterable) or _is_model(records):
+        return [as_text(records)]
+    if isinstance(records, str | bytes):
+        raise ScriptError(f"a record is {type(records).__name__}; wanted an object, or a list of them.")
+    return [item if item.__class__ is bytes else as_text(item) for item in records]
+
+
+def as_text(record: Any) -> bytes:
+    """The JSON text of a record: a dictionary, a pydantic model, a dataclass or a msgspec struct.
+
+    Raises ScriptError where it is none of these, or holds a value that JSON has no form for.
+
+    >>> as_text({"id": 1, "name": None})
+    b'{"id":1,"name":null}'
+    """
+    dump = getattr(record, "model_dump_json", None)
+    if callable(dump) and not isinstance(record, type):
+        text: str = dump()
+        return text.encode()
+    if not (isinstance(record, Mapping | msgspec.Struct) or _is_model(record)):
+        raise ScriptError(
+            f"a record is {type(record).__name__}; wanted a dictionary, a pydantic model, a dataclass or a msgspec "
+            "struct."
+        )
+    try:
+        return encode(record)
+    except RecordRejected as error:
+        raise ScriptError(f"a record cannot be saved: {error}.") from None
+
+
+def _is_model(record: Any) -> bool:
+    is_dataclass = dataclasses.is_dataclass(record) and not isinstance(record, type)
+    return is_dataclass or isinstance(record, msgspec.Struct) or hasattr(record, "model_dump_json")
+
+
+def keyed(records: Any, key_fields: Sequence[str]) -> list[bytes]:
+    """The JSON texts of records, or of bare ids where the model has one key field."""
+    items = list(records) if isinstance(records, list | tuple | set | frozenset) else [records]
+    if isinstance(records, Records):
+        return records.texts()
+    plain = [
+        {key_fields[0]: item} if isinstance(item, str | int) and not isinstance(item, bool) else item for item in items
+    ]
+    return texts_of(plain)
