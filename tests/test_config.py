@@ -378,7 +378,7 @@ def test_environment_variables_and_escapes_are_accepted() -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    said = problems(max_pages=0, nme="x", script="y", paging_limit=3)
+    said = problems(max_pages=0, nme="x", retries=-1, paging_limit=3)
     assert len(said) == 4
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
-from tests.fake_api import Answer, FakeApi, Received, Reply
+from tests.fake_api import FakeApi, Received, Reply
 from tests.script_project import ScriptProject
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nango_dagster.config.combinations import MAY_BE_SECRET, combinations, foreign_placeholders
-from nango_dagster.config.schema import ALIASES, NOT_YET, NOT_YET_VALUES, part_of, words
+from nango_dagster.config.schema import ALIASES, part_of, words
 from nango_dagster.config.source import NOWHERE, Found, Place, Source, dotted, quoted, shown
 from nango_dagster.config.sync import Sync
 from nango_dagster.errors import ConfigError, Problem
@@ -41,8 +41,7 @@ def check(given: Mapping[Any, Any], source: Source = NOWHERE) -> Sync:
     fields, problems = canonical(given)
     if "script" in fields:
         fields.setdefault("unique_key", "id")
-    problems += foreign_fields(fields, [*Sync.model_fields, *NOT_YET], "a sync")
-    problems += _not_yet(fields)
+    problems += foreign_fields(fields, [*Sync.model_fields], "a sync")
     known = {name: value for name, value in fields.items() if name in Sync.model_fields}
     sync: Sync | None = None
     try:
@@ -99,20 +98,6 @@ def _no_field(name: str, place: str, known: list[str], owner: str) -> Problem:
 def _nearest(name: str, known: list[str]) -> str | None:
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("-", "_").replace(" ", "_")
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
-
-
-def _not_yet(fields: Mapping[str, Any]) -> list[Found]:
-    problems: list[Found] = []
-    later = [(name, name, instead) for name, instead in NOT_YET.items() if name in fields]
-    later += [
-        (name, what, instead)
-        for name, (value, what, instead) in NOT_YET_VALUES.items()
-        if name in fields and fields[name] == value
-    ]
-    for name, what, instead in later:
-        sentence = f"{what} is not available yet; {instead}."
-        problems.append(((name,), Problem(sentence, field=name, found=fields[name], wanted=instead)))
-    return problems
 
 
 def invalid(error: ValidationError, schema_of: SchemaOf = part_of) -> list[Found]:

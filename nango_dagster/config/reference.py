@@ -8,7 +8,7 @@ from typing import Any
 
 from nango_dagster.config.integrations import INHERITED, PAGING, own_fields
 from nango_dagster.config.list_guide import LISTS
-from nango_dagster.config.schema import ALIASES, NOT_YET, NOT_YET_VALUES, part_of, sync_schema, words
+from nango_dagster.config.schema import ALIASES, part_of, sync_schema, words
 
 
 def reference() -> str:
@@ -22,11 +22,9 @@ def reference() -> str:
         for name in ("mapping", "rate_limit", "track_deletes", "incremental", "for_each", "next_request", "responses")
     )
     older = "\n".join(f"| `{old}` | `{name}` |" for old, name in ALIASES.items())
-    later = "\n".join(f"- `{name}`: {instead}." for name, instead in NOT_YET.items())
-    values = "\n".join(f"- `{what}`: {instead}." for _, what, instead in NOT_YET_VALUES.values())
     own = "\n".join(_row(name, part, required=False) for name, part in own_fields())
     inherited = ", ".join(f"`{name}`" for name in INHERITED if name not in PAGING)
-    names = {"parts": parts, "older": older, "later": later, "values": values, "own": own, "inherited": inherited}
+    names = {"parts": parts, "older": older, "own": own, "inherited": inherited}
     return _REFERENCE.format(rows=rows, lists=LISTS, **names)
 
 
@@ -180,11 +178,4 @@ Fields of fields:
 | older name | field |
 | --- | --- |
 {older}
-
-## Not available yet
-
-A config with one of these fields is an error:
-
-{later}
-{values}
 """

@@ -16,16 +16,12 @@ ALIASES: Mapping[str, str] = {
     "paging_respone_path": "paging_response_path",
 }
 
-# Fields of a later release, and what to do without them.
-NOT_YET: Mapping[str, str] = {}
-NOT_YET_VALUES: Mapping[str, tuple[Any, str, str]] = {}
-
 
 @cache
 def sync_schema() -> dict[str, Any]:
-    """The JSON Schema of one sync, with older names and without the fields that are not available yet."""
+    """The JSON Schema of one sync, with older names."""
     schema = Sync.model_json_schema()
-    properties = {name: tidied(part) for name, part in schema["properties"].items() if name not in NOT_YET}
+    properties = {name: tidied(part) for name, part in schema["properties"].items()}
     for old, name in ALIASES.items():
         properties[old] = {
             **properties[name],

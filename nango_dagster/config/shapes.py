@@ -9,7 +9,6 @@ from nango_dagster.config.check import canonical_name
 from nango_dagster.config.combinations import WAYS
 from nango_dagster.config.document import Document
 from nango_dagster.config.names import RESERVED
-from nango_dagster.config.schema import NOT_YET
 from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync, slug
 from nango_dagster.errors import ConfigError, Problem
@@ -129,7 +128,7 @@ def _gives_way(name: str, own: set[str]) -> bool:
 
 
 def _is_field(name: Any) -> bool:
-    return canonical_name(str(name)) in Sync.model_fields or name in NOT_YET
+    return canonical_name(str(name)) in Sync.model_fields
 
 
 def _kind(value: Any) -> str:
