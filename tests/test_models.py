@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pydantic
 import pytest
 from dagster import AssetKey
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from nango_dagster import mapping
 from nango_dagster.config import from_body, read_file
 from nango_dagster.defs.checks import evaluate
 from nango_dagster.errors import ConfigError
 from nango_dagster.models import fields_of, misfit, record_model, schema_of, validator
+from nango_dagster.records import decode
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database
+from nango_dagster.store import Database, tables
+from nango_dagster.store.sync_row import SyncRow
+from nango_dagster.store.tables import opening
 from tests.commands import Cli
 from tests.executions import Source, execute, last_job, stored
 from tests.fake_api import FakeApi
+from tests.strategies import json_values
 
 CONTACT: dict[str, Any] = {
     "type": "object",
@@ -86,7 +94,13 @@ def test_a_python_class_is_a_model_with_the_same_fields(definition: type) -> Non
         "address.city": "string",
         "tags": "json",
     }
-    fitting = {"id": 1, "email": None, "created_at": "2024-01-01T00:00:00Z", "address": {"city": "Rome"}, "tags": []}
+    fitting: dict[str, Any] = {
+        "id": 1,
+        "email": None,
+        "created_at": "2024-01-01T00:00:00Z",
+        "address": {"city": "Rome"},
+        "tags": [],
+    }
     assert model.misfit(json.dumps(fitting).encode()) is None
     fitting["address"] = {"city": 7}
     assert model.misfit(json.dumps(fitting).encode()) == "address.city is a number; wanted string"
@@ -260,3 +274,141 @@ def test_enumerations_are_validated_whatever_the_class() -> None:
 
     assert record_model(State).misfit(b'{"state": "open"}') is None
     assert record_model(State).misfit(b'{"state": "ajar"}') is not None
+
+
+# --- the mapped table -------------------------------------------------------------------------------------------------
+
+PERSON: dict[str, Any] = {
+    "properties": {
+        "id": {"type": "integer", "description": "Their number; it's stable."},
+        "name": {"type": "string"},
+        "born": {"type": "string", "format": "date"},
+        "active": {"type": "boolean"},
+        "address": {"properties": {"city": {"type": "string"}}},
+        "tags": {"type": "array"},
+        "code": {"type": ["string", "integer"]},
+    }
+}
+ANN = {"id": 1, "name": "Ann", "born": "1990-02-01", "active": True, "address": {"city": "Rome", "zip": "1"}}
+
+
+def columns(db: Database, row: SyncRow) -> dict[str, str]:
+    """The columns of the sync's table with their types, without those that every table has."""
+    with db.connect() as connection:
+        registered = tables.registered(connection, tables.table_name(row.sync, row.id)) or []
+    return {column.name: column.type.value for column in registered}
+
+
+def mapped(db: Database, row: SyncRow) -> list[dict[str, Any]]:
+    """The mapped rows without our own columns and nulls."""
+    return [
+        {name: value for name, value in found.items() if value is not None and name not in tables.SYSTEM_COLUMNS}
+        for found in tables.rows(db, row.id, row.sync)
+    ]
+
+
+def test_a_model_gives_the_table_its_columns_before_any_record_has_them(
+    source: Source, db: Database, settings: Settings
+) -> None:
+    row = source.registered(db, unique_key="id", models={"Person": PERSON})
+    source.records = [{"id": 1, "surprise": 7}]
+    outcome = execute(db, settings, row)
+    types = {
+        "id": "number",
+        "name": "string",
+        "born": "timestamp",
+        "active": "boolean",
+        "address_city": "string",
+        "tags": "string",
+        "code": "string",
+    }
+    assert columns(db, row) == types and outcome.misfits == {}
+    source.records = [{**ANN, "tags": ["a", {"b": 1.50}], "code": 7, "surprise": 8}, {"id": 2, "code": "x"}]
+    assert execute(db, settings, row).new_columns == ()
+    assert columns(db, row) == types
+    assert mapped(db, row) == [
+        {"id": 1, "name": "Ann", "born": datetime(1990, 2, 1, tzinfo=timezone.utc), "active": True}
+        | {"address_city": "Rome", "tags": '["a",{"b":1.5}]', "code": "7"},
+        {"id": 2, "code": "x"},
+    ]
+
+
+def test_extra_evolve_adds_the_other_fields_to_those_of_the_model(
+    source: Source, db: Database, settings: Settings
+) -> None:
+    row = source.registered(db, unique_key="id", models={"Person": PERSON}, mapping={"extra": "evolve"})
+    source.records = [{**ANN, "surprise": 8}]
+    execute(db, settings, row)
+    assert columns(db, row)["surprise"] == "number" and columns(db, row)["address_zip"] == "string"
+    strict = source.registered(db, unique_key="id", models={"Person": PERSON}, mapping={"extra": "fail"})
+    source.records = [{**ANN, "id": 2, "more": 8}]
+    assert "the model Person does not declare: address.zip, surprise." in str(execute(db, settings, strict).error)
+
+
+def test_a_changed_model_fills_its_columns_from_the_stored_records(
+    source: Source, db: Database, settings: Settings
+) -> None:
+    row = source.registered(db, unique_key="id", models={"Person": {"properties": {"id": PERSON["properties"]["id"]}}})
+    source.records = [ANN]
+    execute(db, settings, row)
+    assert mapped(db, row) == [{"id": 1}]
+    row = source.registered(db, unique_key="id", models={"Person": PERSON})
+    assert execute(db, settings, row).counts.unchanged == 1
+    assert mapped(db, row)[0]["name"] == "Ann"
+
+
+def test_a_column_of_another_type_is_refused_until_the_table_is_rebuilt(
+    source: Source, db: Database, settings: Settings, settings_env: dict[str, str]
+) -> None:
+    row = source.registered(db, unique_key="id", mapped_table="people")
+    source.records = [{"id": 1, "name": "2024-01-01"}, {"id": 2, "name": "2025-01-01"}]
+    execute(db, settings, row)
+    row = source.registered(db, unique_key="id", mapped_table="people", models={"Person": PERSON})
+    outcome = execute(db, settings, row)
+    assert outcome.error == (
+        "items: name is string in the model Person, but column name of table people is timestamp; "
+        "nango-dagster tables rebuild items gives it the type of the model."
+    )
+    cli = Cli(settings_env)
+    (change,) = cli.good("tables", "rebuild", "items", "--yes", "--json").json["types"]
+    assert (change["from"], change["to"]) == ("timestamp", "string")
+    assert execute(db, settings, row).status == "succeeded"
+    assert [record["name"] for record in mapped(db, row)] == ["2024-01-01", "2025-01-01"]
+
+
+@pytest.mark.parametrize("settings_env", ["postgresql"], indirect=True)
+def test_descriptions_are_comments_of_the_columns(source: Source, db: Database, settings: Settings) -> None:
+    source.records = [ANN]
+    for text in ("Their number; it's stable.", "100% new", None):
+        person = {"properties": {**PERSON["properties"], "id": {"type": "integer", "description": text or ""}}}
+        row = source.registered(db, unique_key="id", mapped_table="people", models={"Person": person})
+        opening._caches.clear()  # another process
+        execute(db, settings, row)
+        with db.connect() as connection:
+            assert db.rows.stored_comments(connection, "people") == ({"id": text} if text else {})
+
+
+@given(
+    records=st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                name: json_values for name in ("id", "name", "born", "active", "address", "tags", "code", "more")
+            },
+        )
+    )
+)
+@hypothesis_settings(deadline=None, max_examples=100)
+def test_fast_rows_of_a_model_are_those_of_its_layout(records: list[Any]) -> None:
+    sync = from_body({"url": "https://api.example.com/people", "models": {"Person": PERSON}})
+    for converters, csv in ((mapping.TO_SQLITE, False), (mapping.TO_POSTGRESQL, True)):
+        layout = mapping.Layout(converters, tables.plan_of(sync))
+        layout.add(layout.new_columns(layout.flatten([])))
+        fast_rows = mapping.fast_rows_of(layout, csv=csv)
+        assert fast_rows is not None
+        texts = [json.dumps(record).encode() for record in records]
+        general = layout.rows(layout.flatten(map(decode, texts))).values
+        for row, expected in zip(fast_rows(texts), general, strict=True):
+            if row is not None and not csv:
+                named = {column.name: value for column, value in zip(fast_rows.columns, row, strict=True)}
+                assert [named[column.name] for column in layout.columns] == expected

@@ -129,7 +129,7 @@ def _type_changes(execution: Execution) -> list[TypeChange]:
     from ..store import datasets, tables
 
     database, row = execution.database, execution.row
-    table = tables.open_table(database, row.id, row.sync)
+    table = tables.open_table(database, row.id, row.sync, allow_other_types=True)
     assert table is not None
     with database.connect() as connection:
         stored = datasets.of_sync(connection, row.id)
@@ -168,7 +168,7 @@ def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, A
         queue.check(connection, database, claim)
 
     transform = load_function(row.sync.transform) if row.sync.transform else None
-    table = tables.open_table(database, row.id, row.sync, transform)
+    table = tables.open_table(database, row.id, row.sync, transform, allow_other_types=bool(changes))
     assert table is not None
     if changes:
         _change_types(database, table, changes, guard)

@@ -86,6 +86,7 @@ def combinations(fields: Mapping[str, Any]) -> list[Found]:
             _body_paths,
             _format,
             _table,
+            _columns,
             _models,
             _accounts,
             _since,
@@ -202,6 +203,13 @@ def _table(fields: Mapping[str, Any]) -> Iterator[Found]:
         for name in ("mapping", "transform"):
             if name in fields:
                 yield _misfit(name, f"{name} shapes the mapped table, but auto_mapping: false makes none; keep one.")
+
+
+def _columns(fields: Mapping[str, Any]) -> Iterator[Found]:
+    mapping = fields.get("mapping")
+    if isinstance(mapping, Mapping) and not mapping.get("columns") and "models" not in fields:
+        sentence = "mapping.columns is missing; wanted column names with the path and type of each."
+        yield ("mapping",), Problem(sentence, field="mapping.columns")
 
 
 def _models(fields: Mapping[str, Any]) -> Iterator[Found]:

@@ -315,11 +315,12 @@ class CustomMapping(Part):
     """The columns of a mapped table, chosen by hand."""
 
     columns: dict[Annotated[str, AfterValidator(_column)], Column] = Field(
-        min_length=1, description="Column names with the path and type of each."
+        {}, description="Column names with the path and type of each; at least one without `models`."
     )
     extra: Literal["ignore", "evolve", "fail"] = Field(
         "ignore",
-        description="All other fields of a record are left out, become columns, or fail the execution.",
+        description="All other fields of a record, those of its model excepted, are left out, become columns, or fail "
+        "the execution.",
     )
 
 

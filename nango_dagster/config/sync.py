@@ -368,6 +368,11 @@ class Sync(_Validated):
         return None if schema is None else RecordModel(self.model, schema)
 
     @property
+    def mapped_model(self) -> RecordModel | None:
+        """The model that the mapped table has the columns of; None with a `transform`, which makes other rows."""
+        return self.record_model if self.transform is None else None
+
+    @property
     def mode(self) -> Literal["upsert", "overwrite"]:
         """The effect of an execution on stored rows: add and update, or replace."""
         return "upsert" if self.unique_key else "overwrite"
@@ -440,7 +445,10 @@ class Sync(_Validated):
     def mapping_version(self) -> str:
         """Changes when the rows of the mapped table have to be made again."""
         parts = {"mapped_table", "mapping", "metadata", "transform", "auto_mapping"}
-        return _digest(self.model_dump(mode="json", include=parts))
+        version: dict[str, Any] = self.model_dump(mode="json", include=parts)
+        if self.mapped_model is not None:
+            version["model"] = [(field.steps, field.kind) for field in self.mapped_model.fields]
+        return _digest(version)
 
     def list_version(self, values: Mapping[str, Any]) -> str:
         """Changes when the request, its constant values or the reading of its answers do: all lists are read again."""

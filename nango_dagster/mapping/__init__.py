@@ -12,13 +12,14 @@ from .fast_rows import FastRows, as_csv, fast_rows_of
 from .layout import Flat, Layout, Rows
 from .names import column_name, path_steps, path_text
 from .places import MAX_DEPTH, Place
-from .plan import MAX_COLUMNS, Column, Declared, Plan
+from .plan import DECLARED, MAX_COLUMNS, Column, Declared, Field, Plan
 from .preview import columns_of, flatten
 from .types import Type, infer, parse_timestamp
 from .values import TO_POSTGRESQL, TO_SQLITE, Misfit
 from .widths import MAX_ROW_BYTES
 
 __all__ = [
+    "DECLARED",
     "MAX_COLUMNS",
     "MAX_DEPTH",
     "MAX_ROW_BYTES",
@@ -27,6 +28,7 @@ __all__ = [
     "Column",
     "Declared",
     "FastRows",
+    "Field",
     "Flat",
     "Layout",
     "Misfit",

@@ -20,7 +20,7 @@ from .layout import Layout
 from .places import Place
 from .plan import Column
 from .types import Type
-from .values import TO_POSTGRESQL, TO_SQLITE, Misfit
+from .values import TO_POSTGRESQL, TO_SQLITE, Misfit, json_text
 from .widths import MAX_ROW_BYTES
 
 MOST_COLUMNS = MAX_ROW_BYTES // 26
@@ -88,7 +88,9 @@ class FastRows:
 def fast_rows_of(layout: Layout, *, csv: bool) -> FastRows | None:
     """The `FastRows` of the layout's current state; None where `Layout` has to map every record."""
     columns, places, _ = layout.state
-    if layout.plan.declared or layout.plan.extra != "evolve" or places > MOST_PLACES:
+    if layout.plan.declared or places > MOST_PLACES:
+        return None
+    if layout.plan.extra != "evolve" and not (layout.plan.extra == "ignore" and layout.plan.fields):
         return None
     constants = layout.constants
     try:
@@ -150,23 +152,31 @@ class _Empty(msgspec.Struct, forbid_unknown_fields=True):
 
 _NOTHING = None | _Empty | list[None]
 _FRACTION = "fraction"  # a number column with values that are no integers
+_JSON = "json"  # a string column with values of any type
 _TYPES: dict[Type | str, Any] = {
     Type.BOOLEAN: bool | None,
     Type.NUMBER: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None,
     Type.STRING: str | None,
     Type.TIMESTAMP: str | None,
     _FRACTION: msgspec.Raw,
+    _JSON: msgspec.Raw,
 }
 
 
 def _kind(layout: Layout, place: Place) -> Type | str:
     type_ = layout.columns[place.at].type
+    if place.as_json:
+        return _JSON
     return _FRACTION if type_ is Type.NUMBER and place.fractional else type_
 
 
 def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _Shape | None:
-    """The shape of a place; None where it has plain values in some records, and objects or lists in others."""
-    steps = _steps(place)
+    """The shape of a place; None where it has plain values in some records, and objects or lists in others.
+
+    Without `extra: evolve` it consists of columns alone, and other fields are skipped.
+    """
+    is_open = layout.plan.extra == "evolve"
+    steps = _steps(place) if is_open else [step for step in place.inside if _has_column(place.inside[step])]
     if steps is None:
         return None
     types: list[Any] = []
@@ -178,7 +188,7 @@ def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _S
             types.append(msgspec.Raw)
         elif inner is None or (inner.at < 0 and not inner.inside):
             types.append(_NOTHING)
-        elif not inner.inside:
+        elif not inner.inside or inner.as_json or not (is_open or any(map(_has_column, inner.inside.values()))):
             types.append(_TYPES[_kind(layout, inner)])
             leaves.append((at, inner))
         else:
@@ -188,7 +198,12 @@ def _shape_of(layout: Layout, place: Place, skipped: Collection[str] = ()) -> _S
             types.append(shape.struct | None)
             nested.append((at, shape))
     width = len(leaves) + sum(len(shape.nulls) for _, shape in nested)
-    return _Shape(_struct(steps, types), tuple(leaves), tuple(nested), [None] * width)
+    return _Shape(_struct(steps, types, is_open=is_open), tuple(leaves), tuple(nested), [None] * width)
+
+
+def _has_column(place: Place) -> bool:
+    """Whether a place, or one inside it, has a column."""
+    return place.at >= 0 or any(map(_has_column, place.inside.values()))
 
 
 def _steps(place: Place) -> list[Any] | None:
@@ -199,8 +214,8 @@ def _steps(place: Place) -> list[Any] | None:
     return list(range(max(indexes) + 1)) if len(indexes) == len(place.inside) else None
 
 
-def _struct(steps: Sequence[Any], types: Sequence[Any]) -> Any:
-    """A struct that decodes exactly these fields, by name or by position, and refuses others."""
+def _struct(steps: Sequence[Any], types: Sequence[Any], *, is_open: bool) -> Any:
+    """A struct that decodes these fields, by name or by position, and refuses others where they would get columns."""
     names = [f"f{at}" for at in range(len(steps))]
     is_list = any(isinstance(step, int) for step in steps)
     return msgspec.defstruct(
@@ -208,7 +223,7 @@ def _struct(steps: Sequence[Any], types: Sequence[Any]) -> Any:
         [(name, type_, None) for name, type_ in zip(names, types, strict=True)],
         rename=None if is_list else dict(zip(names, steps, strict=True)),
         array_like=is_list,
-        forbid_unknown_fields=True,
+        forbid_unknown_fields=is_open,
         gc=False,
     )
 
@@ -272,8 +287,24 @@ def _sqlite_timestamp(text: str) -> Any:
     return TO_SQLITE[Type.TIMESTAMP](text)
 
 
-_TO_CSV: dict[Type | str, Callable[[Any], Any]] = {Type.TIMESTAMP: _csv_timestamp, _FRACTION: _csv_fraction}
-_TO_VALUE: dict[Type | str, Callable[[Any], Any]] = {Type.TIMESTAMP: _sqlite_timestamp, _FRACTION: _sqlite_fraction}
+def _any_as_text(token: Any) -> Any:
+    try:
+        value = decode(bytes(token))
+    except RecordRejected:
+        raise Misfit from None
+    return None if value is None else json_text(value)
+
+
+_TO_CSV: dict[Type | str, Callable[[Any], Any]] = {
+    Type.TIMESTAMP: _csv_timestamp,
+    _FRACTION: _csv_fraction,
+    _JSON: _any_as_text,
+}
+_TO_VALUE: dict[Type | str, Callable[[Any], Any]] = {
+    Type.TIMESTAMP: _sqlite_timestamp,
+    _FRACTION: _sqlite_fraction,
+    _JSON: _any_as_text,
+}
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _ESCAPE = re.compile(rb"\\(.)")

@@ -14,9 +14,9 @@ from ..paths import MISSING, follow
 from ..records import encode
 from .names import RESERVED, Steps, column_name, path_steps, path_text
 from .places import Place, Places
-from .plan import DECLARED, MAX_COLUMNS, Column, Plan
+from .plan import DECLARED, MAX_COLUMNS, Column, Field, Plan
 from .types import Type, infer
-from .values import Convert, Misfit
+from .values import Convert, Misfit, json_text
 from .widths import SURELY_FIT, narrow
 
 SCALAR_COLUMN = "value"  # the column of records that are not objects
@@ -82,6 +82,9 @@ class Layout:
             self._declared_root.inside[declared.path] = Place((declared.path,))
             for place in chain.from_iterable(map(self._places.meant, declared.ways)):
                 place.skipped = not self._is_constant(place.steps)
+        self._fields = {field.steps: field for field in self.plan.fields if self._is_free(field.steps)}
+        for steps, in_model in self._fields.items():
+            self._places.at(steps).as_json = in_model.as_json
 
     # --- known columns ---
 
@@ -93,7 +96,8 @@ class Layout:
             self._taken.add(self._fold(column.name))
             self._by_path[column.path] = at
             if place := self._place_of(column.path):
-                place.at, place.convert = at, self._converters[column.type]
+                convert = self._converters[column.type]
+                place.at, place.convert = at, _json_text(convert) if place.as_json else convert
 
     def _place_of(self, path: str) -> Place | None:
         """The place with the values of a column; None where the column belongs to another sync."""
@@ -110,11 +114,12 @@ class Layout:
         """Whether the layout has a column of the same path."""
         return column.path in self._by_path
 
-    def mistyped(self) -> Column | None:
-        """The first declared column that the table has with another type; None where there is none."""
-        existing = [column for column in self._declared_columns() if column.path in self._by_path]
-        types = {column.path: self.columns[self._by_path[column.path]].type for column in existing}
-        return next((column for column in existing if types[column.path] != column.type), None)
+    def mistyped(self) -> list[tuple[Column, Type]]:
+        """The columns that the table has with another type than their declaration or model, and that type."""
+        fields = [(field.path, field.type) for field in self._fields.values()]
+        types = [*((declared.path, declared.type) for declared in self.plan.declared), *fields]
+        existing = [(self.columns[self._by_path[path]], type_) for path, type_ in types if path in self._by_path]
+        return [(column, type_) for column, type_ in existing if column.type != type_]
 
     @property
     def constants(self) -> dict[str, tuple[int, Any]]:
@@ -163,7 +168,7 @@ class Layout:
             if place is None or value is None:
                 continue
             kind = value.__class__
-            if kind is dict or kind is list:
+            if (kind is dict or kind is list) and not place.as_json:
                 if not place.skipped:
                     self._place(value.items() if kind is dict else enumerate(value), place, flat)
             elif place.convert is not None:
@@ -193,10 +198,14 @@ class Layout:
         """The columns that `flat` needs and the layout lacks, with names and types, in the order of their values."""
         seen: dict[Steps, list[Any]] = {}
         for _, place, value in flat.unplaced:
-            if place.convert is None and self._gets_column(place):
+            if place.convert is None and place.steps not in self._fields and self._gets_column(place):
                 seen.setdefault(place.steps, []).append(value)
         new = [column for column in self._declared_columns() if column.path not in self._by_path]
         taken = self._taken.union(self._fold(column.name) for column in new)
+        for steps, in_model in self._fields.items():
+            if in_model.path not in self._by_path:
+                new.append(Column(column_name(steps, taken, self._fold), in_model.type, in_model.path))
+                taken.add(self._fold(new[-1].name))
         for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
             if len(self.columns) + len(new) >= MAX_COLUMNS:
                 break
@@ -207,6 +216,12 @@ class Layout:
 
     def _declared_columns(self) -> list[Column]:
         return [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
+
+    @property
+    def model_columns(self) -> dict[str, Field]:
+        """The fields of the model by the names of their columns, as far as the table has these."""
+        known = [field for field in self._fields.values() if field.path in self._by_path]
+        return {self.columns[self._by_path[field.path]].name: field for field in known}
 
     def clash(self, new: Sequence[Column]) -> str | None:
         """The name of the first new column that cannot be created: it exists, occurs twice, or is reserved."""
@@ -226,9 +241,13 @@ class Layout:
 
     def _gets_column(self, place: Place) -> bool:
         """Whether the place gets a column without a declaration."""
-        if self._is_constant(place.steps):
+        if self._is_constant(place.steps) or place.steps in self._fields:
             return True
         return self.plan.extra == "evolve" and not place.skipped and not self._is_declared(place)
+
+    def _is_free(self, steps: Steps) -> bool:
+        """Whether a field of the model is neither metadata nor declared by hand."""
+        return not self._is_constant(steps) and not self._places.at(steps).skipped
 
     def _is_declared(self, place: Place) -> bool:
         return self._declared_root.inside.get(place.steps[0]) is place
@@ -236,7 +255,8 @@ class Layout:
     def undeclared(self, flat: Flat) -> list[str]:
         """The paths of values without a declared column; `extra: fail` reports them."""
         places = {place for _, place, _ in flat.unplaced if not self._is_declared(place)}
-        return sorted(path_text(place.steps) for place in places if not self._is_constant(place.steps))
+        known = [place for place in places if self._is_constant(place.steps) or place.steps in self._fields]
+        return sorted(path_text(place.steps) for place in places.difference(known))
 
     # --- rows ---
 
@@ -262,3 +282,7 @@ class Layout:
             for row in flat.rows:
                 narrow(row, self.columns, self.nothing, self._max_row_bytes, misfits)
         return Rows(flat.rows, misfits, without_column)
+
+
+def _json_text(convert: Convert) -> Convert:
+    return lambda value: convert(json_text(value))

@@ -16,9 +16,12 @@ MAX_PATH_BYTES = 2000  # what an index of PostgreSQL holds
 
 
 class Place:
-    """A place in records, with the places inside it and the number of its column (`at`, -1 for none)."""
+    """A place in records, with the places inside it and the number of its column (`at`, -1 for none).
 
-    __slots__ = ("at", "convert", "fractional", "inside", "skipped", "steps")
+    The column of a place `as_json` has objects and lists as text, so that no place inside it gets one.
+    """
+
+    __slots__ = ("as_json", "at", "convert", "fractional", "inside", "skipped", "steps")
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
@@ -26,6 +29,7 @@ class Place:
         self.at = -1
         self.convert: Convert | None = None
         self.skipped = False
+        self.as_json = False
         self.fractional = False  # it has held numbers that are no integers
 
 

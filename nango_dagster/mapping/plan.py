@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from .names import Steps
+from .names import Steps, path_text
 from .types import Type
 
 MAX_COLUMNS = 1400  # PostgreSQL holds 1,600, and counts dropped ones too
@@ -46,11 +46,28 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A field of a record model, whose column has the name that its path gives."""
+
+    steps: Steps
+    type: Type
+    as_json: bool = False
+    """Whether the column holds the value as JSON text, unless it is a text."""
+    comment: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The column's path in `_nango_columns`."""
+        return path_text(self.steps)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The mapping of a sync's config."""
+    """The mapping of a sync's config and its record model."""
 
     declared: tuple[Declared, ...] = ()
-    extra: str = "evolve"  # fields that are not declared: evolve | ignore | fail
+    extra: str = "evolve"  # fields that are not declared and not in the model: evolve | ignore | fail
+    fields: tuple[Field, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def constants(self) -> dict[str, Any]:

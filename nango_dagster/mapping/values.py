@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from ..errors import RecordRejected
+from ..records import encode
 from .types import Type, parse_timestamp
 
 MAX_DIGITS = 1000
@@ -52,6 +54,20 @@ def _timestamp(value: Any) -> datetime:
     if when is None:
         raise Misfit
     return when
+
+
+def json_text(value: Any) -> str:
+    """The text of a value of any type: a string as it is, everything else as JSON.
+
+    >>> json_text("a"), json_text(["a", 1])
+    ('a', '["a",1]')
+    """
+    if value.__class__ is str:
+        return str(value)
+    try:
+        return encode(value).decode()
+    except (RecordRejected, UnicodeDecodeError):
+        raise Misfit from None
 
 
 def _copy_string(value: Any) -> Any:

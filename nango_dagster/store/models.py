@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from .. import mapping
-from ..mapping.plan import DECLARED
 from ..paths import Step
 from . import schema, syncs, tables
 from .database import Database
@@ -54,7 +53,11 @@ def _fields(row: SyncRow, columns: Sequence[tuple[str, str]]) -> list[tuple[Step
     if row.sync.transform is not None:
         return []
     declared = [(field.steps, field.type) for field in tables.plan_of(row.sync).declared]
-    seen = [(mapping.path_steps(path), mapping.Type(type_)) for path, type_ in columns if not path.startswith(DECLARED)]
+    seen = [
+        (mapping.path_steps(path), mapping.Type(type_))
+        for path, type_ in columns
+        if not path.startswith(mapping.DECLARED)
+    ]
     added = {(name,) for name in row.sync.metadata}
     return [*declared, *((steps, type_) for steps, type_ in seen if steps not in added)]
 

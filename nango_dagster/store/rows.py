@@ -287,6 +287,12 @@ class Rows(Protocol):
     def add_columns(self, connection: Connection, table: str, declared: Sequence[str], create: str) -> Iterator[str]:
         """The statements that give a table new columns; `create` would make it anew, with them."""
 
+    def comments(self, table: str, comments: Mapping[str, str | None]) -> Mapping[str, str]:
+        """The statement that writes the comment of each column; none where the database has no comments."""
+
+    def stored_comments(self, connection: Connection, table: str) -> Mapping[str, str]:
+        """The comments of a table's columns, by name; those without one are left out."""
+
     def growth_refusal(self, error: Exception) -> Literal["locked", "full"] | None:
         """Why a table got no new columns: it is locked, or has as many as it can have; None for other errors."""
 

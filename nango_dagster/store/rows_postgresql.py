@@ -59,6 +59,12 @@ _COLUMNS_OF = text(
     "JOIN pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = current_schema() AND c.relname = :name "
     "AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
 )
+_COMMENTS = text(
+    "SELECT a.attname, d.description FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "JOIN pg_attribute a ON a.attrelid = c.oid "
+    "JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum "
+    "WHERE n.nspname = current_schema() AND c.relname = :name AND a.attnum > 0"
+)
 _IS_TAKEN = text(
     "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = current_schema() AND c.relname = :name"
@@ -277,6 +283,15 @@ class _PostgresqlRows:
     def add_columns(self, connection: Connection, table: str, declared: Sequence[str], create: str) -> Iterator[str]:
         yield f"ALTER TABLE {quote(table)} {', '.join(f'ADD COLUMN {column}' for column in declared)}"
 
+    def comments(self, table: str, comments: Mapping[str, str | None]) -> Mapping[str, str]:
+        return {
+            name: f"COMMENT ON COLUMN {quote(table)}.{quote(name)} IS {_literal(comment)}"
+            for name, comment in comments.items()
+        }
+
+    def stored_comments(self, connection: Connection, table: str) -> Mapping[str, str]:
+        return {name: comment for name, comment in connection.execute(_COMMENTS, {"name": table})}
+
     def growth_refusal(self, error: Exception) -> Literal["locked", "full"] | None:
         return _REFUSALS.get(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
 
@@ -325,6 +340,11 @@ class _PostgresqlRows:
             "last_id": question.until[1],
         }
         return list(connection.execute(_limited(each, ORDER, question.limit), values).fetchall())
+
+
+def _literal(value: str | None) -> str:
+    """A text for a statement that takes no parameters."""
+    return "NULL" if value is None else "'" + value.replace("'", "''").replace("\x00", "") + "'"
 
 
 POSTGRESQL_ROWS: Rows = _PostgresqlRows()

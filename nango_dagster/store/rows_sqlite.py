@@ -252,6 +252,12 @@ class _SqliteRows:
         has_rows = driver(connection).execute(f"SELECT 1 FROM {quote(table)} LIMIT 1").fetchone()
         return has_rows is None and driver(connection).execute(_HAS_INDEXES, (table,)).fetchone() is None
 
+    def comments(self, table: str, comments: Mapping[str, str | None]) -> Mapping[str, str]:
+        return {}
+
+    def stored_comments(self, connection: Connection, table: str) -> Mapping[str, str]:
+        return {}
+
     def growth_refusal(self, error: Exception) -> Literal["locked", "full"] | None:
         return None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import mapping, paths
 from ...config import Sync
+from ...models import ModelField
 
 Transform = Callable[[Any], Any]
 
@@ -17,12 +18,19 @@ def table_name(sync: Sync, sync_id: int) -> str:
 
 
 def plan_of(sync: Sync) -> mapping.Plan:
-    """The plan of the columns that the sync's config declares."""
+    """The plan of the columns that the sync's config and its record model declare."""
     return mapping.Plan(
         declared=tuple(
             mapping.Declared(name, paths.ways(column.path), mapping.Type(column.type))
             for name, column in (sync.mapping.columns if sync.mapping else {}).items()
         ),
-        extra=sync.mapping.extra if sync.mapping else "evolve",
+        extra=sync.mapping.extra if sync.mapping else "ignore" if sync.mapped_model else "evolve",
+        fields=tuple(map(_field, sync.mapped_model.fields)) if sync.mapped_model else (),
         metadata=sync.metadata or {},
     )
+
+
+def _field(field: ModelField) -> mapping.Field:
+    is_json = field.kind == "json"
+    type_ = mapping.Type.STRING if is_json else mapping.Type(field.kind)
+    return mapping.Field(field.steps, type_, as_json=is_json, comment=field.description)

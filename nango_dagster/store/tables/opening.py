@@ -28,12 +28,16 @@ def open_table(
     sync: Sync,
     transform: Transform | None = None,
     starred: Callable[[str], str] = str,
+    *,
+    allow_other_types: bool = False,
 ) -> MappedTable | None:
     """Open the sync's mapped table and create it where it is missing; None when auto_mapping is off.
 
-    `starred` removes secrets from the text of errors that the transform raises.
+    The columns of a record model exist afterwards. `starred` removes secrets from the text of errors that the
+    transform raises.
 
-    Raises ConfigError when no sync created the table of that name, or a declared column has another type in it.
+    Raises ConfigError when no sync created the table of that name, or a column has another type than its declaration
+    or model, unless `allow_other_types`.
     """
     if not sync.auto_mapping:
         return None
@@ -44,16 +48,31 @@ def open_table(
         actual, noted = database.transact(lambda connection: _make(connection, database, table))
     elif cached := _from_cache(table, noted):
         table = cached
-    if not table.layout.columns:
+    is_new = not table.layout.columns
+    if is_new:
         positions = {name: position for position, name in enumerate(actual)}
         table.layout.add(sorted(noted, key=lambda column: positions[column.name]))
     table.layout.reserve(actual)
-    if column := table.layout.mistyped():
-        raise ConfigError(
-            f"{sync.display_name}: mapping.columns.{column.name} is declared as {column.type.value}, but table "
-            f"{table.name} has it with another type; choose another name, or drop the column: it is made anew then."
-        )
+    if not allow_other_types:
+        _refuse_other_types(table)
+    if is_new and not allow_other_types:
+        table.complete()
     return table
+
+
+def _refuse_other_types(table: MappedTable) -> None:
+    sync = table.sync
+    for column, type_ in table.layout.mistyped():
+        if column.path.startswith(mapping.DECLARED):
+            raise ConfigError(
+                f"{sync.display_name}: mapping.columns.{column.name} is declared as {type_.value}, but table "
+                f"{table.name} has it with another type; choose another name, or drop the column: it is made anew then."
+            )
+        raise ConfigError(
+            f"{sync.display_name}: {column.path} is {type_.value} in the model {sync.model}, but column {column.name} "
+            f"of table {table.name} is {column.type.value}; nango-dagster tables rebuild {sync.name} gives it the type "
+            "of the model."
+        )
 
 
 def _fresh(database: Database, sync_id: int, sync: Sync, transform: Transform | None) -> MappedTable:

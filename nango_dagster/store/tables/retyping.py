@@ -35,13 +35,25 @@ class TypeChange:
 
 
 def type_changes(database: Database, table: MappedTable, datasets: Iterable[Dataset]) -> list[TypeChange]:
-    """The changes that the stored records of these datasets suggest; the types of declared columns stay."""
+    """The changes that the record model demands, and those that the stored records of these datasets suggest.
+
+    The types of columns that are declared by hand stay.
+    """
     counts: dict[str, Counter[mapping.Type]] = defaultdict(Counter)
     for dataset in datasets:
         for batch in raw_batches(database, dataset.id):
             _count(counts, table, [row.data.encode() for row in batch if row.data is not None])
-    changes = [_change(column, counts[column.path]) for column in table.layout.columns if column.path in counts]
-    return [change for change in changes if change is not None]
+    demanded = {column.path: type_ for column, type_ in table.layout.mistyped()}
+    of_model = {field.path for field in table.layout.plan.fields}
+    changes: list[TypeChange] = []
+    for column in table.layout.columns:
+        types = counts[column.path]
+        if column.path in of_model:
+            if type_ := demanded.get(column.path):
+                changes.append(TypeChange(column, type_, types[column.type], types[type_]))
+        elif types and (change := _change(column, types)):
+            changes.append(change)
+    return changes
 
 
 def _count(counts: dict[str, Counter[mapping.Type]], table: MappedTable, texts: Sequence[bytes]) -> None:

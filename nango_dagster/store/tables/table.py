@@ -92,6 +92,20 @@ class MappedTable:
         """The table's name for SQL."""
         return quote(self.name)
 
+    def complete(self) -> None:
+        """Add the columns of the record model that the table lacks, and write their comments."""
+        if not self.layout.plan.fields:
+            return
+        if self.layout.new_columns(nothing := mapping.Flat([], [], Counter())) and not self._evolve(nothing):
+            self.incomplete = True
+        comments = {name: field.comment for name, field in self.layout.model_columns.items()}
+        if statements := self.database.rows.comments(self.name, comments):
+            with self.database.ask() as connection:
+                stored = self.database.rows.stored_comments(connection, self.name)
+            changed = [statements[name] for name in comments if comments[name] != stored.get(name)]
+            if changed:
+                self.database.transact(lambda connection: [driver(connection).execute(sql) for sql in changed])
+
     # --- before the batch -----------------------------------------------------------------------------------------
 
     def prepare(self, keys: Sequence[str], texts: Sequence[bytes]) -> Prepared:
@@ -127,8 +141,9 @@ class MappedTable:
         keys, decoded = self._records(keys, texts, failed)
         flat = self.layout.flatten(decoded)
         if self.layout.plan.extra == "fail" and (paths := self.layout.undeclared(flat)):
+            declaration = f"the model {self.sync.model}" if self.layout.plan.fields else "mapping.columns"
             raise ConfigError(
-                f"{self.sync.display_name}: the API sends fields that mapping.columns does not declare: "
+                f"{self.sync.display_name}: the API sends fields that {declaration} does not declare: "
                 f"{', '.join(paths[:20])}. Declare them, or set mapping.extra to ignore or evolve."
             )
         if self.layout.new_columns(flat) and not self._evolve(flat):
