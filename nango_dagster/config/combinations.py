@@ -104,6 +104,7 @@ def _script(fields: Mapping[str, Any]) -> Iterator[Found]:
             yield _misfit(name, f"{name} describes a list, and the script reads its lists itself; {instead}.")
     yield from _timing(fields)
     yield from _table(fields)
+    yield from _columns(fields)
     yield from _models(fields)
     yield from _accounts(fields)
     if "timezone" in fields and "cron" not in fields:
