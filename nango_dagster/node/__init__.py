@@ -1,0 +1,1 @@
+"""Sync scripts in TypeScript: their project, their manifest, and the Node process that runs them."""

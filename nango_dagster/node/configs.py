@@ -1,0 +1,80 @@
+"""The syncs of a project's manifest, as configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import Configs, Integration, Sync, from_document
+from ..errors import ConfigError, Problem
+from . import manifest
+from .manifest import Entry, Manifest
+
+
+def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = False) -> Configs:
+    """The configs of a folder with the sync scripts of a Nango project.
+
+    The scripts are those of the manifest; `refresh` brings it up to date first. A sync of a file replaces a script of
+    the same integration and name. A script that cannot be run is among the errors.
+    """
+    declared = {integration.name: integration for integration in configs.integrations}
+    if refresh:
+        providers = {name: it.provider for name, it in declared.items() if it.provider is not None}
+        current: Manifest | None = manifest.refresh(home, root, providers).manifest
+    else:
+        current = manifest.read(home, root)
+    if current is None:
+        return configs
+    taken = {(sync.integration_key, sync.name) for sync in configs.syncs}
+    syncs, errors, places = list(configs.syncs), list(configs.errors), dict(configs.places)
+    for entry in current.entries:
+        key = (entry.integration, entry.name)
+        if key in taken:
+            continue
+        file = str(Path(current.root) / entry.path)
+        try:
+            sync = _sync(entry, current, declared)
+        except ConfigError as error:
+            errors.append(ConfigError.of(*(replace(problem, file=file) for problem in error.problems)))
+            continue
+        syncs.append(sync)
+        places[key] = (file, None)
+    return replace(configs, syncs=tuple(syncs), errors=tuple(errors), places=places)
+
+
+def _sync(entry: Entry, current: Manifest, declared: Mapping[str, Integration]) -> Sync:
+    """The config of a script. Raises ConfigError for one that cannot be run."""
+    if entry.error is not None:
+        raise ConfigError.of(Problem(entry.error))
+    return from_document(dict(_fields(entry, current, declared)))
+
+
+def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]) -> Iterator[tuple[str, Any]]:
+    described = entry.description
+    integration = declared.get(entry.integration)
+    provider_name = entry.integration if integration is None else integration.provider or entry.integration
+    provider = current.providers.get(provider_name, {})
+    yield "name", entry.name
+    yield "integration", entry.integration
+    yield "script", f"{entry.path}@{entry.digest}"
+    models = described.get("models") or {}
+    if models:
+        yield "models", models
+        yield "model", next(iter(models))
+    yield "unique_key", "id"
+    if text := str(described.get("description") or "").strip():
+        yield "description", text
+    yield "frequency", described.get("frequency") or "every hour"
+    yield "auto_start", described.get("autoStart") is True
+    if described.get("trackDeletes"):
+        yield "track_deletes", True
+    base_urls = provider.get("base_urls") or ()
+    if integration is not None and integration.base_url is not None:
+        yield "base_url", integration.base_url
+    elif base_urls:
+        yield "base_url", base_urls[0]
+    for name in ("headers", "query_params"):
+        if provider.get(name):
+            yield name, provider[name]

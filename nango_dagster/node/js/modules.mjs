@@ -1,0 +1,100 @@
+// The modules of a script: its own files, `nango`, and the packages of its project. Everything else is refused.
+import { isBuiltin, registerHooks } from 'node:module';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import vm from 'node:vm';
+
+import { wrapped } from './translate.mjs';
+
+const HARMLESS = new Set([
+    'assert', 'buffer', 'constants', 'crypto', 'events', 'path', 'path/posix', 'punycode', 'querystring', 'stream',
+    'stream/promises', 'string_decoder', 'url', 'util', 'util/types', 'zlib',
+]);
+const REFUSED = pathToFileURL(join(import.meta.dirname, 'refused.cjs')).href;
+const ENDINGS = ['', '.ts', '.mts', '.js', '.mjs', '.cjs', '.json', '/index.ts', '/index.js'];
+
+const packages = new Map();
+
+// From now on no module of Node is loaded that reaches files, processes or the network, whoever asks for it.
+export function close() {
+    registerHooks({
+        resolve(specifier, context, next) {
+            if (!isBuiltin(specifier) || HARMLESS.has(bare(specifier))) return next(specifier, context);
+            return { url: REFUSED, format: 'commonjs', shortCircuit: true };
+        },
+    });
+}
+
+function bare(specifier) {
+    return specifier.startsWith('node:') ? specifier.slice(5) : specifier;
+}
+
+// A script as it was described: `{entry, root, modules: {path: {code, imports, map}}}`.
+export class Bundle {
+    #scripts = new Map();
+
+    constructor({ entry, root, modules }) {
+        this.entry = entry;
+        this.root = root;
+        this.modules = modules;
+    }
+
+    // The exports of new instances of its files in a context; `nango` has the exports of the module of that name.
+    async load(context, nango) {
+        const made = new Map();
+        const load = async (path) => {
+            if (made.has(path)) return made.get(path);
+            const { code, imports, json } = this.modules[path];
+            if (json !== undefined) return { default: JSON.parse(json) };
+            const module = { exports: {} };
+            made.set(path, module.exports);
+            const needed = new Map();
+            for (const specifier of imports) needed.set(specifier, await this.#imported(specifier, path, nango, load));
+            const make = this.#script(path, code).runInContext(context);
+            await make(module.exports, (specifier) => needed.get(specifier), module);
+            made.set(path, module.exports);
+            return module.exports;
+        };
+        return load(this.entry);
+    }
+
+    // A package of the project, which all executions share.
+    package(specifier, from = this.entry) {
+        const key = `${this.root}\0${specifier}`;
+        if (!packages.has(key)) packages.set(key, this.#import(specifier, from));
+        return packages.get(key);
+    }
+
+    #imported(specifier, from, nango, load) {
+        if (specifier === 'nango') return nango;
+        if (!specifier.startsWith('.') && !specifier.startsWith('/')) return this.package(specifier, from);
+        const path = specifier.startsWith('/') ? specifier : join(dirname(from), specifier);
+        const stem = path.replace(/\.(c|m)?js$/, '');
+        const candidates = [...ENDINGS.map((end) => path + end), ...ENDINGS.map((end) => stem + end)];
+        const found = candidates.find((candidate) => Object.hasOwn(this.modules, candidate));
+        if (found === undefined) throw new Error(`${from}: there is no file for the import '${specifier}'`);
+        return load(found);
+    }
+
+    #script(path, code) {
+        if (!this.#scripts.has(path)) this.#scripts.set(path, new vm.Script(wrapped(code), { filename: path }));
+        return this.#scripts.get(path);
+    }
+
+    async #import(specifier, from) {
+        if (isBuiltin(specifier)) {
+            if (HARMLESS.has(bare(specifier))) return import(specifier);
+            const reason = 'a sync script has no files, processes or network of its own; requests go through nango';
+            throw new Error(`${from}: the module '${specifier}' is not available: ${reason}`);
+        }
+        let url;
+        try {
+            url = import.meta.resolve(specifier, pathToFileURL(join(this.root, 'package.json')).href);
+        } catch (error) {
+            const [name] = /^(?:@[^/]+\/)?[^/]+/.exec(specifier) ?? [specifier];
+            const reason = `is not in the project's node_modules (${error.code ?? error.message})`;
+            throw new Error(`${from}: the package '${specifier}' ${reason}; run: npm install ${name}`);
+        }
+        return import(url);
+    }
+}
