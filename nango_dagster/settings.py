@@ -31,6 +31,8 @@ class Settings:
     home: Path
     db_schema: str = "nango"
     configs: Path = Path("sync_configs")
+    scripts: Path = Path("nango-integrations")
+    """The Nango project whose TypeScript syncs are loaded, if there is one."""
     project_name: str | None = None
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     webhook_url: str | None = field(default=None, repr=False)
@@ -67,6 +69,7 @@ class Settings:
             home=home,
             db_schema=_schema(read),
             configs=read.path("NANGO_SYNC_CONFIGS", "sync_configs"),
+            scripts=read.path("NANGO_SCRIPTS", "nango-integrations"),
             project_name=read.text("NANGO_PROJECT"),
             secret_keys=secret_keys,
             webhook_url=read.url("NANGO_WEBHOOK_URL"),

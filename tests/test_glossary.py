@@ -14,7 +14,7 @@ GENERAL = frozenset({
     "example_parent",
     "access", "addresses", "ahead", "answer", "answers", "api", "app", "assets", "auth", "background", "browser_guard",
     "build", "calls", "charsets", "check", "checks", "cli", "client", "columns", "combinations", "command",
-    "component", "config", "connected", "connection_calls", "contacts", "connection_input", "counted",
+    "component", "config", "configs", "connected", "connection_calls", "contacts", "connection_input", "counted",
     "credential_state", "dagster_state", "dagster_yaml", "database", "decoding", "decorator", "definitions", "defs",
     "deletion", "demo", "differences", "docs", "document", "dry_run", "ending", "engine_postgresql", "engine_sqlite",
     "environment", "errors", "failures", "fast_rows", "fields", "files", "formats", "formatting", "functions", "gate",

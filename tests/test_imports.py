@@ -38,6 +38,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("incremental",),
     ("sources", "store"),
     ("scripts",),
+    ("node",),
     ("control",),
     ("runs", "posted"),
     ("defs", "api"),

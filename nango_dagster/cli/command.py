@@ -20,6 +20,7 @@ import msgspec
 
 from ..config import Configs, Sync, read_dir
 from ..errors import ConfigError, NangoError, Problem, RecordRejected, Refused
+from ..node.configs import read_configs
 from ..records import encode
 from ..settings import Settings
 from .formatting import no_such_sync
@@ -59,8 +60,12 @@ class Session:
 
     @cached_property
     def configs(self) -> Configs:
-        """The valid syncs of the folder, and the errors of the others."""
-        return read_dir(self.settings.configs)
+        """The valid syncs of the folder and of the Nango project, and the errors of the others."""
+        return read_configs(self.settings)
+
+    def describe_scripts(self) -> None:
+        """Bring the manifest of the Nango project up to date, before `configs` is read."""
+        read_configs(self.settings, refresh=True)
 
     @property
     def problems(self) -> list[Problem]:
@@ -72,11 +77,14 @@ class Session:
 
         Raises ConfigError with the problems of its file, or with the names of the configured syncs.
         """
-        sync = next((sync for sync in self.configs.syncs if sync.name == name), None)
-        if sync is not None:
-            return sync
+        named = [sync for sync in self.configs.syncs if name in (sync.name, f"{sync.integration_key}/{sync.name}")]
+        if len(named) > 1:
+            several = ", ".join(f"{sync.integration_key}/{sync.name}" for sync in named)
+            raise ConfigError(f"{len(named)} syncs have the name {name}; name one of them: {several}.")
+        if named:
+            return named[0]
         own = [problem for problem in self.problems if Path(problem.file or "").stem == name]
-        if own or not self.settings.configs.is_dir():
+        if own or not self.configs.syncs:
             raise ConfigError.of(*(own or self.problems))
         others = " Some files there are not valid; see `nango-dagster validate`." if self.problems else ""
         names = [sync.name for sync in self.configs.syncs]

@@ -108,6 +108,7 @@ def validate(session: Session, schema: str | None) -> None:
     if schema:
         click.echo(schema_text() if schema == "syncs" else integrations_schema_text(), nl=False)
         return
+    session.describe_scripts()
     configs = session.configs
     problems = [*session.problems, *_unloadable(configs)]
     names = [sync.name for sync in configs.syncs]

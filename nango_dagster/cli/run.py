@@ -53,6 +53,7 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
 
     With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
     """
+    session.describe_scripts()
     tags = {f"nango/{wish}": "true" for wish, is_set in wishes.items() if is_set}
     with session.database() as database:
         sync, is_posted = _find(session, database, name)
@@ -79,7 +80,7 @@ def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
     """The sync of the config folder, or the posted sync, and whether it is posted."""
     from ..store import syncs
 
-    configured = {sync.name for sync in session.configs.syncs}
+    configured = {text for sync in session.configs.syncs for text in (sync.name, f"{sync.integration_key}/{sync.name}")}
     row = None if name in configured else syncs.by_name(database, name)
     is_posted = row is not None and row.origin == "http"
     sync = row.sync if row is not None and is_posted else session.sync(name)

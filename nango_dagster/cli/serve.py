@@ -65,6 +65,7 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
         raise ConfigError(f"--port and --api-port are both {port}; wanted two ports.")
     check_free(HOST, port, "--port")
     check_free(HOST, api_port, "--api-port")
+    session.describe_scripts()
     session.warn_of_configs()
     _register(session)
     create_storage(session.settings)
@@ -107,6 +108,7 @@ def _environment(settings: Settings, ui_url: str) -> dict[str, str]:
         **{f"NANGO_ENV_{name}": value for name, value in settings.env.items()},
         "DAGSTER_HOME": str(dagster_home(settings).absolute()),
         "NANGO_SYNC_CONFIGS": str(settings.configs),
+        "NANGO_SCRIPTS": str(settings.scripts),
         "NANGO_DAGSTER_URL": ui_url,
     }
 

@@ -356,7 +356,7 @@ Function = Annotated[
 Script = Annotated[
     str,
     Matches(
-        r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[\w./~ -]+\.py):[A-Za-z_]\w*",
+        r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[\w./~ -]+\.py):[A-Za-z_]\w*|[\w./ -]+\.[cm]?[jt]s@[0-9a-f]{16}",
         "module:function or file.py:function, such as github_issues:github_issues",
     ),
 ]

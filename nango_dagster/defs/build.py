@@ -10,8 +10,9 @@ from pathlib import Path
 from dagster import DagsterError, Definitions
 
 from .. import posted
-from ..config import Sync, read_dir
+from ..config import Sync
 from ..errors import ConfigError
+from ..node.configs import read_configs
 from ..settings import Settings
 from . import control, dispatch, logs, names, not_loaded, retention, shared
 from .not_loaded import NotLoaded
@@ -122,7 +123,7 @@ def _of_files(
 ) -> Iterator[SyncProps]:
     """The syncs of a folder; `nango` stores the integrations that it declares."""
     try:
-        configs = read_dir(folder)
+        configs = read_configs(settings, folder)
     except ConfigError as unreadable:
         problems.append(NotLoaded.of(unreadable))
         return

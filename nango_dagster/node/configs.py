@@ -7,10 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Configs, Integration, Sync, from_document
+from ..config import Configs, Integration, Sync, from_document, read_dir
 from ..errors import ConfigError, Problem
+from ..settings import Settings
 from . import manifest
 from .manifest import Entry, Manifest
+
+
+def read_configs(settings: Settings, folder: Path | None = None, *, refresh: bool = False) -> Configs:
+    """The syncs of a folder, by default that of the settings, and the scripts of the Nango project.
+
+    `refresh` describes changed scripts first. Without a project the folder has to exist; beside one it need not.
+    """
+    folder = settings.configs if folder is None else folder
+    has_project = (settings.scripts / "index.ts").is_file() or manifest.read(
+        settings.home, settings.scripts
+    ) is not None
+    configs = Configs((), ()) if has_project and not folder.is_dir() else read_dir(folder)
+    if not has_project:
+        return configs
+    return with_scripts(configs, settings.home, settings.scripts, refresh=refresh)
 
 
 def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = False) -> Configs:
@@ -59,7 +75,7 @@ def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]
     yield "name", entry.name
     yield "integration", entry.integration
     yield "script", f"{entry.path}@{entry.digest}"
-    models = described.get("models") or {}
+    models = {name: model_of(schema) for name, schema in (described.get("models") or {}).items()}
     if models:
         yield "models", models
         yield "model", next(iter(models))
@@ -78,3 +94,19 @@ def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]
     for name in ("headers", "query_params"):
         if provider.get(name):
             yield name, provider[name]
+
+
+def model_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a model as configs accept it: an object with properties.
+
+    A union or intersection of objects has the properties of all its parts, none of them required.
+
+    >>> model_of({"anyOf": [{"type": "object", "properties": {"id": {}, "a": {}}}, {"type": "object"}]})
+    {'type': 'object', 'properties': {'id': {}, 'a': {}}}
+    """
+    if schema.get("properties"):
+        return dict(schema)
+    parts = [part for name in ("allOf", "anyOf", "oneOf") for part in schema.get(name) or ()]
+    properties = {key: value for part in parts for key, value in model_of(part)["properties"].items()}
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    return {"type": "object", "properties": properties or {"id": {}}, **definitions}

@@ -42,7 +42,7 @@ class Source:
         """The settings of those of the providers that the file has."""
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            documents = yaml.load(self.path.read_bytes(), Loader=loader)  # noqa: S506
+            documents = yaml.load(self.path.read_bytes(), Loader=loader)
         except (OSError, yaml.YAMLError):
             return {}
         return {name: _settings(documents, name) for name in names if name in documents}

@@ -13,9 +13,9 @@ import msgspec
 from .. import clock
 from ..config import Sync, placeholders
 from ..errors import ApiError, Cancelled, ConfigError, Incomplete, RecordRejected, ScriptError
+from ..paths import MISSING, dig
 from ..scripts import ScriptExecution
 from ..scripts.sending import Api
-from ..paths import MISSING, dig
 from ..sources import Ending, Model, Sink, SourceContext
 from . import manifest
 from .host import Host, HostLost, Session
@@ -72,9 +72,7 @@ class NodeScript:
 class _Run:
     """The run of a script, in one process or a second one."""
 
-    def __init__(
-        self, sync: Sync, path: str, digest: str, content: bytes, root: Path, api: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, sync: Sync, path: str, digest: str, content: bytes, root: Path, api: Mapping[str, Any]) -> None:
         self.checkpoint: Mapping[str, Any] | None = None
         """The checkpoint that was saved last."""
         self._sync = sync
@@ -111,7 +109,7 @@ class _Run:
         values = context.facts if context.access is None else context.access.variables(False)
         base = api.base_url
         if base in alternatives:
-            base = next((url for url in alternatives if _has_values(url, values)), alternatives[-1])
+            base = next((url for url in alternatives if _has_values(url, values)), base)
         return Api(
             base,
             {name: text for name, text in api.headers.items() if _has_values(text, values)},

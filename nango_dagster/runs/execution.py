@@ -11,6 +11,7 @@ from datetime import datetime
 from .. import clock
 from ..config import Sync, TrackDeletes
 from ..errors import Cancelled, LeaseLost, StoreUnavailable
+from ..node.source import NodeScript
 from ..scripts import script_of
 from ..settings import Settings
 from ..sources import ForEachList, Source, source_of
@@ -61,6 +62,8 @@ class Execution:
 
     def _source_of(self, sync: Sync) -> Source:
         """The source that the config describes. Raises ConfigError for a script that cannot be loaded."""
+        if sync.script is not None and "@" in sync.script:
+            return NodeScript(sync, self.settings.home)
         if sync.script is not None:
             return script_of(sync, self.settings.configs)
         return source_of(sync) if sync.for_each is None else ForEachList(sync)
