@@ -15,8 +15,10 @@ from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, schema, syncs
 from nango_dagster.store.sync_row import SyncRow
+from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi
 
+KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 HEAD = "from nango_dagster import ActionError, sync\n\n"
 
 
@@ -24,7 +26,8 @@ class ScriptProject:
     """Scripts of an integration `crm` whose API is a fake one."""
 
     def __init__(self, db: Database, settings: Settings, api: FakeApi) -> None:
-        self.db, self.settings, self.api = db, settings, api
+        self.db, self.api = db, api
+        self.settings = replace(settings, encryption_keys=(KEY,))
         self.folder = settings.configs
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -62,7 +65,7 @@ class ScriptProject:
     def connect(self, connection_id: str = "acme", **fields: Any) -> None:
         """A connection of the integration crm."""
         new = connections.NewConnection("crm", connection_id, **fields)
-        connections.add(self.db, None, new)
+        connections.add(self.db, vault_of(self.settings), new)
 
     def ids(self, model: str | None = None) -> list[str]:
         """The keys of the live records."""

@@ -5,7 +5,7 @@ from .decorator import sync
 from .execution import SCRIPT_ENDED, ScriptExecution
 from .nango import ActionError, NangoSync
 from .pagination import ScriptPage
-from .python_source import PythonScript, script_of
+from .python_source import PythonScript, models_of, script_of
 from .records import Records
 from .sending import Api
 
@@ -20,6 +20,7 @@ __all__ = [
     "ScriptAnswer",
     "ScriptExecution",
     "ScriptPage",
+    "models_of",
     "script_of",
     "sync",
 ]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ..config.scripts import MARK
 from ..errors import ConfigError
+from ..models import schema_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,7 +19,8 @@ def sync(
 
     `fields` are those of a YAML config that describe no request, such as `integration`, `frequency`, `unique_key`
     ("id" by default), `track_deletes`, `mapped_table` or `max_duration`. `name` is that of the function by default,
-    and `description` its docstring. `model` is the model of its records, as a class or a name.
+    and `description` its docstring. `model` is the model of its records: a pydantic model, a dataclass, a msgspec
+    Struct, a TypedDict, or only its name. `models` are several by their names, as classes or JSON Schemas.
 
     The function stays as it is: it can be called in a test with any object in place of `nango`.
 
@@ -36,10 +38,13 @@ def sync(
         description = (decorated.__doc__ or "").strip()
         if description:
             document.setdefault("description", " ".join(description.split()))
-        if model is not None:
-            document["model"] = model if isinstance(model, str) else model.__name__
         if models is not None:
-            document["models"] = models
+            document["models"] = {name: schema_of(definition) for name, definition in models.items()}
+        if isinstance(model, str):
+            document["model"] = model
+        elif model is not None:
+            document["models"] = {model.__name__: schema_of(model), **document.get("models", {})}
+            document["model"] = model.__name__
         setattr(decorated, MARK, document)
         return decorated
 

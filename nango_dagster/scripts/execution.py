@@ -109,7 +109,7 @@ class ScriptExecution:
     @property
     def models(self) -> Sequence[str]:
         """The names of the models that it may save."""
-        return tuple(getattr(self.sync, "models", None) or ()) or (self.sync.model,)
+        return model_names(self.sync)
 
     def metadata(self) -> dict[str, Any] | None:
         """The connection's metadata as it is now."""
@@ -456,6 +456,11 @@ _FIELDS: Final = frozenset(
     | {"max_pages", "max_total", "retries", "timeout", "max_page_bytes", "max_page_records"}
 )
 """The fields of a config that describe a list; a script gives them to `paginate`."""
+
+
+def model_names(sync: Sync) -> tuple[str, ...]:
+    """The names of a sync's models, its own `model` first."""
+    return (sync.model, *(name for name in sync.models if name != sync.model))
 
 
 def _by_name(call: Call) -> dict[str, Any]:

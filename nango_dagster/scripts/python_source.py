@@ -14,7 +14,7 @@ from ..config import Sync
 from ..config.scripts import load_function
 from ..errors import Cancelled, NangoError, ScriptError
 from ..sources import Ending, Model, Sink, SourceContext
-from .execution import ScriptExecution
+from .execution import ScriptExecution, model_names
 from .nango import NangoSync
 
 
@@ -34,11 +34,7 @@ class PythonScript:
     @property
     def models(self) -> tuple[Model, ...]:
         """Its models; none where that is the one of the config."""
-        names = tuple(getattr(self.sync, "models", None) or ())
-        if len(names) < 2:
-            return ()
-        key, tracking = self.sync.unique_key, self.sync.track_deletes
-        return tuple(Model(name, key, None, tracking) for name in names)  # type: ignore[arg-type]
+        return models_of(self.sync)
 
     def read(self, context: SourceContext, sink: Sink) -> Ending:
         """Call the function, and save what it yields.
@@ -56,6 +52,17 @@ class PythonScript:
                 raise located(error, file) from error.__cause__
             except Exception as error:
                 raise foreign_error(self.sync, error, file) from error
+
+
+def models_of(sync: Sync) -> tuple[Model, ...]:
+    """The models of a script that has several; none where that is the one of the config."""
+    if len(sync.models) < 2:
+        return ()
+    mapped = sync.mapped_table
+    return tuple(
+        Model(name, sync.unique_key, mapped if name == sync.model else None, sync.track_deletes)
+        for name in model_names(sync)
+    )
 
 
 def run(function: Callable[..., Any], execution: ScriptExecution, file: str | None) -> Ending:

@@ -95,7 +95,7 @@ def as_text(record: Any) -> bytes:
     """
     dump = getattr(record, "model_dump_json", None)
     if callable(dump) and not isinstance(record, type):
-        text: str = dump()
+        text: str = dump(by_alias=True)
         return text.encode()
     if not (isinstance(record, Mapping | msgspec.Struct) or _is_model(record)):
         raise ScriptError(

@@ -46,7 +46,7 @@ class Model:
     """One kind of record that a source saves, with a dataset and a mapped table of its own."""
 
     name: str
-    unique_key: str | None = "id"
+    unique_key: str | list[str] | None = "id"
     mapped_table: str | None = None
     """None for a table that is named after the sync and the model."""
     track_deletes: TrackDeletes | None = None
