@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -71,12 +73,19 @@ class Served:
     """A real API in a process of its own."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    file: Path
+
+    @property
+    def log(self) -> str:
+        """The output of all its processes so far."""
+        return self.file.read_text()
 
     def stop(self) -> str:
         """Stop it as an operator does; what it has logged."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=30)[0]
+        self.process.wait(timeout=60)
+        return self.log
 
 
 @contextlib.contextmanager
@@ -87,20 +96,20 @@ def served(env: Mapping[str, str], *, workers: int = 1) -> Iterator[Served]:
         "from nango_dagster.api import serve\nfrom nango_dagster.settings import Settings\n"
         f"serve(Settings.from_env(dotenv=None), '127.0.0.1', {port}, workers={workers})"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    api = Served(f"http://127.0.0.1:{port}", process)
-    try:
-        _wait_for(api)
-        yield api
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "api.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        api = Served(f"http://127.0.0.1:{port}", process, Path(log.name))
+        try:
+            _wait_for(api)
+            yield api
+        finally:
+            process.kill()
+            process.wait()
 
 
 def free_port() -> int:
@@ -116,6 +125,6 @@ def _wait_for(api: Served) -> None:
             with urllib.request.urlopen(f"{api.url}/health", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
-            assert api.process.poll() is None, api.process.communicate()[0]
+            assert api.process.poll() is None, api.log
             assert monotonic() < deadline, "the API did not start"
             sleep(0.05)

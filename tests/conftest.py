@@ -63,6 +63,13 @@ def _own_directory(_same_environment: None, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _revisions_read_once() -> None:
+    from tests import dagster_revisions
+
+    dagster_revisions.keep()
+
+
 @pytest.fixture(scope="session")
 def _pools() -> Watch:
     from tests.one_connection import Watch
@@ -276,6 +283,16 @@ def api() -> Iterator[FakeApi]:
 
     with FakeApi() as server:
         yield server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kill-every",
+        type=int,
+        default=4,
+        metavar="N",
+        help="the tests of crashes kill before every Nth statement, from a random one on; 1: before each",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

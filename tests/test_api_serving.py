@@ -24,6 +24,7 @@ from nango_dagster.errors import ConfigError
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, open_database, syncs
 from tests.apis import URL, free_port, listening, served
+from tests.executions import until
 from tests.fake_api import FakeApi
 
 # --- where it listens -----------------------------------------------------------------------------------------------
@@ -128,6 +129,7 @@ def test_several_workers_serve_one_port_and_stop_together(settings_env: dict[str
         with ThreadPoolExecutor(8) as pool:
             ids = set(pool.map(lambda _: nango.sync(URL, {"name": "items"}), range(20)))
         assert len(ids) == 1
+        until(lambda: api.log.count("Application startup complete") == 2, 60, "both workers have started")
         log = api.stop()
     assert log.count("Application shutdown complete") == 2
     assert "Traceback" not in log

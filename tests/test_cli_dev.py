@@ -173,6 +173,8 @@ def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
         assert_exact(db, row, source.records)
         told = dev.until(lambda: [one.json for one in source.api.requests if one.path == "/hook"], "its webhook")
         assert [(one["syncName"], one["responseResults"]["added"]) for one in told] == [("items", 10)]
+        home = Path(settings_env["NANGO_HOME"], "dagster").absolute()
+        dev.until(lambda: statuses(home).keys() == {"SUCCESS"}, "no run of Dagster is at work")
         dev.process.send_signal(signal.SIGINT)
         assert dev.ended() == 0, dev.stderr
         assert dev.left() == []

@@ -38,10 +38,10 @@ from tests.fake_api import Answer, FakeApi, Received
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 50
-"""So many random moments, over both databases and both modes."""
-DEATHS = 10
-"""So many random statements before which the server dies, in each mode."""
+KILLS = 24
+"""The number of kills at random moments, over both databases and both modes."""
+DEATHS = 6
+"""The number of random statements before which the server dies, in each mode."""
 
 
 @dataclass
@@ -84,6 +84,17 @@ class History:
         assert_exact(db, row, self.records, **self.metadata)
 
 
+@pytest.fixture
+def kill_every(request: pytest.FixtureRequest) -> int:
+    """The distance between two statements before which a process is killed."""
+    return int(request.config.getoption("--kill-every"))
+
+
+def every(step: int, first: int, last: int) -> range:
+    """Every `step`-th statement up to `last`; it begins at a random one, so that many runs reach each."""
+    return range(first + random.randrange(step), last + 1, step)
+
+
 def assert_never_half(db: Database, row: SyncRow, before: list[Record], after: list[Record]) -> None:
     """The committed state is consistent; an overwrite is complete or has changed nothing."""
     found = stored(db, row)
@@ -116,7 +127,7 @@ def assert_recovers(db: Database, settings: Settings, row: SyncRow, history: His
 
 @pytest.mark.parametrize("mode", ["upsert", "overwrite", "rebuild"])
 def test_a_process_killed_between_any_two_statements_costs_nothing(
-    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str
+    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str, kill_every: int
 ) -> None:
     history = History(Source(api), MODES.get(mode, UPSERT), remaps=mode == "rebuild")
     row = history.advance(db)
@@ -126,7 +137,8 @@ def test_a_process_killed_between_any_two_statements_costs_nothing(
     assert undisturbed.status == "succeeded"
     history.assert_exact(db, row)
     killed = 0
-    for at in range(1, undisturbed.statements + 1):
+    moments = every(kill_every, 1, undisturbed.statements)
+    for at in moments:
         try:
             before = history.records
             row = history.advance(db)
@@ -138,18 +150,18 @@ def test_a_process_killed_between_any_two_statements_costs_nothing(
             print(f"killed before statement {at} of {undisturbed.statements}\n{workers.log}")
             raise
     # Threads may send a statement more or less than in the run that was counted.
-    assert killed >= undisturbed.statements - 5
+    assert killed >= len(moments) - 5
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_process_killed_in_its_first_execution_costs_nothing(
-    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str
+    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str, kill_every: int
 ) -> None:
     """Its dataset, its table and its columns do not exist yet."""
     source = Source(api, items(*range(7)))
     source.registered(db, name="counted", **MODES[mode])
     statements = workers.run("counted", small=4).statements
-    for at in range(1, statements + 1, 3):
+    for at in every(2 * kill_every, 1, statements):
         row = source.registered(db, name=f"first{at}", **MODES[mode])
         workers.run(row.name, small=4, kill_at=at)
         bury(db)
@@ -160,7 +172,7 @@ def test_a_process_killed_in_its_first_execution_costs_nothing(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_list_that_is_again_as_it_was_before_a_killed_run_is_exact(
-    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str
+    db: Database, settings: Settings, workers: Workers, api: FakeApi, mode: str, kill_every: int
 ) -> None:
     """The API says "not modified" about a list of which the killed run has changed a part."""
     lists = [items(*range(8), name="old"), items(*range(3, 10), name="new")]
@@ -176,7 +188,7 @@ def test_a_list_that_is_again_as_it_was_before_a_killed_run_is_exact(
     sync = Sync.model_validate({"name": "items", "url": f"{api.url}/items", **MODES[mode]})
     row = syncs.register(db, [sync])["items"]
     statements = workers.run("items", small=4).statements
-    for at in range(4, statements, 4):
+    for at in every(2 * kill_every, 4, statements - 1):
         now = lists[1]
         workers.run("items", small=4, kill_at=at)
         now = lists[0]
@@ -370,7 +382,7 @@ def test_sigterm_at_a_random_moment_leaves_nothing_half_done_and_nobody_waiting(
     began = time.monotonic()
     assert workers.run("items", small=100).status == "succeeded"
     whole = time.monotonic() - began
-    for number in range(6):
+    for number in range(3):
         delay = dice.uniform(0, whole)
         before = history.records
         row = history.advance(db)

@@ -150,18 +150,18 @@ def assert_rows(db: Database, row: SyncRow, records: list[Record]) -> None:
 def test_a_run_killed_with_fifty_connections_in_flight_is_made_up_for_and_no_other_runs_again(
     db: Database, workers: Workers, customers: Callable[..., Customers], mode: str
 ) -> None:
-    crm = customers(120)
+    crm = customers(80)
     row = crm.registered(db, concurrency=50, **MODES[mode])
-    done = set(crm.names[:30])
+    done = set(crm.names[:20])
     crm.holds = lambda who, page: page == 2 and who not in done
     child = workers.start("contacts", run_id="killed", slot=SLOT)
-    until(lambda: len(crm.held) == 50 and succeeded(db) == done, 60, "thirty are done and fifty wait for a page")
+    until(lambda: len(crm.held) == 50 and succeeded(db) == done, 60, "twenty are done and fifty wait for a page")
     child.send(signal.SIGKILL)
     assert workers.end(child).killed_by == signal.SIGKILL
     killed_at, in_flight = time.monotonic(), set(crm.held)
     bury(db)
     crm.open.set()
-    assert drain(workers).counts == {"succeeded": 90}
+    assert drain(workers).counts == {"succeeded": 60}
     assert_rows(db, row, crm.records())
     assert_nothing_runs(db)
     for who, found in jobs_of(db).items():
@@ -274,7 +274,7 @@ def test_a_record_that_kills_takes_its_connection_down_twice_and_any_other_once(
     db: Database, workers: Workers, customers: Callable[..., Customers], count: int
 ) -> None:
     """The syncs run side by side in one process, as the dispatcher runs them."""
-    contacts, deals = customers(40), customers(40, path="/deals")
+    contacts, deals = customers(30), customers(30, path="/deals")
     contacts.deadly = set(contacts.names[5 : 5 + 12 * count : 12])
     deals.deadly = set(deals.names[20 : 20 + count - 1])
     config = {"transform": "tests.crash_worker:deadly", "concurrency": 8, **UPSERT}
@@ -309,9 +309,9 @@ def test_what_a_database_that_died_left_undone_is_done_once_it_is_back(
     """The server dies before some statement of a run, and is back while the run still tries, or after its end."""
     _, db = durable
     server = Server(db)
-    crm = customers(150)
+    crm = customers(70)
     row = crm.registered(db, concurrency=8, **UPSERT)
-    kill_at = random.randrange(500, 5000)
+    kill_at = random.randrange(300, 2000)
     with Workers(tmp_path, durable_env) as workers:
         before = server.pid
         child = workers.start("contacts", run_id="unlucky", slot=SLOT, kill_at=kill_at, server=before)

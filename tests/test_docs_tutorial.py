@@ -63,12 +63,20 @@ class Reader:
                 self.start(command, f"{typed} --port {self.ports['3000']}" if command.endswith("dev") else typed)
             elif command == STATUS:
                 state = next(STATES)
-                until(partial(self.shows, typed, state), 300, state)
+                self.wait_for(typed, state)
             else:
                 self.answer = self.run(typed)
 
+    def wait_for(self, command: str, state: str) -> None:
+        """Repeat a command until it prints a text that matches `state`."""
+        try:
+            until(partial(self.shows, command, state), 300, state)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.answer}\n{self.printed('nango-dagster dev')[-8000:]}") from None
+
     def shows(self, command: str, pattern: str) -> bool:
-        return re.search(pattern, self.run(command)) is not None
+        self.answer = self.run(command)
+        return re.search(pattern, self.answer) is not None
 
     def run(self, command: str) -> str:
         """Run a command to its end; its standard output."""
