@@ -13,6 +13,7 @@ from typing import Any
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
+    AssetKey,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
@@ -32,7 +33,7 @@ from ..http import public_url
 from ..partition_keys import BASE, key_of, names_of
 from ..store import jobs, queue
 from ..store.sync_row import SyncRow
-from . import checks, logs, names, partitions
+from . import checks, logs, metadata, names, partitions
 from .dagster_state import record_stopped
 from .interrupts import Interrupts
 from .io_manager import Saved, log, on_progress
@@ -51,11 +52,11 @@ def build_asset(spec: AssetSpec, placement: Placement) -> AssetsDefinition:
     spec = spec.replace_attributes(
         skippable=True,  # a scheduled run does nothing while another run executes the sync
         partitions_def=partitions.definition(sync) if sync.partitioned else None,
-    ).with_io_manager_key(names.IO_MANAGER)
+    )
 
     @multi_asset(
         name=placement.op_name,
-        specs=[spec],
+        specs=[spec.with_io_manager_key(names.IO_MANAGER), *_model_specs(spec, placement)],
         check_specs=[checks.spec(key)],
         can_subset=True,  # a run that does nothing has no check result
         required_resource_keys={names.RESOURCE, names.IO_MANAGER},
@@ -68,6 +69,8 @@ def build_asset(spec: AssetSpec, placement: Placement) -> AssetsDefinition:
         nango: NangoResource = context.resources.nango
         try:
             if context.selected_asset_keys:
+                if key not in context.selected_asset_keys:
+                    raise Refused(f"{sync.display_name}: its models are read together; select {key.to_user_string()}.")
                 execute = _execute_partitions if sync.partitioned else _execute
                 yield from execute(context, nango, placement)
             else:
@@ -76,6 +79,19 @@ def build_asset(spec: AssetSpec, placement: Placement) -> AssetsDefinition:
             raise Failure(str(error), allow_retries=False) from None
 
     return body
+
+
+def _model_specs(spec: AssetSpec, placement: Placement) -> Iterator[AssetSpec]:
+    """The specs of a script's further models, which the same step materializes."""
+    for name, key in placement.model_keys.items():
+        described = f"The model {name} of the sync {placement.sync.display_name}."
+        table = {"nango/model": name, "dagster/storage_kind": spec.metadata.get("dagster/storage_kind")}
+        yield spec.replace_attributes(key=key, description=described, metadata=table, freshness_policy=None)
+
+
+def _further_models(placement: Placement, outcome: runs.Outcome) -> Iterator[tuple[AssetKey, runs.ModelOutcome]]:
+    keys = placement.model_keys
+    return ((keys[model.name], model) for model in outcome.further_models if model.name in keys)
 
 
 def _execute(
@@ -98,8 +114,12 @@ def _execute(
             return
         saved = Saved(execution, stack.close)
         yield MaterializeResult(asset_key=key, value=saved)
-        if saved.outcome is not None and context.selected_asset_check_keys:
-            yield checks.evaluate(key, saved.outcome)
+        if saved.outcome is not None:
+            for model_key, model in _further_models(placement, saved.outcome):
+                if model_key in context.selected_asset_keys:
+                    yield MaterializeResult(asset_key=model_key, metadata=metadata.of_model(model, nango.database))
+            if context.selected_asset_check_keys:
+                yield checks.evaluate(key, saved.outcome)
 
 
 def _execute_partitions(
@@ -187,7 +207,7 @@ def build_job(placement: Placement) -> JobDefinition | Any:
     """The job of the sync, in one process: a second process would double the cost of a run."""
     return define_asset_job(
         placement.job_name,
-        selection=AssetSelection.assets(placement.asset_key),
+        selection=AssetSelection.assets(placement.asset_key, *placement.model_keys.values()),
         description=f"Runs the sync {placement.sync.display_name}.",
         executor_def=in_process_executor,
         tags=run_tags(placement.sync),

@@ -26,7 +26,7 @@ from ..config import ForEach, Sync
 from ..config.schedule import Cron, Interval, ShortInterval
 from ..http import public_url
 from ..mapping import Column, flatten
-from ..runs import Outcome
+from ..runs import ModelOutcome, Outcome
 from ..store import Database
 from ..store.queue import REAUTHORISE_AFTER
 from ..store.status import Totals
@@ -109,8 +109,9 @@ def of_outcome(
     `source` is where the records come from. `columns` are left out of all but one event of a run: they are the
     largest part of an event.
     """
+    of_first_model = outcome.live_count - sum(model.live_count for model in outcome.further_models)
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count" if partition else "dagster/row_count": outcome.live_count,
+        "dagster/partition_row_count" if partition else "dagster/row_count": of_first_model,
         "dagster/storage_kind": database.engine.name,
         **_numbers(outcome),
         "stop_reason": outcome.stop_reason or "",
@@ -128,6 +129,20 @@ def of_outcome(
         metadata["warnings"] = list(outcome.warnings[:_SHOWN_WARNINGS])
     if outcome.sample:
         metadata["changed_records"] = sample_of(outcome.sample)
+    return metadata
+
+
+def of_model(model: ModelOutcome, database: Database, *, partition: bool = False) -> dict[str, Any]:
+    """The metadata of a materialization of one of a script's further models."""
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count" if partition else "dagster/row_count": model.live_count,
+        "added": model.added,
+        "updated": model.updated,
+        "deleted": model.deleted,
+    }
+    if model.table is not None:
+        metadata["dagster/table_name"] = table_name(database, model.table)
+        metadata["dagster/column_schema"] = schema_of(model.columns)
     return metadata
 
 

@@ -68,6 +68,17 @@ class Placement:
         )
 
     @property
+    def model_keys(self) -> Mapping[str, AssetKey]:
+        """The assets of a script's further models by their names; the asset of its first model is that of the sync.
+
+        >>> sync = Sync(name="people", script="people:people", model="Contact", models={"Contact": {}, "Company": {}})
+        >>> [key.to_user_string() for key in Placement.of(sync).model_keys.values()]
+        ['people/Company']
+        """
+        further = [name for name in self.sync.models if name != self.sync.model] if self.sync.script else []
+        return {name: AssetKey([*self.asset_key.path, name]) for name in further}
+
+    @property
     def op_name(self) -> str:
         """The name of the op of the asset."""
         return f"{self.options.job_prefix}{names.python_name(self.sync)}"

@@ -258,6 +258,12 @@ class Results:
             )
             for number, (done, outcome) in enumerate(executions, 1)
         ]
+        for done, outcome in executions:
+            for model in outcome.further_models:
+                if model_key := placement.model_keys.get(model.name):
+                    partition = done.partition if sync.partitioned else None
+                    shown = metadata.of_model(model, self._nango.database, partition=sync.partitioned)
+                    events.insert(0, AssetMaterialization(model_key, partition=partition, metadata=shown))
         schedules = [done.claim.schedule_id for done, _ in executions if done.claim is not None and sync.partitioned]
         if is_last and sync.partitioned:
             totals = metadata.of_totals(status.totals(self._nango.database, result.row.id))

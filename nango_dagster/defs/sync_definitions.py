@@ -39,5 +39,5 @@ class SyncDefinitions:
     @property
     def taken(self) -> list[str]:
         """The names in Dagster that no other sync may have."""
-        keys = (self.placement.asset_key, self.placement.source_key)
+        keys = (self.placement.asset_key, self.placement.source_key, *self.placement.model_keys.values())
         return [self.placement.op_name, *(key.to_user_string() for key in keys)]

@@ -18,6 +18,7 @@ from dagster import (
 )
 
 from ..config import Sync
+from ..config.scripts import code_version
 from ..http import public_url
 from ..settings import Settings
 from . import metadata, names
@@ -36,6 +37,8 @@ class SyncProps:
     file: Path | None = None
     """The config file; None for posted syncs and syncs made in Python."""
     line: int | None = None
+    code_version: str | None = None
+    """The version of its script's file; None without one."""
 
     @classmethod
     def of(cls, sync: Sync, settings: Settings, key_prefix: tuple[str, ...] = ()) -> SyncProps:
@@ -44,7 +47,9 @@ class SyncProps:
         table = sync.mapped_table if sync.auto_mapping else None
         if table and not is_sqlite:
             table = f"{urlsplit(settings.db_url).path.lstrip('/')}.{settings.db_schema}.{table}"
-        return cls(sync, key_prefix, "sqlite" if is_sqlite else "postgresql", table)
+        version = code_version(sync.script, settings.configs) if sync.script else None
+        kind = "sqlite" if is_sqlite else "postgresql"
+        return cls(sync, key_prefix, kind, table, code_version=version)
 
 
 class NangoSyncTranslator:
@@ -67,7 +72,7 @@ class NangoSyncTranslator:
             or f"{sync.display_name}: {sync.mode} of {public_url(sync.address) or sync.script}",
             metadata={**metadata.of_asset(sync, props.storage_kind), **_location(props)},
             group_name=names.group(sync),
-            code_version=sync.fingerprint(),
+            code_version="-".join(filter(None, [sync.fingerprint(), props.code_version])),
             owners=sync.owners,
             tags=dict(sync.tags),
             kinds={"nango", props.storage_kind, *(["python"] if sync.script else [])},

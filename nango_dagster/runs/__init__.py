@@ -7,7 +7,7 @@ from .claiming import claimed
 from .draining import Done, Drain
 from .execution import Execution
 from .functions import load_function
-from .values import BASE, Due, Outcome, Progress, Wishes
+from .values import BASE, Due, ModelOutcome, Outcome, Progress, Wishes
 
 __all__ = [
     "BASE",
@@ -15,6 +15,7 @@ __all__ = [
     "Drain",
     "Due",
     "Execution",
+    "ModelOutcome",
     "Outcome",
     "Progress",
     "Wishes",

@@ -20,7 +20,7 @@ from ..store.jobs import Counts
 from ..store.tally import Tally
 from .opening import Opened, OpenModel, Plan, starred
 from .reading import INTERRUPTED, Reading, checkpoint_before
-from .values import Outcome
+from .values import ModelOutcome, Outcome
 
 Status = Literal["succeeded", "failed", "cancelled", "lost"]
 
@@ -273,6 +273,20 @@ def outcome(facts: Facts, status: Status, error: Exception | None) -> Outcome:
         checkpoint=_checkpoint_change(facts, status),
         warnings=tuple(_warnings(facts)),
         sample=tuple(record for tally in facts.tallies for record in tally.sample),
+        further_models=tuple(map(_model_outcome, models[1:])),
+    )
+
+
+def _model_outcome(model: OpenModel) -> ModelOutcome:
+    tally, table = model.writer.tally, model.table
+    return ModelOutcome(
+        model.sync.model,
+        tally.added,
+        tally.updated,
+        tally.deleted,
+        model.dataset.live_count + tally.added - tally.deleted,
+        table.name if table else None,
+        tuple(table.layout.columns) if table else (),
     )
 
 

@@ -30,6 +30,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ModelOutcome:
+    """The result of an execution for one of several models."""
+
+    name: str
+    added: int
+    updated: int
+    deleted: int
+    live_count: int
+    table: str | None
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of one execution; `status` is succeeded, failed, cancelled or lost."""
 
@@ -56,6 +69,8 @@ class Outcome:
     """How the checkpoint changed; None where it did not."""
     warnings: tuple[str, ...] = ()
     sample: tuple[Any, ...] = ()
+    further_models: tuple[ModelOutcome, ...] = ()
+    """The models of a script behind its first one; table and columns of this outcome are those of the first."""
     cause: Exception | None = None
     """The error that ended it."""
     stack: str | None = None
