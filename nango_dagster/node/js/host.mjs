@@ -123,9 +123,12 @@ function thrown(error) {
 endWithParent();
 process.on('uncaughtException', thrown);
 process.on('unhandledRejection', thrown);
-for (const name of ['binding', '_linkedBinding', 'getBuiltinModule', 'dlopen', 'kill', '_kill', 'exit', 'reallyExit', 'abort', 'chdir', 'execve', 'report', 'stdin', '_debugProcess', '_startProfilerIdleNotifier', 'mainModule', 'loadEnvFile']) {
-    delete process[name];
-}
+const REACHES_OUT = [
+    '_debugEnd', '_debugProcess', '_getActiveHandles', '_getActiveRequests', '_kill', '_linkedBinding', '_rawDebug',
+    'abort', 'binding', 'chdir', 'dlopen', 'execve', 'exit', 'getBuiltinModule', 'kill', 'loadEnvFile', 'mainModule',
+    'openStdin', 'reallyExit', 'report', 'setUncaughtExceptionCaptureCallback', 'stderr', 'stdin', 'stdout',
+];
+for (const name of REACHES_OUT) delete process[name];
 for (const name of ['fetch', 'WebSocket', 'EventSource', 'navigator']) delete globalThis[name];
 close();
 receive((header, body) => handlers[header.t](header, body), () => exit(0));

@@ -1,0 +1,193 @@
+"""Hostile and broken TypeScript scripts: their own executions fail with a sentence, the others go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nango_dagster import runs
+from nango_dagster.node.host import Limits
+from nango_dagster.node.pool import Pool
+from nango_dagster.node.source import NodeScript
+from nango_dagster.runs import Outcome
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections
+from nango_dagster.store.sync_row import SyncRow
+from nango_dagster.vault import vault_of
+from tests.conftest import ROOT
+from tests.fake_api import FakeApi, Received, Reply
+from tests.node_project import SYNC, NodeProject
+
+# What a script may do to its process does not depend on the database.
+pytestmark = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nango-integrations")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    """Processes with narrow limits."""
+    pool = Pool(Limits(heap_megabytes=64, silence=1.0))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def project(db: Database, settings: Settings, api: FakeApi, root: Path) -> NodeProject:
+    project = NodeProject(db, settings, api, root)
+    project.connect()
+    return project
+
+
+def run(project: NodeProject, row: SyncRow, pool: Pool) -> Outcome:
+    with runs.claimed(project.db, project.settings, row, connection_id="acme") as execution:
+        return replace(execution, source=NodeScript(row.sync, project.settings.home, pool)).run()
+
+
+ENDLESS = {
+    "for (;;);": "blocked its process for 1 s",
+    "await new Promise((done) => setTimeout(() => { for (;;); }, 1));": "blocked its process for 1 s",
+    "const all: any[] = []; for (;;) all.push(new Array(1000).fill(all.length));": "used more than 64 MB of memory",
+}
+
+
+@pytest.mark.parametrize("body", ENDLESS)
+def test_a_script_that_takes_the_process_down_fails_alone(project: NodeProject, pool: Pool, body: str) -> None:
+    """The script beside it begins once more in another process, and saves the same records."""
+    started, blocked = threading.Event(), threading.Event()
+
+    def items(request: Received) -> Reply:
+        started.set()
+        blocked.wait(20)
+        return {"items": [{"id": "1"}, {"id": "2"}]}
+
+    project.api.route("/items", items)
+    project.api.route("/block", lambda request: blocked.set() or {})
+    files = {
+        "good": "const { data } = await nango.get({ endpoint: '/items' }); await nango.batchSave(data.items, 'Item');"
+    }
+    files["bad"] = f"await nango.get({{ endpoint: '/block' }}); {body}"
+    for name, text in files.items():
+        source = SYNC.lstrip().replace("BODY", text).replace("Item", name.title() if name == "good" else "Bad")
+        project.file(f"crm/syncs/{name}.ts", source.replace("'Item'", f"'{name.title()}'"))
+    project.file("index.ts", "import './crm/syncs/good.js';\nimport './crm/syncs/bad.js';\n")
+    good, bad = project.stored("good"), project.stored("bad")
+    with ThreadPoolExecutor() as threads:
+        innocent = threads.submit(run, project, good, pool)
+        assert started.wait(20)
+        guilty = threads.submit(run, project, bad, pool)
+        assert guilty.result(60).status == "failed"
+        assert innocent.result(60).status == "succeeded", innocent.result().error
+    assert f"bad: crm/syncs/bad.ts: the script {ENDLESS[body]}" in str(guilty.result().error)
+    assert project.ids("Good") == ["1", "2"]
+
+
+FAILURES = {
+    "await new Promise(() => setTimeout(() => { throw new Error('late'); }, 1));": "Error: late",
+    "nango.get({ endpoint: '/none' }); await new Promise(() => {});": "404",
+    "throw null;": "the script threw",
+    "throw { toString() { throw 1; } };": "the script threw",
+    "await nango.batchSave([{ id: '1' }], 'Other');": "Other",
+    "await nango.triggerAction('a');": "does not run here",
+    "fetch('https://example.com');": "fetch is not defined",
+    "process.exit();": "process is not defined",
+    "eval(\"import('node:fs')\");\nawait eval(\"import('node:fs')\");": "import",
+    "await nango.get.constructor(\"return import('node:net')\")();": "import",
+    "nango.get.constructor('return process.getBuiltinModule(\"fs\")')();": "getBuiltinModule is not a function",
+}
+
+
+@pytest.mark.parametrize("body", FAILURES)
+def test_a_script_that_does_what_it_may_not_fails_with_a_sentence(project: NodeProject, pool: Pool, body: str) -> None:
+    project.api.route("/none", (404, {}, {"error": "none"}))
+    outcome = run(project, project.script(body), pool)
+    assert outcome.status == "failed"
+    assert FAILURES[body] in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    "module", ["fs", "node:fs/promises", "child_process", "net", "node:http", "worker_threads", "vm"]
+)
+def test_a_module_that_reaches_out_is_refused_when_the_script_is_described(project: NodeProject, module: str) -> None:
+    project.file("crm/syncs/items.ts", f"import * as it from '{module}';\nit.go();\nexport default it;\n")
+    project.file("index.ts", "import './crm/syncs/items.js';\n")
+    [error] = project.configs().errors
+    assert f"the module '{module}' is not available" in str(error)
+
+
+def test_a_package_gets_neither_files_nor_sockets(project: NodeProject, pool: Pool) -> None:
+    """A package may import such modules, as many do for other uses; what it calls there fails."""
+    project.file("node_modules/reader/package.json", '{"name": "reader", "main": "index.cjs"}')
+    code = "const fs = require('fs'); exports.read = () => fs.readFileSync('/etc/passwd', 'utf8');"
+    project.file("node_modules/reader/index.cjs", code)
+    row = project.script("await nango.batchSave([{ id: reader.read() }], 'Item');")
+    file = project.root / "crm/syncs/items.ts"
+    file.write_text("import reader from 'reader';\n" + file.read_text())
+    outcome = run(project, project.stored(row.name), pool)
+    assert "a sync script has no files, processes or network of its own" in str(outcome.error)
+
+
+def test_credentials_that_a_script_prints_are_starred(
+    project: NodeProject, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+
+    held = {"type": "API_KEY", "apiKey": "s3cr3t-key"}
+    new = connections.NewConnection("crm", "acme", credentials=held)
+    connections.add(project.db, vault_of(project.settings), new)
+    body = """
+        const { credentials } = await nango.getConnection();
+        console.log(credentials);
+        await nango.log('the key', credentials);
+        throw new Error(JSON.stringify(credentials));
+        """
+    with caplog.at_level(logging.INFO):
+        outcome = run(project, project.script(body), pool)
+    assert "the key" in caplog.text
+    assert "s3cr3t-key" not in caplog.text + str(outcome.error)
+
+
+def test_values_at_the_top_of_a_file_belong_to_one_execution(project: NodeProject, pool: Pool) -> None:
+    row = project.script("seen.push('x'); await nango.batchSave([{ id: String(seen.length) }], 'Item');")
+    file = project.root / "crm/syncs/items.ts"
+    file.write_text("const seen: string[] = [];\n" + file.read_text())
+    row = project.stored(row.name)
+    assert [run(project, row, pool).counts.added for _ in range(3)] == [1, 0, 0]
+
+
+def test_the_node_process_ends_with_its_parent_also_while_a_script_blocks_it(tmp_path: Path) -> None:
+    program = """
+        import json, sys, time
+        from pathlib import Path
+        from nango_dagster.node.host import Host
+        host = Host(Path(sys.argv[1]))
+        code = "exports.default = { exec: () => { for (;;); } };"
+        bundle = '{"entry": "/a.ts", "root": "/", "modules": {"/a.ts": {"code": %s, "imports": []}}}'
+        host.run("x", (bundle % json.dumps(code)).encode(), {"properties": {}})
+        print(host.pid, flush=True)
+        time.sleep(60)
+        """
+    arguments = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        node = psutil.Process(int(parent.stdout.readline()))
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while node.is_running() and node.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not node.is_running() or node.status() == psutil.STATUS_ZOMBIE
