@@ -2,9 +2,9 @@
 
     python -m benchmarks.replay_scripts PROJECT [--only PATTERN] [--sample N] [--command] [--rounds 2]
 
-PROJECT is a folder with `index.ts`, `node_modules` and `<integration>/tests/<sync>.test.json`. Its requests go through an
-HTTPS proxy of this process, which answers them as they were recorded. Nothing of the project is copied. With `--command`
-each sync runs as `nango-dagster run`, else in this process.
+PROJECT is a folder with `index.ts`, `node_modules` and `<integration>/tests/<sync>.test.json`. Its requests go through
+an HTTPS proxy of this process, which answers them as they were recorded. Nothing of the project is copied. With
+`--command` each sync runs as `nango-dagster run`, else in this process.
 """
 
 from __future__ import annotations
