@@ -100,7 +100,8 @@ def validate(session: Session, schema: str | None) -> None:
     Prints a line for each problem: file, line, field, the value found and the values allowed. The status is 1 if there
     is a problem. It sends no request and opens no database, so it can run in CI.
 
-    A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs.
+    A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs. So is a line
+    of a nango.yaml that was read with some tolerance, and its actions, which do not run here.
 
     With --json: valid, syncs (names), integrations (names), problems (file, line, field, found, wanted, sentence),
     warnings.
@@ -112,7 +113,7 @@ def validate(session: Session, schema: str | None) -> None:
     configs = session.configs
     problems = [*session.problems, *_unloadable(configs)]
     names = [sync.name for sync in configs.syncs]
-    warnings = list(_unset_variables(configs, session.settings.env))
+    warnings = [*configs.warnings, *_unset_variables(configs, session.settings.env)]
     document = {
         "valid": not problems,
         "syncs": names,

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nango_dagster.config import integrations, scripts, shapes
+from nango_dagster.config import integrations, nango_yaml, scripts, shapes
 from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
 from nango_dagster.config.integrations import Integration, Integrations, is_declaration
 from nango_dagster.config.names import python_name, refused
+from nango_dagster.config.nango_yaml.project import NangoProject
 from nango_dagster.config.parents import wrong_parent
 from nango_dagster.config.source import Place, Source
 from nango_dagster.config.sync import Sync
@@ -31,6 +32,8 @@ class Configs:
     """The file and the line of each sync, by integration and name."""
     integrations: tuple[Integration, ...] = ()
     """Those that files declare."""
+    warnings: tuple[str, ...] = ()
+    """How files were understood that are valid, and what of them does not run here."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ def read_dir(folder: Path | str) -> Configs:
     files = _files(folder)
     declared, problems = _integrations(folder, files)
     errors += [ConfigError.of(*problems)] if problems else []
+    projects = [NangoProject.read(path, folder) for path in files if path.name in nango_yaml.FILE_NAMES]
+    scripts_of_projects = {script for project in projects for script in project.scripts}
     for path in files:
+        if path.name in nango_yaml.FILE_NAMES or path in scripts_of_projects:
+            continue
         if path.suffix == ".py":
             valid, problems = _read_script(path, folder, declared)
         elif path.suffix in _SUFFIXES and not is_declaration(path, folder):
@@ -61,12 +68,17 @@ def read_dir(folder: Path | str) -> Configs:
             continue
         entries += valid
         errors += [ConfigError.of(*problems)] if problems else []
+    for project in projects:
+        valid, problems = _checked(project.entries, declared)
+        entries += valid
+        errors += [ConfigError.of(*problems, *project.problems)] if problems or project.problems else []
     unique, doubles = _unique(entries)
     unique, orphans = _with_parents(unique)
     syncs = tuple(entry.sync for entry in unique)
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
     named = tuple(item.integration for item in declared.valid.values())
-    return Configs(syncs, (*errors, *doubles, *orphans), places, named)
+    warnings = tuple(warning for project in projects for warning in project.warnings)
+    return Configs(syncs, (*errors, *doubles, *orphans), places, named, warnings)
 
 
 def read_file(path: Path | str) -> list[Sync]:
@@ -77,8 +89,14 @@ def read_file(path: Path | str) -> list[Sync]:
     path, file = Path(path), str(path)
     folder = path.parent
     declared, _ = _integrations(folder, [*_files(folder, "*"), *_files(folder, f"{integrations.STEM}/**/*")])
-    is_script = path.suffix == ".py"
-    entries, problems = _read_script(path, folder, declared) if is_script else _read(path, file, declared)
+    if path.name in nango_yaml.FILE_NAMES:
+        project = NangoProject.read(path, folder)
+        entries, problems = _checked(project.entries, declared)
+        problems += project.problems
+    elif path.suffix == ".py":
+        entries, problems = _read_script(path, folder, declared)
+    else:
+        entries, problems = _read(path, file, declared)
     unique, doubles = _unique(entries)
     problems += [problem for double in doubles for problem in double.problems]
     if problems:
@@ -103,13 +121,11 @@ def from_body(body: Any) -> Sync:
             sentence = f"{name} runs code of this machine, so it can only be set in a config file."
             raise ConfigError.of(Problem(sentence, field=name))
     models = body.get("models")
-    for name in (
-        [name for name, model in models.items() if isinstance(model, str)] if isinstance(models, Mapping) else ()
-    ):
-        sentence = (
-            f"models.{name} imports code of this machine; wanted a JSON Schema, or module:Class in a config file."
-        )
-        raise ConfigError.of(Problem(sentence, field=f"models.{name}", wanted="a JSON Schema"))
+    for name, model in models.items() if isinstance(models, Mapping) else ():
+        if isinstance(model, str):
+            wanted = "a JSON Schema, or module:Class in a config file"
+            sentence = f"models.{name} imports code of this machine; wanted {wanted}."
+            raise ConfigError.of(Problem(sentence, field=f"models.{name}", wanted=wanted))
     sync = check(shapes.named(body))
     if problem := refused(sync):
         raise ConfigError.of(problem)
@@ -150,19 +166,27 @@ def _integrations(folder: Path, files: Iterable[Path]) -> tuple[Integrations, li
 
 def _read(path: Path, file: str, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs of a file, and the problems of the others."""
-    entries: list[_Entry] = []
-    problems: list[Problem] = []
     try:
-        for given, place in shapes.entries(_document(path, file), file, path.stem):
-            try:
-                fields, source = declared.inherit(given, place)
-                entries.append(_Entry(check(fields, source), source))
-            except ConfigError as error:
-                problems += error.problems
+        entries, problems = _checked(shapes.entries(_document(path, file), file, path.stem), declared)
     except ConfigError as error:
-        problems += error.problems
+        return [], list(error.problems)
     # A problem of the defaults is a problem of every sync, and is reported once.
     return entries, list({(problem.line, problem.column, problem.sentence): problem for problem in problems}.values())
+
+
+def _checked(
+    given: Iterable[tuple[Mapping[str, Any], Source]], declared: Integrations
+) -> tuple[list[_Entry], list[Problem]]:
+    """The valid syncs among given fields, and the problems of the others."""
+    entries: list[_Entry] = []
+    problems: list[Problem] = []
+    for fields, place in given:
+        try:
+            inherited, source = declared.inherit(fields, place)
+            entries.append(_Entry(check(inherited, source), source))
+        except ConfigError as error:
+            problems += error.problems
+    return entries, problems
 
 
 def _document(
@@ -181,18 +205,10 @@ def _document(
 
 def _read_script(path: Path, folder: Path, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs that the functions of a Python file declare, and the problems of the others."""
-    entries: list[_Entry] = []
-    problems: list[Problem] = []
     try:
-        for given, place in scripts.declared(path, folder):
-            try:
-                fields, source = declared.inherit(given, place)
-                entries.append(_Entry(check(fields, source), source))
-            except ConfigError as error:
-                problems += error.problems
+        return _checked(scripts.declared(path, folder), declared)
     except ConfigError as error:
-        problems += error.problems
-    return entries, problems
+        return [], list(error.problems)
 
 
 def _unique(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[ConfigError]]:

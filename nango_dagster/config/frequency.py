@@ -27,9 +27,10 @@ _SECONDS_OF = {
     "hour": 3600,
 }
 _SECONDS_OF |= {"d": 86_400, "day": 86_400, "w": 604_800, "week": 604_800, "month": 30 * 86_400}
+_SECONDS_OF |= dict.fromkeys(("y", "yr", "year"), 31_557_600)  # 365.25 days, as Nango has it
 _PHRASE = re.compile(
-    r"(?:every\s+)?(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?|half|quarter)?\s*"
-    r"(?:(?P<word>msec|millisecond|sec|second|min|minute|hr|hour|day|week|month)s?|(?P<letters>ms|[smhdw]))",
+    r"(?:every\s+)?(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9}|half|quarter)?\s*"
+    r"(?:(?P<word>msec|millisecond|sec|second|min|minute|hr|hour|day|week|month|yr|year)s?|(?P<letters>ms|[smhdwy]))",
     re.IGNORECASE,
 )
 _LONGEST = 366 * 86_400

@@ -124,7 +124,7 @@ class _Reader:
         """The kinds of an alternative's values."""
         for conjunct in reversed([*self._conjuncts(option)]):
             types = conjunct.get("type", ())
-            named = [types] if isinstance(types, str) else [type_ for type_ in types if type_ != "null"]
+            named = [type_ for type_ in ([types] if isinstance(types, str) else types) if type_ != "null"]
             if named:
                 is_time = conjunct.get("format") in _TIMES
                 yield from ("timestamp" if is_time and type_ == "string" else _KINDS[type_] for type_ in named)
