@@ -341,6 +341,13 @@ class Sync(_Validated):
         return [self.url] + ([self.next_request.url] if self.next_request and self.next_request.url else [])
 
     @property
+    def script_language(self) -> Literal["python", "typescript"] | None:
+        """The language of `script`: the name of a TypeScript file ends with a hash."""
+        if self.script is None:
+            return None
+        return "typescript" if "@" in self.script else "python"
+
+    @property
     def address(self) -> str:
         """The URL for people; it may hold secrets. For a script its base URL, empty where it has none."""
         return self.url or self.base_url or ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from dagster import DagsterError, Definitions
 
 from .. import posted
-from ..config import Sync
+from ..config import Sync, read_dir
 from ..errors import ConfigError
 from ..node.configs import read_configs
 from ..settings import Settings
@@ -37,10 +37,12 @@ def build_definitions(
     translator: NangoSyncTranslator | None = None,
     select: Selector | None = None,
     options: SyncOptions = _DEFAULT_OPTIONS,
+    scripts: str | Path | bool = True,
 ) -> Definitions:
     """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
 
     `configs` is a folder (default: the folder of the settings, and the posted syncs) or syncs that were made in Python.
+    A folder comes with the TypeScript syncs of the Nango project `scripts`, by default that of the settings.
     `key_prefix` begins the key of each asset, `translator` makes the specs of the assets, and `select` chooses syncs.
     The definitions have no executor, so that they merge with those of any project. Those of several calls merge, too.
 
@@ -59,7 +61,7 @@ def build_definitions(
     problems: list[NotLoaded] = []
     loaded = [
         entry
-        for entry in _load(configs, common, problems)
+        for entry in _load(configs, common, problems, scripts)
         if entry.props.sync.enabled
         and (options.posted or not entry.posted)
         and (select is None or select(entry.props.sync))
@@ -100,7 +102,9 @@ class _Loaded:
     posted: bool = False
 
 
-def _load(configs: str | Path | Sequence[Sync] | None, common: Shared, problems: list[NotLoaded]) -> Iterator[_Loaded]:
+def _load(
+    configs: str | Path | Sequence[Sync] | None, common: Shared, problems: list[NotLoaded], scripts: str | Path | bool
+) -> Iterator[_Loaded]:
     """The syncs of files or of Python code, and the posted ones; a file replaces a posted sync of the same name."""
     settings = common.settings
     if configs is not None and not isinstance(configs, (str, Path)):
@@ -109,7 +113,7 @@ def _load(configs: str | Path | Sequence[Sync] | None, common: Shared, problems:
         return
     taken = set()
     for props in _of_files(
-        Path(configs) if configs is not None else settings.configs, settings, problems, common.nango
+        Path(configs) if configs is not None else settings.configs, settings, problems, common.nango, scripts
     ):
         taken.add((props.sync.integration_key, props.sync.name))
         yield _Loaded(props)
@@ -119,11 +123,17 @@ def _load(configs: str | Path | Sequence[Sync] | None, common: Shared, problems:
 
 
 def _of_files(
-    folder: Path, settings: Settings, problems: list[NotLoaded], nango: NangoResource | None = None
+    folder: Path,
+    settings: Settings,
+    problems: list[NotLoaded],
+    nango: NangoResource | None = None,
+    scripts: str | Path | bool = True,
 ) -> Iterator[SyncProps]:
-    """The syncs of a folder; `nango` stores the integrations that it declares."""
+    """The syncs of a folder and of a Nango project; `nango` stores the integrations that the folder declares."""
+    if not isinstance(scripts, bool):
+        settings = replace(settings, scripts=Path(scripts))
     try:
-        configs = read_configs(settings, folder)
+        configs = read_configs(settings, folder) if scripts else read_dir(folder)
     except ConfigError as unreadable:
         problems.append(NotLoaded.of(unreadable))
         return

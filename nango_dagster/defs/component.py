@@ -51,6 +51,11 @@ class NangoSyncsComponent(Component, Model, Resolvable):
     configs: str = Field(
         "sync_configs", description="The folder with the sync configs: absolute, or relative to the defs.yaml."
     )
+    scripts: str | None = Field(
+        None,
+        description="The Nango project whose TypeScript syncs are loaded: absolute, or relative to the defs.yaml. By "
+        "default the first component of a project loads that of NANGO_SCRIPTS.",
+    )
     select: SyncSelector | None = Field(None, description="The syncs that are loaded; all without it.")
     key_prefix: str | list[str] = Field([], description="The beginning of each asset's key.")
     translation: (
@@ -82,8 +87,11 @@ class NangoSyncsComponent(Component, Model, Resolvable):
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
         """The definitions of the folder's syncs, with their IO manager and resource."""
+        is_first = self._loads_posted(context)
+        scripts = Path(context.path) / self.scripts if self.scripts is not None else None
         return build_definitions(
             Path(context.path) / self.configs,
+            scripts=scripts or is_first,
             key_prefix=self.key_prefix,
             translator=_ComponentTranslator(self),
             select=self.select,
@@ -92,7 +100,7 @@ class NangoSyncsComponent(Component, Model, Resolvable):
                 default_status=self.default_status,
                 op_tags=self.op_tags,
                 pool=self.pool,
-                posted=self._loads_posted(context),
+                posted=is_first,
                 execute=self.execute,
             ),
         )

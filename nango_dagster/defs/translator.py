@@ -75,7 +75,7 @@ class NangoSyncTranslator:
             code_version="-".join(filter(None, [sync.fingerprint(), props.code_version])),
             owners=sync.owners,
             tags=dict(sync.tags),
-            kinds={"nango", props.storage_kind, *(["python"] if sync.script else [])},
+            kinds={"nango", props.storage_kind, *([sync.script_language] if sync.script_language else [])},
             freshness_policy=metadata.freshness(sync),
         )
 

@@ -214,7 +214,7 @@ class Members:
         if page is None:
             del self._lists[number]
             return {"over": True}, b""
-        records = b"[" + b",".join(page.records) + b"]"
+        records = page.value or b"[" + b",".join(page.records) + b"]"
         head = {} if page.answer is None else _head(page.answer)
         following = {"pages": number, "nextPageParam": page.next, "tells": page.tells, "split": len(records)}
         content = page.answer.content if wants_response and page.tells and page.answer is not None else b""

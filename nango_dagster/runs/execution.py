@@ -62,7 +62,7 @@ class Execution:
 
     def _source_of(self, sync: Sync) -> Source:
         """The source that the config describes. Raises ConfigError for a script that cannot be loaded."""
-        if sync.script is not None and "@" in sync.script:
+        if sync.script_language == "typescript":
             return NodeScript(sync, self.settings.home)
         if sync.script is not None:
             return script_of(sync, self.settings.configs)

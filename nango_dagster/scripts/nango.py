@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from ..errors import ScriptError
+from ..errors import ApiError, ScriptError
+from ..records import described
 from .calls import Call, ScriptAnswer
 from .execution import ScriptExecution
 from .pagination import ScriptPage
@@ -170,6 +171,8 @@ class NangoSync:
     @staticmethod
     def _paged(pages: Iterator[ScriptPage], on_page: Callable[[Mapping[str, Any]], None] | None) -> Iterator[Records]:
         for page in pages:
+            if page.value is not None:
+                raise ApiError(f"response_path holds {described(page.value)}; wanted a list of records.")
             yield Records(page.records)
             if on_page is not None and page.tells:
                 on_page({"next_page_param": page.next, "response": page.answer})

@@ -27,6 +27,8 @@ class ScriptPage:
     answer: ScriptAnswer | None = None
     next: str | int | float | None = None
     """The cursor, link or offset of the next page; None behind the last one."""
+    value: bytes | None = None
+    """What is at `response_path` of a list by link where that is no list; a script in TypeScript gets it as it is."""
     tells: bool = True
     """Whether `on_page` is called for it; not for the last page by offset."""
 
@@ -195,7 +197,9 @@ def _link(reading: _List) -> Iterator[ScriptPage]:
             in_body = document.dig(path)
             link = in_body if isinstance(in_body, str) and in_body else None
         is_last = link is None or link == before
-        yield ScriptPage(reading.page(text), answer, None if is_last else link)
+        is_list = text is None or text[:1] == b"["
+        records = reading.page(text) if is_list else []
+        yield ScriptPage(records, answer, None if is_last else link, None if is_list else text)
         if link is None or is_last:
             return
         before = link

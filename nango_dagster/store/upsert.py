@@ -52,7 +52,8 @@ class Upsert:
         self._validation = Validation.of(sync)
         self._vanished = Vanished(database, sync, dataset, table, guard)
         self._key_types = KeyTypes(self._vanished.seen)
-        self._form_checked = dataset.live_count < _FEWEST_FOR_FORM
+        # A script makes its keys itself, and may give each kind of record its own form.
+        self._form_checked = dataset.live_count < _FEWEST_FOR_FORM or sync.script is not None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
@@ -144,7 +145,9 @@ class Upsert:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
         batch: dict[str, bytes] = {}
         keys = self._read_keys(texts)
-        conflicts = set(self._key_types.conflicts(keys))
+        # Nango makes all ids texts, so that to a TypeScript script 1 and "1" are one key.
+        is_alike = self._sync.script_language == "typescript"
+        conflicts = set() if is_alike else set(self._key_types.conflicts(keys))
         misfits = self._validation.rejected(texts, self.tally) if self._validation else {}
         for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
             if isinstance(key, RecordRejected):
