@@ -24,11 +24,13 @@ GENERAL = frozenset({
     "preview", "processes", "project", "protocol", "raw_json", "reading", "rebuilding", "record_calls",
     "record_schemas", "records_query", "redirects", "reference", "refusals", "reload", "report", "resource",
     "responses", "results", "retrying", "retyping", "routes", "rows", "rows_postgresql", "rows_sqlite",
-    "run_retention", "sample", "sample_api", "scaffolding", "schema", "scripts", "secrets", "sending", "sentences",
+    "run_retention", "sample", "sample_api", "scaffolding", "schema", "script_dry_run",
+    "script_tests", "scripts", "secrets", "sending", "sentences",
     "serve", "server", "servers", "service", "serving", "settings", "shapes", "shared", "sockets", "status",
     "status_tables", "steer", "styles", "sync_answers", "sync_calls", "sync_definitions", "sync_execution", "sync_row",
     "sync_states", "sync_status",
-    "system_columns", "table", "tables", "transport", "types", "upgrade", "urls", "user_assets", "user_value",
+    "system_columns", "table", "tables", "testing", "transport", "trying",
+    "types", "upgrade", "urls", "user_assets", "user_value",
     "values", "webhook_settings", "webserver", "widths",
 })
 # fmt: on

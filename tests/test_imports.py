@@ -43,6 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("runs", "posted"),
     ("defs", "api"),
     ("definitions", "cli", "client"),
+    ("testing",),
     ("demo", "__init__", "__main__"),
 )
 ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
@@ -92,7 +93,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("reading",),
         ("ending",),
         ("execution",),
-        ("claiming", "retrying"),
+        ("claiming", "retrying", "trying"),
         ("draining",),
     ),
     "sources": (
@@ -106,7 +107,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
-        ("example_parent", "instance", "sample", "steer", "syncs"),
+        ("example_parent", "instance", "sample", "script_dry_run", "script_tests", "steer", "syncs"),
         ("sync_states",),
         ("status_tables",),
         ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),

@@ -18,6 +18,7 @@ from .project import init, validate
 from .records import records
 from .rejected import rejected
 from .run import run
+from .script_tests import test
 from .serve import api, dev
 from .status import status
 from .steer import cancel, checkpoint, frequency, pause, start, trigger
@@ -47,7 +48,7 @@ class Main(click.Group):
 
 
 _COMMANDS: list[click.Command] = [
-    *(init, validate, dry_run, run, dev, api, list_syncs, adopt, status, records, rejected),
+    *(init, validate, dry_run, test, run, dev, api, list_syncs, adopt, status, records, rejected),
     *(connections, variants, trigger, start, pause, cancel, frequency, checkpoint),
     *(webhooks, tables, remove),
 ]

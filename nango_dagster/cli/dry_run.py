@@ -18,13 +18,14 @@ from .command import Session, as_json, command, fail, grid, sync_argument
 from .example_parent import ExampleParent, example_parent
 from .formatting import number_of
 from .sample import sample_api
+from .script_dry_run import ScriptOptions, dry_run_script, script_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ..auth import Access
     from ..fetch import Fetch
     from ..http import Reach
+    from ..runs.access import ConnectionAccess
     from ..store import Database
 
 SHOWN = 3  # records
@@ -70,20 +71,31 @@ class FetchedRecords:
     help="The number of pages to fetch.",
 )
 @click.option("--connection", metavar="ID", help="The connection to read, if the sync has an integration.")
-def dry_run(session: Session, name: str, pages: int, connection: str | None) -> None:
+@script_options
+def dry_run(session: Session, name: str, pages: int, connection: str | None, **script: Any) -> None:
     """Fetch and show records without storing them.
 
     Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
     and what paging would do next, or why it stopped. The database is opened only for connections, and for a sync with
     for_each: it reads the list of one example parent, a stored record or else the first one of the parents' API.
 
+    A script runs to its end, whatever --pages says, and what it would save is compared with its models.
+
     With --json: sync, parent (the record, null without for_each), pages, requests, records (all that were fetched),
     rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), next_request, stop (reason,
-    complete), rules (that decided what an answer means), doubt (about the end of the list), error.
+    complete), rules (that decided what an answer means), doubt (about the end of the list), error. Of a script: sync,
+    saved, updated and deleted (by model), checkpoint, metadata, rejected, warnings, requests, error.
     """
     from ..fetch import Fetch
 
-    sync = session.sync(name)
+    session.describe_scripts()
+    sync, options = session.sync(name), ScriptOptions(**script)
+    if sync.script is not None:
+        with _access(session, sync, connection) as account:
+            dry_run_script(session, sync, account, _reach(session, sync), options)
+        return
+    if options.is_given:
+        raise Refused(f"{sync.name} is no script, so --checkpoint, --metadata, --variant and --save have no effect.")
     with sample_api(session, [sync]) as session, _access(session, sync, connection) as access:
         most = min(pages, sync.max_pages or pages)
         reach = _reach(session, sync)
@@ -126,7 +138,7 @@ def _reach(session: Session, sync: Sync) -> Reach:
 
 
 @contextlib.contextmanager
-def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator[Access]:
+def _access(session: Session, sync: Sync, connection_id: str | None) -> Iterator[ConnectionAccess]:
     """Values and credentials for the requests, of the connection where the sync has several."""
     from ..runs.access import of_account, of_connection
 

@@ -71,7 +71,8 @@ class Placement:
     def model_keys(self) -> Mapping[str, AssetKey]:
         """The assets of a script's further models by their names; the asset of its first model is that of the sync.
 
-        >>> sync = Sync(name="people", script="people:people", model="Contact", models={"Contact": {}, "Company": {}})
+        >>> row = {"type": "object", "properties": {"id": {}}}
+        >>> sync = Sync(name="people", script="people:people", models={"Contact": row, "Company": row})
         >>> [key.to_user_string() for key in Placement.of(sync).model_keys.values()]
         ['people/Company']
         """

@@ -6,7 +6,7 @@ The modules in the order of a request: `request` and `urls` (what is sent), `red
 """
 
 from .addresses import Reach
-from .client import Client, Policy
+from .client import Client, Interceptor, Policy
 from .links import Link, links, parse_links, unread_text
 from .post import Posted, Poster
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, wait_of
@@ -14,11 +14,13 @@ from .redaction import looks_secret, public_config, public_json, public_url, red
 from .redirects import redirected
 from .request import Request, Response, form_pairs, secrets_of
 from .urls import Params, is_url, json_bytes, origin, query_of, query_pairs, query_text
-from .verdicts import Judge, Verdict
+from .verdicts import Failure, Judge, Verdict
 
 __all__ = [
     "Bucket",
     "Client",
+    "Failure",
+    "Interceptor",
     "Judge",
     "Limiter",
     "Link",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from .. import clock
 from ..errors import ApiError, AuthenticationFailed, Cancelled, ConfigError
@@ -62,6 +62,17 @@ class Policy:
         return Limits(connect, self.timeout, 10 * self.timeout, self.max_bytes)
 
 
+class Interceptor(Protocol):
+    """Stands between a client and the network: records requests and answers, or answers in the network's place."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client waits before it tries again."""
+
+    def answer(self, request: Request, send: Callable[[], Response | Failure]) -> Response | Failure:
+        """The answer to a request; `send` asks the network."""
+
+
 class Client:
     """Sends requests over connections that it keeps alive; for one thread at a time.
 
@@ -75,8 +86,10 @@ class Client:
         *,
         cancelled: Callable[[], bool] = lambda: False,
         limiter: Limiter | None = None,
+        interceptor: Interceptor | None = None,
     ) -> None:
         self.policy = policy or Policy()
+        self._interceptor = interceptor
         self.cancelled = cancelled
         self.requests = 0
         self.retries = 0
@@ -199,12 +212,15 @@ class Client:
         self.requests += 1
         limits = self.policy.limits
         began = clock.monotonic()
-        outcome: Response | Failure
-        try:
-            outcome = self._transport.exchange(message, limits)
-        except TRANSPORT_ERRORS as error:
-            reason = breakdown(error, server, limits)
-            outcome = Failure(request, reason.sentence, reason.again)
+
+        def send() -> Response | Failure:
+            try:
+                return self._transport.exchange(message, limits)
+            except TRANSPORT_ERRORS as error:
+                reason = breakdown(error, server, limits)
+                return Failure(request, reason.sentence, reason.again)
+
+        outcome = send() if self._interceptor is None else self._interceptor.answer(request, send)
         if log.isEnabledFor(logging.DEBUG):
             self._log(request, outcome, clock.monotonic() - began)
         return outcome
@@ -242,6 +258,8 @@ class Client:
         return backoff * jitter if failure.wait is None else failure.wait + 0.1 * backoff * jitter
 
     def _wait(self, seconds: float) -> None:
+        if self._interceptor is not None and not self._interceptor.waits:
+            return
         until = clock.monotonic() + seconds
         while (left := until - clock.monotonic()) > 0:
             self._closed.wait(min(left, SLICE))

@@ -57,16 +57,17 @@ class Execution:
         """The plan of this execution."""
         sync = _as_wished(self.row.sync, self.wishes)
         lease = Lease(self.database, self.claim, sync.display_name, self.stopping, self.cancelled)
-        source = self.source or self._source_of(sync)
+        source = self.source or source_for(sync, self.settings)
         return Plan(self.database, self.settings, self.row, sync, self.claim, source, self.wishes, lease)
 
-    def _source_of(self, sync: Sync) -> Source:
-        """The source that the config describes. Raises ConfigError for a script that cannot be loaded."""
-        if sync.script_language == "typescript":
-            return NodeScript(sync, self.settings.home)
-        if sync.script is not None:
-            return script_of(sync, self.settings.configs)
-        return source_of(sync) if sync.for_each is None else ForEachList(sync)
+
+def source_for(sync: Sync, settings: Settings) -> Source:
+    """The source that a config describes: a script, or a list."""
+    if sync.script_language == "typescript":
+        return NodeScript(sync, settings.home)
+    if sync.script is not None:
+        return script_of(sync, settings.configs)
+    return source_of(sync) if sync.for_each is None else ForEachList(sync)
 
 
 class _Steps:

@@ -3,24 +3,32 @@
 from .calls import Call, ScriptAnswer
 from .decorator import sync
 from .execution import SCRIPT_ENDED, ScriptExecution
+from .fixtures import Fixture, Recorder, Replay
 from .nango import ActionError, NangoSync
 from .pagination import ScriptPage
 from .python_source import PythonScript, models_of, script_of
 from .records import Records
 from .sending import Api
+from .trial import TrialInput, TrialResult, try_script
 
 __all__ = [
     "SCRIPT_ENDED",
     "ActionError",
     "Api",
     "Call",
+    "Fixture",
     "NangoSync",
     "PythonScript",
+    "Recorder",
     "Records",
+    "Replay",
     "ScriptAnswer",
     "ScriptExecution",
     "ScriptPage",
+    "TrialInput",
+    "TrialResult",
     "models_of",
     "script_of",
     "sync",
+    "try_script",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from ..config.scripts import MARK
 from ..errors import ConfigError
@@ -12,6 +12,12 @@ from ..models import schema_of
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+@overload
+def sync(function: Function, /) -> Function: ...
+@overload
+def sync(
+    *, model: Any = None, models: Mapping[str, Any] | None = None, **fields: Any
+) -> Callable[[Function], Function]: ...
 def sync(
     function: Function | None = None, *, model: Any = None, models: Mapping[str, Any] | None = None, **fields: Any
 ) -> Any:

@@ -29,6 +29,8 @@ class PythonScript:
 
     sync: Sync
     folder: Path
+    function: Callable[..., Any] | None = None
+    """The function itself, where it is not to be loaded."""
     needs_access: bool = True
 
     @property
@@ -41,7 +43,7 @@ class PythonScript:
 
         Raises what it raised: an error of this package with the line of the script, and ScriptError for any other.
         """
-        function = load_function(self.sync.script or "", self.folder)
+        function = self.function or load_function(self.sync.script or "", self.folder)
         file = inspect.unwrap(function).__code__.co_filename if hasattr(function, "__code__") else None
         with ScriptExecution(self.sync, context, sink) as execution:
             try:

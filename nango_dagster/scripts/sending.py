@@ -194,7 +194,7 @@ class ScriptClient:
     def _made(self, reach: Reach) -> Client:
         context = self._context
         policy = policy_of(self._sync, reach)
-        client = Client(policy, cancelled=context.is_stopped, limiter=context.limiter)
+        client = Client(policy, cancelled=context.is_stopped, limiter=context.limiter, interceptor=context.interceptor)
         if self.access is not None:
             client.hide(*self.access.secrets())
         return client

@@ -33,7 +33,7 @@ from typing import Any, Final, Protocol
 
 from ..config import TrackDeletes
 from ..fetch import Access
-from ..http import Client, Limiter, Reach
+from ..http import Client, Interceptor, Limiter, Reach
 
 PAGING_NOT_FOUND: Final = "paging_not_found"
 """The ending of a list that may have more pages: no answer had anything at the path of the next one."""
@@ -164,6 +164,8 @@ class SourceContext:
     is_stopped: Callable[[], bool] = lambda: False
     parents: Parents | None = None
     """The parents of a sync with `for_each`."""
+    interceptor: Interceptor | None = None
+    """Records a script's requests, or answers them; None where they go to the network."""
     services: Services | None = None
     """The store and the connection, for a sync script."""
     client: Client | None = None

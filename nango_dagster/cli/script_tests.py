@@ -1,0 +1,111 @@
+"""`test`: sync scripts against recorded answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Sync
+from ..errors import ConfigError
+from .command import Failed, Session, command
+from .formatting import number_of
+
+if TYPE_CHECKING:
+    from ..scripts import Fixture
+
+PATTERN = "*.test.json"
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The result of one file."""
+
+    file: str
+    sync: str | None
+    differences: tuple[str, ...]
+
+
+@command("test", example="test tests/github_issues.test.json")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def test(session: Session, files: Sequence[Path]) -> None:
+    """Run sync scripts against recorded answers, and compare what they save.
+
+    FILES are files that `dry-run --save` has written, or Nango's own *.test.json; a folder stands for all of them in
+    it. By default all in the folder of configs and in the folder tests. Neither the network nor the database is used.
+    The status is 1 if a script does something else than its file says.
+
+    With --json: tested (file, sync, differences), failed.
+    """
+    session.describe_scripts()
+    tested = [_tested(session, path) for path in _paths(session, files)]
+    failed = [one for one in tested if one.differences]
+    answer: dict[str, Any] = {
+        "tested": [{"file": one.file, "sync": one.sync, "differences": list(one.differences)} for one in tested],
+        "failed": len(failed),
+    }
+    session.answer(answer, *_for_people(tested))
+    if failed:
+        raise Failed(f"{number_of(len(failed), 'file')} of {len(tested):,} failed.")
+
+
+def _for_people(tested: Sequence[_Tested]) -> Iterator[str]:
+    for one in tested:
+        yield f"{'failed' if one.differences else 'passed'}: {one.file}" + (f" ({one.sync})" if one.sync else "")
+        yield from (f"  {sentence}" for sentence in one.differences)
+    if not tested:
+        yield f"no files {PATTERN}; nango-dagster dry-run SCRIPT --save FILE writes one."
+
+
+def _paths(session: Session, files: Sequence[Path]) -> list[Path]:
+    """The files in their order. Raises ConfigError for one that does not exist."""
+    named = list(files) or [folder for folder in (session.settings.configs, Path("tests")) if folder.is_dir()]
+    paths: list[Path] = []
+    for path in named:
+        if path.is_dir():
+            paths += sorted(path.rglob(PATTERN))
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise ConfigError(f"there is no file {path}.")
+    return list(dict.fromkeys(paths))
+
+
+def _tested(session: Session, path: Path) -> _Tested:
+    from ..runs.trying import replay
+    from ..scripts import Fixture
+
+    try:
+        fixture = Fixture.read(path)
+        sync = sync_of(fixture, session.configs.syncs)
+        return _Tested(str(path), sync.name, replay(sync, session.settings, fixture).differences)
+    except ConfigError as error:
+        return _Tested(str(path), None, (str(error),))
+
+
+def sync_of(fixture: Fixture, syncs: Sequence[Sync]) -> Sync:
+    """The script that a file is about: named in it, or by its own name and the folder above `tests`.
+
+    Raises ConfigError where there is none.
+    """
+    scripts = [sync for sync in syncs if sync.script is not None]
+    name = str(fixture.document.get("sync") or fixture.path.name.removesuffix(".test.json"))
+    integration = fixture.document.get("integration") or fixture.path.resolve().parent.parent.name
+    named = [sync for sync in scripts if _plain(name) in (_plain(sync.name), _plain(_whole(sync)))]
+    exact = [sync for sync in named if _plain(str(integration)) == _plain(sync.integration_key)] or named
+    if len(exact) != 1:
+        known = ", ".join(_whole(sync) for sync in scripts) or "none"
+        reason = f"no script {name}" if not exact else f"{len(exact)} scripts with the name {name}"
+        raise ConfigError(f"{fixture.path}: there is {reason}; the scripts are {known}.")
+    return exact[0]
+
+
+def _whole(sync: Sync) -> str:
+    return f"{sync.integration_key}-{sync.name}" if sync.integration else sync.name
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -1,0 +1,200 @@
+"""Trying scripts out: `dry-run`, `test`, and `nango_dagster.testing`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nango_dagster import sync
+from nango_dagster.errors import ApiError, ConfigError, ScriptError
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database
+from nango_dagster.testing import replay_file, run_script
+from tests.commands import Cli
+from tests.fake_api import FakeApi, Received, Reply
+from tests.script_project import ScriptProject
+
+ON_SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+OBJECT = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id", "name"]}
+ITEMS = """
+OBJECT = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id", "name"]}
+
+@sync(integration="crm", base_url=API + "/v1", models={"Item": OBJECT})
+def items(nango):
+    since = nango.checkpoint.get("since", "none")
+    for team in nango.metadata["teams"]:
+        for page in nango.paginate("/items", params={"team": team, "since": since}, response_path="items",
+                                   paging_page_request_path="page"):
+            yield page
+    nango.post("/seen", data={"team": team, "api_key": "hunter22x"})
+    nango.batch_delete([{"id": 9}])
+    nango.save_checkpoint(since="2026")
+"""
+
+
+@pytest.fixture
+def project(db: Database, settings: Settings, api: FakeApi) -> ScriptProject:
+    project = ScriptProject(db, settings, api)
+    project.write(ITEMS)
+
+    def answer(request: Received) -> Reply:
+        if int(request.params["page"]) > 1:
+            return {"items": []}
+        return {"items": [{"id": 1, "name": f"of {request.params['team']}, hunter22x"}, {"id": 2}]}
+
+    api.route("/v1/items", answer)
+    api.route("/v1/seen", {"ok": True})
+    credentials = {"type": "API_KEY", "apiKey": "hunter22x"}
+    project.connect(credentials=credentials, metadata={"teams": ["a"]})
+    return project
+
+
+@pytest.fixture
+def cli(project: ScriptProject, settings_env: dict[str, str]) -> Cli:
+    return Cli({**settings_env, "NANGO_ENCRYPTION_KEY": project.settings.encryption_keys[0]})
+
+
+@ON_SQLITE
+def test_a_dry_run_of_a_script_shows_what_it_would_save(project: ScriptProject, cli: Cli) -> None:
+    """It is compared with the model, and nothing is stored."""
+    said = cli.good("dry-run", "items", "--json")
+    answer = said.json
+    assert answer["saved"] == {"Item": [{"id": 1, "name": "of a, ***"}, {"id": 2}]}
+    assert (answer["deleted"], answer["checkpoint"]) == ({"Item": ["9"]}, {"since": "2026"})
+    assert answer["rejected"] == ["Item: the record 2 does not fit the model: name is missing"]
+    assert "Item would" not in said.stdout
+    assert project.api.requests[0].params == {"team": "a", "since": "none", "page": "1"}
+    assert project.ids() == []
+    text = cli.good("dry-run", "items", "--metadata", '{"teams": ["b"]}', "--checkpoint", '{"since": "2025"}').stdout
+    assert "items would save 2 records of Item:" in text
+    assert {request.params.get("team", "b") for request in project.api.requests[3:]} == {"b"}
+    assert project.api.requests[3].params["since"] == "2025"
+    assert "wanted a JSON object" in cli("dry-run", "items", "--metadata", "[1]").stderr
+    assert "wanted a time" in cli("dry-run", "items", "--last-sync-date", "yesterday").stderr
+
+
+@ON_SQLITE
+def test_a_saved_dry_run_can_be_replayed_without_the_api(project: ScriptProject, cli: Cli) -> None:
+    """No secret is in the file; a script that does something else is told of with its first difference."""
+    file, path = "tests/items.test.json", Path("tests/items.test.json")
+    assert f"nango-dagster test {file}" in cli.good("dry-run", "items", "--save", file).stdout
+    text = path.read_text()
+    assert "hunter22x" not in text
+    document = json.loads(text)
+    assert set(document["api"]["get"]["items"][0]) == {"request", "response", "status", "headers", "hash"}
+    project.api.kill()
+    said = cli("test")
+    assert (said.status, said.stdout.splitlines()[0]) == (1, f"failed: {file} (items)")
+    assert "Item: the record 2 does not fit the model" in said.stdout
+    document["nango"]["batchSave"]["Item"][1]["name"] = "two"
+    for answer in document["api"]["get"]["items"][:1]:
+        answer["response"]["items"][1]["name"] = "two"
+    path.write_text(json.dumps(document))
+    assert cli.good("test", file).stdout == f"passed: {file} (items)\n"
+    assert replay_file(file, project.folder).checkpoint == {"since": "2026"}
+    project.write(ITEMS.replace('since="2026"', 'since="2027"').replace('id": 9', 'id": 8'))
+    said = cli("test", "--json")
+    (tested,) = said.json["tested"]
+    assert tested["differences"] == [
+        "batchDelete: deleted {'Item': ['8']}; recorded {'Item': ['9']}",
+        "saveCheckpoint: the checkpoint is {'since': '2027'}; recorded {'since': '2026'}",
+    ]
+    with pytest.raises(AssertionError, match=r"recorded .*2026"):
+        replay_file(file, project.folder)
+    project.write(ITEMS.replace('"team": team', '"group": team', 1))
+    (tested,) = cli("test", "--json").json["tested"]
+    assert "has no recorded answer: GET items?group=a&since=none&page=1" in tested["differences"][0]
+
+
+NANGOS = {
+    "nango": {
+        "getMetadata": {"teams": ["x"]},
+        "getConnection": {"connection_config": {"subdomain": "acme"}, "credentials": {"type": "BASIC"}},
+        "batchSave": {"Thing": [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}, {"id": "3", "name": "c"}]},
+    },
+    "api": {
+        "get": {
+            "/items": [
+                {"request": {"params": {"page": "1", "tag": ["a", "b"]}}, "response": {"rows": [{"id": 1, "n": "a"}]},
+                 "status": 200, "headers": {"date": "x"}, "hash": "0"},
+                {"request": {"params": {"page": "2", "tag": "a,b"}}, "response": {"rows": [{"id": 2, "n": "b"}]}},
+            ],
+            "people%2Fme": {"request": {}, "response": [{"id": 3, "n": "c"}]},
+        },
+        "post": {"search": [
+            {"request": {"data": '{"after":1}'}, "response": {"rows": []}},
+            {"request": {"data": '{"after":0}'}, "response": {"rows": [1]}, "status": 429,
+             "headers": {"retry-after": "99"}},
+            {"request": {"data": '{"after":0}'}, "response": {"rows": [1]}},
+        ]},
+    },
+}  # fmt: skip
+NANGOS_SCRIPT = """
+@sync(integration="crm", models={"Thing": {"type": "object", "properties": {"id": {"type": "string"}}}})
+def other(nango):
+    assert nango.connection["connection_config"]["subdomain"] == "acme"
+    assert nango.connection["credentials"]["type"] == "BASIC"
+    assert nango.metadata == {"teams": ["x"]}
+    for number in (1, 2):
+        for row in nango.get("/items", params={"page": number, "tag": ["a", "b"]}).data["rows"]:
+            nango.batch_save([{"id": str(row["id"]), "name": row["n"]}], "Thing")
+    for row in nango.get("people/me").data:
+        yield {"id": str(row["id"]), "name": row["n"]}
+    assert nango.post("/search", data={"after": 0}, retries=2).data == {"rows": [1]}
+    assert nango.post("/search", data={"after": 1}).data == {"rows": []}
+"""
+
+
+@ON_SQLITE
+def test_a_file_of_nango_is_replayed_as_it_is(project: ScriptProject, cli: Cli) -> None:
+    """Keys may be percent-encoded, with or without a slash; queries and bodies tell answers apart; nothing waits."""
+    project.write(NANGOS_SCRIPT, "other.py")
+    path = project.folder / "crm" / "tests" / "other.test.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(NANGOS))
+    assert cli.good("test").stdout.endswith("other.test.json (other)\n")
+    path.rename(path.with_name("nothing.test.json"))
+    said = cli("test")
+    assert "there is no script nothing; the scripts are crm-items, crm-other." in said.stdout
+    path.with_name("nothing.test.json").write_text("[]")
+    assert 'it has no "nango"; wanted' in cli("test").stdout
+
+
+# --- nango_dagster.testing --------------------------------------------------------------------------------------------
+
+
+@sync(models={"Item": OBJECT})
+def sample(nango: Any) -> Any:
+    """A script of this file."""
+    start = nango.checkpoint.get("page", 1)
+    yield nango.get("/items", params={"page": start}).data
+    nango.update_metadata(seen=start)
+    nango.save_checkpoint(page=start + 1)
+
+
+def test_a_function_runs_in_a_test_of_its_own() -> None:
+    result = run_script(sample, {"GET /items": [[{"id": 1, "name": "a"}, {"id": 2}]]}, metadata={"a": 1})
+    assert result.saved == {"Item": [{"id": 1, "name": "a"}, {"id": 2}]}
+    assert (result.checkpoint, result.metadata) == ({"page": 2}, {"a": 1, "seen": 1})
+    assert result.rejected == ["Item: the record 2 does not fit the model: name is missing"]
+    assert run_script(sample, {"GET /items": {"id": 5, "name": "x"}}, checkpoint={"page": 4}).checkpoint == {"page": 5}
+
+
+def test_the_errors_of_a_script_are_those_of_its_execution() -> None:
+    with pytest.raises(ApiError, match="answered 403 Forbidden"):
+        run_script(sample, {"GET /items": (403, {"error": "no"})})
+    with pytest.raises(ApiError, match=r"has no recorded answer: GET items\?page=1"):
+        run_script(sample)
+    with pytest.raises(ConfigError, match="is no script; decorate it with @sync"):
+        run_script(print)
+
+    @sync(name="raising")
+    def broken(nango: Any) -> Any:
+        yield {"id": 1}, {"id": 2}
+        nango.batch_save([{"id": 1}], "Contact")
+
+    with pytest.raises(ScriptError, match="the model 'Contact' is not declared; its models are Raising"):
+        run_script(broken)
