@@ -47,6 +47,25 @@ def known(found: dict[str, Any]) -> set[str]:
     return {name for name in found["components"]["schemas"] if name.startswith("records.")}
 
 
+def test_a_declared_model_is_shown_as_it_is(settings: Settings, db: Database) -> None:
+    node = {"type": "object", "properties": {"parent": {"$ref": "#/$defs/Node"}}}
+    issue = {
+        "type": "object",
+        "properties": {"id": {"type": "integer"}, "title": {"type": "string"}, "node": {"$ref": "#/$defs/Node"}},
+        "required": ["title"],
+        "additionalProperties": False,
+        "$defs": {"Node": node},
+    }
+    body = {"url": "http://127.0.0.1:9/issues", "unique_key": "id", "models": {"Issue": issue}}
+    syncs.post(db, from_body(body), named=False)
+    with calling(settings, db) as http:
+        shown = reference(http)["components"]["schemas"]["records.default.Issue"]
+    assert shown["properties"]["title"] == {"type": "string"}
+    assert shown["required"] == ["id", "title", "_nango_metadata"] and "additionalProperties" not in shown
+    moved = "#/components/schemas/records.default.Issue/$defs/Node"
+    assert shown["properties"]["node"] == shown["$defs"]["Node"]["properties"]["parent"] == {"$ref": moved}
+
+
 def test_a_sync_that_ran_is_shown_with_its_fields(api: FakeApi, settings: Settings, db: Database) -> None:
     api.route("/issues", [ISSUE, {**ISSUE, "id": 8, "title": None, "user": "nobody"}])
     row = syncs.post(db, Sync(name="issues", url=f"{api.url}/issues", model="Issue", unique_key="id"), named=True)

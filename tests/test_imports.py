@@ -108,7 +108,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),
         ("example_parent", "instance", "sample", "script_dry_run", "script_tests", "steer", "syncs"),
-        ("sync_states",),
+        ("sync_states", "table_differences"),
         ("status_tables",),
         ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),
         ("connections", "run"),

@@ -16,8 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nango_dagster import mapping
-from nango_dagster.config import from_body, read_file
+from nango_dagster.config import Sync, from_body, read_file
 from nango_dagster.defs.checks import evaluate
+from nango_dagster.defs.translator import NangoSyncTranslator, SyncProps
 from nango_dagster.errors import ConfigError
 from nango_dagster.models import fields_of, misfit, record_model, schema_of, validator
 from nango_dagster.records import decode
@@ -25,7 +26,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, tables
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.tables import opening
-from tests.commands import Cli
+from tests.commands import Cli, write_sync
 from tests.executions import Source, execute, last_job, stored
 from tests.fake_api import FakeApi
 from tests.strategies import json_values
@@ -40,6 +41,12 @@ CONTACT: dict[str, Any] = {
 }
 GOOD = {"id": 1, "email": "ann@example.com"}
 BAD = {"id": 2, "email": 5}
+
+
+# Each definition has two fields of the next one: 2 ** 19 fields.
+BUSHY: dict[str, Any] = {
+    f"A{level}": {"properties": {key: {"$ref": f"#/$defs/A{(level + 1) % 30}"} for key in "ab"}} for level in range(30)
+}
 
 
 class PydanticAddress(pydantic.BaseModel):
@@ -123,6 +130,11 @@ def test_a_python_class_is_a_model_with_the_same_fields(definition: type) -> Non
             {"a": "string", "b": "number"},
         ),
         (
+            {"$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/A"}, {"type": "string"}]}}}
+            | {"properties": {"a": {"$ref": "#/$defs/A"}}},
+            {"a": "string"},
+        ),
+        (
             {"$ref": "#/$defs/Node", "$defs": {"Node": {"properties": {"parent": {"$ref": "#/$defs/Node"}}}}},
             {"parent": "json"},
         ),
@@ -146,6 +158,11 @@ def test_the_fields_of_a_schema_have_the_kinds_of_their_columns(schema: dict[str
         ({"properties": {"id": {"type": "integr"}}}, "the model is no JSON Schema: properties.id.type"),
         ({"properties": {"id": {"$ref": "https://example.com/id.json"}}}, "the model is no JSON Schema: Resource"),
         ({"properties": {"id": {"$ref": "file:///etc/passwd"}}}, "the model is no JSON Schema: Resource"),
+        ({"properties": {f"f{number}": {} for number in range(1401)}}, "the model has more than 1,400 fields"),
+        (
+            {"$ref": "#/$defs/A0", "$defs": BUSHY},
+            "the model has more than 1,400 fields",
+        ),
     ],
 )
 def test_what_is_no_model_is_refused_with_a_sentence(definition: Any, sentence: str) -> None:
@@ -412,3 +429,57 @@ def test_fast_rows_of_a_model_are_those_of_its_layout(records: list[Any]) -> Non
             if row is not None and not csv:
                 named = {column.name: value for column, value in zip(fast_rows.columns, row, strict=True)}
                 assert [named[column.name] for column in layout.columns] == expected
+
+
+# --- where a model is shown -------------------------------------------------------------------------------------------
+
+
+def test_dagster_shows_the_columns_of_a_model_before_the_first_run() -> None:
+    body = {"url": "https://api.example.com/people", "name": "people", "models": {"Person": PERSON}}
+    spec = NangoSyncTranslator().get_asset_spec(SyncProps(from_body(body)))
+    shown = {column.name: column for column in spec.metadata["dagster/column_schema"].columns}
+    assert shown["id"].description == "Their number; it's stable." and shown["born"].type == "timestamp"
+    assert shown["address_city"].description == "from address.city"
+    lineage = spec.metadata["dagster/column_lineage"].deps_by_column
+    assert [dep.column_name for dep in lineage["address_city"]] == ["address.city"]
+    untyped = from_body({key: value for key, value in body.items() if key != "models"})
+    assert "dagster/column_schema" not in NangoSyncTranslator().get_asset_spec(SyncProps(untyped)).metadata
+
+
+def write_document(settings: Settings, sync: Sync) -> None:
+    """A file with the config of a sync."""
+    fields = {name: value for name, value in sync.document().items() if name != "name"}
+    write_sync(sync.name, settings.configs, **fields)
+
+
+def test_validate_diff_shows_the_changes_of_tables_before_they_are_made(
+    source: Source, db: Database, settings: Settings, settings_env: dict[str, str]
+) -> None:
+    cli = Cli(settings_env)
+    fields: dict[str, Any] = {"unique_key": "id", "mapped_table": "people", "models": {"Person": PERSON}}
+    write_document(settings, source.sync(**fields))
+    new = cli.good("validate", "--diff").stdout
+    assert "items: new table people\n  + id number, from id\n" in new
+    source.records = [ANN]
+    execute(db, settings, source.registered(db, **fields))
+    assert cli.good("validate", "--diff").stdout.endswith("\nno table would change\n")
+    changed = {**PERSON["properties"], "name": {"type": "boolean"}, "email": {"type": "string"}}
+    del changed["born"]
+    write_document(settings, source.sync(**{**fields, "models": {"Person": {"properties": changed}}}))
+    assert cli.good("validate", "--diff", "--json").json["diff"] == [
+        {
+            "sync": "items",
+            "table": "people",
+            "is_new": False,
+            "added": [{"name": "email", "type": "string", "path": "email"}],
+            "retyped": [{"name": "name", "path": "name", "from": "string", "to": "boolean"}],
+            "unfilled": [{"name": "born", "type": "timestamp", "path": "born"}],
+            "mapped_again": 1,
+        }
+    ]
+    assert cli.good("validate", "--diff").stdout.endswith(
+        "items: table people; 1 record to map again\n  + email string, from email\n"
+        "  ~ name string -> boolean; first: nango-dagster tables rebuild items\n"
+        "  - born timestamp: no values any more\n"
+    )
+    assert columns(db, source.registered(db, **fields))["name"] == "string"  # nothing was changed

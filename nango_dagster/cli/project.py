@@ -14,6 +14,7 @@ from ..errors import ConfigError, NangoError, Problem
 from . import sample
 from .command import Failed, Session, as_json, command, printable
 from .formatting import number_of
+from .table_differences import difference_document, difference_lines, table_differences
 
 FILES = {
     "sync_configs/pokemon.yaml": "pokemon.yaml",
@@ -94,7 +95,8 @@ def _ignore(path: Path, made: Made) -> None:
     flag_value="syncs",
     help="Print the JSON Schema of files with syncs, or of files with integrations, and check nothing.",
 )
-def validate(session: Session, schema: str | None) -> None:
+@click.option("--diff", "shows_diff", is_flag=True, help="Also show what the configs would change in the tables.")
+def validate(session: Session, schema: str | None, shows_diff: bool) -> None:
     """Check the sync configs and the integrations.
 
     Prints a line for each problem: file, line, field, the value found and the values allowed. The status is 1 if there
@@ -103,8 +105,12 @@ def validate(session: Session, schema: str | None) -> None:
     A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs. So is a line
     of a nango.yaml that was read with some tolerance, and its actions, which do not run here.
 
+    --diff reads the database: it shows which columns the next execution of each sync would add to its table, which have
+    another type than its model says, and how many records would be mapped again. Nothing is changed.
+
     With --json: valid, syncs (names), integrations (names), problems (file, line, field, found, wanted, sentence),
-    warnings.
+    warnings; with --diff: diff (sync, table, is_new, added and unfilled (name, type, path), retyped (name, path, from,
+    to), mapped_again).
     """
     if schema:
         click.echo(schema_text() if schema == "syncs" else integrations_schema_text(), nl=False)
@@ -121,11 +127,17 @@ def validate(session: Session, schema: str | None) -> None:
         "problems": [asdict(problem) for problem in problems],
         "warnings": warnings,
     }
+    differences = table_differences(session) if shows_diff else []
+    if shows_diff:
+        document["diff"] = [difference_document(*difference) for difference in differences]
     for warning in [] if session.as_json else warnings:
         click.echo(printable(warning), err=True)
     good = number_of(len(names), "sync")
     if not problems:
-        session.answer(document, f"{good} valid: {', '.join(names)}" if names else "no syncs")
+        lines = [line for difference in differences for line in difference_lines(*difference)]
+        if shows_diff and not lines:
+            lines = ["no table would change"]
+        session.answer(document, f"{good} valid: {', '.join(names)}" if names else "no syncs", *lines)
         return
     for problem in [] if session.as_json else problems:
         click.echo(printable(str(problem)))

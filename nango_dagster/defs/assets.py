@@ -85,7 +85,13 @@ def _model_specs(spec: AssetSpec, placement: Placement) -> Iterator[AssetSpec]:
     """The specs of a script's further models, which the same step materializes."""
     for name, key in placement.model_keys.items():
         described = f"The model {name} of the sync {placement.sync.display_name}."
-        table = {"nango/model": name, "dagster/storage_kind": spec.metadata.get("dagster/storage_kind")}
+        table: dict[str, Any] = {
+            "nango/model": name,
+            "dagster/storage_kind": spec.metadata.get("dagster/storage_kind"),
+        }
+        if columns := metadata.columns_of_model(placement.sync, name):
+            table["dagster/column_schema"] = metadata.schema_of(columns)
+            table["dagster/column_lineage"] = metadata.lineage_of(columns, metadata.Source.of(placement))
         yield spec.replace_attributes(key=key, description=described, metadata=table, freshness_policy=None)
 
 

@@ -25,9 +25,9 @@ from .. import clock
 from ..config import ForEach, Sync
 from ..config.schedule import Cron, Interval, ShortInterval
 from ..http import public_url
-from ..mapping import Column, flatten
+from ..mapping import Column, columns_of, flatten
 from ..runs import ModelOutcome, Outcome
-from ..store import Database
+from ..store import Database, tables
 from ..store.queue import REAUTHORISE_AFTER
 from ..store.status import Totals
 from . import names
@@ -68,9 +68,13 @@ class Source:
     @classmethod
     def of(cls, placement: Placement) -> Source:
         """The sources of a sync's columns."""
-        each = placement.sync.for_each
-        parent = None if each is None else names.sibling(placement.asset_key, each.sync)
-        return cls(placement.source_key, parent, each)
+        return cls.of_sync(placement.sync, placement.asset_key, placement.source_key)
+
+    @classmethod
+    def of_sync(cls, sync: Sync, asset_key: AssetKey, source_key: AssetKey) -> Source:
+        """The sources of the columns of a sync with these keys."""
+        each = sync.for_each
+        return cls(source_key, None if each is None else names.sibling(asset_key, each.sync), each)
 
     def origin_of(self, path: str) -> TableColumnDep:
         """The origin of the column with the value at a path of the record."""
@@ -79,8 +83,8 @@ class Source:
         return TableColumnDep(asset_key=self.key, column_name=path)
 
 
-def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
-    """The metadata of a sync's asset."""
+def of_asset(sync: Sync, database_kind: str, source: Source) -> dict[str, Any]:
+    """The metadata of a sync's asset; with a record model also the columns of its table and where they come from."""
     url = public_url(sync.address)
     metadata: dict[str, Any] = {
         "nango/sync": sync.name,
@@ -93,6 +97,9 @@ def of_asset(sync: Sync, database_kind: str) -> dict[str, Any]:
         metadata["nango/unique_key"] = sync.key_name
     if sync.mapped_table:
         metadata["nango/mapped_table"] = sync.mapped_table
+    if columns := columns_of_model(sync, sync.model):
+        metadata["dagster/column_schema"] = schema_of(columns)
+        metadata["dagster/column_lineage"] = lineage_of(columns, source)
     return metadata
 
 
@@ -210,18 +217,31 @@ def table_name(database: Database, table: str) -> str:
 
 
 def schema_of(columns: Iterable[Column]) -> TableSchema:
-    """The columns of a mapped table, each with the path of its value in the record."""
+    """The columns of a mapped table, each with its description and the path of its value in the record."""
     return TableSchema(
         [
             TableColumn(
                 column.name,
                 column.type.value,
-                description=None if column.path == column.name else f"from {column.path}",
+                description=_described(column),
                 constraints=TableColumnConstraints(nullable=True),
             )
             for column in columns
         ]
     )
+
+
+def _described(column: Column) -> str | None:
+    origin = None if column.path == column.name else f"from {column.path}"
+    if column.comment is None or origin is None:
+        return column.comment or origin
+    return f"{column.comment} ({origin})"
+
+
+def columns_of_model(sync: Sync, model: str) -> list[Column]:
+    """The columns that a new mapped table gets from a model of the sync; none where they depend on the records."""
+    sync = sync.model_copy(update={"model": model})
+    return columns_of([], tables.plan_of(sync)) if sync.auto_mapping and sync.mapped_model else []
 
 
 def lineage_of(columns: Iterable[Column], source: Source) -> TableColumnLineage:

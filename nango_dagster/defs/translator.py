@@ -65,12 +65,14 @@ class NangoSyncTranslator:
     def get_asset_spec(self, props: SyncProps) -> AssetSpec:
         """The spec of a sync's asset: key, description, group, owners, tags, kinds, metadata and freshness policy."""
         sync = props.sync
+        key, source_key = names.asset_key(sync, props.key_prefix), names.source_key(sync, props.key_prefix)
+        source = metadata.Source.of_sync(sync, key, source_key)
         return AssetSpec(
-            names.asset_key(sync, props.key_prefix),
-            deps=[names.source_key(sync, props.key_prefix), *_parents(props)],
+            key,
+            deps=[source_key, *_parents(props)],
             description=sync.description
             or f"{sync.display_name}: {sync.mode} of {public_url(sync.address) or sync.script}",
-            metadata={**metadata.of_asset(sync, props.storage_kind), **_location(props)},
+            metadata={**metadata.of_asset(sync, props.storage_kind, source), **_location(props)},
             group_name=names.group(sync),
             code_version="-".join(filter(None, [sync.fingerprint(), props.code_version])),
             owners=sync.owners,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -14,7 +14,7 @@ from ..paths import MISSING, follow
 from ..records import encode
 from .names import RESERVED, Steps, column_name, path_steps, path_text
 from .places import Place, Places
-from .plan import DECLARED, MAX_COLUMNS, Column, Field, Plan
+from .plan import DECLARED, MAX_COLUMNS, Column, Plan
 from .types import Type, infer
 from .values import Convert, Misfit, json_text
 from .widths import SURELY_FIT, narrow
@@ -90,9 +90,10 @@ class Layout:
 
     def add(self, columns: Iterable[Column]) -> None:
         """Add columns of the table to the layout."""
+        comments = {in_model.path: in_model.comment for in_model in self._fields.values()}
         for column in columns:
             at = len(self.columns)
-            self.columns.append(column)
+            self.columns.append(replace(column, comment=comments[column.path]) if column.path in comments else column)
             self._taken.add(self._fold(column.name))
             self._by_path[column.path] = at
             if place := self._place_of(column.path):
@@ -204,7 +205,8 @@ class Layout:
         taken = self._taken.union(self._fold(column.name) for column in new)
         for steps, in_model in self._fields.items():
             if in_model.path not in self._by_path:
-                new.append(Column(column_name(steps, taken, self._fold), in_model.type, in_model.path))
+                name = column_name(steps, taken, self._fold)
+                new.append(Column(name, in_model.type, in_model.path, in_model.comment))
                 taken.add(self._fold(new[-1].name))
         for steps in sorted(seen, key=lambda steps: not self._is_constant(steps)):  # metadata wins a name
             if len(self.columns) + len(new) >= MAX_COLUMNS:
@@ -218,10 +220,15 @@ class Layout:
         return [Column(declared.name, declared.type, declared.path) for declared in self.plan.declared]
 
     @property
-    def model_columns(self) -> dict[str, Field]:
-        """The fields of the model by the names of their columns, as far as the table has these."""
-        known = [field for field in self._fields.values() if field.path in self._by_path]
-        return {self.columns[self._by_path[field.path]].name: field for field in known}
+    def model_columns(self) -> list[Column]:
+        """The columns of the model's fields, as far as the table has them."""
+        known = [in_model.path for in_model in self._fields.values() if in_model.path in self._by_path]
+        return [self.columns[self._by_path[path]] for path in known]
+
+    @property
+    def filled_columns(self) -> list[Column]:
+        """The columns that records may have values for."""
+        return [column for column in self.columns if self._place_of(column.path) is not None]
 
     def clash(self, new: Sequence[Column]) -> str | None:
         """The name of the first new column that cannot be created: it exists, occurs twice, or is reserved."""

@@ -21,6 +21,8 @@ class Column:
     name: str
     type: Type
     path: str
+    comment: str | None = field(default=None, compare=False)
+    """The description of its field in the record model."""
 
 
 DECLARED = "[mapping]"  # the prefix of declared columns' paths; no path of a field begins with it

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, is_typeddict
 
 from ..errors import ConfigError
-from .fields import fields_of
+from .fields import MOST_FIELDS, fields_of
 from .validation import check_schema
 
 REFERENCE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -28,8 +28,13 @@ def schema_of(definition: Any) -> dict[str, Any]:
     """
     schema = _schema(definition)
     check_schema(schema)
-    if not fields_of(schema):
+    fields = fields_of(schema)
+    if not fields:
         raise ConfigError("the model has no fields; wanted the schema of an object with properties.")
+    if len(fields) > MOST_FIELDS:
+        raise ConfigError(
+            f"the model has more than {MOST_FIELDS:,} fields; wanted at most as many as a table has columns."
+        )
     return schema
 
 

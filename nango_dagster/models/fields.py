@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 Kind = Literal["boolean", "number", "string", "timestamp", "json"]
 """The values of a field; `json` is a list, an object without named fields, or values of several types."""
 
 MOST_LEVELS = 20
+MOST_FIELDS = 1400
+"""As many as a mapped table has columns."""
 _TIMES = ("date", "date-time")
 _KINDS: Mapping[str, Kind] = {
     "boolean": "boolean",
@@ -40,12 +43,15 @@ class ModelField:
 def fields_of(schema: Schema) -> tuple[ModelField, ...]:
     """The plain values and lists of a model, also those of nested objects, in the order of the schema.
 
+    At most MOST_FIELDS + 1 are read.
+
     >>> address = {"type": "object", "properties": {"city": {"type": "string"}}}
     >>> schema = {"properties": {"id": {"type": "integer"}, "address": address, "tags": {"type": "array"}}}
     >>> [(field.name, field.kind) for field in fields_of(schema)]
     [('id', 'number'), ('address.city', 'string'), ('tags', 'json')]
     """
-    return tuple(_Reader(schema).fields((), schema, required=True, open_references=()))
+    fields = _Reader(schema).fields((), schema, required=True, open_references=())
+    return tuple(islice(fields, MOST_FIELDS + 1))
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,12 @@ class _Reader:
             needed |= set(part.get("required", ()))
         return properties, needed, references
 
-    def _conjuncts(self, schema: Schema, seen: tuple[int, ...] = ()) -> Iterator[Schema]:
-        """The schema and those that a value has to fulfil with it: of `$ref` and `allOf`."""
+    def _conjuncts(self, schema: Schema, seen: set[int] | None = None) -> Iterator[Schema]:
+        """The schema and those that a value has to fulfil with it, of `$ref` and `allOf`, each once."""
+        seen = set() if seen is None else seen
         if id(schema) in seen:
             return
-        seen = (*seen, id(schema))
+        seen.add(id(schema))
         if "$ref" in schema:
             yield from self._conjuncts(self._resolved(schema["$ref"]), seen)
         for part in schema.get("allOf", ()):
@@ -104,14 +111,18 @@ class _Reader:
         is_recursive = len(set(inner_references)) < len(inner_references)
         return alternatives[0] if properties and not is_recursive else None
 
-    def _alternatives(self, part: Schema) -> list[Schema]:
-        """The schemas of which a value fulfils one, without that of null."""
+    def _alternatives(self, part: Schema, seen: set[int] | None = None) -> list[Schema]:
+        """The schemas of which a value fulfils one, without that of null, each once."""
+        seen = set() if seen is None else seen
+        if id(part) in seen:
+            return []
+        seen.add(id(part))
         for conjunct in self._conjuncts(part):
             for keyword in ("anyOf", "oneOf"):
                 options = [option for option in conjunct.get(keyword, ()) if isinstance(option, Mapping)]
                 options = [option for option in options if not _is_null(option)]
                 if options:
-                    return [inner for option in options for inner in self._alternatives(option)]
+                    return [inner for option in options for inner in self._alternatives(option, seen)]
         return [part]
 
     def _kind(self, part: Schema, references: tuple[str, ...]) -> Kind:

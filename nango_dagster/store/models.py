@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,10 @@ class Model:
     """The records of a sync: the path of each field, and the type that it had when it was first seen."""
 
     row: SyncRow
-    fields: tuple[tuple[Steps, mapping.Type], ...]
+    name: str
+    fields: tuple[tuple[Steps, mapping.Type], ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    """The schema that the sync's config declares; None where the fields are those that were seen."""
 
 
 def version(database: Database) -> tuple[Any, ...]:
@@ -44,7 +47,13 @@ def models(database: Database, most: int) -> tuple[list[Model], int]:
     rows = [row for row in syncs.all(database) if row.origin != "asset"]
     shown = rows[:most]
     columns = _columns(database, {tables.table_name(row.sync, row.id) for row in shown})
-    models = [Model(row, tuple(_fields(row, columns.get(tables.table_name(row.sync, row.id), ())))) for row in shown]
+    models: list[Model] = []
+    for row in shown:
+        if row.sync.models:
+            models += [Model(row, name, json_schema=schema) for name, schema in row.sync.models.items()]
+        else:
+            seen = columns.get(tables.table_name(row.sync, row.id), ())
+            models.append(Model(row, row.sync.model, tuple(_fields(row, seen))))
     return models, len(rows) - len(shown)
 
 

@@ -167,7 +167,7 @@ def _with_free_name(connection: Connection, sync: Sync, base: str) -> Sync:
     """The sync under the first of `base`, `base-2`, `base-3`... that clashes with no name and no model."""
     others = connection.execute(sa.select(_of.name, _of.model).where(_of.integration == sync.integration_key)).all()
     names, models = {other.name for other in others}, {other.model for other in others}
-    if "model" in sync.document():
+    if sync.models or "model" in sync.document():
         models.clear()  # a model of the config does not depend on the name
     return next(
         candidate

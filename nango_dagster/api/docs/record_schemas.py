@@ -25,7 +25,9 @@ def with_models(reference: Mapping[str, Any], models: Sequence[Model], others: i
     names = []
     for model in models:
         names.append(_name(model, schemas))
-        schemas[names[-1]] = _schema(model)
+        schemas[names[-1]] = (
+            _schema(model) if model.json_schema is None else _declared(model, model.json_schema, names[-1])
+        )
     schemas["RecordList"] = _list(schemas["RecordList"], names, others)
     paths = dict(reference["paths"])
     paths["/records"] = _with_examples(paths["/records"], dict(zip(names, models, strict=True)))
@@ -34,7 +36,7 @@ def with_models(reference: Mapping[str, Any], models: Sequence[Model], others: i
 
 def _name(model: Model, taken: Iterable[str]) -> str:
     """A unique name for the schema, with the characters that OpenAPI allows."""
-    whole = f"records.{model.row.integration}.{model.row.sync.model}"
+    whole = f"records.{model.row.integration}.{model.name}"
     name = re.sub(r"[^A-Za-z0-9._-]", "_", whole)
     if name != whole or name in taken:
         name = f"{name}.{blake2b(whole.encode(), digest_size=4).hexdigest()}"
@@ -52,7 +54,7 @@ def _list(schema: dict[str, Any], names: Sequence[str], others: int) -> dict[str
 
 def _with_examples(path: dict[str, Any], models: Mapping[str, Model]) -> dict[str, Any]:
     get = dict(path["get"])
-    examples = {name: {"value": model.row.sync.model, "summary": _summary(model)} for name, model in models.items()}
+    examples = {name: {"value": model.name, "summary": _summary(model)} for name, model in models.items()}
     get["parameters"] = [
         {**parameter, "examples": examples} if examples and parameter["name"] == "model" else parameter
         for parameter in get["parameters"]
@@ -61,7 +63,7 @@ def _with_examples(path: dict[str, Any], models: Mapping[str, Model]) -> dict[st
 
 
 def _summary(model: Model) -> str:
-    return f"{model.row.sync.model}: sync {model.row.name} of {model.row.integration}"
+    return f"{model.name}: sync {model.row.name} of {model.row.integration}"
 
 
 def _schema(model: Model) -> dict[str, Any]:
@@ -76,11 +78,43 @@ def _schema(model: Model) -> dict[str, Any]:
     note = "The fields are those of the records so far; any may be missing or null, and others may appear."
     return {
         "type": "object",
-        "title": sync.model,
+        "title": model.name,
         "description": f"A record of the sync {model.row.name} of the integration {model.row.integration}. {note}",
         "properties": {"id": own, **known, "_nango_metadata": _METADATA},
         "required": ["id", "_nango_metadata"],
     }
+
+
+def _declared(model: Model, schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The schema of a record model, with the field `_nango_metadata` that the API adds to each record.
+
+    References into the model lead to its place in the document.
+    """
+    own = _moved(schema, f"#/components/schemas/{name}/")
+    properties = {**own.pop("properties", {}), "_nango_metadata": _METADATA}
+    properties = {"id": {"type": "string"}, **properties}
+    note = f"A record of the sync {model.row.name} of the integration {model.row.integration}."
+    for keyword in ("additionalProperties", "$schema", "$id"):
+        own.pop(keyword, None)
+    return {
+        **own,
+        "type": "object",
+        "title": model.name,
+        "description": " ".join(filter(None, [note, own.get("description")])),
+        "properties": properties,
+        "required": list(dict.fromkeys(["id", *own.get("required", ()), "_nango_metadata"])),
+    }
+
+
+def _moved(part: Any, root: str) -> Any:
+    """A part of a schema whose references begin at another root."""
+    if isinstance(part, Mapping):
+        moved = {key: _moved(value, root) for key, value in part.items()}
+        reference = part.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/"):
+            moved["$ref"] = root + reference[2:]
+        return moved
+    return [_moved(item, root) for item in part] if isinstance(part, list) else part
 
 
 @dataclass

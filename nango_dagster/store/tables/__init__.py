@@ -3,6 +3,7 @@
 from ..rows import Prepared
 from ..system_columns import SYSTEM_COLUMNS, quote
 from .columns import registered
+from .model_diff import ModelDiff, model_diff
 from .names import Transform, plan_of, table_name
 from .opening import cache_layout, open_table
 from .reading import data_frame, exists, rows
@@ -13,6 +14,7 @@ from .table import MappedTable
 __all__ = [
     "SYSTEM_COLUMNS",
     "MappedTable",
+    "ModelDiff",
     "Prepared",
     "Transform",
     "TypeChange",
@@ -23,6 +25,7 @@ __all__ = [
     "exists",
     "forget",
     "forget_dataset",
+    "model_diff",
     "open_table",
     "plan_of",
     "quote",

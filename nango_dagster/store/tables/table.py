@@ -98,7 +98,8 @@ class MappedTable:
             return
         if self.layout.new_columns(nothing := mapping.Flat([], [], Counter())) and not self._evolve(nothing):
             self.incomplete = True
-        comments = {name: field.comment for name, field in self.layout.model_columns.items()}
+        self.new_columns.clear()  # those of the model are no surprise
+        comments = {column.name: column.comment for column in self.layout.model_columns}
         if statements := self.database.rows.comments(self.name, comments):
             with self.database.ask() as connection:
                 stored = self.database.rows.stored_comments(connection, self.name)
