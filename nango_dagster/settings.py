@@ -52,6 +52,8 @@ class Settings:
     delete_after_days: int = 0
     delete_runs_after_days: int = 14
     allow_private_hosts: bool = False
+    script_memory: int = 2_000_000_000
+    """The bytes of memory that a process may have while it runs Python scripts."""
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @classmethod
@@ -89,6 +91,7 @@ class Settings:
             delete_after_days=read.whole("NANGO_DELETE_AFTER_DAYS", 0, 0, 36_500),
             delete_runs_after_days=read.whole("NANGO_DELETE_RUNS_AFTER_DAYS", 14, 0, 36_500),
             allow_private_hosts=read.flag("NANGO_ALLOW_PRIVATE_HOSTS"),
+            script_memory=read.whole("NANGO_SCRIPT_MEMORY_MB", 2000, 100, 10_000_000) * 1_000_000,
             env=MappingProxyType(read.prefixed("NANGO_ENV_")),
         )
         read.finish()

@@ -66,7 +66,7 @@ def source_for(sync: Sync, settings: Settings) -> Source:
     if sync.script_language == "typescript":
         return NodeScript(sync, settings.home)
     if sync.script is not None:
-        return script_of(sync, settings.configs)
+        return script_of(sync, settings.configs, settings.script_memory)
     return source_of(sync) if sync.for_each is None else ForEachList(sync)
 
 

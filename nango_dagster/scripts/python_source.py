@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from ..errors import Cancelled, NangoError, ScriptError
 from ..sources import Ending, Model, Sink, SourceContext
 from .execution import ScriptExecution, model_names
 from .nango import NangoSync
+from .output import printing_to
+from .watchdog import Stopped, watched
 
 
-def script_of(sync: Sync, folder: Path) -> PythonScript:
-    """The script of a sync, which is loaded when it is read."""
-    return PythonScript(sync, folder)
+def script_of(sync: Sync, folder: Path, most_bytes: int | None = None) -> PythonScript:
+    """The script of a sync, which is loaded when it is read; `most_bytes` is the limit of the process's memory."""
+    return PythonScript(sync, folder, most_bytes=most_bytes)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class PythonScript:
     folder: Path
     function: Callable[..., Any] | None = None
     """The function itself, where it is not to be loaded."""
+    most_bytes: int | None = None
+    """The memory that the process may use; None for no limit."""
     needs_access: bool = True
 
     @property
@@ -45,14 +49,21 @@ class PythonScript:
         """
         function = self.function or load_function(self.sync.script or "", self.folder)
         file = inspect.unwrap(function).__code__.co_filename if hasattr(function, "__code__") else None
-        with ScriptExecution(self.sync, context, sink) as execution:
+        with (
+            ScriptExecution(self.sync, context, sink) as execution,
+            watched(file, self.sync.max_duration, context.is_stopped, self.most_bytes) as reason,
+            printing_to(execution.log),
+        ):
             try:
                 return run(function, execution, file)
             except Cancelled:
                 raise
             except NangoError as error:
                 raise located(error, file) from error.__cause__
-            except Exception as error:
+            except Stopped as stopped:
+                place = place_of(stopped, file) or "the script"
+                raise ScriptError(f"{self.sync.display_name}: {place}: {reason()}.") from None
+            except (Exception, SystemExit) as error:
                 raise foreign_error(self.sync, error, file) from error
 
 
@@ -72,8 +83,7 @@ def run(function: Callable[..., Any], execution: ScriptExecution, file: str | No
     nango = NangoSync(execution, file)
     result = function(nango)
     if inspect.isgenerator(result):
-        for yielded in result:
-            nango.take(yielded)
+        _save_all(result, nango)
     elif inspect.iscoroutine(result) or inspect.isasyncgen(result):
         close = getattr(result, "close", None)
         if close is not None:
@@ -84,7 +94,24 @@ def run(function: Callable[..., Any], execution: ScriptExecution, file: str | No
     return execution.ending()
 
 
-def foreign_error(sync: Sync, error: Exception, file: str | None) -> ScriptError:
+def _save_all(script: Generator[object, Any, object], nango: NangoSync) -> None:
+    """Save what a script yields; an error of that is raised at its `yield`."""
+    try:
+        yielded = next(script)
+        while True:
+            try:
+                nango.take(yielded)
+            except Exception as error:
+                yielded = script.throw(error)
+            else:
+                yielded = next(script)
+    except StopIteration:
+        return
+    finally:
+        script.close()
+
+
+def foreign_error(sync: Sync, error: BaseException, file: str | None) -> ScriptError:
     """The error of a script that raised one of its own."""
     message = " ".join(str(error).split())
     place = place_of(error, file)

@@ -1,0 +1,136 @@
+"""Hostile scripts: each ends with a sentence and the script's line, and what was committed before is kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nango_dagster import clock, runs
+from nango_dagster.scripts import watchdog
+from nango_dagster.settings import Settings
+from nango_dagster.store import Database, connections, jobs
+from tests.fake_api import FakeApi
+from tests.script_project import ScriptProject
+from tests.test_scripts import scripted
+
+KEPT = ["yield [{'id': 1}]", "nango.save_checkpoint(page=2)"]
+HOSTILE: dict[str, tuple[list[str], str]] = {
+    # what it does after a good page and a checkpoint, and what the job says
+    "raises": (["raise KeyError('repos')"], "items.py, line 7: KeyError: 'repos'"),
+    "exits": (["raise SystemExit(3)"], "items.py, line 7: SystemExit: 3"),
+    "recurses": (["def f(): return f()", "f()"], "line 7: RecursionError: maximum recursion depth exceeded"),
+    "allocates": (["x = [0] * (1 << 62)"], "line 7: MemoryError"),
+    "undeclared model": (["nango.batch_save([{'id': 2}], 'Contact')"], "the model 'Contact' is not declared; its"),
+    "no records": (["yield 'text'"], "a record is str; wanted an object, or a list of them."),
+    "no JSON": (["yield {'id': 2, 'x': object()}"], "objects of type object have no form in JSON"),
+    "not a number": (["yield {'id': 2, 'x': float('nan'), 'y': 1j}"], "objects of type complex have no form in JSON"),
+    "a nested checkpoint": (["nango.save_checkpoint(a={'b': 1})"], "wanted a text, a finite number or a boolean"),
+    "a method that is not there": (["nango.batch_sav([])"], "nango has no 'batch_sav'"),
+    "an action": (["nango.trigger_action('x')"], "does not run here: nango_dagster runs syncs, and no actions."),
+    "swallows": (
+        ["for _ in range(3):", "    try: nango.save_checkpoint(a=[1])", "    except Exception: pass"],
+        "wanted a text, a finite number or a boolean",
+    ),
+    "prints a secret and raises it": (["print(nango.connection)", "raise ValueError(nango.connection)"], "'***'"),
+    "no base URL": (["nango.get('/x', base_url='')"], "answered 404"),
+    "a host that is not there": (["nango.get('http://no-such-host.invalid/x')"], "cannot be found (DNS)"),
+    "a strange scheme": (["nango.get('/x', base_url='file:///etc/passwd')"], "wanted a URL that begins with https"),
+}
+
+
+@pytest.fixture
+def project(db: Database, settings: Settings, api: FakeApi) -> ScriptProject:
+    project = ScriptProject(db, settings, api)
+    project.connect(credentials={"type": "API_KEY", "apiKey": "hunter22x"})
+    return project
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_script_fails_with_a_sentence_and_its_line(
+    project: ScriptProject, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The page before it and its checkpoint are kept, and no secret is shown."""
+    lines, said = HOSTILE[name]
+    outcome = project.run(scripted(*KEPT, *lines, options=", retries=0"), "acme")
+    assert outcome.status == "failed"
+    assert said in (outcome.error or ""), outcome.error
+    assert "items.py, line" in (outcome.error or "") or name == "swallows", outcome.error
+    assert (project.ids(), json.loads(project.checkpoint() or "")) == (["1"], {"page": 2})
+    shown = capsys.readouterr()
+    assert "hunter22x" not in f"{outcome.error}{outcome.stack}{shown.out}{shown.err}"
+
+
+def test_records_that_cannot_be_saved_are_rejected_with_the_line(project: ScriptProject) -> None:
+    """One of 10 MB, one without a key, and one that does not fit the model; nothing is deleted, the others are kept."""
+    body = """
+        MODEL = {"type": "object", "properties": {"id": {}, "name": {"type": "string"}}, "required": ["name"]}
+
+        @sync(integration="crm", models={"Item": MODEL}, validate="reject", track_deletes=True)
+        def items(nango):
+            if nango.metadata.get("first"):
+                yield [{"id": n, "name": "old"} for n in (1, 2)]
+                return
+            nango.batch_save([
+                {"id": 1, "name": "new"},
+                {"id": 3, "name": "x" * 10_000_000},
+                {"name": "no id"},
+                {"id": 4, "name": 4},
+            ])
+        """
+    connections.set_metadata(project.db, "crm", "acme", {"first": True})
+    project.run(body, "acme")
+    connections.set_metadata(project.db, "crm", "acme", {})
+    outcome = project.run(None, "acme", accept_deletes=True)
+    said = " ".join(outcome.warnings)
+    assert (outcome.status, project.ids()) == ("succeeded", ["1", "2"]), outcome.error
+    assert outcome.counts.rejected == 3
+    assert "of batch_save, items.py line 10: it has 10,000,0" in said
+    assert "without" not in said
+
+
+def test_a_script_that_hangs_does_not_hold_the_others_up(
+    project: ScriptProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped at its next call after max_duration, or from outside; the run's other connections are executed."""
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.5)
+    for connection_id in ("asks", "loops", "swallows"):
+        project.connect(connection_id)
+    body = scripted(
+        "yield [{'id': nango.connection_id}]",
+        "while nango.connection_id == 'asks': nango.metadata",
+        "n = 0",
+        "while who == 'loops': n += 1",
+        "while who == 'swallows':",
+        "    try: n += 1",
+        "    except Exception: pass",
+        options=", max_duration=1",
+    ).replace("    yield", "    who = nango.connection_id\n    yield", 1)
+    row = project.row(body)
+    with runs.Drain(project.db, project.settings, run_id="run") as drain:
+        drain.add(row, lambda: row.sync.latest_slot(clock.now()))
+        while not drain.is_over:
+            drain.next(0.2)
+    ended = {job.connection_id: job for job in jobs.list_jobs(project.db, row.id, limit=9)}
+    assert {name: job.status for name, job in ended.items()} == {
+        "acme": "succeeded", "asks": "failed", "loops": "failed", "swallows": "failed",
+    }  # fmt: skip
+    assert "stopped after max_duration (1 s); the pages so far are kept. (items.py, line 7)" in (
+        ended["asks"].error_message or ""
+    )
+    for name, line in (("loops", "line 9"), ("swallows", "line 1")):
+        assert f"items.py, {line}" in (ended[name].error_message or "")
+        assert "it was stopped after max_duration, as it called nothing of nango" in (ended[name].error_message or "")
+    assert project.ids() == ["acme", "asks", "loops", "swallows"]
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_script_that_leaks_memory_is_stopped(project: ScriptProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has saved is kept."""
+    monkeypatch.setattr(watchdog, "_memory", lambda: 3_000_000_000)
+    body = scripted("yield {'id': 1}", "leak = []", "while True: leak = [*leak[-9:], 'x' * 1000]")
+    outcome = project.run(body, "acme")
+    assert outcome.status == "failed"
+    assert "items.py, line 7: it was stopped, as the process uses 3.0 GB of memory, more than" in (outcome.error or "")
+    assert project.ids() == ["1"]
