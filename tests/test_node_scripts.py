@@ -345,3 +345,55 @@ def test_the_provider_of_an_integration_fills_in_what_it_does_not_declare(projec
     (project.root / "node_modules/@nangohq/providers/providers.yaml").unlink()
     assert (outcome.status, project.ids()) == ("succeeded", ["1"]), outcome.error
     assert (headers[0]["x-shop"], headers[0]["x-missing"], headers[0]["Authorization"]) == ("k1", None, None)
+
+
+def test_a_sync_of_a_nango_yaml_runs_its_typescript_function(project: NodeProject) -> None:
+    declarations = """
+        integrations:
+            crm:
+                syncs:
+                    rows:
+                        runs: every 30 minutes
+                        output: Row
+                        sync_type: full
+                        endpoint: GET /rows
+        models:
+            Row:
+                id: string
+                name?: string
+        """
+    (project.root / "index.ts").unlink(missing_ok=True)
+    project.file("nango.yaml", textwrap.dedent(declarations))
+    project.file(
+        "crm/syncs/rows.ts",
+        """
+        import type { NangoSync, Row } from '../../models';
+        export default async function fetchData(nango: NangoSync): Promise<void> {
+            const rows: Row[] = [{ id: 'a' }];
+            await nango.batchSave(rows, 'Row');
+        }
+        """,
+    )
+    row = project.stored("rows")
+    outcome = project.execute(row, "acme")
+    (project.root / "nango.yaml").unlink()
+    assert (outcome.status, project.ids()) == ("succeeded", ["a"]), outcome.error
+    assert (row.sync.frequency, row.sync.model, row.sync.unique_key) == (30, "Row", "id")
+
+
+def test_a_newer_build_of_the_project_is_used(project: NodeProject) -> None:
+    """Its source map leads errors to the `.ts` file, and syntax that needs a compiler is no matter."""
+    row = project.script("await nango.batchSave([{ id: 'source' }], 'Item');")
+    code = """
+        "use strict";
+        Object.defineProperty(exports, "__esModule", { value: true });
+        const { createSync } = require("nango");
+        exports.default = createSync({
+            frequency: "every hour", models: { Item: {} },
+            exec: async (nango) => { await nango.batchSave([{ id: "built" }], "Item"); },
+        });
+        """
+    project.file("build/crm_syncs_items.cjs", code)
+    outcome = project.execute(project.stored(row.name), "acme")
+    (project.root / "build/crm_syncs_items.cjs").unlink()
+    assert (outcome.status, project.ids()) == ("succeeded", ["built"]), outcome.error

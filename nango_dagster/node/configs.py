@@ -20,9 +20,7 @@ def read_configs(settings: Settings, folder: Path | None = None, *, refresh: boo
     `refresh` describes changed scripts first. Without a project the folder has to exist; beside one it need not.
     """
     folder = settings.configs if folder is None else folder
-    has_project = (settings.scripts / "index.ts").is_file() or manifest.read(
-        settings.home, settings.scripts
-    ) is not None
+    has_project = is_project(settings.scripts) or manifest.read(settings.home, settings.scripts) is not None
     configs = Configs((), ()) if has_project and not folder.is_dir() else read_dir(folder)
     if not has_project:
         return configs
@@ -36,15 +34,18 @@ def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = Fa
     the same integration and name. A script that cannot be run is among the errors.
     """
     declared = {integration.name: integration for integration in configs.integrations}
+    errors = list(configs.errors)
+    current = manifest.read(home, root)
     if refresh:
         providers = {name: it.provider for name, it in declared.items() if it.provider is not None}
-        current: Manifest | None = manifest.refresh(home, root, providers).manifest
-    else:
-        current = manifest.read(home, root)
+        try:
+            current = manifest.refresh(home, root, providers).manifest
+        except ConfigError as error:
+            errors.append(error)
     if current is None:
-        return configs
+        return replace(configs, errors=tuple(errors))
     taken = {(sync.integration_key, sync.name) for sync in configs.syncs}
-    syncs, errors, places = list(configs.syncs), list(configs.errors), dict(configs.places)
+    syncs, places = list(configs.syncs), dict(configs.places)
     for entry in current.entries:
         key = (entry.integration, entry.name)
         if key in taken:
@@ -75,17 +76,11 @@ def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]
     yield "name", entry.name
     yield "integration", entry.integration
     yield "script", f"{entry.path}@{entry.digest}"
-    models = {name: model_of(schema) for name, schema in (described.get("models") or {}).items()}
-    if models:
-        yield "models", models
-        yield "model", next(iter(models))
     yield "unique_key", "id"
-    if text := str(described.get("description") or "").strip():
-        yield "description", text
-    yield "frequency", described.get("frequency") or "every hour"
-    yield "auto_start", described.get("autoStart") is True
-    if described.get("trackDeletes"):
-        yield "track_deletes", True
+    if described.get("fields"):
+        yield from described["fields"].items()
+    else:
+        yield from _created(described)
     base_urls = provider.get("base_urls") or ()
     if integration is not None and integration.base_url is not None:
         yield "base_url", integration.base_url
@@ -94,6 +89,20 @@ def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]
     for name in ("headers", "query_params"):
         if provider.get(name):
             yield name, provider[name]
+
+
+def _created(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a config that `createSync` gives."""
+    models = {name: model_of(schema) for name, schema in (described.get("models") or {}).items()}
+    if models:
+        yield "models", models
+        yield "model", next(iter(models))
+    if text := str(described.get("description") or "").strip():
+        yield "description", text
+    yield "frequency", described.get("frequency") or "every hour"
+    yield "auto_start", described.get("autoStart") is True
+    if described.get("trackDeletes"):
+        yield "track_deletes", True
 
 
 def model_of(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,11 +105,11 @@ def refresh(home: Path, root: Path, provider_of: Mapping[str, str] | None = None
     """
     root = root.resolve()
     old = read(home, root)
-    scripts = scripts_of(root)
+    scripts, problems = scripts_of(root)
     names = {script.integration: (provider_of or {}).get(script.integration, script.integration) for script in scripts}
     providers, stamp = _providers(root, set(names.values()), old)
     known = {} if old is None else {(entry.path, entry.digest): entry for entry in old.entries}
-    entries: list[Entry] = []
+    entries = [Entry("", "", problem.file or "nango.yaml", "", "", {}, problem.sentence) for problem in problems]
     described: list[str] = []
     with _Describer(home, root) as describer:
         for script in scripts:
@@ -177,7 +177,10 @@ class _Describer:
             return _broken(script, digest, f"{script.where}: the script {lost}.")
         if isinstance(answer, str):
             return _broken(script, digest, answer)
-        description = answer["description"]
+        description = {**answer["description"], "fields": dict(script.fields)}
+        if description["kind"] == "function" and not script.fields:
+            sentence = f"{script.where}: it exports a function; wanted createSync({{...}}), or a nango.yaml beside it."
+            return _broken(script, digest, sentence)
         if description["kind"] not in ("sync", "function"):
             return _broken(script, digest, f"{script.where}: it is {description['kind']!r}; only syncs run here.")
         bundle = {**answer["bundle"], "api": provider}

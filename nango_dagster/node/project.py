@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ..errors import ConfigError
+from ..config import nango_yaml
+from ..errors import ConfigError, Problem
 
+INDEX: Final = "index.ts"
+DECLARATIONS: Final = "nango.yaml"
 _LISTED: Final = re.compile(r"""^\s*(?:import|export\s+\*\s+from)\s+['"]\./([^'"]+)['"]""", re.MULTILINE)
 _IMPORTED: Final = re.compile(r"""(?<![\w$.])(?:from|import|require\()\s*['"](\.[^'"\n]+)['"]""")
 _TYPES: Final = re.compile(r"(?<![\w$.])import\s+type\b[^;]*?from\s*['\"][^'\"\n]+['\"]")
@@ -31,6 +35,8 @@ class Script:
     """The file of the script in the project."""
     built: Path | None = None
     """What the project's own compiler made of it, where that is newer."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of its config, where a `nango.yaml` declares it."""
 
     @property
     def where(self) -> str:
@@ -51,27 +57,52 @@ class Script:
     def digest(self) -> str:
         """A hash of all these files."""
         parts = [part for path, text in sorted(self.files.items()) for part in (path, text)]
+        parts.append(json.dumps(dict(self.fields), sort_keys=True, default=str))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def scripts_of(root: Path) -> list[Script]:
-    """The sync scripts that the `index.ts` of a project lists, in its order; none where there is no such file.
+def is_project(root: Path) -> bool:
+    """Whether a folder is a Nango project."""
+    return (root / INDEX).is_file() or (root / DECLARATIONS).is_file()
 
-    Raises ConfigError where the file cannot be read.
+
+def scripts_of(root: Path) -> tuple[list[Script], list[Problem]]:
+    """The TypeScript syncs of a project: those that its `index.ts` lists, or that its `nango.yaml` declares.
+
+    The problems are those of the `nango.yaml`. Raises ConfigError where a file cannot be read.
     """
-    index = root / "index.ts"
-    if not index.is_file():
-        return []
+    if (root / INDEX).is_file():
+        return _listed(root), []
+    if (root / DECLARATIONS).is_file():
+        return _declared(root)
+    return [], []
+
+
+def _listed(root: Path) -> list[Script]:
     found: dict[Path, Script] = {}
-    for imported in _LISTED.findall(_COMMENTS.sub("", _text(index))):
+    for imported in _LISTED.findall(_COMMENTS.sub("", _text(root / INDEX))):
         parts = imported.split("/")
         if len(parts) < 3 or parts[-2] != "syncs":
             continue
         path = root / re.sub(r"\.[cm]?js$", ".ts", imported)
         path = path if path.suffix == ".ts" else path.with_name(path.name + ".ts")
-        script = Script(root, parts[0], path.stem, path, _built(root, parts[0], path))
-        found.setdefault(path, script)
+        found.setdefault(path, Script(root, parts[0], path.stem, path, _built(root, parts[0], path)))
     return list(found.values())
+
+
+def _declared(root: Path) -> tuple[list[Script], list[Problem]]:
+    content = nango_yaml.read(root / DECLARATIONS, os.path.relpath(root / DECLARATIONS))
+    scripts, problems = [], list(content.problems)
+    for sync in content.syncs:
+        relative = sync.script(root)
+        if relative is None:
+            where = f"{sync.integration}/syncs/{sync.name}.ts"
+            problems.append(Problem(f"{DECLARATIONS}: {sync.name} has no script; wanted {where}.", line=sync.line))
+        elif relative.suffix == ".ts":
+            path = root / relative
+            built = _built(root, sync.integration, path)
+            scripts.append(Script(root, sync.integration, sync.name, path, built, sync.fields))
+    return scripts, problems
 
 
 def _built(root: Path, integration: str, path: Path) -> Path | None:
