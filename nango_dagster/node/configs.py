@@ -12,6 +12,7 @@ from ..errors import ConfigError, Problem
 from ..settings import Settings
 from . import manifest
 from .manifest import Entry, Manifest
+from .project import is_project
 
 
 def read_configs(settings: Settings, folder: Path | None = None, *, refresh: bool = False) -> Configs:
