@@ -182,7 +182,7 @@ def _refuse_of_others(plan: Plan, dataset: Dataset | None) -> None:
 
 def _rename(connection: Connection, plan: Plan, sync: Sync, dataset: Dataset) -> None:
     plan.lease.check(connection)
-    tables.rename_rows(connection, plan.database, dataset, sync.model)
+    tables.rename_rows(connection, plan.database, dataset, sync.integration_key, sync.model)
     datasets.rename(connection, dataset, sync.integration_key, sync.model)
 
 

@@ -188,6 +188,21 @@ class RawTable(ABC):
         """Mark every live record as deleted at `moment` and remove its payload, as `prune` does."""
 
 
+class Owner(NamedTuple):
+    """The values of the columns that say whose a row is."""
+
+    sync_id: int
+    model: str
+    connection_id: str
+    variant: str
+    integration: str
+
+    @property
+    def key(self) -> tuple[int, str, str, str]:
+        """The values that tell the rows of one dataset from all others in the table."""
+        return self[:4]
+
+
 @dataclass(frozen=True)
 class MappedRows(ABC):
     """The rows of one dataset in a mapped table, inside one transaction."""
@@ -195,8 +210,7 @@ class MappedRows(ABC):
     connection: Connection
     table: str
     """The table's name, quoted."""
-    owner: tuple[int, str, str, str]
-    """The values of the columns that say whose a row is: sync, model, connection, variant."""
+    owner: Owner
 
     @property
     def driver(self) -> Any:
@@ -269,7 +283,7 @@ class Rows(Protocol):
     def raw(self, connection: Connection, dataset_id: int) -> RawTable:
         """The raw records of a dataset."""
 
-    def mapped(self, connection: Connection, table: str, owner: tuple[int, str, str, str]) -> MappedRows:
+    def mapped(self, connection: Connection, table: str, owner: Owner) -> MappedRows:
         """The rows of a dataset in the table of this quoted name."""
 
     def columns_of(self, connection: Connection, table: str) -> list[str]:

@@ -36,6 +36,7 @@ from .rows import (
     STATE,
     KeyRange,
     MappedRows,
+    Owner,
     PageQuestion,
     PageRows,
     PayloadQuestion,
@@ -191,16 +192,17 @@ def _microseconds(moment: datetime) -> int:
 class _PostgresqlMappedRows(MappedRows):
     def insert(self, prepared: Prepared, moment: datetime) -> None:
         """COPY the fast rows in CSV format, and the others in text format."""
-        sync_id, *names = self.owner
+        sync_id, *names = self.owner.key
         if prepared.fast:
             head = mapping.as_csv([sync_id, *names]) + b","
-            tail = b"," + mapping.as_csv([moment.isoformat(" "), None]) + b","
+            tail = b"," + mapping.as_csv([moment.isoformat(" "), None, self.owner.integration]) + b","
             lines = [head + mapping.as_csv([key]) + tail + row + b"\n" for key, row in prepared.fast]
             self._copy(prepared.fast_columns, b"".join(lines), r" (FORMAT csv, NULL 'null', ESCAPE E'\\')")
         if prepared.rows:
             width = len(prepared.columns)
             escape = mapping.TO_POSTGRESQL[mapping.Type.STRING]
-            before, after = [str(sync_id), *map(escape, names)], [moment.isoformat(" "), _NOTHING]
+            before = [str(sync_id), *map(escape, names)]
+            after = [moment.isoformat(" "), _NOTHING, escape(self.owner.integration)]
             lines_of_text = "".join(
                 "\t".join([*before, escape(key), *after, *row, *[_NOTHING] * (width - len(row))]) + "\n"
                 for key, row in prepared.rows
@@ -219,10 +221,10 @@ class _PostgresqlMappedRows(MappedRows):
         verb, table = _escaped(verb), _escaped(self.table)
         row = f"SELECT ctid AS place FROM {table} WHERE {_IS_OWNED} AND _nango_unique_key = requested.key LIMIT 1"
         places = f"SELECT place FROM unnest(%s::text[]) AS requested (key), LATERAL ({row}) AS stored"
-        self.driver.execute(f"{verb} WHERE ctid = ANY(ARRAY({places}))", (list(keys), *self.owner))
+        self.driver.execute(f"{verb} WHERE ctid = ANY(ARRAY({places}))", (list(keys), *self.owner.key))
 
     def _change_range(self, verb: str, keys: KeyRange, condition: str) -> None:
-        values: list[Any] = [*self.owner, keys.after]
+        values: list[Any] = [*self.owner.key, keys.after]
         where = f"WHERE {_IS_OWNED} AND _nango_unique_key > %s"
         if keys.last is not None:
             where += " AND _nango_unique_key <= %s"
@@ -265,7 +267,7 @@ class _PostgresqlRows:
     def raw(self, connection: Connection, dataset_id: int) -> RawTable:
         return _PostgresqlRawTable(connection, dataset_id)
 
-    def mapped(self, connection: Connection, table: str, owner: tuple[int, str, str, str]) -> MappedRows:
+    def mapped(self, connection: Connection, table: str, owner: Owner) -> MappedRows:
         return _PostgresqlMappedRows(connection, table, owner)
 
     def columns_of(self, connection: Connection, table: str) -> list[str]:

@@ -40,6 +40,7 @@ from .rows import (
     KeyRange,
     KnownRecord,
     MappedRows,
+    Owner,
     PageQuestion,
     PageRows,
     PayloadQuestion,
@@ -168,22 +169,22 @@ def _remove_payload(own_id: bool) -> str:
 
 class _SqliteMappedRows(MappedRows):
     def insert(self, prepared: Prepared, moment: datetime) -> None:
-        after = (moment.strftime(SQLITE_TIME), None)
+        after = (moment.strftime(SQLITE_TIME), None, self.owner.integration)
         width = len(prepared.columns)
         filled = [(key, row + [None] * (width - len(row))) for key, row in prepared.rows]
         for columns, rows in ((prepared.fast_columns, prepared.fast), (prepared.columns, filled)):
             marks = ",".join("?" * (len(SYSTEM_COLUMNS) + len(columns)))
-            values = [(*self.owner, key, *after, *row) for key, row in rows]
+            values = [(*self.owner.key, key, *after, *row) for key, row in rows]
             _insert(self.driver, f"{self.table} ({quoted_names(columns)})", f"({marks})", values)
 
     def _change(self, verb: str, keys: Sequence[str]) -> None:
         for batch in in_batches(keys):
             marks = ",".join("?" * len(batch))
             where = f"WHERE {_IS_OWNED} AND _nango_unique_key IN ({marks})"
-            self.driver.execute(f"{verb} {where}", (*self.owner, *batch))
+            self.driver.execute(f"{verb} {where}", (*self.owner.key, *batch))
 
     def _change_range(self, verb: str, keys: KeyRange, condition: str) -> None:
-        values: list[Any] = [*self.owner, keys.after]
+        values: list[Any] = [*self.owner.key, keys.after]
         where = f"WHERE {_IS_OWNED} AND _nango_unique_key > ?"
         if keys.last is not None:
             where += " AND _nango_unique_key <= ?"
@@ -221,7 +222,7 @@ class _SqliteRows:
     def raw(self, connection: Connection, dataset_id: int) -> RawTable:
         return _SqliteRawTable(connection, dataset_id)
 
-    def mapped(self, connection: Connection, table: str, owner: tuple[int, str, str, str]) -> MappedRows:
+    def mapped(self, connection: Connection, table: str, owner: Owner) -> MappedRows:
         return _SqliteMappedRows(connection, table, owner)
 
     def columns_of(self, connection: Connection, table: str) -> list[str]:

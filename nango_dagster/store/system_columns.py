@@ -14,6 +14,7 @@ SYSTEM_COLUMNS = (
     "_nango_unique_key",
     "_nango_emitted_at",
     "_nango_deleted_at",
+    "_nango_integration",
 )
 OWNER_COLUMNS = SYSTEM_COLUMNS[:4]
 KEY_COLUMNS = SYSTEM_COLUMNS[:5]

@@ -198,6 +198,7 @@ CREATE TABLE nango_of_the_release._nango_schedules (
     failures integer DEFAULT 0 NOT NULL,
     losses integer DEFAULT 0 NOT NULL,
     checkpoint text,
+    last_sync_at timestamp with time zone,
     worker_id bigint,
     claimed_at timestamp with time zone,
     fence bigint DEFAULT '0'::bigint NOT NULL,
@@ -214,6 +215,11 @@ CREATE SEQUENCE nango_of_the_release._nango_schedules_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE nango_of_the_release._nango_schedules_id_seq OWNED BY nango_of_the_release._nango_schedules.id;
+CREATE TABLE nango_of_the_release._nango_script_locks (
+    name text NOT NULL,
+    owner text NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
 CREATE TABLE nango_of_the_release._nango_settings (
     name text NOT NULL,
     value text NOT NULL
@@ -226,6 +232,7 @@ CREATE TABLE nango_of_the_release._nango_sync_1 (
     _nango_unique_key text NOT NULL COLLATE pg_catalog."C",
     _nango_emitted_at timestamp with time zone NOT NULL,
     _nango_deleted_at timestamp with time zone,
+    _nango_integration text NOT NULL COLLATE pg_catalog."C",
     id numeric,
     name text,
     price numeric,
@@ -326,26 +333,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 10:16:49.232722+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 10:16:49.232722+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 10:16:49.232722+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 10:16:49.232722+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 10:16:49.232722+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrCzo0RaoWn4p1JytycDPGiuc5oHHZ6MqPOpYlNDQi6gDCtUA-VtegVRrqrRZ7FmfsfVOQ2-pwEpertHsrEOnuuxhreeWk-Rja7vTvPv96u681NiVb6miS8DXrH8aWEeXdE3Zv', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 10:16:48.67416+13:45', '2026-11-29 10:16:48.67416+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T20:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 10:16:49.914803+13:45', '2026-11-29 10:16:50.133366+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 10:16:48.970546+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 13:37:22.533243+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 13:37:22.533243+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 13:37:22.533243+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 13:37:22.533243+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 13:37:22.533243+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrC2k2LK0r2btKb3Y4SGEH-_OuGYmEPaCIH6qNhLDszam6Kn-0nnlpXvos3OPoJxzk7hkDCGAUrazSWgw7ELpjqN792cYSUPji1vBYhkNfNJorLpuYsnvOxKZC6OTaApBFHU-g', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 13:37:22.385691+13:45', '2026-11-29 13:37:22.385691+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 13:37:22.778261+13:45', '2026-11-29 13:37:22.778261+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-28T23:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 13:37:22.842588+13:45', '2026-11-29 13:37:22.87984+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 13:37:22.423166+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.288312+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.545258+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 10:16:49.288312+13:45', '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', NULL, false, NULL, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 10:16:50.431785+13:45', false, false, NULL, '2026-11-29 10:16:49.898279+13:45', '2026-11-29 10:16:50.102514+13:45', 1, 1, NULL, NULL, NULL, 1, '2026-11-29 10:16:48.886839+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 10:16:49.288312+13:45', NULL, 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 10:16:49.545258+13:45', NULL, 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 10:16:49.693918+13:45', '2026-11-29 10:16:49.693918+13:45', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'children', false, '2026-11-29 10:16:48.335843+13:45', '2026-11-29 10:16:48.335843+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '804dbe9d-3b8d-475b-8781-91ca779c1d75', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 10:16:50.29361+13:45', 'pending', 0, '2026-11-29 10:16:50.29361+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'bc1d800e-06c5-4a8b-aaba-8be7eb3c83cc', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 10:16:49.914803+13:45', '2026-11-29 10:16:50.349861+13:45', 'pending', 0, '2026-11-29 10:16:50.349861+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 13:37:22.553705+13:45', '2026-11-29 13:37:22.553705+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 13:37:22.553705+13:45', '2026-11-29 13:37:22.693034+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 13:37:22.553705+13:45', '2026-11-29 13:37:22.778261+13:45', '2026-11-29 13:37:22.778261+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 13:37:22.942086+13:45', false, false, NULL, '2026-11-29 13:37:22.838113+13:45', '2026-11-29 13:37:22.870432+13:45', 1, 1, NULL, NULL, NULL, NULL, 1, '2026-11-29 13:37:22.408375+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 13:37:22.553705+13:45', NULL, 'crm', 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 13:37:22.693034+13:45', NULL, 'crm', 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 13:37:22.778261+13:45', '2026-11-29 13:37:22.778261+13:45', 'crm', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'models', false, '2026-11-29 13:37:22.354973+13:45', '2026-11-29 13:37:22.354973+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '73d55e7c-29ab-41fd-8f53-011f25212b61', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 13:37:22.925454+13:45', 'pending', 0, '2026-11-29 13:37:22.925454+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '5fb9c582-b64a-4a5c-a877-7583a00eb785', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 13:37:22.842588+13:45', '2026-11-29 13:37:22.934157+13:45', 'pending', 0, '2026-11-29 13:37:22.934157+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);
@@ -389,6 +396,8 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules
     ADD CONSTRAINT _nango_schedules_key UNIQUE (sync_id, connection_id, variant);
 ALTER TABLE ONLY nango_of_the_release._nango_schedules
     ADD CONSTRAINT _nango_schedules_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY nango_of_the_release._nango_script_locks
+    ADD CONSTRAINT _nango_script_locks_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY nango_of_the_release._nango_settings
     ADD CONSTRAINT _nango_settings_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY nango_of_the_release._nango_sync_1

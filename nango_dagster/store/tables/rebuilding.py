@@ -125,12 +125,13 @@ def forget_dataset(
         _rows_of(connection, database, name, dataset).delete_range(keys, _not_pruned(dataset) if but_pruned else "")
 
 
-def rename_rows(connection: Connection, database: Database, dataset: Dataset, model: str) -> None:
-    """Write another model's name into a dataset's rows in the mapped table that has them."""
+def rename_rows(connection: Connection, database: Database, dataset: Dataset, integration: str, model: str) -> None:
+    """Write the names of another integration and model into a dataset's rows in the mapped table that has them."""
     name = _mapped_table(connection, database, dataset)
     if name is not None:
-        literal = "'" + model.replace("'", "''") + "'"
-        _rows_of(connection, database, name, dataset).update_range(f"_nango_model = {literal}", ALL_KEYS)
+        literals = ["'" + text.replace("'", "''") + "'" for text in (integration, model)]
+        assignments = "_nango_integration = {}, _nango_model = {}".format(*literals)
+        _rows_of(connection, database, name, dataset).update_range(assignments, ALL_KEYS)
 
 
 def _not_pruned(dataset: Dataset) -> str:

@@ -21,7 +21,7 @@ from .. import datasets, problems, schema
 from ..database import Database
 from ..datasets import Dataset
 from ..problems import Problems
-from ..rows import MappedRows, Prepared, driver
+from ..rows import MappedRows, Owner, Prepared, driver
 from ..system_columns import KEY_COLUMNS, quote
 from ..types import SQLITE_TIME
 from .columns import actual_columns, added_since
@@ -278,9 +278,9 @@ class MappedTable:
         return self.database.rows.mapped(connection, self.quoted, owner_of(dataset))
 
 
-def owner_of(dataset: Dataset) -> tuple[int, str, str, str]:
+def owner_of(dataset: Dataset) -> Owner:
     """The values of the columns that tie a mapped row to its dataset."""
-    return dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant
+    return Owner(dataset.sync_id, dataset.model, dataset.connection_id, dataset.variant, dataset.integration)
 
 
 def times_of_raw(dataset: Dataset) -> str:
@@ -317,7 +317,7 @@ def create_statement(database: Database, name: str, columns: Sequence[mapping.Co
     return (
         f"CREATE TABLE {quote(name)} (_nango_sync_id bigint NOT NULL, _nango_model {key}, "
         f"_nango_connection_id {key}, _nango_variant {key}, _nango_unique_key {key}, "
-        f"_nango_emitted_at {time_} NOT NULL, _nango_deleted_at {time_}, "
+        f"_nango_emitted_at {time_} NOT NULL, _nango_deleted_at {time_}, _nango_integration {key}, "
         f"{''.join(f'{column}, ' for column in _declared(database, columns))}UNIQUE ({', '.join(KEY_COLUMNS)}))"
     )
 
