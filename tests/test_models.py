@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nango_dagster import mapping
-from nango_dagster.config import Sync, from_body, read_file
+from nango_dagster.config import Sync, from_body, read_dir, read_file
 from nango_dagster.defs.checks import evaluate
 from nango_dagster.defs.translator import NangoSyncTranslator, SyncProps
 from nango_dagster.errors import ConfigError
@@ -197,19 +197,38 @@ def test_a_model_that_cannot_be_used_is_a_problem_of_the_config(fields: dict[str
     assert sentence in str(error.value)
 
 
-def test_a_file_names_a_python_class(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_names_a_python_class(tmp_path: Any) -> None:
     (tmp_path / "unified_of_a_test.py").write_text(
         "import pydantic\nclass Contact(pydantic.BaseModel):\n    id: int\n    email: str\n"
     )
-    monkeypatch.chdir(tmp_path)
     file = tmp_path / "contacts.yaml"
     file.write_text("url: https://api.example.com/contacts\nmodels:\n  Contact: unified_of_a_test:Contact\n")
     (sync,) = read_file(file)
     assert sync.model == "Contact" and sync.record_model is not None
     assert [field.name for field in sync.record_model.fields] == ["id", "email"]
     file.write_text("url: https://api.example.com/contacts\nmodels:\n  Contact: unified_of_a_test:Person\n")
-    with pytest.raises(ConfigError, match=r":3:3: models.Contact is .*cannot be loaded"):
+    with pytest.raises(
+        ConfigError, match=r":3:3: models.Contact is .*; it cannot be loaded: .* has no attribute 'Person'"
+    ):
         read_file(file)
+
+
+def test_syncs_that_share_a_table_have_models_that_agree(tmp_path: Any) -> None:
+    def write(name: str, models: Any) -> None:
+        write_sync(name, tmp_path, url="https://api.example.com/x", mapped_table="people", models=models)
+
+    other = {"properties": {"id": {"type": "integer"}, "email": {"type": "boolean"}}}
+    write("a", {"Contact": CONTACT})
+    write("b", {"Person": {"properties": {"id": {"type": "number"}}}})
+    configs = read_dir(tmp_path)
+    assert (configs.errors, configs.warnings) == ((), ())
+    write("b", {"Person": other})
+    configs = read_dir(tmp_path)
+    assert [sync.name for sync in configs.syncs] == ["a"]
+    assert "filled by a, too, and email is string in its model Contact and boolean in Person" in str(configs.errors[0])
+    write("b", {})
+    (warning,) = read_dir(tmp_path).warnings
+    assert warning.startswith("table people is filled by a, b; b has no model")
 
 
 # --- executions -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from nango_dagster.config.failure_limit import failure_limit
 from nango_dagster.config.frequency import normalised, seconds
 from nango_dagster.config.schedule import check_cron
 from nango_dagster.errors import ConfigError
-from nango_dagster.models import load_schema, schema_of
+from nango_dagster.models import schema_of
 
 # `${env.NAME}`; `$${` is an escaped `${`.
 PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")
@@ -260,7 +260,7 @@ class _OrBoolean:
 
 def _model_schema(value: Any) -> dict[str, Any]:
     try:
-        return load_schema(value) if isinstance(value, str) else schema_of(value)
+        return schema_of(value)
     except ConfigError as error:
         raise ValueError(f"a JSON Schema, or module:Class: {str(error).rstrip('.')}") from None
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nango_dagster.config import integrations, nango_yaml, scripts, shapes
+from nango_dagster.config import integrations, nango_yaml, scripts, shapes, shared_tables
 from nango_dagster.config.check import check
 from nango_dagster.config.document import Document, read_json, read_yaml
 from nango_dagster.config.integrations import Integration, Integrations, is_declaration
+from nango_dagster.config.model_references import resolved
 from nango_dagster.config.names import python_name, refused
 from nango_dagster.config.nango_yaml.project import NangoProject
 from nango_dagster.config.parents import wrong_parent
@@ -63,13 +64,13 @@ def read_dir(folder: Path | str) -> Configs:
         if path.suffix == ".py":
             valid, problems = _read_script(path, folder, declared)
         elif path.suffix in _SUFFIXES and not is_declaration(path, folder):
-            valid, problems = _read(path, os.path.relpath(path), declared)
+            valid, problems = _read(path, os.path.relpath(path), declared, folder)
         else:
             continue
         entries += valid
         errors += [ConfigError.of(*problems)] if problems else []
     for project in projects:
-        valid, problems = _checked(project.entries, declared)
+        valid, problems = _checked(project.entries, declared, folder)
         entries += valid
         errors += [ConfigError.of(*problems, *project.problems)] if problems or project.problems else []
     unique, doubles = _unique(entries)
@@ -77,8 +78,8 @@ def read_dir(folder: Path | str) -> Configs:
     syncs = tuple(entry.sync for entry in unique)
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
     named = tuple(item.integration for item in declared.valid.values())
-    warnings = tuple(warning for project in projects for warning in project.warnings)
-    return Configs(syncs, (*errors, *doubles, *orphans), places, named, warnings)
+    warnings = [warning for project in projects for warning in project.warnings]
+    return Configs(syncs, (*errors, *doubles, *orphans), places, named, (*warnings, *shared_tables.unmodelled(syncs)))
 
 
 def read_file(path: Path | str) -> list[Sync]:
@@ -91,12 +92,12 @@ def read_file(path: Path | str) -> list[Sync]:
     declared, _ = _integrations(folder, [*_files(folder, "*"), *_files(folder, f"{integrations.STEM}/**/*")])
     if path.name in nango_yaml.FILE_NAMES:
         project = NangoProject.read(path, folder)
-        entries, problems = _checked(project.entries, declared)
+        entries, problems = _checked(project.entries, declared, folder)
         problems += project.problems
     elif path.suffix == ".py":
         entries, problems = _read_script(path, folder, declared)
     else:
-        entries, problems = _read(path, file, declared)
+        entries, problems = _read(path, file, declared, folder)
     unique, doubles = _unique(entries)
     problems += [problem for double in doubles for problem in double.problems]
     if problems:
@@ -164,10 +165,10 @@ def _integrations(folder: Path, files: Iterable[Path]) -> tuple[Integrations, li
     return declared, problems
 
 
-def _read(path: Path, file: str, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
+def _read(path: Path, file: str, declared: Integrations, folder: Path) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs of a file, and the problems of the others."""
     try:
-        entries, problems = _checked(shapes.entries(_document(path, file), file, path.stem), declared)
+        entries, problems = _checked(shapes.entries(_document(path, file), file, path.stem), declared, folder)
     except ConfigError as error:
         return [], list(error.problems)
     # A problem of the defaults is a problem of every sync, and is reported once.
@@ -175,7 +176,7 @@ def _read(path: Path, file: str, declared: Integrations) -> tuple[list[_Entry], 
 
 
 def _checked(
-    given: Iterable[tuple[Mapping[str, Any], Source]], declared: Integrations
+    given: Iterable[tuple[Mapping[str, Any], Source]], declared: Integrations, folder: Path
 ) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs among given fields, and the problems of the others."""
     entries: list[_Entry] = []
@@ -183,7 +184,7 @@ def _checked(
     for fields, place in given:
         try:
             inherited, source = declared.inherit(fields, place)
-            entries.append(_Entry(check(inherited, source), source))
+            entries.append(_Entry(check(resolved(inherited, source, folder), source), source))
         except ConfigError as error:
             problems += error.problems
     return entries, problems
@@ -206,7 +207,7 @@ def _document(
 def _read_script(path: Path, folder: Path, declared: Integrations) -> tuple[list[_Entry], list[Problem]]:
     """The valid syncs that the functions of a Python file declare, and the problems of the others."""
     try:
-        return _checked(scripts.declared(path, folder), declared)
+        return _checked(scripts.declared(path, folder), declared, folder)
     except ConfigError as error:
         return [], list(error.problems)
 
@@ -227,6 +228,9 @@ def _unique(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[ConfigError]]
         double = next((field for field, key in keys.items() if key in taken), None)
         if double:
             errors.append(_double(double, entry, taken[keys[double]]))
+            continue
+        if problem := shared_tables.conflict(entry.sync, (other.sync for other in unique)):
+            errors.append(ConfigError.of(entry.source.locate(problem, ("mapped_table",))))
             continue
         unique.append(entry)
         taken.update(dict.fromkeys(keys.values(), entry))

@@ -12,9 +12,9 @@
 'email is a number; wanted string or null'
 """
 
-from .definitions import load_schema, schema_of
+from .definitions import schema_of
 from .fields import ModelField, fields_of
 from .record_model import RecordModel, record_model
 from .validation import misfit, validator
 
-__all__ = ["ModelField", "RecordModel", "fields_of", "load_schema", "misfit", "record_model", "schema_of", "validator"]
+__all__ = ["ModelField", "RecordModel", "fields_of", "misfit", "record_model", "schema_of", "validator"]

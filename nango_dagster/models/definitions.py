@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import re
-import sys
 from collections.abc import Mapping
 from typing import Any, is_typeddict
 
@@ -13,8 +10,6 @@ from ..errors import ConfigError
 from .fields import MOST_FIELDS, fields_of
 from .validation import check_schema
 
-REFERENCE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
-"""The form of `module:Class`."""
 WANTED = "a JSON Schema, a pydantic model, a dataclass, a msgspec Struct or a TypedDict"
 
 
@@ -59,20 +54,3 @@ def _schema(definition: Any) -> dict[str, Any]:
 
 def _is_struct(definition: type) -> bool:
     return any(base.__module__ == "msgspec" and base.__name__ == "Struct" for base in definition.__mro__)
-
-
-def load_schema(reference: str) -> dict[str, Any]:
-    """The JSON Schema of `module:Class`, which is imported, also from the working directory.
-
-    Raises ConfigError where it cannot be imported or is no model.
-    """
-    if not re.fullmatch(REFERENCE, reference):
-        raise ConfigError(f"{reference!r} is no model; wanted an object with a JSON Schema, or module:Class.")
-    module_name, _, class_name = reference.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        definition = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # of the user's module
-        raise ConfigError(f"the model {reference} cannot be loaded: {error!r}.") from None
-    return schema_of(definition)
