@@ -21,7 +21,7 @@ GENERAL = frozenset({
     "gzip_files", "headers", "health", "http", "input", "instance", "internals", "interrupts", "io_manager",
     "json_text", "key_forms", "key_sets", "kinds", "limits", "list_guide", "listing", "locks", "logs", "members",
     "metrics", "names", "nango", "not_loaded", "oauth1", "oauth2", "openapi", "opening", "paths", "ports", "post",
-    "preview", "processes", "project", "protocol", "raw_json", "reading", "rebuilding", "record_calls",
+    "preview", "processes", "project", "protocol", "proxy", "raw_json", "reading", "rebuilding", "record_calls",
     "record_schemas", "records_query", "redirects", "reference", "refusals", "reload", "report", "resource",
     "responses", "results", "retrying", "retyping", "routes", "rows", "rows_postgresql", "rows_sqlite",
     "run_retention", "sample", "sample_api", "scaffolding", "schema", "script_dry_run",

@@ -92,7 +92,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("children", "services"),
         ("reading",),
         ("ending",),
-        ("execution",),
+        ("execution", "proxy"),
         ("claiming", "retrying", "trying"),
         ("draining",),
     ),

@@ -69,6 +69,34 @@ class NodeScript:
         raise ScriptError(f"{self.sync.display_name}: {path}: the script {reason}.")
 
 
+def provider_of(sync: Sync, home: Path) -> Mapping[str, Any]:
+    """The settings of the provider that the bundle of a script has; none for any other sync."""
+    if sync.script_language != "typescript":
+        return {}
+    bundle = msgspec.json.decode(manifest.read_bundle(home, (sync.script or "").rpartition("@")[2]))
+    provider: Mapping[str, Any] = bundle.get("api") or {}
+    return provider
+
+
+def api_of(sync: Sync, provider: Mapping[str, Any], context: SourceContext) -> Api:
+    """The API of a sync with the values of a connection.
+
+    Of the alternatives for the base URL the first one is used whose placeholders have values. A header or parameter
+    without its value is left out.
+    """
+    api, alternatives = Api.of(sync), provider.get("base_urls") or ()
+    values = context.facts if context.access is None else context.access.variables(False)
+    base = api.base_url
+    if base in alternatives:
+        base = next((url for url in alternatives if _has_values(url, values)), base)
+    return Api(
+        base,
+        {name: text for name, text in api.headers.items() if _has_values(text, values)},
+        {name: text for name, text in api.query_params.items() if _has_values(text, values)},
+        provider.get("paginate") or {},
+    )
+
+
 class _Run:
     """The run of a script, in one process or a second one."""
 
@@ -85,7 +113,7 @@ class _Run:
     def read(self, host: Host, context: SourceContext, sink: Sink) -> Ending:
         """Run the script. Raises HostLost where the process is gone."""
         self.checkpoint = context.checkpoint
-        with ScriptExecution(self._sync, context, sink, self._api(context)) as execution:
+        with ScriptExecution(self._sync, context, sink, api_of(self._sync, self._provider, context)) as execution:
             members = Members(execution, self._sync.integration_key)
             session = host.run(self._digest, self._content, self._facts(execution))
             with contextlib.closing(session):
@@ -98,24 +126,6 @@ class _Run:
                     session.stop()
                     raise
             return execution.ending()
-
-    def _api(self, context: SourceContext) -> Api:
-        """The API with the values of this connection.
-
-        Of the alternatives for the base URL the first one is used whose placeholders have values. A header or parameter
-        without its value is left out.
-        """
-        api, alternatives = Api.of(self._sync), self._provider.get("base_urls") or ()
-        values = context.facts if context.access is None else context.access.variables(False)
-        base = api.base_url
-        if base in alternatives:
-            base = next((url for url in alternatives if _has_values(url, values)), base)
-        return Api(
-            base,
-            {name: text for name, text in api.headers.items() if _has_values(text, values)},
-            {name: text for name, text in api.query_params.items() if _has_values(text, values)},
-            self._provider.get("paginate") or {},
-        )
 
     def _facts(self, execution: ScriptExecution) -> dict[str, Any]:
         """The plain properties of `nango`."""
