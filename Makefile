@@ -56,6 +56,7 @@ bench: $(INSTALLED) ## Measure records a second beside a hand-written loop and t
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.for_each
 	$(BIN)/python -m benchmarks.incremental
+	$(BIN)/python -m benchmarks.scripts
 
 docs: $(INSTALLED) ## Check that the documentation is true: examples, links, commands
 	$(BIN)/python -m pytest -q tests/test_docs.py

@@ -11,12 +11,14 @@ import pytest
 from nango_dagster import sync
 from nango_dagster.errors import ApiError, ConfigError, ScriptError
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database
+from nango_dagster.store import Database, connections
 from nango_dagster.testing import replay_file, run_script
 from tests.commands import Cli
+from tests.conftest import ROOT
 from tests.fake_api import FakeApi, Received, Reply
 from tests.script_project import ScriptProject
 
+EXAMPLES = ROOT / "nango_dagster" / "cli" / "script_project"
 ON_SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 OBJECT = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id", "name"]}
 ITEMS = """
@@ -198,3 +200,47 @@ def test_the_errors_of_a_script_are_those_of_its_execution() -> None:
 
     with pytest.raises(ScriptError, match="the model 'Contact' is not declared; its models are Raising"):
         run_script(broken)
+
+
+# --- the examples of init --template ----------------------------------------------------------------------------------
+
+
+@ON_SQLITE
+def test_the_examples_do_what_their_recorded_answers_say(settings_env: dict[str, str]) -> None:
+    """`init --template` writes five scripts; `test` and their own pytest file run them."""
+    cli = Cli(settings_env)
+    cli.good("init", ".", "--template")
+    assert cli.good("validate").stdout.startswith("7 syncs valid: ")
+    assert cli.good("test").stdout.count("passed: tests/") == 6
+    assert len(list(Path("sync_configs").glob("*.py"))) == 5
+    for file in sorted(Path("tests").glob("*.test.json")):
+        replay_file(file, "sync_configs")
+    assert "replay_file(file" in Path("tests/test_scripts.py").read_text()
+
+
+def test_one_table_has_the_contacts_of_two_apis(db: Database, settings: Settings, api: FakeApi) -> None:
+    """The example of one model: each row has its sync, and so its integration, and its connection."""
+    project = ScriptProject(db, settings, api)
+    text = (EXAMPLES / "unified_contacts.py.txt").read_text()
+    for url in ("https://api.hubapi.com", "https://api.pipedrive.com/v1"):
+        text = text.replace(url, api.url)
+    (project.folder / "unified_contacts.py").write_text(text)
+    ada = {"id": "1", "properties": {"firstname": "Ada", "lastname": "Lovelace", "email": None}}
+    api.route("/crm/v3/objects/contacts", {"results": [ada]})
+    grace = {"id": 1, "name": "Grace Hopper", "email": [{"value": "g@example.com", "primary": True}]}
+    api.route("/persons", {"data": [grace]})
+    rows = project.rows()
+    for integration in ("hubspot", "pipedrive"):
+        connections.add(db, None, connections.NewConnection(integration, "acme"))
+    assert project.execute(rows["hubspot_contacts"], "acme").status == "succeeded"
+    outcome = project.execute(rows["pipedrive_persons"], "acme")
+    assert outcome.status == "succeeded", outcome.error
+    table = "unified_contacts" if db.engine.name == "sqlite" else f"{db.schema}.unified_contacts"
+    query = f"SELECT _nango_sync_id, _nango_connection_id, id, name, email FROM {table} ORDER BY name"
+    with db.connect() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(query)]
+    assert found == [
+        (rows["hubspot_contacts"].id, "acme", "1", "Ada Lovelace", None),
+        (rows["pipedrive_persons"].id, "acme", "1", "Grace Hopper", "g@example.com"),
+    ]
+    assert project.execute(rows["hubspot_contacts"], "acme").counts.unchanged == 1

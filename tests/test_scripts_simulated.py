@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from nango_dagster import runs
 from nango_dagster.config import from_document
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, syncs
+from nango_dagster.store import Database, connections, syncs
 from tests.changing_source import ChangingSource
 from tests.fake_api import FakeApi
 from tests.test_incremental_simulated import STORIES, Killed, Story, killed_after
@@ -99,27 +100,21 @@ class ScriptStory(Story):
 
     def __init__(self, db: Database, settings: Settings, source: ChangingSource, name: str, number: int) -> None:
         self.db, self.settings, self.source, self.name = db, settings, source, name
-        fields = {"name": f"items-{number}", "script": f"simulated:{name}", "base_url": source.api.url, "retries": 0}
-        fields |= FIELDS[name]
-        if "models" in fields:
-            fields["models"] = {f"{model}": schema for model, schema in fields["models"].items()}
-            fields |= {"integration": f"crm{number}"}
-        else:
-            fields |= {"model": f"Item{number}"}
-        self.row = syncs.register(db, [from_document(fields)])[f"items-{number}"]
-        self.connection_id = None
-        if self.row.sync.partitioned:
-            from nango_dagster.store import connections
-
-            connections.add(db, None, connections.NewConnection(f"crm{number}", "acme"))
-            self.connection_id = "acme"
+        fields: dict[str, Any] = {"name": f"items-{number}", "integration": f"crm{number}", "retries": 0}
+        fields |= {"script": f"simulated:{name}", "base_url": source.api.url, **FIELDS[name]}
+        self.row = syncs.register(db, [from_document(fields)])[fields["name"]]
+        self.variant = "base" if number % 2 else "other"
+        connections.add(db, None, connections.NewConnection(f"crm{number}", "acme"))
+        if self.variant != "base":
+            connections.add_variant(db, self.row.id, "acme", self.variant)
 
     def execute(self, kill: int | None = None) -> None:
         wishes = runs.Wishes(accept_deletes=True)
-        with runs.claimed(self.db, self.settings, self.row, connection_id=self.connection_id) as execution:
+        of = (self.db, self.settings, self.row)
+        with runs.claimed(*of, connection_id="acme", variant=self.variant) as execution:
             try:
                 with killed_after(self.db, kill):
-                    runs.Execution(**{**vars(execution), "wishes": wishes}).run()
+                    replace(execution, wishes=wishes).run()
             except Killed:
                 pass
 

@@ -21,6 +21,14 @@ FILES = {
     ".env.example": "env.example",
     "workspace.yaml": "workspace.yaml",
 }
+SCRIPTS = ("hubspot_deals", "github_repository_issues", "slack_channel_messages", "google_events", "unified_contacts")
+RECORDED = (*SCRIPTS[:-1], "hubspot_contacts", "pipedrive_persons")
+TEMPLATES = {
+    **{f"sync_configs/{name}.py": f"{name}.py.txt" for name in SCRIPTS},
+    **{f"tests/{name}.test.json": f"{name}.test.json" for name in RECORDED},
+    "tests/test_scripts.py": "test_scripts.py.txt",
+}
+"""The files of `--template`: five examples of Python scripts with recorded answers, and a test."""
 IGNORED = (".nango/", ".env")  # databases and Dagster's home; secrets
 HINT = """\
 A Dagster project of your own needs no workspace.yaml for this: merge the syncs into its definitions,
@@ -40,33 +48,42 @@ class Made:
 
 @command("init", example="init my-syncs")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-def init(session: Session, folder: Path) -> None:
+@click.option(
+    "--template", is_flag=True, help="Also write five Python scripts with recorded answers and a test."
+)
+def init(session: Session, folder: Path, template: bool) -> None:
     """Make a project with a first sync.
 
     The project has a sync config, a template of settings, and a workspace file for Dagster. Default of DIR: the current
     folder.
     Existing files are not changed, except that .gitignore gets the entries .nango/ and .env if it lacks them. The first
     sync reads a sample API that comes with the package, so it can be run at once and offline.
+
+    The scripts of --template show a CRM's list with what changed, a variant for each repository, a list for each
+    channel, a calendar with sync tokens, and one model from two APIs. `nango-dagster test` and pytest run them against
+    their recorded answers.
     """
     made = Made([], [])
     try:
-        for name, template in FILES.items():
-            _write(folder / name, template, made)
+        for name, source in FILES.items():
+            _write(folder / name, f"new_project/{source}", made)
+        for name, source in TEMPLATES.items() if template else ():
+            _write(folder / name, f"script_project/{source}", made)
         _ignore(folder / ".gitignore", made)
     except OSError as error:
         raise NangoError(f"cannot write {error.filename or folder}: {error.strerror}.") from None
     lines = [f"made  {name}" for name in made.created] + [f"kept  {name}" for name in made.kept]
     hint = ["", HINT] if (folder / "pyproject.toml").exists() else []
     enter = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    following = f"Next: {enter}nango-dagster dry-run pokemon"
+    following = f"Next: {enter}nango-dagster {'test' if template else 'dry-run pokemon'}"
     session.answer({"folder": str(folder.absolute()), **asdict(made)}, *lines, *hint, "", following)
 
 
-def _write(path: Path, template: str, made: Made) -> None:
+def _write(path: Path, source: str, made: Made) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write((files(__package__) / "new_project" / template).read_text(encoding="utf-8"))
+            file.write((files(__package__) / source).read_text(encoding="utf-8"))
     except FileExistsError:
         made.kept.append(str(path))
     else:
