@@ -48,9 +48,7 @@ class Made:
 
 @command("init", example="init my-syncs")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--template", is_flag=True, help="Also write five Python scripts with recorded answers and a test."
-)
+@click.option("--template", is_flag=True, help="Also write five Python scripts with recorded answers and a test.")
 def init(session: Session, folder: Path, template: bool) -> None:
     """Make a project with a first sync.
 
