@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from nango_dagster import runs
 from nango_dagster.config import from_document, interval_of, read_dir, read_file
 from nango_dagster.config.nango_yaml import NangoYaml, read_text
+from nango_dagster.config.scripts import load_function
 from nango_dagster.errors import ConfigError
 from nango_dagster.models import fields_of, misfit, validator
+from nango_dagster.node.configs import read_configs
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, syncs
 from tests.commands import Cli
@@ -488,3 +490,23 @@ def test_an_extra_field_that_is_wrong_has_its_line(project: Path) -> None:
     (project / "nango.yaml").write_text(GITHUB.replace("validate: reject", "validate: refuse"))
     with pytest.raises(ConfigError, match=r"nango\.yaml:16:\d+: validate is \"refuse\"; wanted one of warn"):
         read_file(project / "nango.yaml")
+
+
+def test_a_project_outside_of_the_configs_gives_its_python_scripts(project: Path, settings: Settings) -> None:
+    root = project.parent / "nango-integrations"
+    project.rename(root)
+    text = GITHUB.replace("models:\n", "models:\n  Deal: {id: string}\n")
+    text = text.replace(
+        "    syncs:\n", "    syncs:\n      deals: {runs: 1h, output: Deal}\n      none: {runs: 1h, output: Deal}\n"
+    )
+    (root / "nango.yaml").write_text(text)
+    (root / "github" / "syncs" / "deals.ts").write_text("export default 1;\n")
+    for folder in (project, project.parent / "missing"):
+        configs = read_configs(replace(settings, configs=folder, scripts=root))
+        (sync,) = configs.syncs
+        assert load_function(str(sync.script), folder).__name__ == "fetch_data"
+        project.mkdir(exist_ok=True)
+    (project / "nango.yaml").write_text(text)
+    (project / "deals.ts").write_text("export default 1;\n")
+    (warning, _) = read_dir(project).warnings
+    assert "the sync deals has a TypeScript script, which runs only where NANGO_SCRIPTS" in warning

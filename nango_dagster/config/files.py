@@ -45,10 +45,14 @@ class _Entry:
     source: Source
 
 
-def read_dir(folder: Path | str) -> Configs:
-    """The syncs of all `.yaml`, `.yml`, `.json` and `.py` files in a folder and the folders inside it."""
+def read_dir(folder: Path | str, projects_outside: Sequence[Path] = ()) -> Configs:
+    """The syncs of all `.yaml`, `.yml`, `.json` and `.py` files in a folder and the folders inside it.
+
+    Of a `nango.yaml` outside of the folder only the syncs with Python scripts are read, and no errors of the file: its
+    other syncs belong to `nango_dagster.node`, which reports them.
+    """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not folder.is_dir() and not projects_outside:
         sentence = f"{folder} is no folder; `nango-dagster init` makes one with a first sync."
         return Configs((), (ConfigError.of(Problem(sentence)),))
     entries: list[_Entry] = []
@@ -69,10 +73,13 @@ def read_dir(folder: Path | str) -> Configs:
             continue
         entries += valid
         errors += [ConfigError.of(*problems)] if problems else []
-    for project in projects:
+    inside = {path.resolve() for path in files}
+    outside = [NangoProject.read(path, folder) for path in projects_outside if path.resolve() not in inside]
+    for project in [*projects, *outside]:
         valid, problems = _checked(project.entries, declared, folder)
         entries += valid
-        errors += [ConfigError.of(*problems, *project.problems)] if problems or project.problems else []
+        problems += project.script_problems + (project.problems if project in projects else [])
+        errors += [ConfigError.of(*problems)] if problems else []
     unique, doubles = _unique(entries)
     unique, orphans = _with_parents(unique)
     syncs = tuple(entry.sync for entry in unique)
@@ -93,7 +100,7 @@ def read_file(path: Path | str) -> list[Sync]:
     if path.name in nango_yaml.FILE_NAMES:
         project = NangoProject.read(path, folder)
         entries, problems = _checked(project.entries, declared, folder)
-        problems += project.problems
+        problems += [*project.problems, *project.script_problems]
     elif path.suffix == ".py":
         entries, problems = _read_script(path, folder, declared)
     else:

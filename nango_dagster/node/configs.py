@@ -12,7 +12,7 @@ from ..errors import ConfigError, Problem
 from ..settings import Settings
 from . import manifest
 from .manifest import Entry, Manifest
-from .project import is_project
+from .project import DECLARATIONS, is_project
 
 
 def read_configs(settings: Settings, folder: Path | None = None, *, refresh: bool = False) -> Configs:
@@ -22,7 +22,8 @@ def read_configs(settings: Settings, folder: Path | None = None, *, refresh: boo
     """
     folder = settings.configs if folder is None else folder
     has_project = is_project(settings.scripts) or manifest.read(settings.home, settings.scripts) is not None
-    configs = Configs((), ()) if has_project and not folder.is_dir() else read_dir(folder)
+    projects = [path] if (path := settings.scripts / DECLARATIONS).is_file() else []
+    configs = Configs((), ()) if has_project and not folder.is_dir() and not projects else read_dir(folder, projects)
     if not has_project:
         return configs
     return with_scripts(configs, settings.home, settings.scripts, refresh=refresh)

@@ -24,6 +24,9 @@ class NangoProject:
     scripts: list[Path] = field(default_factory=list)
     """The files of these syncs."""
     problems: list[Problem] = field(default_factory=list)
+    """Those of the `nango.yaml`."""
+    script_problems: list[Problem] = field(default_factory=list)
+    """Those of Python scripts."""
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
@@ -47,6 +50,11 @@ class NangoProject:
                 project.problems.append(_no_script(sync))
             elif script.suffix == ".py":
                 project._add(sync, path.parent / script, folder)
+            else:
+                project.warnings.append(
+                    f"{file}:{sync.line}: the sync {sync.name} has a TypeScript script, which runs only where "
+                    "NANGO_SCRIPTS is the folder of this file."
+                )
         return project
 
     def _add(self, sync: DeclaredSync, script: Path, folder: Path) -> None:
@@ -54,9 +62,9 @@ class NangoProject:
         try:
             entry = entry_of(script, os.path.relpath(script))
         except ConfigError as error:
-            self.problems += error.problems
+            self.script_problems += error.problems
             return
-        path = Path(os.path.relpath(script, folder)).as_posix()
+        path = Path(os.path.relpath(script, folder) if folder.is_dir() else script.resolve()).as_posix()
         self.entries.append(({**sync.fields, "script": f"{path}:{entry}"}, sync.source))
 
 
