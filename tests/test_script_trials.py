@@ -244,3 +244,15 @@ def test_one_table_has_the_contacts_of_two_apis(db: Database, settings: Settings
         (rows["pipedrive_persons"].id, "acme", "1", "Grace Hopper", "g@example.com"),
     ]
     assert project.execute(rows["hubspot_contacts"], "acme").counts.unchanged == 1
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    """The first block of the page is a script that saves pages and its checkpoint."""
+    block = (ROOT / "docs" / "how-to" / "python-scripts.md").read_text().split("```python\n")[1].split("```")[0]
+    namespace: dict[str, Any] = {"__name__": "documented"}
+    exec(block, namespace)
+    issue = {"id": 1, "title": "The door squeaks", "updated_at": "2026-01-02T09:00:00Z"}
+    answers = {"GET /repos/acme/widgets/issues": [[issue]]}
+    result = run_script(namespace["github_issues"], answers, metadata={"repositories": ["acme/widgets"]})
+    assert (result.saved, result.rejected) == ({"Issue": [issue]}, [])
+    assert result.checkpoint == {"updated_after": "2026-01-02T09:00:00Z"}
