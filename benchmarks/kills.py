@@ -106,12 +106,13 @@ def _settle(deployment: SupervisedDeployment, source: Source, reader: Reader, re
         "the reader's copy": reader.copy,
         "the announced copy": receiver.copy,
     }
-    return [
-        f"{name} of {sync} for {connection}: {_difference(copy.get((sync, connection), {}), records)}"
-        for name, copy in copies.items()
-        for (sync, connection), records in source.records.items()
-        if copy.get((sync, connection), {}) != records
-    ]
+    faults = []
+    for name, copy in copies.items():
+        for (sync, connection), records in source.records.items():
+            copied = {record["id"]: record for record in copy.get((sync, connection), {}).values()}
+            if copied != records:
+                faults.append(f"{name} of {sync} for {connection}: {_difference(copied, records)}")
+    return faults
 
 
 def _difference(found: Mapping[int, Any], wanted: Mapping[int, Any]) -> str:
@@ -226,7 +227,8 @@ def _apply(copy: Copy, sync: str, connection: str, records: Sequence[dict[str, A
         if metadata["last_action"] == "DELETED":
             copy.setdefault((sync, connection), {}).pop(record["id"], None)
         else:
-            copy.setdefault((sync, connection), {})[record["id"]] = record
+            own_id = metadata.get("payload_id", record["id"])  # deals have no unique key: theirs is the record's hash
+            copy.setdefault((sync, connection), {})[record["id"]] = {**record, "id": own_id}
     return cursor
 
 

@@ -98,6 +98,26 @@ def test_records_are_at_the_path_else_at_the_root_else_at_results(
             "the response has errors and no records; the first: 7.",
         ),
         ('{"errors": ["no"]}', None, 'the response has errors and no records; the first: "no".'),
+        *(
+            (body, path, f"{sentence} If it is a good answer, a rule in responses says so: action: list.")
+            for body, path, sentence in (
+                (
+                    '{"data": {"items": [], "errors": ["expired"]}}',
+                    "data.items",
+                    'the list is empty, and "errors" beside it says: "expired".',
+                ),
+                (
+                    '{"a": {"Error": {"message": "no"}, "b": {"items": []}}}',
+                    "a.b.items",
+                    'the list is empty, and "Error" beside it says: "no".',
+                ),
+                (
+                    '[{"items": [], "success": false}]',
+                    "0.items",
+                    'the list is empty, and "success" beside it says: false.',
+                ),
+            )
+        ),
         ("", None, "the response is empty; wanted JSON."),
         ("<!doctype html><title>Login</title>", None, "the response is HTML or XML; wanted JSON."),
         ("Too many requests", None, "the response is no JSON object or list."),

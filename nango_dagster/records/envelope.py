@@ -18,7 +18,7 @@ from ..paths import MISSING, is_query, is_singular, matches
 from .decoding import decode, encode
 from .document import Document, described, listed
 from .raw_json import NOT_STRICT, Malformed, items_of, parts_of, split, text_at, with_fields
-from .refusals import is_error_object, message, refusal, said
+from .refusals import is_error_object, message, refusal, refusal_around, said
 
 _FIRST_BYTE = itemgetter(0)
 _SHORTEST_OBJECT = 6  # bytes of one with a field: {"":0}
@@ -242,7 +242,7 @@ def _refuse_failure(document: Document, shape: Shape, envelope: Envelope) -> Non
     if sentence is None and envelope.records:
         sentence = _error_in_place_of_records(envelope.records, shape)
     if sentence is None and not envelope.records and not envelope.rejected:
-        sentence = _doubtful_empty(document, shape)
+        sentence = _doubtful_empty(document, shape) or _refusal_beside(document, shape)
     if sentence is not None:
         raise ApiError(f"{sentence} If it is a good answer, a rule in responses says so: action: list.")
 
@@ -268,6 +268,18 @@ def _doubtful_empty(document: Document, shape: Shape) -> str | None:
         return f"{shape.place} holds null, and the response says {reason}. {_EMPTY_HINT}"
     if text is None and shape.missing_is_empty and (reason := message(document)):
         return f"nothing at {shape.place}, and the response says {reason}; an empty list is one without a message."
+    return None
+
+
+def _refusal_beside(document: Document, shape: Shape) -> str | None:
+    """The sentence for a failure that stands beside an empty list deeper in the answer, as `data.errors`."""
+    if is_query(shape.response_path or ""):
+        return None
+    steps = document.steps(shape.response_path or "results")
+    for depth in range(1, len(steps)):
+        around = text_at(document.text, steps[:depth])
+        if around is not None and around[:1] == b"{" and (sentence := refusal_around(around, str(steps[depth]))):
+            return sentence
     return None
 
 

@@ -102,6 +102,19 @@ def refusal(
     return None
 
 
+def refusal_around(text: bytes, list_name: str) -> str | None:
+    """The sentence for an object around an empty list whose other fields say that the answer is a failure, or None.
+
+    >>> refusal_around(b'{"items": [], "errors": ["expired"]}', "items")
+    'the list is empty, and "errors" beside it says: "expired".'
+    """
+    for name, value in parts_of(text).items():
+        field = bytes(value).strip()
+        if name != list_name and name.lower() in (*_ERROR, *_SUCCESS_FLAGS) and _is_failure(name.lower(), field):
+            return f'the list is empty, and "{name}" beside it says: {_reason(field) or printable(field)}.'
+    return None
+
+
 def _fields_about_the_answer(values: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """The fields of an object beside the list that tells of the answer, with their paths."""
     for name, value in values.items():
@@ -172,7 +185,8 @@ def said(document: Document) -> str | None:
 
 def message(document: Document) -> str | None:
     """The sentence of an answer that has one in place of its list, in quotes."""
-    texts = (bytes(document.fields.get(name, b"")) for name in ("message", "msg", "detail"))
+    fields = {name.lower(): text for name, text in document.fields.items()}
+    texts = (bytes(fields.get(name, b"")) for name in ("message", "msg", "detail"))
     return next((_quoted(text) for text in texts if text[:1] == b'"' and text != b'""'), None)
 
 
