@@ -56,6 +56,13 @@ def test_another_server_gets_no_credentials(client: TestClient, api: FakeApi) ->
     assert keys == [None]
 
 
+def test_a_deployment_is_answered_with_the_way_of_scripts_to_the_server(client: TestClient) -> None:
+    for path in ("/sync/deploy", "/sync/deploy/confirmation"):
+        answer = client.post(path, json={"flowConfigs": []})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_deployed")
+        assert "nango-dagster validate" in answer.json()["error"]["message"]
+
+
 def test_what_cannot_be_sent_is_an_error_with_a_code(client: TestClient, db: Database, api: FakeApi) -> None:
     api.kill()
     integrations.declare(db, [Integration(name="bare")])

@@ -180,6 +180,7 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
                 "curl",
                 "export",
                 "git",
+                "npm",
                 "mkdir",
                 "pg_dump",
                 "pip",

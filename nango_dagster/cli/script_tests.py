@@ -11,6 +11,7 @@ import click
 
 from ..config import Sync
 from ..errors import ConfigError
+from ..sentences import suggestion
 from .command import Failed, Session, command
 from .formatting import number_of
 
@@ -35,8 +36,9 @@ def test(session: Session, files: Sequence[Path]) -> None:
     """Run sync scripts against recorded answers, and compare what they save.
 
     FILES are files that `dry-run --save` has written, or Nango's own *.test.json; a folder stands for all of them in
-    it. By default all in the folder of configs and in the folder tests. Neither the network nor the database is used.
-    The status is 1 if a script does something else than its file says.
+    it. Those of a Nango project's actions are left out. By default all in the folder of configs and in the folder
+    tests. Neither the network nor the database is used. The status is 1 if a script does something else than its file
+    says.
 
     With --json: tested (file, sync, differences), failed.
     """
@@ -66,12 +68,18 @@ def _paths(session: Session, files: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in named:
         if path.is_dir():
-            paths += sorted(path.rglob(PATTERN))
+            paths += sorted(file for file in path.rglob(PATTERN) if not _is_of_action(file))
         elif path.is_file():
-            paths.append(path)
+            paths += [] if _is_of_action(path) else [path]
         else:
             raise ConfigError(f"there is no file {path}.")
     return list(dict.fromkeys(paths))
+
+
+def _is_of_action(path: Path) -> bool:
+    """Whether a recorded test belongs to an action of a Nango project, which does not run here."""
+    name = path.name.removesuffix(PATTERN[1:])
+    return (path.parent.parent / "actions" / f"{name}.ts").is_file()
 
 
 def _tested(session: Session, path: Path) -> _Tested:
@@ -97,9 +105,8 @@ def sync_of(fixture: Fixture, syncs: Sequence[Sync]) -> Sync:
     named = [sync for sync in scripts if _plain(name) in (_plain(sync.name), _plain(_whole(sync)))]
     exact = [sync for sync in named if _plain(str(integration)) == _plain(sync.integration_key)] or named
     if len(exact) != 1:
-        known = ", ".join(_whole(sync) for sync in scripts) or "none"
         reason = f"no script {name}" if not exact else f"{len(exact)} scripts with the name {name}"
-        raise ConfigError(f"{fixture.path}: there is {reason}; the scripts are {known}.")
+        raise ConfigError(f"{fixture.path}: there is {reason}; {suggestion(name, [_whole(sync) for sync in scripts])}")
     return exact[0]
 
 

@@ -14,7 +14,7 @@ from ..settings import Settings
 from ..sources import SourceContext
 from ..store import Database, integrations
 from ..store.sync_row import SyncRow
-from .access import of_connection, reach_of
+from .access import of_connection, reach_of_sync
 from .limits import limiter_of
 
 
@@ -26,9 +26,11 @@ def send(
     `rows` are the syncs of the integration, and `names` its key and the connection's id. Raises ApiError with the
     `answer` of the API for any status but 2xx, and ConfigError where no base URL is known.
     """
-    sync = _sync(database, rows, names[0])
+    row = next((row for row in rows if row.sync.script is not None and row.sync.base_url is not None), None)
+    sync = _declared(database, names[0]) if row is None else row.sync
     access = of_connection(database, settings, sync, names[1])
-    reach = reach_of(database, settings)
+    is_posted = (row is not None and row.origin == "http") or call.base_url is not None
+    reach = reach_of_sync(database, settings, sync, posted=is_posted)
     with limiter_of(database, sync, names[1]) as limiter:
         context = SourceContext(names[1], access=access, limiter=limiter, reach=reach, facts=access.facts)
         client = ScriptClient(sync, context, api_of(sync, provider_of(sync, settings.home), context))
@@ -38,11 +40,8 @@ def send(
             client.close()
 
 
-def _sync(database: Database, rows: Sequence[SyncRow], integration: str) -> Sync:
-    """A sync that stands for the API: one with a base URL, else one for the declared base URL."""
-    for row in rows:
-        if row.sync.script is not None and row.sync.base_url is not None:
-            return row.sync
+def _declared(database: Database, integration: str) -> Sync:
+    """A sync that stands for the API that `integrations.yaml` declares."""
     declared = integrations.list_integrations(database, integration)
     base_url = declared[0].base_url if declared else None
     if base_url is None:

@@ -62,7 +62,7 @@ async def send_to_api(
         headers=dict(_headers(request)),
         retries=retries,
         retry_on=_statuses(retry_on),
-        base_url=base_url,
+        base_url=base_url or None,
     )
     answer = await to_thread.run_sync(_send, service, names, call, limiter=_sending)
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}

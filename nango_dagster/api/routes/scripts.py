@@ -11,13 +11,18 @@ from ...store import syncs
 from ...store.sync_row import SyncRow
 from ..answers import Functions, ShownScript, ShownScripts
 from ..docs.openapi import ERRORS
+from ..errors import HttpError
 from ..input.models import only
 from ..service import Nango
 
-router = APIRouter(prefix="/scripts", tags=["integrations"], responses=ERRORS)
+router = APIRouter(tags=["integrations"], responses=ERRORS)
+_DEPLOY = (
+    "scripts are not deployed to this server: it reads them from their folder. Put the project at NANGO_SCRIPTS (by "
+    "default ./nango-integrations) of the server, and run: nango-dagster validate"
+)
 
 
-@router.get("/config", summary="List syncs by integration", dependencies=[only("format")])
+@router.get("/scripts/config", summary="List syncs by integration", dependencies=[only("format")])
 def scripts_config(
     nango: Nango, format: Annotated[Literal["nango", "openai"], Query()] = "nango"
 ) -> list[ShownScripts] | Functions:
@@ -44,3 +49,10 @@ def _shown(row: SyncRow) -> ShownScript:
         sync_type=sync.sync_type,
         returns=[sync.model],
     )
+
+
+@router.post("/sync/deploy", summary="Refuse to deploy scripts", status_code=400)
+@router.post("/sync/deploy/confirmation", summary="Refuse to confirm a deployment", status_code=400)
+def refuse_deployment() -> None:
+    """Tell Nango's command line how scripts get here. Always an error, `not_deployed`."""
+    raise HttpError(400, "not_deployed", _DEPLOY)
