@@ -15,7 +15,7 @@ _known: dict[str, ScriptDirectory] = {}
 
 def keep() -> None:
     """Let alembic keep the revisions of Dagster's storages for the life of this process."""
-    ScriptDirectory.from_config = staticmethod(_kept)  # type: ignore[assignment]  # it is a class method
+    ScriptDirectory.from_config = staticmethod(_kept)  # type: ignore[method-assign]  # a function in place of a class method
 
 
 def _kept(config: Config) -> ScriptDirectory:
