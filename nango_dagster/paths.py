@@ -53,8 +53,8 @@ def dig(value: Any, path: str, default: Any = MISSING) -> Any:
         return value[path]
     if is_query(path):
         return next(iter(matches(value, path)), default)
-    found = follow(value, parse(path))
-    return default if found is MISSING else found
+    inner = follow(value, parse(path))
+    return default if inner is MISSING else inner
 
 
 def is_query(path: str) -> bool:

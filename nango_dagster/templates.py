@@ -113,12 +113,12 @@ def _text(value: Any) -> str:
 
 def _variable(name: str, variables: Mapping[str, Any]) -> Any:
     try:
-        found = dig(variables, name)
+        value = dig(variables, name)
     except ConfigError:  # no path, so no name either
-        found = MISSING
-    if found is MISSING or found is None:
+        value = MISSING
+    if value is MISSING or value is None:
         raise _unknown(name, variables)
-    return found
+    return value
 
 
 def _unknown(name: str, variables: Mapping[str, Any]) -> ConfigError:

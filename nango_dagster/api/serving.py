@@ -102,8 +102,8 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         sockets: list[socket.socket] = []
         trouble: OSError | None = None
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in infos):
                 bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 _bind(bound, address)
                 sockets.append(bound)
@@ -130,7 +130,7 @@ def _log_config(level: str) -> dict[str, Any]:
 
 
 def _packed(settings: Settings) -> str:
-    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     values |= {"env": dict(settings.env), "webhook_on": list(settings.webhook_on)}
     return json.dumps(values, default=str)
 

@@ -175,7 +175,7 @@ def show(session: Session, integration: str, connection_id: str) -> None:
         "credentials": credentials,
         "metadata": public_json(row.metadata),
         "config": control.public_config(row.config),
-        "variants": [{"sync": one.row.name, "variant": one.variant, "state": one.state} for one in runs],
+        "variants": [{"sync": run.row.name, "variant": run.variant, "state": run.state} for run in runs],
     }
     lines = [
         ("integration", row.integration),
@@ -184,7 +184,7 @@ def show(session: Session, integration: str, connection_id: str) -> None:
         ("metadata", control.json_line(document["metadata"])),
         ("config", control.json_line(document["config"])),
         ("made", f"{row.created_at:%Y-%m-%d %H:%M} UTC"),
-        ("syncs", ", ".join(f"{one.row.name} ({one.variant})" for one in runs) or "none"),
+        ("syncs", ", ".join(f"{run.row.name} ({run.variant})" for run in runs) or "none"),
     ]
     session.answer(document, *(f"{name:<12} {value}" for name, value in lines))
 

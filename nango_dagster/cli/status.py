@@ -81,26 +81,26 @@ def _states(
     from ..store import status as stored
 
     queue.reap(database)
-    every = [one for one in known(session, database) if integration in (None, one.sync.integration_key)]
-    found = [one for one in every if name in (None, one.sync.name)]
-    if name is not None and len(found) != 1:
-        raise ConfigError(_no_one(session, name, every, found))
-    rows = [replace(one.row, sync=one.sync) for one in found if one.row is not None]
+    every = [entry for entry in known(session, database) if integration in (None, entry.sync.integration_key)]
+    selected = [entry for entry in every if name in (None, entry.sync.name)]
+    if name is not None and len(selected) != 1:
+        raise ConfigError(_no_one(session, name, every, selected))
+    rows = [replace(entry.row, sync=entry.sync) for entry in selected if entry.row is not None]
     of_sync: dict[int, list[Status]] = defaultdict(list)
     for status in stored.read(database, rows, connection_id, variant):
         of_sync[status.row.id].append(status)
     if not of_sync and (connection_id, variant) != (None, None):
         raise _nobody(database, rows, connection_id, variant)
     now = clock.now()
-    return [State.of(one, of_sync.get(one.id or 0, []), now) for one in found]
+    return [State.of(entry, of_sync.get(entry.id or 0, []), now) for entry in selected]
 
 
-def _no_one(session: Session, name: str, every: Sequence[Known], found: Sequence[Known]) -> str:
-    if found:
-        integrations = ", ".join(sorted(one.sync.integration_key for one in found))
+def _no_one(session: Session, name: str, every: Sequence[Known], selected: Sequence[Known]) -> str:
+    if selected:
+        integrations = ", ".join(sorted(entry.sync.integration_key for entry in selected))
         return f"several integrations have a sync {name}: {integrations}; name one with --integration."
     folder = os.path.relpath(session.settings.configs)
-    return no_such_sync(name, f"in {folder} or the database", [one.sync.name for one in every])
+    return no_such_sync(name, f"in {folder} or the database", [entry.sync.name for entry in every])
 
 
 def _nobody(database: Database, rows: Sequence[SyncRow], connection_id: str | None, variant: str | None) -> ConfigError:

@@ -93,7 +93,7 @@ def combinations(fields: Mapping[str, Any]) -> list[Found]:
         ),
         _for_each,
     )
-    return [found for check in checks for found in check(fields)] + list(_incremental(fields))
+    return [problem for check in checks for problem in check(fields)] + list(_incremental(fields))
 
 
 def _script(fields: Mapping[str, Any]) -> Iterator[Found]:

@@ -95,15 +95,15 @@ class SinglePage(Style):
 _NULL_TEXTS = ("null", "none", "undefined", "false")
 
 
-def is_end(found: Any) -> bool:
+def is_end(value: Any) -> bool:
     """Nothing, null, empty text, or the `false` that some APIs write for "no next page"; 0 is a cursor."""
-    return found is MISSING or found is None or found is False or found == ""
+    return value is MISSING or value is None or value is False or value == ""
 
 
-def is_end_beside_records(found: Any) -> bool:
+def is_end_beside_records(value: Any) -> bool:
     """As `is_end`, and null as a text; a cursor inside a record may be any text, such as a name.
 
-    >>> [is_end_beside_records(found) for found in (None, "null", "None", "c2", 0)]
+    >>> [is_end_beside_records(value) for value in (None, "null", "None", "c2", 0)]
     [True, True, True, False, False]
     """
-    return is_end(found) or (isinstance(found, str) and found.strip().lower() in _NULL_TEXTS)
+    return is_end(value) or (isinstance(value, str) and value.strip().lower() in _NULL_TEXTS)

@@ -61,8 +61,8 @@ def _started(request: Request, path: str, start: int | None, default: int) -> Re
 
 
 def _number(request: Request, path: str) -> int:
-    found = request.value(path)
+    value = request.value(path)
     try:
-        return int(found)
+        return int(value)
     except (TypeError, ValueError):
-        raise ApiError(f'"{path}" of the request is {found!r}; wanted a number to count on from.') from None
+        raise ApiError(f'"{path}" of the request is {value!r}; wanted a number to count on from.') from None

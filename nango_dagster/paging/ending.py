@@ -84,11 +84,11 @@ class Ending:
     def _flag(self, page: Answer) -> Said:
         ends: list[Said] = []
         if self.has_more is not None:
-            found = page.envelope.dig(self.has_more)
-            ends.append(Said(False, "has_more_false") if says_no(found) else Said(True if found else None))
+            value = page.envelope.dig(self.has_more)
+            ends.append(Said(False, "has_more_false") if says_no(value) else Said(True if value else None))
         if self.end is not None:
-            found = page.envelope.dig(self.end)
-            ends.append(Said(None if found is MISSING else True) if not found or says_no(found) else Said(False, "end"))
+            value = page.envelope.dig(self.end)
+            ends.append(Said(None if value is MISSING else True) if not value or says_no(value) else Said(False, "end"))
         return min(ends, key=lambda said: {False: 0, True: 1, None: 2}[said.more], default=Said())
 
     def _records(self, page: Answer) -> int | None:
@@ -112,24 +112,24 @@ class Ending:
         return None
 
 
-def says_no(found: Any) -> bool:
+def says_no(value: Any) -> bool:
     """Whether the value of a flag means no; a missing one says nothing.
 
-    >>> [says_no(found) for found in (False, None, "false", 0, True, "yes", MISSING)]
+    >>> [says_no(value) for value in (False, None, "false", 0, True, "yes", MISSING)]
     [True, True, True, True, False, False, False]
     """
-    if isinstance(found, str):
-        return found.strip().lower() in ("", "false", "no", "n", "0")
-    return found is not MISSING and not found
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "false", "no", "n", "0")
+    return value is not MISSING and not value
 
 
-def _number(found: Any, where: str, noun: str) -> int | None:
+def _number(value: Any, where: str, noun: str) -> int | None:
     """A total; None where the answer has none. Content-Range writes it behind a slash: `items 0-24/573`."""
-    if found is MISSING or found is None:
+    if value is MISSING or value is None:
         return None
-    text = str(found).rpartition("/")[2].strip().replace(",", "").removesuffix(".0")
-    if isinstance(found, bool) or not text.isascii() or not text.isdigit():
+    text = str(value).rpartition("/")[2].strip().replace(",", "").removesuffix(".0")
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
         if text == "*":
             return None
-        raise ApiError(f"{where} holds {found!r:.80}; wanted the number of {noun} in the list.")
+        raise ApiError(f"{where} holds {value!r:.80}; wanted the number of {noun} in the list.")
     return int(text)

@@ -81,23 +81,23 @@ class CursorOrUrlInBody(Style):
     destination: Destination | None
 
     def after(self, page: Answer) -> Request | None:
-        found = page.envelope.dig(self.path)
-        if self.destination is None or _is_whole_url(found):
-            return _at_url(page, found, f'paging_response_path "{self.path}"')
-        return with_cursor(page, self.destination, found)
+        value = page.envelope.dig(self.path)
+        if self.destination is None or _is_whole_url(value):
+            return _at_url(page, value, f'paging_response_path "{self.path}"')
+        return with_cursor(page, self.destination, value)
 
 
-def _at_url(page: Answer, found: Any, where: str) -> Request | None:
-    if is_end_beside_records(found):
+def _at_url(page: Answer, value: Any, where: str) -> Request | None:
+    if is_end_beside_records(value):
         return None
-    if not isinstance(found, str):
-        raise ApiError(f"{where} holds {_kind(found)}; wanted the URL of the next page.")
-    return page.continued.follow(found, page.response.url)
+    if not isinstance(value, str):
+        raise ApiError(f"{where} holds {_kind(value)}; wanted the URL of the next page.")
+    return page.continued.follow(value, page.response.url)
 
 
-def _is_whole_url(found: Any) -> bool:
-    return isinstance(found, str) and found.strip().lower().startswith(("https://", "http://"))
+def _is_whole_url(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower().startswith(("https://", "http://"))
 
 
-def _kind(found: Any) -> str:
-    return {dict: "an object", list: "a list", bool: "true"}.get(type(found), "a number")
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", bool: "true"}.get(type(value), "a number")

@@ -306,8 +306,8 @@ class _SyncExecutor:
         """Postpone the other schedules that share the quota."""
         mine = spent.connection_id
         with self._changed:
-            dropped = [one for one in self._claimed if mine in (None, one.connection_id)]
-            self._claimed = deque(one for one in self._claimed if one not in dropped)
+            dropped = [claim for claim in self._claimed if mine in (None, claim.connection_id)]
+            self._claimed = deque(claim for claim in self._claimed if claim not in dropped)
         queue.put_off(self._drain.database, worker, spent.until, self._slot(), connection_id=mine, claimed=dropped)
 
 

@@ -88,17 +88,17 @@ def _no_number(name: str) -> Any:
 
 def _check(value: dict[str, Any]) -> None:
     """Refuse what no database stores and what nobody writes by hand."""
-    for place, one in _plain_values(value):
-        said = _unstorable(one)
+    for place, plain in _plain_values(value):
+        said = _unstorable(plain)
         if said is not None:
             name = dotted(place)
             raise ConfigError.of(Problem(f"{name} {said}", field=name))
 
 
-def _unstorable(one: Any) -> str | None:
-    if isinstance(one, float) and math.isinf(one):  # what 1e999 becomes
+def _unstorable(value: Any) -> str | None:
+    if isinstance(value, float) and math.isinf(value):  # what 1e999 becomes
         return "is a number too large to be stored."
-    if isinstance(one, str) and ("\0" in one or any("\ud800" <= char <= "\udfff" for char in one)):
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         return "holds a character that cannot be stored: NUL, or half of a surrogate pair."
     return None
 
@@ -107,17 +107,17 @@ def _plain_values(value: Any) -> Iterator[tuple[Place, Any]]:
     """Everything in a JSON value that is no object and no list, keys included, and where it stands."""
     waiting: list[tuple[Place, Any]] = [((), value)]
     while waiting:
-        place, one = waiting.pop()
+        place, node = waiting.pop()
         if len(place) > MOST_LEVELS:
             name = str(place[0])
             raise ConfigError.of(Problem(f"{quoted(name)} is nested deeper than {MOST_LEVELS} levels.", field=name))
-        if isinstance(one, dict):
-            yield from (((*place, key), key) for key in one)
-            waiting.extend(((*place, key), item) for key, item in one.items())
-        elif isinstance(one, list):
-            waiting.extend(((*place, at), item) for at, item in enumerate(one))
+        if isinstance(node, dict):
+            yield from (((*place, key), key) for key in node)
+            waiting.extend(((*place, key), item) for key, item in node.items())
+        elif isinstance(node, list):
+            waiting.extend(((*place, at), item) for at, item in enumerate(node))
         else:
-            yield place, one
+            yield place, node
 
 
 def _too_large() -> HttpError:

@@ -22,7 +22,7 @@ router = APIRouter(tags=["integrations"], responses=ERRORS)
 @router.get("/integrations", summary="List integrations", dependencies=[only()])
 def list_integrations(nango: Nango) -> IntegrationList:
     """The integrations of files, syncs and connections; `default` is that of syncs without one."""
-    return IntegrationList(data=[_shown(one) for one in integrations.list_integrations(nango.database)])
+    return IntegrationList(data=[_shown(integration) for integration in integrations.list_integrations(nango.database)])
 
 
 @router.get(
@@ -34,19 +34,19 @@ def get_integration(
     include: Annotated[list[str] | None, Query(description="Nothing more is kept here.")] = None,
 ) -> OneIntegration:
     """One integration."""
-    found = [] if "\0" in key else integrations.list_integrations(nango.database, key)
-    if not found:
-        known = [one.name for one in integrations.list_integrations(nango.database)]
+    matches = [] if "\0" in key else integrations.list_integrations(nango.database, key)
+    if not matches:
+        known = [integration.name for integration in integrations.list_integrations(nango.database)]
         raise HttpError(404, "not_found", f"there is no integration {quoted(key)}; {suggestion(key, known)}")
-    return OneIntegration(data=_shown(found[0]))
+    return OneIntegration(data=_shown(matches[0]))
 
 
-def _shown(one: Integration) -> ShownIntegration:
+def _shown(integration: Integration) -> ShownIntegration:
     return ShownIntegration(
-        unique_key=one.name,
-        display_name=one.display_name or one.name,
-        provider=one.provider or one.name,
-        base_url=one.base_url,
-        created_at=iso(one.created_at) or "",
-        updated_at=iso(one.updated_at) or "",
+        unique_key=integration.name,
+        display_name=integration.display_name or integration.name,
+        provider=integration.provider or integration.name,
+        base_url=integration.base_url,
+        created_at=iso(integration.created_at) or "",
+        updated_at=iso(integration.updated_at) or "",
     )
