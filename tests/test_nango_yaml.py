@@ -508,5 +508,5 @@ def test_a_project_outside_of_the_configs_gives_its_python_scripts(project: Path
         project.mkdir(exist_ok=True)
     (project / "nango.yaml").write_text(text)
     (project / "deals.ts").write_text("export default 1;\n")
-    (warning, _) = read_dir(project).warnings
+    (_, warning) = read_dir(project).warnings
     assert "the sync deals has a TypeScript script, which runs only where NANGO_SCRIPTS" in warning
