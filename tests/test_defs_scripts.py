@@ -12,6 +12,7 @@ from nango_dagster.config import read_dir
 from nango_dagster.defs import build_definitions, shared
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
+from tests.commands import Cli
 from tests.fake_api import FakeApi
 from tests.materializing import MakeProject, making_projects, sentence
 from tests.script_project import ScriptProject
@@ -86,6 +87,7 @@ BROKEN = {
     "exits.py": ("raise SystemExit(3)", "the file cannot be imported: SystemExit: 3."),
     "field.py": ("@sync(frequenzy='every day')\ndef c(nango): ...", 'did you mean frequency'),
     "url.py": ("@sync(url='https://a.example/items')\ndef d(nango): ...", "base_url is the URL that its endpoints"),
+    "deletes.py": ("@sync(sync_type='incremental', track_deletes=True)\ndef f(nango): ...", "the rest deleted; leave"),
     "paging.py": ("@sync(incremental={'field': 'x'})\ndef e(nango): ...", "leave incremental out."),
 }  # fmt: skip
 
@@ -119,5 +121,7 @@ def test_a_yaml_file_may_name_a_script(scripts: ScriptProject) -> None:
     assert (outcome.status, scripts.ids()) == ("succeeded", ["1"]), outcome.error
     assert scripts.api.requests[0].headers["X-Team"] == "sales"
     (scripts.folder / "contacts.yaml").write_text("script: lib.reading:reed\nintegration: crm\n")
+    said = Cli({})("validate", "--configs", str(scripts.folder))
+    assert (said.status, "contacts: script: lib.reading has no function reed." in said.stdout) == (1, True), said
     outcome = scripts.run(connection_id="acme")
     assert "script: lib.reading has no function reed." in (outcome.error or "")

@@ -202,6 +202,7 @@ def test_the_date_of_the_last_sync_is_the_start_of_the_last_success(project: Scr
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_records_may_be_models_of_any_library(project: ScriptProject) -> None:
     project.connect()
     head = """from dataclasses import dataclass
@@ -258,6 +259,7 @@ def test_stored_records_have_nangos_metadata_and_are_saved_without_it(project: S
     assert json.loads(project.texts()["1"]) == {"id": 1, "n": 1}
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_of_equal_keys_the_last_record_wins(project: ScriptProject) -> None:
     project.connect()
     outcome = project.run(scripted("nango.batch_save([{'id': 1, 'n': 1}, {'id': 1, 'n': 2}])"), "acme")
@@ -298,6 +300,7 @@ def test_records_that_others_changed_are_left_with_ignore_if_modified_after(proj
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_requests_carry_the_credentials_to_the_base_url_and_to_nobody_else(project: ScriptProject) -> None:
     seen: dict[str, list[tuple[str | None, str | None]]] = {"own": [], "other": []}
 
@@ -328,6 +331,7 @@ def test_requests_carry_the_credentials_to_the_base_url_and_to_nobody_else(proje
     assert outcome.counts.requests == 4
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_an_error_of_the_api_has_the_answer_and_can_be_caught(project: ScriptProject) -> None:
     project.api.script("/item", Answer(404, body={"error": "gone"}), Answer(409), {"id": 1})
     project.connect()
@@ -468,6 +472,7 @@ def test_a_lock_has_one_owner_until_the_execution_ends(project: ScriptProject) -
     assert outcome.status == "failed"
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_an_action_error_tells_what_the_script_says(project: ScriptProject) -> None:
     project.connect()
     outcome = project.run(scripted("raise ActionError({'message': 'choose a project first'})"), "acme")

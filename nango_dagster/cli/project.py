@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ..config import Configs, integrations_schema_text, placeholders, schema_text
+from ..config.scripts import load_function as load_script
 from ..errors import ConfigError, NangoError, Problem
 from . import sample
 from .command import Failed, Session, as_json, command, printable
@@ -132,7 +133,7 @@ def validate(session: Session, schema: str | None, shows_diff: bool) -> None:
         return
     session.describe_scripts()
     configs = session.configs
-    problems = [*session.problems, *_unloadable(configs)]
+    problems = [*session.problems, *_unloadable(configs, session.settings.configs)]
     names = [sync.name for sync in configs.syncs]
     warnings = [*configs.warnings, *_unset_variables(configs, session.settings.env)]
     document = {
@@ -170,9 +171,15 @@ def _unset_variables(configs: Configs, env: Mapping[str, str]) -> Iterator[str]:
                 yield f"{sync.name}: ${{{name}}} has no value here; set NANGO_ENV_{variable} before it runs."
 
 
-def _unloadable(configs: Configs) -> Iterator[Problem]:
-    """A problem for each transform that cannot be imported."""
+def _unloadable(configs: Configs, folder: Path) -> Iterator[Problem]:
+    """A problem for each script and each transform that cannot be imported."""
     for sync in configs.syncs:
+        if sync.script is not None and sync.script_language == "python":
+            try:
+                load_script(sync.script, folder)
+            except ConfigError as error:
+                wanted = "a function of a file in the folder of configs, or of a module"
+                yield Problem(f"{sync.name}: {error}", field="script", found=sync.script, wanted=wanted)
         if sync.transform is None:
             continue
         from ..runs import load_function

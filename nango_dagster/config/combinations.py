@@ -109,6 +109,11 @@ def _script(fields: Mapping[str, Any]) -> Iterator[Found]:
     yield from _accounts(fields)
     if "timezone" in fields and "cron" not in fields:
         yield _misfit("timezone", "timezone goes with cron; add cron or leave timezone out.")
+    if fields.get("sync_type") == "incremental" and fields.get("track_deletes"):
+        yield _misfit(
+            "track_deletes",
+            "a script that reads only changes would have the rest deleted; leave track_deletes out, or sync_type.",
+        )
 
 
 def _base(fields: Mapping[str, Any]) -> Iterator[Found]:

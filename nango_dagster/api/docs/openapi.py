@@ -41,7 +41,7 @@ SYNC_BODY: dict[str, Any] = {
         },
     }
 }
-_FILES_ONLY = frozenset({"transform"})
+_FILES_ONLY = frozenset({"transform", "script", "base_url"})
 
 
 def describe(app: FastAPI, authentication: Authentication) -> None:
