@@ -118,10 +118,9 @@ def _many_executions(url: str, count: int) -> None:
         for number in range(count):
             _execute(database, settings, row)
             if number % (count // 10) == 0:
-                node = [child for child in psutil.Process().children() if "node" in child.name()]
-                memory = [child.memory_info().rss / 1e6 for child in node]
+                memory = [child.memory_info().rss / 1e6 for child in _node_processes()]
                 own = psutil.Process().memory_info().rss / 1e6
-                print(f"after {number}: Node {sum(memory):.0f} MB in {len(node)}, Python {own:.0f} MB", flush=True)
+                print(f"after {number}: Node {sum(memory):.0f} MB in {len(memory)}, Python {own:.0f} MB", flush=True)
 
 
 def _execute(database: Database, settings: Settings, row: SyncRow) -> None:
@@ -130,11 +129,15 @@ def _execute(database: Database, settings: Settings, row: SyncRow) -> None:
     assert outcome.status == "succeeded", outcome.error
 
 
+def _node_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "host.mjs" in str(child.cmdline())]
+
+
 def _cpu() -> float:
     """CPU seconds of this process and of its Node processes."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    live = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children() if "node" in child.name())
+    live = sum(sum(child.cpu_times()[:2]) for child in _node_processes())
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + live
 
 

@@ -98,6 +98,36 @@ def test_a_script_that_takes_the_process_down_fails_alone(project: NodeProject, 
     assert project.ids("Good") == ["1", "2"]
 
 
+@pytest.mark.parametrize("page", [0, 2])
+def test_an_execution_whose_process_is_killed_begins_once_more(project: NodeProject, pool: Pool, page: int) -> None:
+    """It goes on at its checkpoint, and the records are those of an execution that nobody disturbed."""
+    pids: list[int] = []
+
+    def items(request: Received) -> Reply:
+        at = int(request.params["page"])
+        if at == page and not pids:
+            pids.extend(child.pid for child in psutil.Process().children() if "host.mjs" in str(child.cmdline()))
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+        return {"items": [{"id": f"{at}"}]}
+
+    project.api.route("/items", items)
+    row = project.script("""
+        await nango.trackDeletesStart('Item');
+        for (let page = ((await nango.getCheckpoint()) ?? { page: 0 }).page; page < 4; page++) {
+            const { data } = await nango.get({ endpoint: '/items', params: { page } });
+            await nango.batchSave(data.items, 'Item');
+            await nango.saveCheckpoint({ page: page + 1 });
+        }
+        await nango.trackDeletesEnd('Item');
+        await nango.clearCheckpoint();
+        """)
+    outcome = run(project, row, pool)
+    assert pids and outcome.status == "succeeded", outcome.error
+    assert project.ids() == ["0", "1", "2", "3"]
+    assert project.checkpoint() is None
+
+
 FAILURES = {
     "await new Promise(() => setTimeout(() => { throw new Error('late'); }, 1));": "Error: late",
     "nango.get({ endpoint: '/none' }); await new Promise(() => {});": "404",
@@ -170,7 +200,9 @@ def test_values_at_the_top_of_a_file_belong_to_one_execution(project: NodeProjec
     assert [run(project, row, pool).counts.added for _ in range(3)] == [1, 0, 0]
 
 
-def test_the_node_process_ends_with_its_parent_also_while_a_script_blocks_it(tmp_path: Path) -> None:
+def test_the_node_process_ends_with_its_parent_also_while_a_script_blocks_it(
+    settings: Settings, tmp_path: Path
+) -> None:
     program = """
         import json, sys, time
         from pathlib import Path

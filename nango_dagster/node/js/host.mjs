@@ -126,9 +126,12 @@ process.on('unhandledRejection', thrown);
 const REACHES_OUT = [
     '_debugEnd', '_debugProcess', '_getActiveHandles', '_getActiveRequests', '_kill', '_linkedBinding', '_rawDebug',
     'abort', 'binding', 'chdir', 'dlopen', 'execve', 'exit', 'getBuiltinModule', 'kill', 'loadEnvFile', 'mainModule',
-    'openStdin', 'reallyExit', 'report', 'setUncaughtExceptionCaptureCallback', 'stderr', 'stdin', 'stdout',
+    'openStdin', 'reallyExit', 'report', 'setUncaughtExceptionCaptureCallback', 'stdin',
 ];
 for (const name of REACHES_OUT) delete process[name];
+// Packages look at these when they are loaded.
+const silent = { isTTY: false, columns: 80, on: () => silent, once: () => silent, write: () => true, end: () => {} };
+for (const name of ['stdout', 'stderr']) Object.defineProperty(process, name, { value: silent });
 for (const name of ['fetch', 'WebSocket', 'EventSource', 'navigator']) delete globalThis[name];
 close();
 receive((header, body) => handlers[header.t](header, body), () => exit(0));

@@ -153,27 +153,27 @@ function isUsed(code, name) {
 function statements(code) {
     const found = [];
     const open = [];
+    const token = /[\w$]+|\/[/*]?|[^\s\w$]/g;
     let before = '';
-    for (let at = 0; at < code.length; at++) {
-        const rest = code[at];
-        if (rest === '/' && code[at + 1] === '/') at = end(code, '\n', at);
-        else if (rest === '/' && code[at + 1] === '*') at = end(code, '*/', at + 2) + 1;
-        else if (rest === '"' || rest === "'") at = endOfText(code, at), (before = rest);
-        else if (rest === '`' || (rest === '}' && open.at(-1) === '`')) {
-            if (rest === '}') open.pop();
-            at = endOfTemplate(code, at + 1);
+    for (let match = token.exec(code); match !== null; match = token.exec(code)) {
+        const [text] = match;
+        let next = token.lastIndex;
+        if (text === '//') next = end(code, '\n', next);
+        else if (text === '/*') next = end(code, '*/', next) + 2;
+        else if (text === '"' || text === "'") next = endOfText(code, match.index) + 1;
+        else if (text === '`' || (text === '}' && open.at(-1) === '`')) {
+            if (text === '}') open.pop();
+            const at = endOfTemplate(code, next);
+            next = at + 1;
             if (code[at] === '{') open.push('`');
-            before = code[at] === '{' ? '{' : '`';
-        } else if (rest === '/' && BEFORE_REGEX.test(before)) at = endOfRegex(code, at), (before = '/');
-        else if ('([{'.includes(rest)) open.push(rest), (before = rest);
-        else if (')]}'.includes(rest)) open.pop(), (before = rest);
-        else if (/[\w$]/.test(rest)) {
-            const [word] = /[\w$]+/.exec(code.slice(at, at + 200));
-            const isImport = word === 'import' && !/^\s*[(.]/.test(code.slice(at + word.length, at + word.length + 20));
-            if (open.length === 0 && before !== '.' && (isImport || word === 'export')) found.push(at);
-            at += word.length - 1;
-            before = word;
-        } else if (!/\s/.test(rest)) before = rest;
+        } else if (text === '/' && BEFORE_REGEX.test(before)) next = endOfRegex(code, match.index) + 1;
+        else if (text === '(' || text === '[' || text === '{') open.push(text);
+        else if (text === ')' || text === ']' || text === '}') open.pop();
+        else if ((text === 'import' || text === 'export') && open.length === 0 && before !== '.') {
+            if (text === 'export' || !/^\s*[(.]/.test(code.slice(next, next + 20))) found.push(match.index);
+        }
+        if (text !== '//' && text !== '/*') before = text;
+        token.lastIndex = next;
     }
     return found;
 }
