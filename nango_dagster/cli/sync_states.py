@@ -33,17 +33,17 @@ class State:
     """The project that it belongs to."""
 
     @classmethod
-    def of(cls, one: Known, statuses: Sequence[Status], now: datetime) -> State:
+    def of(cls, entry: Known, statuses: Sequence[Status], now: datetime) -> State:
         """The state that follows from what the store says."""
         from ..store.status import summary
 
-        state = _state(one, statuses)
+        state = _state(entry, statuses)
         next_run = None
-        if state in ("scheduled", "new", "running") and one.is_configured:
+        if state in ("scheduled", "new", "running") and entry.is_configured:
             next_runs = [status.next_run_at for status in statuses if status.next_run_at is not None]
-            next_run = min(next_runs, default=None if statuses else one.sync.next_slot(now))
-        owner = one.row.owner if one.row else None
-        return cls(one.sync, state, next_run, statuses, summary(statuses), owner)
+            next_run = min(next_runs, default=None if statuses else entry.sync.next_slot(now))
+        owner = entry.row.owner if entry.row else None
+        return cls(entry.sync, state, next_run, statuses, summary(statuses), owner)
 
     @property
     def no_next_run(self) -> str | None:
@@ -88,20 +88,20 @@ class State:
         return document
 
 
-def _state(one: Known, statuses: Sequence[Status]) -> str:
+def _state(entry: Known, statuses: Sequence[Status]) -> str:
     if any(status.is_held for status in statuses):
         return "running"
-    if one.is_foreign:
+    if entry.is_foreign:
         return "of another project"
-    if not one.is_configured:
+    if not entry.is_configured:
         return "not configured"
-    if not one.sync.enabled:
+    if not entry.sync.enabled:
         return "disabled"
-    if one.origin == "asset":
+    if entry.origin == "asset":
         return "on demand"
     if not statuses:
-        return "no connections" if one.sync.partitioned and one.row else "new"
-    if one.row is not None and one.row.is_stopped:
+        return "no connections" if entry.sync.partitioned and entry.row else "new"
+    if entry.row is not None and entry.row.is_stopped:
         return "stopped"
     return "paused" if all(status.started == "PAUSED" for status in statuses) else "scheduled"
 

@@ -148,19 +148,19 @@ class Incremental(f.Part):
     model_config = ConfigDict(populate_by_name=True)
 
 
-def combinations(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+def combinations(fields: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The places and sentences of fields of a sync that do not fit its `incremental`.
 
-    `found` are the names of the placeholders in the sync's requests.
+    `placeholders` are the names of the placeholders in the sync's requests.
     """
     block = fields.get("incremental")
     if isinstance(block, Mapping):
-        yield from _of_block(fields, block, found)
+        yield from _of_block(fields, block, placeholders)
     elif block is None:
-        yield from _without_block(fields, found)
+        yield from _without_block(fields, placeholders)
 
 
-def _without_block(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _without_block(fields: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
     if fields.get("sync_type") == "incremental":
         yield (
             ("sync_type",),
@@ -171,18 +171,18 @@ def _without_block(fields: Mapping[str, Any], found: frozenset[str]) -> Iterator
         yield ("resumable",), "resumable keeps the pages of an execution that breaks, which takes a unique_key; add it."
     if "deleted_path" in fields and "unique_key" not in fields:
         yield ("deleted_path",), "deleted_path deletes single records, which takes a unique_key; add it."
-    for name in sorted(found & {"since", "until"}):
+    for name in sorted(placeholders & {"since", "until"}):
         yield ("incremental",), f"${{{name}}} is a value of the block incremental, which is missing; add it."
 
 
 def _of_block(
-    fields: Mapping[str, Any], block: Mapping[str, Any], found: frozenset[str]
+    fields: Mapping[str, Any], block: Mapping[str, Any], placeholders: frozenset[str]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     if fields.get("sync_type") != "incremental":
         yield ("incremental",), "incremental goes with sync_type: incremental; add that."
     if "unique_key" not in fields:
         yield ("incremental",), "incremental adds changes to the records there are, which takes a unique_key; add it."
-    for name, sentence in [*_origin(block), *_sending(block, found), *_times(block, found)]:
+    for name, sentence in [*_origin(block), *_sending(block, placeholders), *_times(block, placeholders)]:
         yield ("incremental", name), f"incremental.{name} {sentence}"
     if fields.get("track_deletes") and "full_refresh" not in block:
         yield (
@@ -219,10 +219,10 @@ def _origin(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, f"is about values in the records, and from is {origin}; leave it out."
 
 
-def _sending(block: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _sending(block: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[tuple[str, str]]:
     """Problems of the fields that say where the cursor is sent."""
     ways = [name for name in ("request_path", "header") if name in block]
-    templates = sorted(found & {"since", "last_sync_date"})
+    templates = sorted(placeholders & {"since", "last_sync_date"})
     places = [*ways, *(f"${{{name}}}" for name in templates)]
     if "token_url_path" in block:
         if places:
@@ -237,10 +237,10 @@ def _sending(block: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[
         yield "from", "has no value for ${since} in the first execution; add start, such as 1970-01-01."
 
 
-def _times(block: Mapping[str, Any], found: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _times(block: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[tuple[str, str]]:
     """Problems of upper bounds and windows."""
-    sends_until = "until" in block or "until" in found
-    if "until" in block and "until" in found:
+    sends_until = "until" in block or "until" in placeholders
+    if "until" in block and "until" in placeholders:
         yield "until", "and ${until} both send the upper bound; keep one of them."
     if "step" in block and not sends_until:
         yield "step", "reads windows, whose end nothing sends; add until, or ${until} in the request."

@@ -91,10 +91,10 @@ def read(body: bytes, shape: Shape = Shape(), *, trusted: bool = False) -> Envel
     document = Document(body.removeprefix(b"\xef\xbb\xbf").strip(), shape.response_path or "results")
     _check_root(document, shape)
     try:
-        found = _found(document, shape)
-        if shape.response_path is None and found is not document.text:
+        text = _found(document, shape)
+        if shape.response_path is None and text is not document.text:
             shape = replace(shape, response_path="results")
-        envelope = _envelope(found, document, shape)
+        envelope = _envelope(text, document, shape)
         if not trusted:
             _refuse_failure(document, shape, envelope)
         return envelope
@@ -151,22 +151,22 @@ def _found_by_query(document: Document, query: str, shape: Shape) -> bytes:
 # --- records of each shape ----------------------------------------------------------------------------------------
 
 
-def _envelope(found: bytes, document: Document, shape: Shape) -> Envelope:
-    if found == b"null":
+def _envelope(text: bytes, document: Document, shape: Shape) -> Envelope:
+    if text == b"null":
         return Envelope([], [], document)
-    if shape.records == "object" and found[:1] != b"[":
-        return _one_object(found, document, shape)
-    if shape.records == "values" and found[:1] == b"{":
-        return _values(found, document, shape)
-    if found[:1] != b"[":
+    if shape.records == "object" and text[:1] != b"[":
+        return _one_object(text, document, shape)
+    if shape.records == "values" and text[:1] == b"{":
+        return _values(text, document, shape)
+    if text[:1] != b"[":
         failure = refusal(document, has_records=False)
         # A plain value in place of the list may be what gives the reason, as Etherscan's `result` does.
-        has_reason = failure is None or found[:1] != b"{"
-        raise ApiError(" ".join(filter(None, [failure, _no_list(found, shape) if has_reason else None])))
+        has_reason = failure is None or text[:1] != b"{"
+        raise ApiError(" ".join(filter(None, [failure, _no_list(text, shape) if has_reason else None])))
     try:
-        texts = [bytes(raw) for raw in items_of(found, shape.max_records)]
+        texts = [bytes(raw) for raw in items_of(text, shape.max_records)]
     except NOT_STRICT:
-        return _tolerant(found, document, shape)
+        return _tolerant(text, document, shape)
     return _items(texts, document, shape)
 
 
@@ -182,9 +182,9 @@ def _items(texts: list[bytes], document: Document, shape: Shape) -> Envelope:
     return _objects(keyed, document, shape)
 
 
-def _values(found: bytes, document: Document, shape: Shape) -> Envelope:
+def _values(text: bytes, document: Document, shape: Shape) -> Envelope:
     """The values of an object, each as a record."""
-    keyed = [(key, bytes(raw)) for key, raw in parts_of(found).items()]
+    keyed = [(key, bytes(raw)) for key, raw in parts_of(text).items()]
     return _objects(keyed, document, shape)
 
 
@@ -208,27 +208,29 @@ def _objects(keyed: list[tuple[str, bytes]], document: Document, shape: Shape) -
     return page
 
 
-def _one_object(found: bytes, document: Document, shape: Shape) -> Envelope:
-    if found[:1] != b"{" or not parts_of(found):
-        sentence = f"{shape.place} holds {described(found)}; wanted one object, as records: object says."
+def _one_object(text: bytes, document: Document, shape: Shape) -> Envelope:
+    if text[:1] != b"{" or not parts_of(text):
+        sentence = f"{shape.place} holds {described(text)}; wanted one object, as records: object says."
         raise ApiError(refusal(document, has_records=False) or sentence)
-    return Envelope([found], [], document)
+    return Envelope([text], [], document)
 
 
-def _tolerant(found: bytes, document: Document, shape: Shape) -> Envelope:
+def _tolerant(text: bytes, document: Document, shape: Shape) -> Envelope:
     """The items of a list that holds something unreadable: each by itself, and the unreadable ones rejected."""
     good: dict[int, bytes] = {}
     rejected: list[Rejected] = []
-    for position, text in enumerate(split(found)):
+    for position, item in enumerate(split(text)):
         try:
-            decode(text)
-            good[position] = text
+            decode(item)
+            good[position] = item
         except RecordRejected as reason:
             rejected.append(Rejected(position, str(reason)))
     page = _items(list(good.values()), document, shape) if good else Envelope([], [], document)
     places = list(good)
-    others = [Rejected(places[one.position], one.reason) for one in page.rejected]
-    return Envelope(page.records, sorted([*rejected, *others], key=lambda one: one.position), document)
+    others = [Rejected(places[rejected_record.position], rejected_record.reason) for rejected_record in page.rejected]
+    return Envelope(
+        page.records, sorted([*rejected, *others], key=lambda rejected_record: rejected_record.position), document
+    )
 
 
 def _refuse_failure(document: Document, shape: Shape, envelope: Envelope) -> None:
@@ -286,11 +288,11 @@ def _refusal_beside(document: Document, shape: Shape) -> str | None:
 # --- sentences ----------------------------------------------------------------------------------------------------
 
 
-def _no_list(found: bytes, shape: Shape) -> str:
-    sentence = f"{shape.place} holds {described(found)}; wanted a list of records."
-    if found[:1] != b"{":
+def _no_list(text: bytes, shape: Shape) -> str:
+    sentence = f"{shape.place} holds {described(text)}; wanted a list of records."
+    if text[:1] != b"{":
         return sentence
-    inner = [bytes(raw) for raw in parts_of(found).values()]
+    inner = [bytes(raw) for raw in parts_of(text).values()]
     if inner and all(text[:1] == b"{" for text in inner):
         return f"{sentence} It is an object of {len(inner):,} objects; if they are the records, set records: values."
     return f"{sentence} If the object is the one record, set records: object." if inner else sentence

@@ -73,10 +73,10 @@ def _fill(new: Any, old: Any, place: Place) -> bool:
     *around, last = place
     for step in around:
         new, old = new[step], _child(old, step)
-    found = _child(old, last)
-    if found is None or isinstance(found, Mapping | list) or (last == "url" and new["url"] != public_url(found)):
+    kept = _child(old, last)
+    if kept is None or isinstance(kept, Mapping | list) or (last == "url" and new["url"] != public_url(kept)):
         return False
-    new[last] = found
+    new[last] = kept
     return True
 
 
@@ -93,10 +93,10 @@ def _leads_to(document: Mapping[str, Any]) -> tuple[Any, ...]:
     url = str(document.get("url", ""))
     written = re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0].rpartition("@")[2]
     try:
-        there = origin(PLACEHOLDER.sub("1", url))
+        destination = origin(PLACEHOLDER.sub("1", url))
     except ConfigError:
-        there = ""
-    return there, written.lower(), document.get("allowed_origins") or [], further
+        destination = ""
+    return destination, written.lower(), document.get("allowed_origins") or [], further
 
 
 def _problem(place: Place) -> Problem:
