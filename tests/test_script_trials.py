@@ -160,7 +160,7 @@ def test_a_file_of_nango_is_replayed_as_it_is(project: ScriptProject, cli: Cli) 
     assert cli.good("test").stdout.endswith("other.test.json (other)\n")
     path.rename(path.with_name("nothing.test.json"))
     said = cli("test")
-    assert "there is no script nothing; the scripts are crm-items, crm-other." in said.stdout
+    assert "there is no script nothing; there are crm-items, crm-other." in said.stdout
     path.with_name("nothing.test.json").write_text("[]")
     assert 'it has no "nango"; wanted' in cli("test").stdout
 

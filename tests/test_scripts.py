@@ -313,22 +313,26 @@ def test_requests_carry_the_credentials_to_the_base_url_and_to_nobody_else(proje
 
     with FakeApi() as other:
         project.api.route("/v1/me", record("own"))
+        project.api.route("/v1/list", record("own"))
+        other.route("/list", record("other"))
         other.route("/me", record("other"))
-        project.connect(credentials={"type": "API_KEY", "apiKey": "k-secret-1"})
+        project.connect(credentials={"type": "API_KEY", "apiKey": "k-secret-1"}, config={"version": "v1"})
         body = f"""
-            @sync(integration="crm", base_url=API + "/v1")
+            @sync(integration="crm", base_url=API + "/${{connection_config.version}}")
             def items(nango):
                 assert nango.get("/me").data == {{"ok": True}}
                 assert nango.get("me", params={{"a": [1, 2], "b": None}}).status == 200
                 nango.post({other.url!r} + "/me", data={{"n": 1}}, headers={{"X-Own": "1"}})
                 nango.get("/me", base_url={other.url!r})
+                for url in ("/list", {other.url!r} + "/list"):
+                    list(nango.paginate(url, records="object"))
             """
         outcome = project.run(body, "acme")
     assert outcome.status == "succeeded", outcome.error
-    assert seen["own"] == [("Bearer k-secret-1", None)] * 2
-    assert seen["other"] == [(None, "1"), (None, None)]
+    assert seen["own"] == [("Bearer k-secret-1", None)] * 3
+    assert seen["other"] == [(None, "1"), (None, None), (None, None)]
     assert [request.query for request in project.api.requests][1] == [("a", "1"), ("a", "2")]
-    assert outcome.counts.requests == 4
+    assert outcome.counts.requests == 6
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

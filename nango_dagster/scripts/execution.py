@@ -13,29 +13,25 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
-from ..config import from_document
 from ..config.sync import Sync
 from ..errors import Cancelled, Incomplete, RecordRejected, ScriptError
 from ..fetch import Fetch
 from ..http import origin as origin_of
-from ..http import query_pairs
-from ..records import decode, encode, key_reader, text_at
+from ..records import key_reader
 from ..sources import Ending, Numbers, Services, Sink, SourceContext
 from .calls import Call, ScriptAnswer
+from .lists import list_of
 from .pagination import Options, ScriptPage, pages
+from .records import defect_of, without_metadata
 from .sending import Api, ScriptClient
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES: Final = 5_000_000
-"""The largest record that a script may save; a larger one is rejected."""
-METADATA: Final = "_nango_metadata"
 SCRIPT_ENDED: Final = "script_ended"
 """The ending of a script that returned."""
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _MOST_LOGS: Final = 1000
 _LONGEST_LOG: Final = 4000
-_ESCAPED: Final = "$${"
 
 
 class ScriptExecution:
@@ -163,11 +159,11 @@ class ScriptExecution:
     def fetch(self, call: Call, fields: Mapping[str, Any]) -> Iterator[ScriptPage]:
         """The pages of a list, with the paging fields of YAML configs; the next one is requested meanwhile."""
         self._check()
-        described = self._described(call, fields)
-        client = self._client.client_for_list(described.url)
+        described = list_of(self.sync, self.api, call, fields)
+        client, access = self._client.for_list(call)
         reading = Fetch(
             described,
-            access=self._client.access,
+            access=access,
             cancelled=self.context.is_stopped,
             limiter=self.context.limiter,
             client=client,
@@ -189,37 +185,6 @@ class ScriptExecution:
             self._doubts.append(doubt)
         elif reading.stop is not None and not reading.stop.complete:
             self._doubts.append(f"a list ended before its end ({reading.stop.reason}).")
-
-    def _described(self, call: Call, fields: Mapping[str, Any]) -> Sync:
-        """The list as a config; the script's own texts are no templates."""
-        api, sync = self._client.api, self.sync
-        base = call.base_url or api.base_url or ""
-        endpoint = call.path.replace("${", _ESCAPED)
-        url = endpoint if call.is_absolute else f"{base.rstrip('/')}/{endpoint.lstrip('/')}"
-        own = {name.lower() for name in call.header_texts}
-        headers = {name: value for name, value in api.headers.items() if name.lower() not in own}
-        is_home = not call.is_absolute and call.base_url is None
-        document = {
-            **{name: value for name, value in sync.document().items() if name in _OF_LISTS},
-            "name": sync.name,
-            "url": url,
-            "method": call.method.upper(),
-            "headers": {**(headers if is_home else {}), **_escaped(call.header_texts)},
-            "query_params": {**(dict(api.query_params) if is_home else {}), **_escaped(_by_name(call))},
-            **({"body": _escaped(call.data)} if call.data is not None else {}),
-            "integration": sync.integration,
-            "allowed_origins": sync.allowed_origins,
-        }
-        paging = {name: value for name, value in sync.document().items() if name.startswith("paging_")}
-        if any(name.startswith("paging_") and name not in _ANY_PAGING for name in fields):
-            paging = {name: value for name, value in paging.items() if name in _ANY_PAGING}
-        unknown = [name for name in fields if name not in _FIELDS]
-        if unknown:
-            raise ScriptError(
-                f"{sync.display_name}: paginate has no option {unknown[0]}; wanted the paging fields of configs, such "
-                "as paging_page_request_path, or Nango's as paginate={...}."
-            )
-        return from_document({name: value for name, value in {**document, **paging, **fields}.items() if value != ""})
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -259,16 +224,13 @@ class ScriptExecution:
         self._sink.commit()
 
     def _acceptable(self, records: Sequence[bytes], model: str | None, where: str) -> list[bytes]:
-        """The records without Nango's metadata; those that are too large or no objects are rejected."""
+        """The records that may be saved; the others are rejected, each with its reason."""
         kept = []
         for position, record in enumerate(records):
-            if len(record) > MAX_RECORD_BYTES:
-                size = f"it has {len(record):,} bytes; a script may save at most {MAX_RECORD_BYTES:,} in a record"
-                self._sink.reject(f"{position} {where}", size, model)
-            elif record[:1] != b"{":
-                self._sink.reject(f"{position} {where}", "it is no object; wanted an object with fields", model)
+            if reason := defect_of(record):
+                self._sink.reject(f"{position} {where}", reason, model)
             else:
-                kept.append(_without_metadata(record) if METADATA.encode() in record else record)
+                kept.append(without_metadata(record))
         return kept
 
     def _check_model(self, model: str | None) -> None:
@@ -445,44 +407,6 @@ class ScriptExecution:
         self._sink.count(Numbers(self._pages, self._records, requests, retries))
 
 
-_ANY_PAGING: Final = ("paging_limit", "paging_limit_request_path")
-_OF_LISTS: Final = frozenset({
-    "format", "response_path", "records", "record_key_field", "missing_is_empty", "responses", "timeout", "retries",
-    "rate_limit", "max_page_bytes", "max_page_records", "unique_key",
-})  # fmt: skip
-_FIELDS: Final = frozenset(
-    {name for name in Sync.model_fields if name.startswith("paging_")}
-    | {"response_path", "records", "record_key_field", "missing_is_empty", "responses", "format", "next_request"}
-    | {"max_pages", "max_total", "retries", "timeout", "max_page_bytes", "max_page_records"}
-)
-"""The fields of a config that describe a list; a script gives them to `paginate`."""
-
-
 def model_names(sync: Sync) -> tuple[str, ...]:
     """The names of a sync's models, its own `model` first."""
     return (sync.model, *(name for name in sync.models if name != sync.model))
-
-
-def _by_name(call: Call) -> dict[str, Any]:
-    if isinstance(call.params, str) or call.params is None:
-        return {}
-    return {name: value for name, value in call.params.items() if query_pairs({name: value})}
-
-
-def _escaped(value: Any) -> Any:
-    """A value whose texts are no templates."""
-    if isinstance(value, str):
-        return value.replace("${", _ESCAPED)
-    if isinstance(value, Mapping):
-        return {name: _escaped(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escaped(item) for item in value]
-    return value
-
-
-def _without_metadata(record: bytes) -> bytes:
-    """The record without the metadata that stored records have."""
-    if text_at(record, [METADATA]) is None:
-        return record
-    values = decode(record)
-    return encode({name: value for name, value in values.items() if name != METADATA})

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
-from typing import Any, SupportsIndex, overload
+from typing import Any, Final, SupportsIndex, overload
 
 import msgspec
 
 from ..errors import RecordRejected, ScriptError
-from ..records import encode
+from ..records import decode, encode, text_at
+
+MAX_RECORD_BYTES: Final = 5_000_000
+"""The largest record that a script may save; a larger one is rejected."""
+METADATA: Final = "_nango_metadata"
 
 
 class Records(MutableSequence[Any]):
@@ -122,3 +126,17 @@ def keyed(records: Any, key_fields: Sequence[str]) -> list[bytes]:
         {key_fields[0]: item} if isinstance(item, str | int) and not isinstance(item, bool) else item for item in items
     ]
     return texts_of(plain)
+
+
+def defect_of(record: bytes) -> str | None:
+    """Why a script may not save a record's text; None where it may."""
+    if len(record) > MAX_RECORD_BYTES:
+        return f"it has {len(record):,} bytes; a script may save at most {MAX_RECORD_BYTES:,} in a record"
+    return None if record[:1] == b"{" else "it is no object; wanted an object with fields"
+
+
+def without_metadata(record: bytes) -> bytes:
+    """The record without the metadata that stored records have."""
+    if METADATA.encode() not in record or text_at(record, [METADATA]) is None:
+        return record
+    return encode({name: value for name, value in decode(record).items() if name != METADATA})

@@ -155,9 +155,11 @@ class ScriptClient:
         if self._context.access is not None:
             self._context.access.close()
 
-    def client_for_list(self, url: str) -> Client:
-        """A client of its own for a list that is read ahead in another thread."""
-        return self._made(self._reach(self._is_home(url)))
+    def for_list(self, call: Call) -> tuple[Client, SharedAccess | None]:
+        """A client of its own for a list that is read ahead in another thread, and the access that it may use."""
+        variables = self.variables()
+        is_home = self._is_home(self._url(call, variables), variables)
+        return self._made(self._reach(is_home)), self.access if is_home else None
 
     def _url(self, call: Call, variables: Mapping[str, Any]) -> str:
         if call.is_absolute:

@@ -15,8 +15,8 @@ from ..http import Reach
 from ..models import RecordModel
 from ..records import decode, key_reader
 from ..sources import Checkpoint, Ending, Numbers, Source, SourceContext
-from .execution import METADATA
 from .fixtures import Results
+from .records import METADATA
 
 
 @dataclass(frozen=True)
