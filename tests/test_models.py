@@ -450,6 +450,18 @@ def test_fast_rows_of_a_model_are_those_of_its_layout(records: list[Any]) -> Non
                 assert [named[column.name] for column in layout.columns] == expected
 
 
+def test_the_value_of_a_parent_has_a_column_beside_those_of_the_model() -> None:
+    body: dict[str, Any] = {
+        "url": "https://api.example.com/people/${parent.id}",
+        "unique_key": "id",
+        "for_each": {"sync": "companies", "path": "id", "field": "company"},
+    }
+    for properties in ({"id": {"type": "integer"}}, {"id": {"type": "integer"}, "company": {"type": "string"}}):
+        sync = from_body({**body, "models": {"Person": {"properties": properties}}})
+        columns = mapping.columns_of([], tables.plan_of(sync))
+        assert [(column.name, column.type.value) for column in columns] == [("id", "number"), ("company", "string")]
+
+
 # --- where a model is shown -------------------------------------------------------------------------------------------
 
 

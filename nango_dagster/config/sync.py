@@ -455,6 +455,7 @@ class Sync(_Validated):
         version: dict[str, Any] = self.model_dump(mode="json", include=parts)
         if self.mapped_model is not None:
             version["model"] = [(field.steps, field.kind) for field in self.mapped_model.fields]
+            version["parent"] = self.for_each.field if self.for_each else None
         return _digest(version)
 
     def list_version(self, values: Mapping[str, Any]) -> str:

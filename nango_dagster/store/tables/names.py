@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ... import mapping, paths
 from ...config import Sync
-from ...models import ModelField
+from ...models import ModelField, RecordModel
 
 Transform = Callable[[Any], Any]
 
@@ -25,9 +25,16 @@ def plan_of(sync: Sync) -> mapping.Plan:
             for name, column in (sync.mapping.columns if sync.mapping else {}).items()
         ),
         extra=sync.mapping.extra if sync.mapping else "ignore" if sync.mapped_model else "evolve",
-        fields=tuple(map(_field, sync.mapped_model.fields)) if sync.mapped_model else (),
+        fields=tuple(_fields(sync, sync.mapped_model)) if sync.mapped_model else (),
         metadata=sync.metadata or {},
     )
+
+
+def _fields(sync: Sync, model: RecordModel) -> Iterator[mapping.Field]:
+    """The fields of the model, and the one that `for_each` adds to each child."""
+    yield from map(_field, model.fields)
+    if sync.for_each is not None and all(field.steps != (sync.for_each.field,) for field in model.fields):
+        yield mapping.Field((sync.for_each.field,), mapping.Type.STRING, as_json=True)
 
 
 def _field(field: ModelField) -> mapping.Field:
