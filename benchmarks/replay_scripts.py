@@ -56,7 +56,6 @@ def main() -> None:
     parser.add_argument("--sample", type=int)
     parser.add_argument("--command", action="store_true")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--ghost", action="store_true")
     parser.add_argument("--fault", choices=("500", "429", "reset"))
     parser.add_argument("--home", type=Path)
     given = parser.parse_args()
@@ -78,7 +77,7 @@ def main() -> None:
         chosen = random.Random(given.sample).sample(chosen, min(given.sample, len(chosen)))
     results = []
     with contextlib.closing(open_database(settings)) as database:
-        replay = Replay(settings, database, api, root, given.rounds, given.ghost, given.command)
+        replay = Replay(settings, database, api, root, given.rounds, given.command)
         for sync in chosen:
             result = replay.run(sync)
             results.append(result)
@@ -104,11 +103,10 @@ class Replay:
         api: RecordedApi,
         root: Path,
         rounds: int,
-        ghost: bool,
         command: bool,
     ) -> None:
         self.settings, self.database, self.api, self.root = settings, database, api, root
-        self.rounds, self.ghost, self.command = rounds, ghost, command
+        self.rounds, self.command = rounds, command
 
     def run(self, sync: Sync) -> Result:
         """The comparison of one sync."""

@@ -24,7 +24,7 @@ from nango_dagster.node.pool import Pool
 from nango_dagster.node.source import NodeScript
 from nango_dagster.runs import Outcome
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections
+from nango_dagster.store import Database, connections, syncs
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.conftest import ROOT
@@ -143,22 +143,29 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("body", FAILURES)
-def test_a_script_that_does_what_it_may_not_fails_with_a_sentence(project: NodeProject, pool: Pool, body: str) -> None:
+def test_a_script_that_does_what_it_may_not_fails_with_a_sentence(project: NodeProject, pool: Pool) -> None:
     project.api.route("/none", (404, {}, {"error": "none"}))
-    outcome = run(project, project.script(body), pool)
-    assert outcome.status == "failed"
-    assert FAILURES[body] in str(outcome.error)
+    names = {f"bad-{number}": body for number, body in enumerate(FAILURES)}
+    for number, (name, body) in enumerate(names.items()):
+        project.file(f"crm/syncs/{name}.ts", SYNC.lstrip().replace("BODY", body).replace("Item", f"Bad{number}"))
+    project.file("index.ts", "".join(f"import './crm/syncs/{name}.js';\n" for name in names))
+    configs = project.configs()
+    assert not configs.errors
+    rows = syncs.register(project.db, configs.syncs)
+    outcomes = {body: run(project, rows[name], pool) for name, body in names.items()}
+    assert {outcome.status for outcome in outcomes.values()} == {"failed"}
+    assert {body: outcome.error for body, outcome in outcomes.items() if FAILURES[body] not in str(outcome.error)} == {}
 
 
-@pytest.mark.parametrize(
-    "module", ["fs", "node:fs/promises", "child_process", "net", "node:http", "worker_threads", "vm"]
-)
-def test_a_module_that_reaches_out_is_refused_when_the_script_is_described(project: NodeProject, module: str) -> None:
-    project.file("crm/syncs/items.ts", f"import * as it from '{module}';\nit.go();\nexport default it;\n")
-    project.file("index.ts", "import './crm/syncs/items.js';\n")
-    [error] = project.configs().errors
-    assert f"the module '{module}' is not available" in str(error)
+def test_a_module_that_reaches_out_is_refused_when_the_script_is_described(project: NodeProject) -> None:
+    modules = ["fs", "node:http", "child_process", "worker_threads"]
+    for number, module in enumerate(modules):
+        project.file(f"crm/syncs/out-{number}.ts", f"import * as it from '{module}';\nit.go();\nexport default it;\n")
+    project.file("index.ts", "".join(f"import './crm/syncs/out-{number}.js';\n" for number in range(len(modules))))
+    errors = project.configs().errors
+    assert len(errors) == len(modules)
+    for module, error in zip(modules, errors, strict=True):
+        assert f"the module '{module}' is not available" in str(error)
 
 
 def test_a_package_gets_neither_files_nor_sockets(project: NodeProject, pool: Pool) -> None:

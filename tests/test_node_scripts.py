@@ -18,6 +18,9 @@ from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi, Received, Reply
 from tests.node_project import NodeProject
 
+# What Node and the engine's client do does not depend on the database.
+ON_SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,6 +56,7 @@ def test_a_script_pages_through_a_list_and_saves_it(project: NodeProject) -> Non
     assert (sync.description, sync.frequency, sync.model) == ("The items of the CRM.", 120, "Item")
 
 
+@ON_SQLITE
 def test_an_error_names_the_line_of_the_typescript_file(project: NodeProject) -> None:
     outcome = project.outcome("const value: number = 1;\nthrow new Error(`no ${value}`);")
     assert outcome.status == "failed"
@@ -62,6 +66,7 @@ def test_an_error_names_the_line_of_the_typescript_file(project: NodeProject) ->
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
+@ON_SQLITE
 def test_a_request_has_the_parameters_headers_and_body_that_the_script_gives(project: NodeProject) -> None:
     received: list[Received] = []
     project.api.route("/echo", lambda request: received.append(request) or (201, {"X-Total": "7"}, {"n": 1}))
@@ -84,6 +89,7 @@ def test_a_request_has_the_parameters_headers_and_body_that_the_script_gives(pro
     assert (delete.method, delete.body) == ("DELETE", b"")
 
 
+@ON_SQLITE
 def test_an_error_of_the_api_is_that_of_axios(project: NodeProject) -> None:
     project.api.route("/none", (404, {"X-Why": "gone"}, {"error": "none"}))
     project.api.route("/text", (200, {"Content-Type": "text/plain"}, "plain text"))
@@ -103,6 +109,7 @@ def test_an_error_of_the_api_is_that_of_axios(project: NodeProject) -> None:
     }  # fmt: skip
 
 
+@ON_SQLITE
 def test_an_error_that_a_script_lets_pass_is_that_of_the_api(project: NodeProject) -> None:
     """The connection's state and the advice to try later are as for other syncs."""
     project.api.route("/none", (404, {}, {"error": "none"}))
@@ -111,6 +118,7 @@ def test_an_error_that_a_script_lets_pass_is_that_of_the_api(project: NodeProjec
     assert "crm/syncs/items.ts:9" in str(outcome.error) and "404" in str(outcome.error)
 
 
+@ON_SQLITE
 def test_retries_are_those_of_the_script(project: NodeProject) -> None:
     project.api.script("/once", (500, {}, {}), {"ok": True})
     project.api.script("/odd", (409, {"Retry-After": "0"}, {}), {"ok": True})
@@ -136,6 +144,7 @@ PAGES = {
 }
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("way", PAGES)
 def test_paginate_reads_all_pages_and_tells_on_page_after_each(project: NodeProject, way: str) -> None:
     def answer(request: Received) -> Reply:
@@ -161,6 +170,7 @@ def test_paginate_reads_all_pages_and_tells_on_page_after_each(project: NodeProj
     assert (seen["n"], seen["status"], seen["next"][-1]) == (3, 200, "none")
 
 
+@ON_SQLITE
 def test_a_list_that_a_script_leaves_early_ends(project: NodeProject) -> None:
     project.api.route("/items", lambda request: {"items": [{"id": "1"}], "next": request.target + "x"})
     outcome = project.outcome("""
@@ -274,6 +284,7 @@ def test_other_members_answer_as_in_nango(project: NodeProject) -> None:
 # --- files and models ------------------------------------------------------------------------------------------------
 
 
+@ON_SQLITE
 def test_a_script_of_several_files_runs_as_typescript_means_it(project: NodeProject) -> None:
     """Types are dropped, also imported ones without `type`; an enum is compiled; a helper is found as `.js`."""
     project.file("crm/types.ts", "export interface Row { id: string }\nexport type Other = number;\n")
@@ -295,12 +306,14 @@ def test_a_script_of_several_files_runs_as_typescript_means_it(project: NodeProj
     assert json.loads(project.texts()["1"]) == {"id": "1", "color": "red", "pattern": False}
 
 
+@ON_SQLITE
 def test_the_models_of_a_script_are_declared(project: NodeProject) -> None:
     sync = project.script("return;").sync
     assert sync.models["Item"]["properties"] == {"id": {"type": "string"}, "name": {"type": "string"}}
     assert (sync.unique_key, sync.auto_start, sync.integration) == ("id", True, "crm")
 
 
+@ON_SQLITE
 def test_the_definitions_read_the_manifest_alone(project: NodeProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that has changed since keeps its described version until the next validate, dev or run."""
     before = project.script("return;").sync
@@ -313,6 +326,7 @@ def test_the_definitions_read_the_manifest_alone(project: NodeProject, monkeypat
     assert "typescript" in spec.kinds
 
 
+@ON_SQLITE
 def test_a_script_that_cannot_be_described_is_an_error_with_its_file(project: NodeProject) -> None:
     project.file("crm/syncs/items.ts", "import { z } from 'zood';\nexport default z;\n")
     project.file("index.ts", "import './crm/syncs/items.js';\n")
@@ -321,6 +335,7 @@ def test_a_script_that_cannot_be_described_is_an_error_with_its_file(project: No
     assert "npm install zood" in str(error) and "crm/syncs/items.ts" in str(error)
 
 
+@ON_SQLITE
 def test_the_provider_of_an_integration_fills_in_what_it_does_not_declare(project: NodeProject) -> None:
     """Alternatives of the base URL and headers depend on the connection; paging options are defaults of `paginate`."""
     providers = f"""
@@ -347,6 +362,7 @@ def test_the_provider_of_an_integration_fills_in_what_it_does_not_declare(projec
     assert (headers[0]["x-shop"], headers[0]["x-missing"], headers[0]["Authorization"]) == ("k1", None, None)
 
 
+@ON_SQLITE
 def test_a_sync_of_a_nango_yaml_runs_its_typescript_function(project: NodeProject) -> None:
     declarations = """
         integrations:
@@ -381,6 +397,7 @@ def test_a_sync_of_a_nango_yaml_runs_its_typescript_function(project: NodeProjec
     assert (row.sync.frequency, row.sync.model, row.sync.unique_key) == (30, "Row", "id")
 
 
+@ON_SQLITE
 def test_a_newer_build_of_the_project_is_used(project: NodeProject) -> None:
     """Its source map leads errors to the `.ts` file, and syntax that needs a compiler is no matter."""
     row = project.script("await nango.batchSave([{ id: 'source' }], 'Item');")
@@ -397,3 +414,23 @@ def test_a_newer_build_of_the_project_is_used(project: NodeProject) -> None:
     outcome = project.execute(project.stored(row.name), "acme")
     (project.root / "build/crm_syncs_items.cjs").unlink()
     assert (outcome.status, project.ids()) == ("succeeded", ["built"]), outcome.error
+
+
+@ON_SQLITE
+def test_an_integration_without_a_base_url_is_an_error_that_names_both_ways(project: NodeProject) -> None:
+    (project.folder / "integrations.yaml").write_text("crm:\n  display_name: CRM\n")
+    outcome = project.outcome("await nango.get({ endpoint: '/items' });")
+    assert outcome.status == "failed"
+    assert "integrations.yaml" in str(outcome.error) and "@nangohq/providers" in str(outcome.error)
+
+
+@ON_SQLITE
+def test_a_script_with_an_error_is_described_again_after_npm_install(project: NodeProject) -> None:
+    """The files of the script are the same; only node_modules has changed."""
+    project.script("return;")
+    file = project.root / "crm/syncs/items.ts"
+    file.write_text("import later from 'later';\n" + file.read_text().replace("return;", "later();"))
+    assert "npm install later" in str(project.configs().errors[0])
+    project.file("node_modules/later/package.json", '{"name": "later", "main": "index.cjs"}')
+    project.file("node_modules/later/index.cjs", "module.exports = () => 1;")
+    assert project.configs().errors == ()

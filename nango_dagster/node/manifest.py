@@ -117,7 +117,7 @@ def refresh(home: Path, root: Path, provider_of: Mapping[str, str] | None = None
             try:
                 digest = _digest(script, provider)
                 entry = known.get((script.where, digest))
-                if entry is None or not (entry.error or bundle_path(home, digest).is_file()):
+                if entry is None or entry.error or not bundle_path(home, digest).is_file():
                     entry = describer.entry(script, digest, provider)
                     described.append(script.where)
             except ConfigError as error:

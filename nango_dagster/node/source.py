@@ -129,7 +129,8 @@ class _Run:
 
     def _facts(self, execution: ScriptExecution) -> dict[str, Any]:
         """The plain properties of `nango`."""
-        last = execution.last_sync_date
+        # A query for each execution, which almost no script needs today.
+        last = execution.last_sync_date if b"lastSyncDate" in self._content else None
         properties = {
             "variant": execution.variant,
             "connectionId": execution.connection_id,

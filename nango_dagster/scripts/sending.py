@@ -167,9 +167,15 @@ class ScriptClient:
         base = call.base_url or self.base_url(variables)
         if base is None:
             integration = self._sync.integration_key
+            ways = f"give base_url to the sync, or to the integration {integration} in integrations.yaml"
+            if self._sync.script_language == "typescript":
+                ways = (
+                    f"give base_url to the integration {integration} in integrations.yaml, or its provider there, and "
+                    "run npm install in the project, so that node_modules/@nangohq/providers has the provider"
+                )
             raise ConfigError(
-                f"{self._sync.display_name}: the endpoint {call.endpoint[:100]!r} has no base URL; give base_url to "
-                f"the sync, or to the integration {integration} in integrations.yaml, or write the whole URL."
+                f"{self._sync.display_name}: the endpoint {call.endpoint[:100]!r} has no base URL; {ways}, or write "
+                "the whole URL."
             )
         path, mark, query = call.path.partition("?")
         url = f"{base.rstrip('/')}/{path.lstrip('/')}" if path.strip("/") else base
