@@ -514,3 +514,17 @@ def test_validate_diff_shows_the_changes_of_tables_before_they_are_made(
         "  - born timestamp: no values any more\n"
     )
     assert columns(db, source.registered(db, **fields))["name"] == "string"  # nothing was changed
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_dry_run_compares_the_records_with_the_model(
+    source: Source, settings: Settings, settings_env: dict[str, str]
+) -> None:
+    cli = Cli(settings_env)
+    write_document(settings, source.sync(models={"Contact": CONTACT}))
+    assert cli.good("dry-run", "items", "--json").json["misfits"] == {
+        "email is a number; wanted string or null": 1,
+        "email is missing": 1,
+    }
+    source.records = [{**GOOD, "price": 1.5}]
+    assert cli.good("dry-run", "items").stdout.endswith("model: all records fit Contact\n")

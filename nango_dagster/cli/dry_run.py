@@ -13,6 +13,7 @@ import click
 from ..config import Sync
 from ..errors import ConfigError, NangoError, RecordRejected, Refused
 from ..mapping import Column, columns_of
+from ..models import misfit, validator
 from ..records import decode, key_reader
 from .command import Session, as_json, command, fail, grid, sync_argument
 from .example_parent import ExampleParent, example_parent
@@ -82,7 +83,8 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
     A script runs to its end, whatever --pages says, and what it would save is compared with its models.
 
     With --json: sync, parent (the record, null without for_each), pages, requests, records (all that were fetched),
-    rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), next_request, stop (reason,
+    rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), misfits (why
+    records do not fit their model, with counts; null without a model), next_request, stop (reason,
     complete), rules (that decided what an answer means), doubt (about the end of the list), error. Of a script: sync,
     saved, updated and deleted (by model), checkpoint, metadata, rejected, warnings, requests, error.
     """
@@ -103,7 +105,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
         fetch = Fetch(sync, access=used, max_pages=most, reach=reach)
         fetched = _read(sync, fetch, parent)
     columns = _columns(sync, fetched.records)
-    keys = _keys(sync, fetched.keys)
+    keys, misfits = _keys(sync, fetched.keys), _misfits(sync, fetched.records)
     document = {
         "sync": sync.name,
         "parent": parent.record if parent else None,
@@ -113,6 +115,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
         "rejected": fetched.rejected,
         "columns": [{"name": column.name, "type": column.type.value, "path": column.path} for column in columns],
         "keys": keys,
+        "misfits": misfits,
         "next_request": fetch.next_request if fetched.error is None else None,
         "stop": asdict(fetch.stop) if fetch.stop else None,
         "rules": fetch.rules,
@@ -122,7 +125,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
     if fetched.error is not None and not fetch.pages:
         fail(fetched.error, document if session.as_json else None)
     introduction = [str(parent)] if parent else []
-    session.answer(document, *introduction, *_for_people(fetched, columns, keys, fetch))
+    session.answer(document, *introduction, *_for_people(fetched, columns, keys, fetch), *_about_model(sync, misfits))
     if fetched.error is not None:
         fail(fetched.error)
 
@@ -212,6 +215,21 @@ def _keys(sync: Sync, keys: Sequence[str | RecordRejected]) -> dict[str, Any] | 
         "repeated": counts.total() - len(counts),
         "missing": len(keys) - counts.total(),
     }
+
+
+def _misfits(sync: Sync, records: Sequence[Any]) -> dict[str, int] | None:
+    """Why records do not fit the model of the sync, and how many; None without a model."""
+    if sync.record_model is None:
+        return None
+    schema = validator(sync.record_model.json_schema)
+    return dict(Counter(reason for record in records if (reason := misfit(schema, record)) is not None))
+
+
+def _about_model(sync: Sync, misfits: dict[str, int] | None) -> Iterator[str]:
+    from ..store.validation import sentence
+
+    if misfits is not None:
+        yield sentence(sync.model, Counter(misfits)) if misfits else f"model: all records fit {sync.model}"
 
 
 def _for_people(
