@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 import psutil
 
 from nango_dagster import runs
-from nango_dagster.config import Sync
+from nango_dagster.config import Sync, TrackDeletes
 from nango_dagster.node.configs import read_configs
 from nango_dagster.node.pool import POOL
 from nango_dagster.runs.draining import Drain
@@ -99,7 +99,7 @@ def _large_records(url: str, count: int) -> None:
                 sync = Sync(
                     name="listed", integration="crm", url=f"{url}/items?size={count // 100}&per=100",
                     response_path="items", unique_key="id", paging_cursor_request_path="page",
-                    paging_cursor_metadata_response_path="next", track_deletes={},
+                    paging_cursor_metadata_response_path="next", track_deletes=TrackDeletes(),
                 )  # fmt: skip
                 row = syncs.register(database, [sync])["listed"]
             _execute(database, settings, row)  # opens everything once

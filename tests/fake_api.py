@@ -66,6 +66,16 @@ Handler: TypeAlias = Callable[[Received], Reply]
 HANG_UP = Answer(hang_up=True)
 
 
+def noted(received: list[Received], reply: Reply) -> Handler:
+    """A handler that keeps each request and answers all of them alike."""
+
+    def answer(request: Received) -> Reply:
+        received.append(request)
+        return reply
+
+    return answer
+
+
 def half(body: bytes) -> Answer:
     """The first half of a body whose length was announced in full."""
     return Answer(body=body[: len(body) // 2], claims=len(body))

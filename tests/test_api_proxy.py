@@ -12,7 +12,7 @@ from nango_dagster.config import Integration
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, integrations
 from nango_dagster.vault import vault_of
-from tests.fake_api import FakeApi, Received
+from tests.fake_api import FakeApi, Received, noted
 
 NAMES = {"Connection-Id": "acme", "Provider-Config-Key": "crm"}
 
@@ -28,7 +28,7 @@ def client(db: Database, settings: Settings, api: FakeApi) -> Iterator[TestClien
 
 def test_a_request_is_sent_with_the_credentials_and_the_answer_is_passed_on(client: TestClient, api: FakeApi) -> None:
     received: list[Received] = []
-    api.route("/v1/a%2Fb", lambda request: received.append(request) or (201, {"X-Total": "7"}, {"ok": True}))
+    api.route("/v1/a%2Fb", noted(received, (201, {"X-Total": "7"}, {"ok": True})))
     headers = {**NAMES, "Nango-Proxy-X-Own": "yes", "Content-Type": "text/plain"}
     answer = client.post("/proxy/a%2Fb?x=1&x=2", content=b"plain", headers=headers)
     assert (answer.status_code, answer.headers["X-Total"], answer.json()) == (201, "7", {"ok": True})
@@ -49,11 +49,11 @@ def test_an_error_of_the_api_is_passed_on_and_retried_as_asked(client: TestClien
 
 
 def test_another_server_gets_no_credentials(client: TestClient, api: FakeApi) -> None:
-    keys: list[str | None] = []
-    api.route("/items", lambda request: keys.append(request.headers["X-Key"]) or {})
+    received: list[Received] = []
+    api.route("/items", noted(received, {}))
     other = api.url.replace("127.0.0.1", "localhost")
     assert client.get("/proxy/items", headers={**NAMES, "Base-Url-Override": other}).status_code == 200
-    assert keys == [None]
+    assert [request.headers["X-Key"] for request in received] == [None]
 
 
 def test_a_deployment_is_answered_with_the_way_of_scripts_to_the_server(client: TestClient) -> None:

@@ -78,7 +78,12 @@ def test_a_script_that_takes_the_process_down_fails_alone(project: NodeProject, 
         return {"items": [{"id": "1"}, {"id": "2"}]}
 
     project.api.route("/items", items)
-    project.api.route("/block", lambda request: blocked.set() or {})
+
+    def block(request: Received) -> Reply:
+        blocked.set()
+        return {}
+
+    project.api.route("/block", block)
     files = {
         "good": "const { data } = await nango.get({ endpoint: '/items' }); await nango.batchSave(data.items, 'Item');"
     }

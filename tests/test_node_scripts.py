@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from nango_dagster.node.configs import read_configs
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections
 from nango_dagster.vault import vault_of
-from tests.fake_api import FakeApi, Received, Reply
+from tests.fake_api import FakeApi, Received, Reply, noted
 from tests.node_project import NodeProject
 
 # What Node and the engine's client do does not depend on the database.
@@ -69,7 +68,7 @@ def test_an_error_names_the_line_of_the_typescript_file(project: NodeProject) ->
 @ON_SQLITE
 def test_a_request_has_the_parameters_headers_and_body_that_the_script_gives(project: NodeProject) -> None:
     received: list[Received] = []
-    project.api.route("/echo", lambda request: received.append(request) or (201, {"X-Total": "7"}, {"n": 1}))
+    project.api.route("/echo", noted(received, (201, {"X-Total": "7"}, {"n": 1})))
     outcome = project.outcome("""
         const config = { endpoint: '/echo', params: { a: 1, b: true, none: undefined }, headers: { 'X-Own': 'yes' } };
         const { data, status, headers } = await nango.post({ ...config, data: { name: 'Zoë', at: null } });
@@ -238,8 +237,8 @@ def test_a_script_sees_its_connection(project: NodeProject) -> None:
     held = {"type": "API_KEY", "apiKey": "k1", "header": "X-Key"}
     new = connections.NewConnection("crm", "acme", credentials=held, metadata={"a": 1}, config={"region": "eu"})
     connections.add(project.db, vault_of(project.settings), new)
-    keys: list[str | None] = []
-    project.api.route("/items", lambda request: keys.append(request.headers["X-Key"]) or {})
+    received: list[Received] = []
+    project.api.route("/items", noted(received, {}))
     outcome = project.outcome(
         """
         await nango.get({ endpoint: '/items' });
@@ -252,7 +251,7 @@ def test_a_script_sees_its_connection(project: NodeProject) -> None:
         """.replace("API", project.api.url)
     )
     assert outcome.status == "succeeded", outcome.error
-    assert keys == ["k1", None]
+    assert [request.headers["X-Key"] for request in received] == ["k1", None]
     seen = json.loads(project.texts()["1"])
     assert (seen["connection_config"], seen["credentials"]["apiKey"]) == ({"region": "eu"}, "k1")
     assert (seen["metadata"], seen["variant"], seen["connection"]) == ({"a": 1, "b": 2}, "base", "acme")
@@ -352,14 +351,15 @@ def test_the_provider_of_an_integration_fills_in_what_it_does_not_declare(projec
     held = {"type": "API_KEY", "apiKey": "k1"}
     new = connections.NewConnection("crm", "acme", credentials=held)
     connections.add(project.db, vault_of(project.settings), new)
-    headers: list[Any] = []
-    project.api.route("/v1/items", lambda request: headers.append(request.headers) or {"rows": [{"id": "1"}]})
+    received: list[Received] = []
+    project.api.route("/v1/items", noted(received, {"rows": [{"id": "1"}]}))
     outcome = project.outcome(
         "for await (const page of nango.paginate({ endpoint: '/items' })) await nango.batchSave(page, 'Item');"
     )
     (project.root / "node_modules/@nangohq/providers/providers.yaml").unlink()
     assert (outcome.status, project.ids()) == ("succeeded", ["1"]), outcome.error
-    assert (headers[0]["x-shop"], headers[0]["x-missing"], headers[0]["Authorization"]) == ("k1", None, None)
+    headers = received[0].headers
+    assert (headers["x-shop"], headers["x-missing"], headers["Authorization"]) == ("k1", None, None)
 
 
 @ON_SQLITE
