@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import time
@@ -9,10 +10,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nango_dagster import clock
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, queue, script_locks
+from nango_dagster.store import Database, connections, queue, schema, script_locks
 from tests.fake_api import Answer, FakeApi, Received, Reply
 from tests.script_project import ScriptProject
 
@@ -285,16 +287,29 @@ def test_each_model_has_records_and_a_table_of_its_own(project: ScriptProject) -
     assert (project.ids("Contact"), project.ids("Company")) == (["1", "2"], ["7", "8"])
 
 
-def test_records_that_others_changed_are_left_with_ignore_if_modified_after(project: ScriptProject) -> None:
+def test_records_that_others_changed_are_left_with_ignore_if_modified_after(
+    project: ScriptProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script's own changes are no reason to leave a record."""
+
+    def somebody_changes(key: str) -> None:
+        later = datetime.now(timezone.utc) + timedelta(seconds=1)
+        with project.db.begin() as connection:
+            row = sa.update(schema.raw).where(schema.raw.c.external_id == key)
+            connection.execute(row.values(last_modified_at=later))
+
+    monkeypatch.setattr(builtins, "somebody_changes", somebody_changes, raising=False)
     project.connect()
     project.run(scripted("yield [{'id': 1, 'n': 1}, {'id': 2, 'n': 1}]"), "acme")
     body = scripted(
         "nango.set_merging_strategy('ignore_if_modified_after')",
-        "nango.batch_save([{'id': 1, 'n': 2}, {'id': 3, 'n': 2}])",
+        "somebody_changes('2')",
+        "nango.batch_save([{'id': n, 'n': 2} for n in (1, 2, 3)])",
         "nango.batch_save([{'id': 1, 'n': 3}])",
     )
-    assert project.run(body, "acme").counts.updated == 2
-    assert json.loads(project.texts()["1"]) == {"id": 1, "n": 3}
+    outcome = project.run(body, "acme")
+    assert outcome.status == "succeeded", outcome.error
+    assert [json.loads(text)["n"] for _, text in sorted(project.texts().items())] == [3, 1, 2]
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

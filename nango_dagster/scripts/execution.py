@@ -21,6 +21,7 @@ from ..records import key_reader
 from ..sources import Ending, Numbers, Services, Sink, SourceContext
 from .calls import Call, ScriptAnswer
 from .lists import list_of
+from .merging import Merging
 from .pagination import Options, ScriptPage, pages
 from .records import defect_of, without_metadata
 from .sending import Api, ScriptClient
@@ -57,8 +58,7 @@ class ScriptExecution:
         self._began_anew = context.checkpoint is None
         self._has_window = False
         """Whether the window around the whole function is open, because it goes over several executions."""
-        self._unmodified_since: dict[str, datetime | None] = {}
-        self._own_keys: dict[str, set[str]] = {}
+        self._merging = Merging(sync, lambda: self._services, sink.commit)
 
     def __enter__(self) -> ScriptExecution:
         return self
@@ -197,21 +197,21 @@ class ScriptExecution:
         kept = self._acceptable(records, model, where)
         self._records += len(records)
         self._count()
-        kept = self._unmodified(kept, model)
+        kept = self._merging.unmodified(kept, model)
         if kept:
             self._sink.save(kept, model)
 
     def update(self, records: Sequence[bytes], model: str | None = None, where: str = "of the script") -> int:
         """Merge objects into the live records with their keys; the number of keys that no live record has."""
         self._check_model(model)
-        kept = self._unmodified(self._acceptable(records, model, where), model)
+        kept = self._merging.unmodified(self._acceptable(records, model, where), model)
         return self._sink.update(kept, model) if kept else 0
 
     def delete(self, records: Sequence[bytes], model: str | None = None, where: str = "of the script") -> int:
         """Delete the live records with the keys of these objects; how many there were."""
         self._check_model(model)
         keys: list[str] = []
-        kept = self._unmodified(self._acceptable(records, model, where), model)
+        kept = self._merging.unmodified(self._acceptable(records, model, where), model)
         for position, key in enumerate(key_reader(self.sync.key_fields)(kept)):
             if isinstance(key, RecordRejected):
                 self._sink.reject(f"{position} {where}", str(key), model)
@@ -240,40 +240,14 @@ class ScriptExecution:
                 f"{self.sync.display_name}: the model {model!r} is not declared; its models are {declared}."
             )
 
-    # --- merging ------------------------------------------------------------------------------------------------------
-
     def set_merging_strategy(self, strategy: str, model: str | None = None) -> None:
         """`override`, or `ignore_if_modified_after`: keep records that others change from now on.
 
         A second call for the same model changes nothing but a warning. Raises ScriptError for another strategy.
         """
         self._check_model(model)
-        if strategy not in ("override", "ignore_if_modified_after"):
-            raise ScriptError(
-                f"{self.sync.display_name}: {strategy!r} is no merging strategy; wanted override or "
-                "ignore_if_modified_after."
-            )
-        name = model or self.models[0]
-        if name in self._own_keys:
-            self.warn(f"the merging strategy of {name} was set before, and stays as it was.")
-            return
-        self.commit()
-        self._own_keys[name] = set()
-        if strategy == "ignore_if_modified_after":
-            self._unmodified_since[name] = self._services.last_change(model)
-
-    def _unmodified(self, records: list[bytes], model: str | None) -> list[bytes]:
-        """The records that nobody else has changed since the merging strategy was set."""
-        name = model or self.models[0]
-        if name not in self._unmodified_since or not records:
-            return records
-        keys = [str(key) for key in key_reader(self.sync.key_fields)(records)]
-        self.commit()
-        moment, own = self._unmodified_since[name], self._own_keys[name]
-        foreign = [key for key in keys if key not in own]
-        modified = self._services.modified_after(moment, foreign, model) if moment is not None and foreign else set()
-        own.update(key for key in keys if key not in modified)
-        return [record for record, key in zip(records, keys, strict=True) if key not in modified]
+        if not self._merging.set(strategy, model):
+            self.warn(f"the merging strategy of {model or self.sync.model} was set before, and stays as it was.")
 
     # --- stored records -----------------------------------------------------------------------------------------------
 
