@@ -29,6 +29,7 @@ from nango_dagster.store.tables import opening
 from tests.commands import Cli, write_sync
 from tests.executions import Source, execute, last_job, stored
 from tests.fake_api import FakeApi
+from tests.script_project import ScriptProject
 from tests.strategies import json_values
 
 CONTACT: dict[str, Any] = {
@@ -302,6 +303,27 @@ def test_fail_stores_nothing_of_the_batch(
     assert outcome.error is not None and "email is a number; wanted string or null (1)" in outcome.error
     source.records = [GOOD]
     assert execute(db, settings, row).counts.added == 1
+
+
+def test_what_a_script_updates_is_validated_after_merging(db: Database, settings: Settings, api: FakeApi) -> None:
+    project = ScriptProject(db, settings, api)
+    head = f"from nango_dagster import sync\nCONTACT = {CONTACT!r}\n"
+    project.write(
+        """
+        @sync(models={"Contact": CONTACT}, validate="reject")
+        def contacts(nango):
+            nango.batch_save([{"id": 1, "email": "ann@example.com"}, {"id": 2, "email": "bob@example.com"}])
+            nango.batch_update([{"id": 1, "email": 5}, {"id": 2, "city": "Rome"}])
+        """,
+        head=head,
+    )
+    row = project.row()
+    outcome = project.execute(row)
+    assert (outcome.status, outcome.counts.rejected) == ("succeeded", 1)
+    assert sorted(stored(db, row).live, key=lambda record: record["id"]) == [
+        {"id": 1, "email": "ann@example.com"},
+        {"id": 2, "email": "bob@example.com", "city": "Rome"},
+    ]
 
 
 def test_enumerations_are_validated_whatever_the_class() -> None:
