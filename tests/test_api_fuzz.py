@@ -224,6 +224,11 @@ def calls(store: Store) -> list[Call]:
         Call("GET", "/integrations/{key}/functions/{name}", {"key": "crm", "name": "issues"}, query={"type": "sync"}),
         Call("GET", "/integrations/{key}/functions/{name}/code", {"key": "crm", "name": "issues"}),
         Call("GET", "/scripts/config", query={"format": "nango"}),
+        *(Call("POST", f"/sync/deploy{end}") for end in ("", "/confirmation")),
+        *(
+            Call(method, "/proxy/{path}", {"path": "items"}, headers=WHOSE)
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        ),
         Call("GET", "/connections", query={"connectionId": "acme", "search": "a", "limit": 1, "page": 0}),
         Call(
             "POST", "/connections", body={**ACCOUNT, "credentials": {"type": "API_KEY", "apiKey": "k"}, "metadata": {}}
