@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,12 +14,14 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, integrations
 from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi, Received, noted
+from tests.test_auth_oauth2 import KEY
 
 NAMES = {"Connection-Id": "acme", "Provider-Config-Key": "crm"}
 
 
 @pytest.fixture
 def client(db: Database, settings: Settings, api: FakeApi) -> Iterator[TestClient]:
+    settings = replace(settings, encryption_keys=(KEY,))
     held = {"type": "API_KEY", "apiKey": "k1", "header": "X-Key"}
     connections.add(db, vault_of(settings), connections.NewConnection("crm", "acme", credentials=held))
     integrations.declare(db, [Integration(name="crm", base_url=f"{api.url}/v1")])

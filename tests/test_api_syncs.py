@@ -150,7 +150,7 @@ def test_everything_wrong_with_a_body_is_said_at_once(http: TestClient, db: Data
     ("field", "value", "said"),
     [
         ("transform", "os:remove", "transform runs code of this machine"),
-        ("script", "sync.py", "script is not available yet"),
+        ("script", "sync.py", "script runs code of this machine"),
         ("url", "file:///etc/passwd", "wanted a URL"),
         ("url", "../secrets.json", "wanted a URL"),
         ("url", None, "url is missing"),

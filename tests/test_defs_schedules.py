@@ -13,7 +13,7 @@ import pytest
 
 from nango_dagster import runs
 from nango_dagster.config import Sync
-from nango_dagster.defs import dispatch, names
+from nango_dagster.defs import dispatch, names, schedules
 from nango_dagster.errors import StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, jobs, queue, schema, syncs
@@ -361,6 +361,29 @@ def test_what_is_executed_goes_on_while_the_database_does_not_say_what_else_is_d
 def test_no_second_dispatch_run_is_asked_for_while_one_is_about_to_start(project: Project) -> None:
     run_id = asked(project.instance, names.DISPATCH_JOB, dg.DagsterRunStatus.STARTING)
     assert look(project) == f"run {run_id[:8]} is about to start."
+
+
+def test_a_run_that_was_launched_long_ago_and_never_started_keeps_no_work_from_others(
+    project: Project, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may have been killed; Dagster's monitoring waits for minutes until it says so."""
+    asked(project.instance, names.DISPATCH_JOB, dg.DagsterRunStatus.STARTING)
+    asked(project.instance, "items_job", dg.DagsterRunStatus.NOT_STARTED, **names.run_tag([sync]))
+    monkeypatch.setattr(schedules, "LAUNCH", timedelta(minutes=-1))
+    assert isinstance(look(project), dg.RunRequest)
+    assert isinstance(tick(project, sync), dg.RunRequest)
+
+
+def test_a_run_in_dagsters_own_queue_waits_for_as_long_as_the_queue(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = project.instance.create_run_for_job(
+        dg.job(name=names.DISPATCH_JOB)(lambda: None),
+        status=dg.DagsterRunStatus.QUEUED,
+        remote_job_origin=repository_origin().get_job_origin(names.DISPATCH_JOB),
+    )
+    monkeypatch.setattr(schedules, "LAUNCH", timedelta(minutes=-1))
+    assert look(project) == f"run {run.run_id[:8]} is about to start."
 
 
 def test_a_busy_dispatch_run_gets_help_after_a_while(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

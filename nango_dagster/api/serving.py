@@ -138,5 +138,5 @@ def _packed(settings: Settings) -> str:
 def _unpacked(text: str) -> Settings:
     values: dict[str, Any] = json.loads(text)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    values |= {"home": Path(values["home"]), "configs": Path(values["configs"])}
+    values |= {name: Path(values[name]) for name in ("home", "configs", "scripts")}
     return Settings(**{**values, "webhook_on": frozenset(values["webhook_on"])})

@@ -42,7 +42,7 @@ from .io_manager import log
 from .partitions import PartitionRefresher
 from .resource import NangoResource
 from .results import POLL_SECONDS, Results
-from .schedules import ON_ITS_WAY, on_their_way
+from .schedules import on_their_way, starting_runs
 
 OP = "nango_dispatch_waiting"
 INTERVAL_SECONDS = 5  # the daemon's sensor loop is no faster
@@ -148,14 +148,13 @@ def build_sensor(dispatcher: Dispatcher, status: DefaultSensorStatus) -> SensorD
 
 def _busy(instance: DagsterInstance, waiting: Sequence[Waiting]) -> str | None:
     """Why no further dispatch run is needed now."""
-    of_ours = RunsFilter(job_name=names.DISPATCH_JOB, statuses=[*ON_ITS_WAY, DagsterRunStatus.STARTED])
-    dispatch_runs = instance.get_runs(of_ours, limit=MOST_RUNS)
-    if not dispatch_runs:
-        return None
-    if any(run.status in ON_ITS_WAY for run in dispatch_runs):
-        return f"run {dispatch_runs[0].run_id[:8]} is about to start."
+    starting = [run for run in starting_runs(instance) if run.job_name == names.DISPATCH_JOB]
+    if starting:
+        return f"run {starting[0].run_id[:8]} is about to start."
+    at_work = RunsFilter(job_name=names.DISPATCH_JOB, statuses=[DagsterRunStatus.STARTED])
+    dispatch_runs = instance.get_runs(at_work, limit=MOST_RUNS)
     longest = clock.now() - min(sync.since for sync in waiting)
-    if len(dispatch_runs) == MOST_RUNS or longest < PATIENCE:
+    if dispatch_runs and (len(dispatch_runs) == MOST_RUNS or longest < PATIENCE):
         return f"run {dispatch_runs[0].run_id[:8]} is at it."
     return None
 

@@ -32,7 +32,8 @@ from .resource import NangoResource
 
 SETTLING = timedelta(seconds=20)
 """How long a run may take to open the store, between its start in Dagster and its first claim, on a busy machine."""
-ON_ITS_WAY = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
+LAUNCH = timedelta(minutes=2)
+"""How long a launched run may take to start before another run takes its work: its process may be dead."""
 
 
 def build_schedule(placement: Placement) -> ScheduleDefinition:
@@ -107,11 +108,19 @@ def _nothing_due(context: ScheduleEvaluationContext, nango: NangoResource, row: 
 def on_their_way(instance: DagsterInstance, database: Database, besides: str | None = None) -> dict[str, list[str]]:
     """The runs that are about to start, `besides` one: for each sync, as run tags name it, their ids."""
     run_ids: dict[str, list[str]] = defaultdict(list)
-    for run in [*instance.get_runs(RunsFilter(statuses=ON_ITS_WAY), limit=1000), *_settling(instance, database)]:
+    for run in [*starting_runs(instance), *_settling(instance, database)]:
         if run.run_id != besides and not _is_for_partitions(run):
             for name in run.tags.get(names.RUN_TAG, "").split(","):
                 run_ids[name].append(run.run_id)
     return run_ids
+
+
+def starting_runs(instance: DagsterInstance) -> list[DagsterRun]:
+    """The runs in Dagster's queue, and those that were launched lately and have not started."""
+    queued = RunsFilter(statuses=[DagsterRunStatus.QUEUED])
+    launched = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
+    lately = RunsFilter(statuses=launched, updated_after=clock.now() - LAUNCH)
+    return [*instance.get_runs(queued, limit=1000), *instance.get_runs(lately, limit=1000)]
 
 
 def _settling(instance: DagsterInstance, database: Database) -> list[DagsterRun]:
