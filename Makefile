@@ -35,13 +35,13 @@ ui: $(INSTALLED) ## The same, and then the Dagster UI on PORT (3000), until Ctrl
 	$(BIN)/python -m nango_dagster.demo --ui --port $(PORT)
 
 test: $(INSTALLED) ## All tests, on SQLite and on PostgreSQL: the fast ones first, then acceptance
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED) ## Only the fast tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not acceptance" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not acceptance" $(PYTEST_ARGS)
 
 test-postgres: $(INSTALLED) ## Only the tests on PostgreSQL (NANGO_TEST_DB_URL: on your server)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m postgresql $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m postgresql $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## What CI checks before the tests: format, lint, types
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nango_dagster.settings import Settings
     from nango_dagster.store import Database
     from tests.crash_worker import Workers
-    from tests.dagster_ui import Browser, DemoApi, Stack
     from tests.fake_api import FakeApi
     from tests.one_connection import Watch
     from tests.prepared_store import PreparedStores
@@ -34,6 +33,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 ROOT = Path(__file__).parent.parent
 ON_CI = os.environ.get("CI") == "true"
 TEST_DB_URL = os.environ.pop("NANGO_TEST_DB_URL", None)
+ONE_PROCESS = "tests/ui/"
+"""The tests that one process runs."""
 MEMORY = Path("/dev/shm")
 """A file system in memory, as Linux has it: thousands of small databases wait less for it than for a disk."""
 
@@ -215,34 +216,6 @@ def workers(tmp_path: Path, settings_env: dict[str, str]) -> Iterator[Workers]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def ui_api() -> Iterator[DemoApi]:
-    """The API of the UI's tests."""
-    from tests.dagster_ui import DemoApi
-
-    with DemoApi() as api:
-        assert isinstance(api, DemoApi)
-        yield api
-
-
-@pytest.fixture(scope="session")
-def ui_stack(ui_api: DemoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One `nango-dagster dev` for all tests of the UI: starting it is the largest part of their cost."""
-    from tests.dagster_ui import Stack, configs, of_customers
-
-    with Stack(tmp_path_factory.mktemp("project"), {**configs(ui_api), **of_customers(ui_api)}) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="session")
-def ui_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests of the UI."""
-    from tests.dagster_ui import Browser
-
-    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
 @pytest.fixture
 def durable_env(durable_pg_server: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment variables that say a schema on a server that may be killed."""
@@ -320,11 +293,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Acceptance tests run last, so that a small mistake is seen at once; those that one process runs begin first."""
-    items.sort(key=lambda item: (_is(item, "acceptance"), not _is(item, "xdist_group")))
+    items.sort(key=lambda item: (_is_acceptance(item), not item.nodeid.startswith(ONE_PROCESS)))
 
 
-def _is(item: pytest.Item, marker: str) -> bool:
-    return item.get_closest_marker(marker) is not None
+def _is_acceptance(item: pytest.Item) -> bool:
+    return item.get_closest_marker("acceptance") is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of the UI to one process: they share a Dagster.
+
+    The groups of pytest-xdist 3.8 (`xdist_group`) have no effect with pytest 9.2: it ignores the name that they get.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has no types
+
+    class OneProcess(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return ONE_PROCESS if nodeid.startswith(ONE_PROCESS) else nodeid
+
+    config.option.loadscopereorder = False  # the order of the collection: fast tests first
+    return OneProcess(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

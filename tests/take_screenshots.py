@@ -1,6 +1,6 @@
 """Take the pictures of the Dagster UI in docs/img anew: `python -m tests.take_screenshots`, a few minutes.
 
-It starts what tests/test_ui.py starts: `nango-dagster dev` in a temporary folder, on a small API whose list of Pokémon
+It starts what tests/ui starts: `nango-dagster dev` in a temporary folder, on a small API whose list of Pokémon
 grows, and a headless Chromium that is 1,400 pixels wide.
 """
 

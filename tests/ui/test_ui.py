@@ -12,7 +12,7 @@ from nango_dagster.store.jobs import Job
 from tests.dagster_ui import PATIENCE, Browser, DemoApi, Stack
 from tests.executions import until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("ui")]  # they share a Dagster
+pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture

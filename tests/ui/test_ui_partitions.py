@@ -9,7 +9,7 @@ import pytest
 from tests.dagster_ui import ILL, PATIENCE, Browser, DemoApi, Stack
 from tests.executions import until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("ui")]  # they share a Dagster
+pytestmark = pytest.mark.acceptance
 CUSTOMERS = 100
 JOB = "crm__contacts_job"
 ASSET = "crm/contacts"
