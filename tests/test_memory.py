@@ -21,9 +21,9 @@ from tests.fake_api import Answer, FakeApi, Received
 pytestmark = pytest.mark.acceptance
 
 FEW = 10_000
-MANY = int(os.environ.get("MEMORY_TEST_RECORDS", "60000"))
+MANY = int(os.environ.get("MEMORY_TEST_RECORDS", "100000"))
 PAGE = 1000
-MOST = 6_000_000  # bytes more for many than for few
+MOST = 10_000_000  # bytes more for many than for few
 MODES: dict[str, dict[str, Any]] = {
     "upsert": {"unique_key": "id", "track_deletes": True},
     "overwrite": {},
