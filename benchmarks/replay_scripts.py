@@ -58,10 +58,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--fault", choices=("500", "429", "reset"))
     parser.add_argument("--home", type=Path)
-    given = parser.parse_args()
-    root = given.project.resolve()
-    home = given.home or Path(tempfile.mkdtemp(prefix="nango-replay-"))
-    api = RecordedApi(home, fault=given.fault)
+    options = parser.parse_args()
+    root = options.project.resolve()
+    home = options.home or Path(tempfile.mkdtemp(prefix="nango-replay-"))
+    api = RecordedApi(home, fault=options.fault)
     os.environ.update(api.environment())
     environment = {"NANGO_HOME": str(home), "NANGO_SCRIPTS": str(root), "NANGO_SYNC_CONFIGS": str(home / "none")}
     os.environ.update(environment)
@@ -71,13 +71,13 @@ def main() -> None:
     print(
         f"{len(configs.syncs)} syncs, {len(configs.errors)} errors; {time.process_time() - began:.1f} CPU s of Python"
     )
-    chosen = [sync for sync in configs.syncs if fnmatch.fnmatch(f"{sync.integration_key}/{sync.name}", given.only)]
+    chosen = [sync for sync in configs.syncs if fnmatch.fnmatch(f"{sync.integration_key}/{sync.name}", options.only)]
     chosen = [sync for sync in chosen if _test_file(root, sync).is_file()]
-    if given.sample:
-        chosen = random.Random(given.sample).sample(chosen, min(given.sample, len(chosen)))
+    if options.sample:
+        chosen = random.Random(options.sample).sample(chosen, min(options.sample, len(chosen)))
     results = []
     with contextlib.closing(open_database(settings)) as database:
-        replay = Replay(settings, database, api, root, given.rounds, given.command)
+        replay = Replay(settings, database, api, root, options.rounds, options.command)
         for sync in chosen:
             result = replay.run(sync)
             results.append(result)

@@ -94,24 +94,24 @@ def main() -> None:
     parser.add_argument("--pg-url", default=os.environ.get("NANGO_TEST_DB_URL"), help="an empty PostgreSQL database")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
-    wanted = parser.parse_args()
-    if wanted.one:
-        execute(wanted.one, wanted.url, wanted.records)
+    options = parser.parse_args()
+    if options.one:
+        execute(options.one, options.url, options.records)
         return
-    urls = {"sqlite": None, **({"postgresql": wanted.pg_url} if wanted.pg_url else {})}
+    urls = {"sqlite": None, **({"postgresql": options.pg_url} if options.pg_url else {})}
     print(f"{'database':12} {'list':10} {'CPU s':>8} {'of YAML':>8} {'s':>8} {'MB':>6}")
-    with serving(wanted.records) as api:
+    with serving(options.records) as api:
         for database, database_url in urls.items():
             base = 0.0
             for name in CONTESTANTS:
-                usage = measure(name, api.url, wanted.records, database_url)
+                usage = measure(name, api.url, options.records, database_url)
                 base = base or usage.cpu_seconds
                 ratio = usage.cpu_seconds / base
                 print(
                     f"{database:12} {name:10} {usage.cpu_seconds:>8.2f} {ratio:>8.2f} {usage.seconds:>8.2f} "
                     f"{usage.peak_mb:>6.0f}"
                 )
-                if name == "pages" and ratio > LIMIT and wanted.records >= 100_000:
+                if name == "pages" and ratio > LIMIT and options.records >= 100_000:
                     print(
                         f"A script that yields pages uses more than {LIMIT:g} times the CPU of YAML.", file=sys.stderr
                     )

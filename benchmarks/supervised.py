@@ -100,12 +100,17 @@ class SupervisedDeployment:
 
     def keep_up(self) -> None:
         """Start again what has ended."""
-        for one in self._processes.values():
-            if one.process is None or one.process.poll() is not None:
-                one.starts += 1
-                with (self._folder / f"{one.name}.log").open("ab") as log:
-                    one.process = subprocess.Popen(
-                        one.command, env=self._env, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        for program in self._processes.values():
+            if program.process is None or program.process.poll() is not None:
+                program.starts += 1
+                with (self._folder / f"{program.name}.log").open("ab") as log:
+                    program.process = subprocess.Popen(
+                        program.command,
+                        env=self._env,
+                        cwd=self._folder,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
                     )
 
     def has_run_within(self, seconds: float) -> bool:
@@ -211,16 +216,16 @@ class SupervisedDeployment:
         jobs = schema.jobs.c
         with self._db.connect() as connection:
             counts = connection.execute(sa.select(jobs.status, sa.func.count()).group_by(jobs.status)).all()
-        starts = ", ".join(f"{one.name} {one.starts}" for one in self._processes.values())
+        starts = ", ".join(f"{program.name} {program.starts}" for program in self._processes.values())
         return f"executions: {dict(map(tuple, counts))}; starts: {starts}"
 
     def logs(self) -> str:
         """The end of what each process logged."""
         ends = []
-        for one in self._processes.values():
-            file = self._folder / f"{one.name}.log"
+        for program in self._processes.values():
+            file = self._folder / f"{program.name}.log"
             lines = file.read_text(errors="replace").splitlines()[-15:] if file.exists() else []
-            ends += [f"--- {one.name}", *lines]
+            ends += [f"--- {program.name}", *lines]
         return "\n".join(ends)
 
     # --- how it is made -----------------------------------------------------------------------------------------------

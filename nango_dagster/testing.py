@@ -53,9 +53,9 @@ def run_script(
     described = described.model_copy(update={"base_url": REPLAYED_URL, "headers": {}, "query_params": {}})
     document = {"nango": {}, "api": _by_method(answers or {})}
     recorded = Replay(Fixture(Path("answers"), document), lambda: REPLAYED_URL)
-    given = TrialInput(metadata, connection or {}, checkpoint, last_sync_date, variant)
+    trial_input = TrialInput(metadata, connection or {}, checkpoint, last_sync_date, variant)
     source = PythonScript(described, Path(), function)
-    result = try_script(described, source, SourceContext(interceptor=recorded), given)
+    result = try_script(described, source, SourceContext(interceptor=recorded), trial_input)
     if result.error is not None:
         raise result.error
     return result
@@ -68,8 +68,9 @@ def replay_file(file: str | Path, configs: str | Path = "sync_configs", sync: st
     """
     fixture = Fixture.read(Path(file))
     name = sync or str(fixture.document.get("sync") or fixture.path.name.removesuffix(".test.json"))
-    named = [one for one in read_dir(configs).syncs if one.script and one.name.replace("-", "_") == name]
-    named = named or [one for one in read_dir(configs).syncs if one.script and one.name == name]
+    scripts = [config for config in read_dir(configs).syncs if config.script]
+    named = [config for config in scripts if config.name.replace("-", "_") == name]
+    named = named or [config for config in scripts if config.name == name]
     if not named:
         raise ConfigError(f"{file}: {os.fspath(configs)} has no script {name}.")
     settings = Settings.from_env({"NANGO_SYNC_CONFIGS": os.fspath(configs)}, dotenv=None)
@@ -84,7 +85,7 @@ def _by_method(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in answers.items():
         method, _, path = key.partition(" ")
         several = value if isinstance(value, list) else [value]
-        by_method.setdefault(method.lower(), {})[path.strip()] = [_answer(one) for one in several]
+        by_method.setdefault(method.lower(), {})[path.strip()] = [_answer(answer) for answer in several]
     return by_method
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,10 +27,11 @@ from nango_dagster.store import Database, connections, syncs
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.conftest import ROOT
+from tests.executions import until
 from tests.fake_api import FakeApi, Received, Reply
 from tests.node_project import SYNC, NodeProject
 
-# What a script may do to its process does not depend on the database.
+# The limits of a script's process do not depend on the database.
 pytestmark = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 
 
@@ -216,7 +216,7 @@ def test_the_node_process_ends_with_its_parent_also_while_a_script_blocks_it(
     settings: Settings, tmp_path: Path
 ) -> None:
     program = """
-        import json, sys, time
+        import json, sys
         from pathlib import Path
         from nango_dagster.node.host import Host
         host = Host(Path(sys.argv[1]))
@@ -224,14 +224,12 @@ def test_the_node_process_ends_with_its_parent_also_while_a_script_blocks_it(
         bundle = '{"entry": "/a.ts", "root": "/", "modules": {"/a.ts": {"code": %s, "imports": []}}}'
         host.run("x", (bundle % json.dumps(code)).encode(), {"properties": {}})
         print(host.pid, flush=True)
-        time.sleep(60)
+        sys.stdin.read()
         """
     arguments = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         node = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while node.is_running() and node.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not node.is_running() or node.status() == psutil.STATUS_ZOMBIE
+    until(lambda: not node.is_running() or node.status() == psutil.STATUS_ZOMBIE, 10, "Node has ended")

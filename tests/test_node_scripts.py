@@ -17,7 +17,7 @@ from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi, Received, Reply, noted
 from tests.node_project import NodeProject
 
-# What Node and the engine's client do does not depend on the database.
+# Node and the engine's client do not depend on the database.
 ON_SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 
 

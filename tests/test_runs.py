@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,17 @@ def test_a_transform_that_does_not_exist_fails_the_job_with_a_sentence(
     outcome = execute(db, settings, row)
     assert outcome.status == "failed"
     assert outcome.error == "transform: 'nowhere:nothing' cannot be loaded: No module named 'nowhere'."
+    assert_nothing_runs(db)
+
+
+def test_a_transform_whose_module_raises_fails_the_job_with_a_sentence(
+    db: Database, settings: Settings, source: Source
+) -> None:
+    Path("raising_transform.py").write_text("1 / 0\n")
+    row = source.registered(db, unique_key="id", transform="raising_transform:clean")
+    outcome = execute(db, settings, row)
+    assert outcome.status == "failed"
+    assert outcome.error == "transform: 'raising_transform:clean' cannot be loaded: division by zero."
     assert_nothing_runs(db)
 
 

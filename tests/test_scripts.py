@@ -243,7 +243,8 @@ def test_a_batch_update_merges_and_counts_unknown_keys(project: ScriptProject) -
     )
     assert project.run(body, "acme").counts.updated == 1
     assert json.loads(project.texts()["1"]) == {"id": 1, "tags": [], "owner": {"name": "Ada", "age": 37}}
-    assert connections.get(project.db, "crm", "acme").metadata == {"unknown": 1}  # type: ignore[union-attr]
+    connection = connections.get(project.db, "crm", "acme")
+    assert connection is not None and connection.metadata == {"unknown": 1}
 
 
 def test_stored_records_have_nangos_metadata_and_are_saved_without_it(project: ScriptProject) -> None:

@@ -127,7 +127,7 @@ def test_a_script_that_hangs_does_not_hold_the_others_up(
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 def test_a_script_that_leaks_memory_is_stopped(project: ScriptProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has saved is kept."""
+    """Its saved records are kept."""
     monkeypatch.setattr(watchdog, "_memory", lambda: 3_000_000_000)
     body = scripted("yield {'id': 1}", "leak = []", "while True: leak = [*leak[-9:], 'x' * 1000]")
     outcome = project.run(body, "acme")

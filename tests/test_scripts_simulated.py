@@ -73,7 +73,7 @@ def models(nango):
 
 
 def changes(nango):
-    """What changed since the last time, and the deletions that the API tells."""
+    """The changes since the last time, and the deletions that the API tells."""
     since = newest = nango.checkpoint.get("since")
     for page in nango.paginate("/items", params={"since": since}, paging_cursor_request_path="after",
                                paging_cursor_metadata_response_path="next", response_path="results"):

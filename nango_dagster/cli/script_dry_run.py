@@ -47,7 +47,7 @@ def dry_run_script(session: Session, sync: Sync, access: Access, reach: Reach, o
 
     facts = access.facts
     metadata = _object("metadata", options.metadata)
-    given = TrialInput(
+    trial_input = TrialInput(
         metadata=facts.get("metadata") if metadata is None else metadata,
         connection={"connection_config": facts.get("connection_config") or {}},
         checkpoint=_object("checkpoint", options.checkpoint),
@@ -56,7 +56,7 @@ def dry_run_script(session: Session, sync: Sync, access: Access, reach: Reach, o
         connection_id=str(facts.get("connection_id") or "default"),
         environment=session.settings.env,
     )
-    result, document = try_live(sync, session.settings, access, reach, given)
+    result, document = try_live(sync, session.settings, access, reach, trial_input)
     error = None if result.error is None else str(result.error)
     if options.save is not None and error is None:
         options.save.parent.mkdir(parents=True, exist_ok=True)

@@ -44,9 +44,9 @@ def test(session: Session, files: Sequence[Path]) -> None:
     """
     session.describe_scripts()
     tested = [_tested(session, path) for path in _paths(session, files)]
-    failed = [one for one in tested if one.differences]
+    failed = [test for test in tested if test.differences]
     answer: dict[str, Any] = {
-        "tested": [{"file": one.file, "sync": one.sync, "differences": list(one.differences)} for one in tested],
+        "tested": [{"file": test.file, "sync": test.sync, "differences": list(test.differences)} for test in tested],
         "failed": len(failed),
     }
     session.answer(answer, *_for_people(tested))
@@ -55,9 +55,9 @@ def test(session: Session, files: Sequence[Path]) -> None:
 
 
 def _for_people(tested: Sequence[_Tested]) -> Iterator[str]:
-    for one in tested:
-        yield f"{'failed' if one.differences else 'passed'}: {one.file}" + (f" ({one.sync})" if one.sync else "")
-        yield from (f"  {sentence}" for sentence in one.differences)
+    for test in tested:
+        yield f"{'failed' if test.differences else 'passed'}: {test.file}" + (f" ({test.sync})" if test.sync else "")
+        yield from (f"  {sentence}" for sentence in test.differences)
     if not tested:
         yield f"no files {PATTERN}; nango-dagster dry-run SCRIPT --save FILE writes one."
 

@@ -1,4 +1,4 @@
-"""What configs would change in mapped tables, for `validate --diff`."""
+"""The changes that configs would make in mapped tables, for `validate --diff`."""
 
 from __future__ import annotations
 

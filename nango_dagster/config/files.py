@@ -183,12 +183,12 @@ def _read(path: Path, file: str, declared: Integrations, folder: Path) -> tuple[
 
 
 def _checked(
-    given: Iterable[tuple[Mapping[str, Any], Source]], declared: Integrations, folder: Path
+    declarations: Iterable[tuple[Mapping[str, Any], Source]], declared: Integrations, folder: Path
 ) -> tuple[list[_Entry], list[Problem]]:
-    """The valid syncs among given fields, and the problems of the others."""
+    """The valid syncs among the declarations, and the problems of the others."""
     entries: list[_Entry] = []
     problems: list[Problem] = []
-    for fields, place in given:
+    for fields, place in declarations:
         try:
             inherited, source = declared.inherit(fields, place)
             entries.append(_Entry(check(resolved(inherited, source, folder), source), source))

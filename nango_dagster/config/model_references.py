@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,10 +42,8 @@ def _schema(reference: str, folder: Path) -> dict[str, Any]:
     module_name, _, class_name = reference.partition(":")
     path = scripts.file_of(reference, folder)
     try:
-        if path is None and "" not in sys.path:
-            sys.path.insert(0, "")
-        module = scripts.load_file(path) if path is not None else importlib.import_module(module_name)
+        module = scripts.load_file(path) if path is not None else scripts.import_module(module_name)
         definition = getattr(module, class_name)
-    except Exception as error:  # of the user's module
+    except Exception as error:  # whatever the user's module raises
         raise ConfigError(f"it cannot be loaded: {error}") from None
     return schema_of(definition)

@@ -57,17 +57,22 @@ def load_function(script: str, folder: Path) -> Callable[..., Any]:
     elif module_name.endswith(".py"):
         raise ConfigError(f"script: there is no file {module_name} in {folder}.")
     else:
-        if "" not in sys.path:
-            sys.path.insert(0, "")
         try:
-            module = importlib.import_module(module_name)
-        except Exception as error:
+            module = import_module(module_name)
+        except Exception as error:  # whatever the user's module raises
             raise ConfigError(f"script: {script!r} cannot be loaded: {_sentence(error)}") from None
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ConfigError(f"script: {module_name} has no function {function_name}.")
     loaded: Callable[..., Any] = function
     return loaded
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module of the user, also from the working directory. Raises what the module raises."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return importlib.import_module(name)
 
 
 def load_file(path: Path) -> ModuleType:

@@ -94,7 +94,7 @@ class Sync(SyncFields):
 
     @property
     def record_model(self) -> RecordModel | None:
-        """What its records consist of; None where `models` does not say it."""
+        """The declared fields of its records; None where `models` does not name them."""
         schema = self.models.get(self.model)
         return None if schema is None else RecordModel(self.model, schema)
 

@@ -277,10 +277,10 @@ class SyncFields(_Validated):
 
     @model_validator(mode="before")
     @classmethod
-    def _script_needs_no_url(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("script") is not None:
-            return {"url": "", **given}
-        return given
+    def _script_needs_no_url(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and fields.get("script") is not None:
+            return {"url": "", **fields}
+        return fields
 
     @field_validator("url", mode="wrap")
     @classmethod

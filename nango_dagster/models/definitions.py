@@ -47,7 +47,7 @@ def _schema(definition: Any) -> dict[str, Any]:
             from pydantic import TypeAdapter
 
             return TypeAdapter(definition).json_schema()
-    except Exception as error:  # of the user's class
+    except Exception as error:  # pydantic and msgspec raise many kinds for a class that they cannot describe
         raise ConfigError(f"the model {definition.__name__} has no JSON Schema: {error}.") from error
     raise ConfigError(f"the model is the class {definition.__name__}; wanted {WANTED}.")
 

@@ -151,10 +151,10 @@ class _Reader:
 
     def _resolved(self, reference: Any) -> Schema:
         """The schema at a reference inside the model; an empty one where nothing is there."""
-        found: Any = self.root
+        schema: Any = self.root
         for step in _pointer(reference):
-            found = found.get(step) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
+            schema = schema.get(step) if isinstance(schema, Mapping) else None
+        return schema if isinstance(schema, Mapping) else {}
 
 
 def _pointer(reference: Any) -> Sequence[str]:

@@ -16,7 +16,7 @@ from .validation import misfit, validator
 
 @dataclass(frozen=True)
 class RecordModel:
-    """What the records of one kind consist of."""
+    """The declared fields of the records of one kind."""
 
     name: str
     json_schema: Mapping[str, Any]

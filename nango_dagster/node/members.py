@@ -72,10 +72,7 @@ class Members:
         member = self._by_name.get(name)
         if member is None:
             raise ScriptError(f"nango.{name} does not run here: there are syncs alone, no actions and no functions.")
-        given = list(values)
-        if name in _WITH_BODY:
-            return member(body, *given)
-        return member(*given)
+        return member(body, *values) if name in _WITH_BODY else member(*values)
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -113,8 +110,8 @@ class Members:
         return [[at[str(record["id"])], record] for record in stored if str(record.get("id")) in at], b""
 
     def _list_records(self, model: str, options: Mapping[str, Any] | None = None) -> Answer:
-        given = (options or {}).get("cursor")
-        number = given if isinstance(given, int) else next(self._numbers)
+        cursor = (options or {}).get("cursor")
+        number = cursor if isinstance(cursor, int) else next(self._numbers)
         records = self._stored.setdefault(number, self._execution.stored(model))
         page = list(islice(records, _STORED_PAGE))
         return {"records": page, "next_cursor": number if len(page) == _STORED_PAGE else None}, b""
@@ -191,7 +188,7 @@ class Members:
         return _head(answer), answer.content
 
     def _failed(self, error: ApiError) -> Answer:
-        """What the script sees of an error of the API: its answer, or that there was none."""
+        """The error that the script gets for an error of the API: with its answer, or without one."""
         number = next(self._numbers)
         self.errors[number] = error
         if error.answer is not None:

@@ -34,7 +34,7 @@ class Script:
     path: Path
     """The file of the script in the project."""
     built: Path | None = None
-    """What the project's own compiler made of it, where that is newer."""
+    """The newer output of the project's own compiler, if there is one."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The fields of its config, where a `nango.yaml` declares it."""
 
@@ -79,15 +79,15 @@ def scripts_of(root: Path) -> tuple[list[Script], list[Problem]]:
 
 
 def _listed(root: Path) -> list[Script]:
-    found: dict[Path, Script] = {}
+    scripts: dict[Path, Script] = {}
     for imported in _LISTED.findall(_COMMENTS.sub("", _text(root / INDEX))):
         parts = imported.split("/")
         if len(parts) < 3 or parts[-2] != "syncs":
             continue
         path = root / re.sub(r"\.[cm]?js$", ".ts", imported)
         path = path if path.suffix == ".ts" else path.with_name(path.name + ".ts")
-        found.setdefault(path, Script(root, parts[0], path.stem, path, _built(root, parts[0], path)))
-    return list(found.values())
+        scripts.setdefault(path, Script(root, parts[0], path.stem, path, _built(root, parts[0], path)))
+    return list(scripts.values())
 
 
 def _declared(root: Path) -> tuple[list[Script], list[Problem]]:

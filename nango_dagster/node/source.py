@@ -122,7 +122,7 @@ class _Run:
                 except HostLost:
                     self.checkpoint = execution.checkpoint
                     raise
-                except BaseException:
+                except BaseException:  # also an interrupt: Node would go on without a listener
                     session.stop()
                     raise
             return execution.ending()
@@ -176,11 +176,11 @@ class _Run:
         original = members.errors.get(error.get("engine") or 0)
         frames = [str(frame).replace(f"{self._root}/", "") for frame in error.get("frames") or ()]
         place = frames[0] if frames else self._path
-        said = str(original).rstrip(".") if original else f"{error['name']}: {error['message']}".rstrip(": ")
+        sentence = str(original).rstrip(".") if original else f"{error['name']}: {error['message']}".rstrip(": ")
         payload = error.get("payload")
         if payload is not None:
-            said += f" {msgspec.json.encode(payload).decode()[:1000]}"
-        sentence = execution.redact(f"{self._sync.display_name}: {place}: {said}.")
+            sentence += f" {msgspec.json.encode(payload).decode()[:1000]}"
+        sentence = execution.redact(f"{self._sync.display_name}: {place}: {sentence}.")
         if original is not None:
             return type(original)(sentence, original.status)
         return ScriptError(sentence)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..config import scripts
 from ..errors import ConfigError
 
 
@@ -16,11 +15,9 @@ def load_function(name: str) -> Callable[[Any], Any]:
     Raises ConfigError when it cannot be imported or is no function.
     """
     module_name, _, function_name = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+        function = getattr(scripts.import_module(module_name), function_name)
+    except Exception as error:  # whatever the user's module raises
         raise ConfigError(f"transform: {name!r} cannot be loaded: {error}.") from None
     if not callable(function):
         raise ConfigError(f"transform: {name!r} is a {type(function).__name__}; wanted a function.")

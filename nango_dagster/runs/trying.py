@@ -35,7 +35,7 @@ def replay(sync: Sync, settings: Settings, fixture: Fixture) -> Replayed:
     sync = sync.model_copy(update={"base_url": REPLAYED_URL, "headers": {}, "query_params": {}})
     answers = Replay(fixture, lambda: REPLAYED_URL)
     connection = _object(nango.get("getConnection"))
-    given = TrialInput(
+    trial_input = TrialInput(
         metadata=_object(nango.get("getMetadata")) or _object(connection.get("metadata")),
         connection=connection,
         checkpoint=_object(nango.get("getCheckpoint")) or None,
@@ -46,13 +46,13 @@ def replay(sync: Sync, settings: Settings, fixture: Fixture) -> Replayed:
     )
     config = _object(connection.get("connection_config"))
     facts = {
-        "connection_id": given.connection_id,
-        "variant": given.variant,
-        "metadata": given.metadata or {},
+        "connection_id": trial_input.connection_id,
+        "variant": trial_input.variant,
+        "metadata": trial_input.metadata or {},
         "connection_config": config,
         "credentials": _object(connection.get("credentials")),
     }
-    result = try_script(sync, source_for(sync, settings), SourceContext(facts=facts, interceptor=answers), given)
+    result = try_script(sync, source_for(sync, settings), SourceContext(facts=facts, interceptor=answers), trial_input)
     differences = [str(result.error)] if result.error is not None else list(result.results.differences(nango))
     if answers.missing is not None and result.error is None:
         differences.insert(0, f"a request {answers.missing}")
@@ -64,7 +64,7 @@ def try_live(
     settings: Settings,
     access: Access,
     reach: Reach,
-    given: TrialInput,
+    trial_input: TrialInput,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[TrialResult, dict[str, Any]]:
     """Run a script against its API and store nothing; the result, and the content of a file that replays it."""
@@ -74,24 +74,24 @@ def try_live(
 
     recorder = Recorder(base_url, access.secrets, sync.query_params)
     context = SourceContext(access=access, reach=reach, facts=access.facts, interceptor=recorder, is_stopped=is_stopped)
-    result = try_script(sync, source_for(sync, settings), context, given)
+    result = try_script(sync, source_for(sync, settings), context, trial_input)
     for name in ("saved", "updated", "deleted"):
         setattr(result, name, _starred(getattr(result, name), access))
-    return result, _document(sync, given, result, recorder)
+    return result, _document(sync, trial_input, result, recorder)
 
 
-def _document(sync: Sync, given: TrialInput, result: TrialResult, recorder: Recorder) -> dict[str, Any]:
-    connection = {name: value for name, value in given.connection.items() if name == "connection_config"}
+def _document(sync: Sync, trial_input: TrialInput, result: TrialResult, recorder: Recorder) -> dict[str, Any]:
+    connection = {name: value for name, value in trial_input.connection.items() if name == "connection_config"}
     calls: Mapping[str, Any] = {
         "batchSave": result.saved,
         "batchUpdate": result.updated,
         "batchDelete": {model: [{"id": key} for key in keys] for model, keys in result.deleted.items()},
-        "getMetadata": public_json(given.metadata),
+        "getMetadata": public_json(trial_input.metadata),
         "getConnection": connection,
-        "getCheckpoint": given.checkpoint,
+        "getCheckpoint": trial_input.checkpoint,
         "saveCheckpoint": result.checkpoint,
-        "lastSyncDate": given.last_sync_date and given.last_sync_date.isoformat(),
-        "variant": None if given.variant == "base" else given.variant,
+        "lastSyncDate": trial_input.last_sync_date and trial_input.last_sync_date.isoformat(),
+        "variant": None if trial_input.variant == "base" else trial_input.variant,
     }
     kept = {name: value for name, value in calls.items() if value or name == "batchSave"}
     return {

@@ -113,12 +113,12 @@ class ScriptExecution:
         return self._services.metadata()
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Replace the connection's metadata. What was saved before is committed first."""
+        """Replace the connection's metadata. Records saved before are committed first."""
         self.commit()
         self._services.change_metadata(metadata, replace=True)
 
     def update_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Set keys of the connection's metadata. What was saved before is committed first."""
+        """Set keys of the connection's metadata. Records saved before are committed first."""
         self.commit()
         self._services.change_metadata(metadata, replace=False)
 
@@ -306,12 +306,12 @@ class ScriptExecution:
         return self._services.acquire_lock(key, ttl_ms / 1000)
 
     def release_lock(self, key: str) -> bool:
-        """Release a lock; False where this execution does not have it. What was saved before is committed first."""
+        """Release a lock; False where this execution does not have it. Records saved before are committed first."""
         self.commit()
         return self._services.release_lock(key)
 
     def release_locks(self) -> None:
-        """Release all locks. What was saved before is committed first."""
+        """Release all locks. Records saved before are committed first."""
         self.commit()
         self._services.release_locks()
 

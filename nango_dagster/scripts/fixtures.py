@@ -22,7 +22,7 @@ _HASHED: Final = "sha1:"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestIdentity:
     """A request as a file tells it: the path behind the base URL, the query and the body, without secrets."""
 
     method: str
@@ -31,11 +31,11 @@ class Asked:
     data: str | None
 
     @classmethod
-    def of(cls, request: Request, base_url: str | None) -> Asked:
+    def of(cls, request: Request, base_url: str | None) -> RequestIdentity:
         """The request that was sent to an API at a base URL.
 
-        >>> Asked.of(Request("GET", "https://a.example/v1/items?page=2&api_key=k"), "https://a.example/v1")
-        Asked(method='get', path='items', params={'page': '2'}, data=None)
+        >>> RequestIdentity.of(Request("GET", "https://a.example/v1/items?page=2&api_key=k"), "https://a.example/v1")
+        RequestIdentity(method='get', path='items', params={'page': '2'}, data=None)
         """
         params: dict[str, str] = {}
         for name, value in query_of(request.full_url):
@@ -54,10 +54,10 @@ class Asked:
 
     def fits(self, recorded: Mapping[str, Any]) -> bool:
         """Whether a recorded request has this query and this body; what it does not tell fits everything."""
-        asked = recorded.get("request") or {}
-        if "params" in asked and _texts(asked["params"]) != dict(self.params):
+        expected = recorded.get("request") or {}
+        if "params" in expected and _texts(expected["params"]) != dict(self.params):
             return False
-        return "data" not in asked or asked["data"] is None or _same_json(asked["data"], self.data)
+        return "data" not in expected or expected["data"] is None or _same_json(expected["data"], self.data)
 
 
 def _texts(params: Any) -> dict[str, str]:
@@ -130,19 +130,19 @@ class Replay:
 
     def answer(self, request: Request, send: Callable[[], Response | Failure]) -> Response | Failure:
         """The recorded answer; a failure where there is none."""
-        asked = Asked.of(request, self._base_url())
-        recorded = self._find(asked)
+        identity = RequestIdentity.of(request, self._base_url())
+        recorded = self._find(identity)
         if recorded is None:
-            query = "&".join(f"{name}={value}" for name, value in asked.params.items())
-            sentence = f"has no recorded answer: {asked.method.upper()} {asked.path}{'?' if query else ''}{query}"
+            query = "&".join(f"{name}={value}" for name, value in identity.params.items())
+            sentence = f"has no recorded answer: {identity.method.upper()} {identity.path}{'?' if query else ''}{query}"
             self.missing = self.missing or sentence
             return Failure(request, sentence)
         self._used[id(recorded)] = self._used.get(id(recorded), 0) + 1
         return _response(recorded, request)
 
-    def _find(self, asked: Asked) -> Mapping[str, Any] | None:
-        candidates = self._candidates(asked)
-        fitting = [recorded for recorded in candidates if asked.fits(recorded)]
+    def _find(self, identity: RequestIdentity) -> Mapping[str, Any] | None:
+        candidates = self._candidates(identity)
+        fitting = [recorded for recorded in candidates if identity.fits(recorded)]
         unused = [recorded for recorded in fitting if id(recorded) not in self._used]
         if unused or fitting:
             return (unused or fitting)[0]
@@ -151,20 +151,22 @@ class Replay:
             return candidates[0]
         return None
 
-    def _candidates(self, asked: Asked) -> list[Mapping[str, Any]]:
-        answers = self._fixture.answers(asked.method)
-        found = answers.get(asked.path)
-        if found is None:  # recorded with the base URL's own path, or without it
-            longer = [path for path in answers if path.endswith(f"/{asked.path}") or asked.path.endswith(f"/{path}")]
-            found = answers[longer[0]] if len(longer) == 1 and asked.path and longer[0] else []
-        return [found] if isinstance(found, Mapping) else [one for one in found if isinstance(one, Mapping)]
+    def _candidates(self, identity: RequestIdentity) -> list[Mapping[str, Any]]:
+        answers = self._fixture.answers(identity.method)
+        answer = answers.get(identity.path)
+        if answer is None:  # recorded with the base URL's own path, or without it
+            longer = [
+                path for path in answers if path.endswith(f"/{identity.path}") or identity.path.endswith(f"/{path}")
+            ]
+            answer = answers[longer[0]] if len(longer) == 1 and identity.path and longer[0] else []
+        return [answer] if isinstance(answer, Mapping) else [item for item in answer if isinstance(item, Mapping)]
 
 
 def _response(recorded: Mapping[str, Any], request: Request) -> Response:
     body = recorded.get("response")
     content = body.encode() if isinstance(body, str) else b"" if body is None else json_bytes(body)
-    given = {str(name): str(value) for name, value in (recorded.get("headers") or {}).items()}
-    headers = {name.title(): value for name, value in given.items() if name.lower() in _KEPT_HEADERS}
+    recorded_headers = {str(name): str(value) for name, value in (recorded.get("headers") or {}).items()}
+    headers = {name.title(): value for name, value in recorded_headers.items() if name.lower() in _KEPT_HEADERS}
     headers.setdefault("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
     return Response(int(recorded.get("status") or 200), headers, content, request.full_url)
 
@@ -187,11 +189,11 @@ class Recorder:
         """The network's answer."""
         response = send()
         if isinstance(response, Response):
-            asked = Asked.of(request, self._base_url())
-            params = {name: value for name, value in asked.params.items() if name not in self._ignored}
-            asked = replace(asked, params=params)
+            identity = RequestIdentity.of(request, self._base_url())
+            params = {name: value for name, value in identity.params.items() if name not in self._ignored}
+            identity = replace(identity, params=params)
             recorded = {
-                "request": {"params": dict(asked.params), **({"data": asked.data} if asked.data else {})},
+                "request": {"params": dict(identity.params), **({"data": identity.data} if identity.data else {})},
                 "response": self._body(response),
                 "status": response.status,
                 "headers": {
@@ -199,9 +201,9 @@ class Recorder:
                     for name, value in response.headers.items()
                     if name.lower() in _KEPT_HEADERS
                 },
-                "hash": _hash(asked),
+                "hash": _hash(identity),
             }
-            self._api.setdefault(asked.method, {}).setdefault(asked.path, []).append(recorded)
+            self._api.setdefault(identity.method, {}).setdefault(identity.path, []).append(recorded)
         return response
 
     def document(self) -> dict[str, Any]:
@@ -219,9 +221,14 @@ class Recorder:
             return text
 
 
-def _hash(asked: Asked) -> str:
-    parts = {"method": asked.method, "endpoint": asked.path, "params": sorted(asked.params.items()), "headers": []}
-    text = json.dumps({**parts, **({"data": asked.data} if asked.data else {})}, separators=(",", ":"))
+def _hash(identity: RequestIdentity) -> str:
+    parts = {
+        "method": identity.method,
+        "endpoint": identity.path,
+        "params": sorted(identity.params.items()),
+        "headers": [],
+    }
+    text = json.dumps({**parts, **({"data": identity.data} if identity.data else {})}, separators=(",", ":"))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -230,7 +237,7 @@ def _hash(asked: Asked) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """What a script did with the records, by model."""
+    """The records that a script saved, updated and deleted, by model."""
 
     saved: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     updated: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -243,13 +250,13 @@ class Results:
             if name in nango or name == "batchSave":
                 yield from _compared(name, _by_model(nango.get(name)), records)
         if "batchDelete" in nango:
-            wanted = {
+            recorded = {
                 model: sorted(str(record.get("id")) for record in records)
                 for model, records in _by_model(nango["batchDelete"]).items()
             }
-            found = {model: sorted(keys) for model, keys in self.deleted.items() if keys}
-            if wanted != found:
-                yield f"batchDelete: deleted {found or 'nothing'}; recorded {wanted or 'nothing'}"
+            actual = {model: sorted(keys) for model, keys in self.deleted.items() if keys}
+            if recorded != actual:
+                yield f"batchDelete: deleted {actual or 'nothing'}; recorded {recorded or 'nothing'}"
         if "saveCheckpoint" in nango and nango["saveCheckpoint"] != self.checkpoint:
             yield f"saveCheckpoint: the checkpoint is {self.checkpoint}; recorded {nango['saveCheckpoint']}"
 
@@ -259,22 +266,24 @@ def _by_model(recorded: Any) -> dict[str, list[Any]]:
     return {model: records for model, records in models.items() if records}
 
 
-def _compared(name: str, wanted: Mapping[str, Sequence[Any]], found: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    for model in dict.fromkeys([*wanted, *(model for model, records in found.items() if records)]):
-        expected, actual = list(wanted.get(model, ())), list(found.get(model, ()))
-        if expected == actual:
+def _compared(name: str, recorded: Mapping[str, Sequence[Any]], actual: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    for model in dict.fromkeys([*recorded, *(model for model, records in actual.items() if records)]):
+        expected_records, actual_records = list(recorded.get(model, ())), list(actual.get(model, ()))
+        if expected_records == actual_records:
             continue
-        if len(expected) != len(actual):
-            yield f"{name} {model}: {len(actual):,} records; recorded {len(expected):,}"
-        for number, (one, other) in enumerate(zip(actual, expected, strict=False)):
-            if one != other:
-                yield f"{name} {model}: record {number}: {_difference(one, other)}"
+        if len(expected_records) != len(actual_records):
+            yield f"{name} {model}: {len(actual_records):,} records; recorded {len(expected_records):,}"
+        for number, (record, expected) in enumerate(zip(actual_records, expected_records, strict=False)):
+            if record != expected:
+                yield f"{name} {model}: record {number}: {_difference(record, expected)}"
                 break
 
 
-def _difference(found: Any, wanted: Any) -> str:
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for name in [*wanted, *(name for name in found if name not in wanted)]:
-            if found.get(name) != wanted.get(name) or (name in found) != (name in wanted):
-                return f"{name} is {json.dumps(found.get(name))[:200]}; recorded {json.dumps(wanted.get(name))[:200]}"
-    return f"it is {json.dumps(found)[:200]}; recorded {json.dumps(wanted)[:200]}"
+def _difference(actual: Any, recorded: Any) -> str:
+    if isinstance(actual, Mapping) and isinstance(recorded, Mapping):
+        for name in [*recorded, *(name for name in actual if name not in recorded)]:
+            if actual.get(name) != recorded.get(name) or (name in actual) != (name in recorded):
+                return (
+                    f"{name} is {json.dumps(actual.get(name))[:200]}; recorded {json.dumps(recorded.get(name))[:200]}"
+                )
+    return f"it is {json.dumps(actual)[:200]}; recorded {json.dumps(recorded)[:200]}"

@@ -31,7 +31,7 @@ class ActionError(ScriptError):
 
 
 class NangoSync:
-    """What a sync script can do: requests, records, checkpoints, metadata, deletions, locks.
+    """The operations of a sync script: requests, records, checkpoints, metadata, deletions, locks.
 
     `nango.get("/issues", params={"page": 2}).data` is one request; `for page in nango.paginate("/issues",
     link_rel="next"): yield page` saves a list.

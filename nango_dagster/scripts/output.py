@@ -1,4 +1,4 @@
-"""What a script prints: it goes to the log of the run, without secrets, and not to the output of the process."""
+"""The output of a script: it goes to the log of the run, without secrets, and not to the output of the process."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class ScriptPage:
     next: str | int | float | None = None
     """The cursor, link or offset of the next page; None behind the last one."""
     value: bytes | None = None
-    """What is at `response_path` of a list by link where that is no list; a script in TypeScript gets it as it is."""
+    """The value at `response_path` of a list by link, if it is not a list; a TypeScript script gets it unchanged."""
     tells: bool = True
     """Whether `on_page` is called for it; not for the last page by offset."""
 
@@ -44,11 +44,11 @@ class Sender(Protocol):
 class Options:
     """The options of one list; those of a call replace the API's one by one."""
 
-    given: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, name: str) -> str | None:
         """An option that is text."""
-        value = self.given.get(name)
+        value = self.options.get(name)
         return None if value is None else str(value)
 
     def needed(self, name: str, kind: str) -> str:
@@ -61,9 +61,9 @@ class Options:
     @property
     def kind(self) -> str:
         """The kind of paging. Raises ScriptError where there is none."""
-        if not self.given:
+        if not self.options:
             raise ScriptError("There was no pagination configuration for this integration or configuration passed in.")
-        kind = self.given.get("type")
+        kind = self.options.get("type")
         if not kind:
             raise ScriptError("Pagination type is required.")
         if str(kind).lower() not in _KINDS:
@@ -75,7 +75,7 @@ class Options:
     @property
     def limit(self) -> int | None:
         """The page size."""
-        value = self.given.get("limit")
+        value = self.options.get("limit")
         return None if value is None else int(value)
 
 
@@ -86,7 +86,7 @@ def pages(call: Call, options: Options, send: Sender) -> Iterator[ScriptPage]:
     """
     kinds: dict[str, Callable[[_List], Iterator[ScriptPage]]] = {"cursor": _cursor, "link": _link, "offset": _offset}
     kind = options.kind
-    in_body = options.given.get("in_body")
+    in_body = options.options.get("in_body")
     reading = _List(call, options, send, call.method.upper() in _IN_BODY if in_body is None else bool(in_body))
     if options.limit is not None:
         reading.set(options.needed("limit_name_in_request", kind), options.limit)
@@ -210,8 +210,8 @@ def _link(reading: _List) -> Iterator[ScriptPage]:
 def _offset(reading: _List) -> Iterator[ScriptPage]:
     options = reading.options
     name = options.needed("offset_name_in_request", "offset")
-    offset = int(options.given.get("offset_start_value") or 0)
-    by_page = options.given.get("offset_calculation_method") == "per-page"
+    offset = int(options.options.get("offset_start_value") or 0)
+    by_page = options.options.get("offset_calculation_method") == "per-page"
     while True:
         reading.set(name, offset if reading.in_body else str(offset))
         answer, _, text = reading.send()

@@ -101,7 +101,7 @@ def _save_all(script: Generator[object, Any, object], nango: NangoSync) -> None:
         while True:
             try:
                 nango.take(yielded)
-            except Exception as error:
+            except Exception as error:  # the script may handle any of them, as after a call of batch_save
                 yielded = script.throw(error)
             else:
                 yielded = next(script)

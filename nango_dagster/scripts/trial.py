@@ -21,7 +21,7 @@ from .records import METADATA
 
 @dataclass(frozen=True)
 class TrialInput:
-    """What a trial gives to the script in place of the store."""
+    """The values that a trial gives to the script in place of the store."""
 
     metadata: Mapping[str, Any] | None = None
     connection: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -34,7 +34,7 @@ class TrialInput:
 
 @dataclass
 class TrialResult:
-    """What a script did, and how it ended."""
+    """The effects of a script, and its end."""
 
     saved: dict[str, list[Any]] = field(default_factory=dict)
     """The records by model, in the order of their saving."""
@@ -55,20 +55,20 @@ class TrialResult:
         return Results(self.saved, self.updated, self.deleted, self.checkpoint)
 
 
-def try_script(sync: Sync, source: Source, context: SourceContext, given: TrialInput) -> TrialResult:
+def try_script(sync: Sync, source: Source, context: SourceContext, trial_input: TrialInput) -> TrialResult:
     """Run a script to its end, or to its error, and store nothing."""
-    services = MemoryServices(sync, given)
+    services = MemoryServices(sync, trial_input)
     sink = MemorySink(sync, services)
     context = dataclasses.replace(
         context,
         services=services,
-        checkpoint=given.checkpoint,
-        variant=given.variant,
-        connection_id=given.connection_id,
+        checkpoint=trial_input.checkpoint,
+        variant=trial_input.variant,
+        connection_id=trial_input.connection_id,
         started_at=datetime.now(timezone.utc),
     )
     result = sink.result
-    result.checkpoint = given.checkpoint
+    result.checkpoint = trial_input.checkpoint
     try:
         result.ending = source.read(context, sink)
     except NangoError as error:
@@ -164,12 +164,12 @@ class MemoryServices:
 
     reach: Reach = "anywhere"
 
-    def __init__(self, sync: Sync, given: TrialInput) -> None:
-        self.last_sync_date = given.last_sync_date
-        self.environment = given.environment
+    def __init__(self, sync: Sync, trial_input: TrialInput) -> None:
+        self.last_sync_date = trial_input.last_sync_date
+        self.environment = trial_input.environment
         self._sync = sync
-        self._given = given
-        self._metadata = dict(given.metadata or {})
+        self._input = trial_input
+        self._metadata = dict(trial_input.metadata or {})
         self._stored: dict[str, dict[str, Any]] = defaultdict(dict)
         self._locks: set[str] = set()
 
@@ -187,12 +187,12 @@ class MemoryServices:
 
     def connection(self, *, force_refresh: bool = False, refresh_token: bool = False) -> dict[str, Any]:
         """See Services.connection."""
-        names = {"connection_id": self._given.connection_id, "provider_config_key": self._sync.integration_key}
+        names = {"connection_id": self._input.connection_id, "provider_config_key": self._sync.integration_key}
         return {
             **names,
             "credentials": {},
             "connection_config": {},
-            **self._given.connection,
+            **self._input.connection,
             "metadata": self._metadata,
         }
 

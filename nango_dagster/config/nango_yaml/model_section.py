@@ -109,7 +109,7 @@ class ModelSection:
 
     def problems_of(self, name: str) -> list[Found]:
         """The errors of a model and of those that it refers to."""
-        return [found for other in sorted({name, *self.used_by(name)}) for found in self.problems.get(other, ())]
+        return [problem for other in sorted({name, *self.used_by(name)}) for problem in self.problems.get(other, ())]
 
     def has_id(self, name: str) -> bool:
         """Whether a model has a field `id`."""

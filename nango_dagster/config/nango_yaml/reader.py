@@ -99,8 +99,8 @@ class _Reader:
             {kind: tuple(names) for kind, names in self._not_run.items()},
         )
 
-    def _located(self, found: Sequence[Found]) -> tuple[Problem, ...]:
-        located = {self._source.locate(problem, place): None for place, problem in found}
+    def _located(self, problems: Sequence[Found]) -> tuple[Problem, ...]:
+        located = {self._source.locate(problem, place): None for place, problem in problems}
         return tuple(sorted(located, key=lambda problem: (problem.line or 0, problem.column or 0)))
 
     def _report_models(self) -> None:

@@ -214,16 +214,16 @@ def release(
     The caller holds the dataset's lock, has checked the claim, and commits soon: the row is locked from here on.
     """
     failures: dict[bool | None, Any] = {True: 0, False: _of.failures + 1, None: _of.failures}
-    asked = requests(kept=ASKED_AGAIN)
+    kept_requests = requests(kept=ASKED_AGAIN)
     if is_interrupted:
-        asked["triggered_at"] = case((_of.state == "STARTED", db.clock()), else_=asked["triggered_at"])
+        kept_requests["triggered_at"] = case((_of.state == "STARTED", db.clock()), else_=kept_requests["triggered_at"])
     moved = {"last_sync_at": _of.last_started_at} if succeeded and not is_interrupted else {}
     connection.execute(
         update(_table)
         .where(_of.id == claim.schedule_id)
         .values(
             **FREED,
-            **asked,
+            **kept_requests,
             **moved,
             **due.next_due_at(claim, db.now(connection)),
             last_ended_at=db.clock(),

@@ -1,4 +1,4 @@
-"""What the next execution of a sync would change in its mapped table; nothing is changed to find it out."""
+"""The changes that the next execution of a sync would make in its mapped table; computing them changes nothing."""
 
 from __future__ import annotations
 
