@@ -62,7 +62,7 @@ def run_script(
 
 
 def replay_file(file: str | Path, configs: str | Path = "sync_configs", sync: str | None = None) -> TrialResult:
-    """Run the script of a recorded file, and compare what it does with the file.
+    """Run the script of a recorded file, or of a folder `mocks/SYNC`, and compare what it does with the recording.
 
     `sync` is the name of the script where the file does not tell it. Raises AssertionError with all differences.
     """

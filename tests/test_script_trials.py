@@ -165,6 +165,74 @@ def test_a_file_of_nango_is_replayed_as_it_is(project: ScriptProject, cli: Cli) 
     assert 'it has no "nango"; wanted' in cli("test").stdout
 
 
+FOLDER_SCRIPT = """
+THING = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+@sync(integration="crm", models={"Thing": THING})
+def things(nango):
+    assert nango.connection["connection_config"]["subdomain"] == "acme"
+    for paging in ({"type": "offset", "offset_name_in_request": "skip", "limit_name_in_request": "size",
+                    "limit": 1},
+                   {"type": "cursor", "cursor_path_in_response": "next", "cursor_name_in_request": "after"},
+                   {"type": "link", "link_path_in_response_body": "link"}):
+        kind = paging["type"]
+        for page in nango.paginate("/v1/" + kind, paginate={**paging, "response_path": "rows"}):
+            yield [{"id": kind + row["id"]} for row in page]
+    for number in (2, 1):
+        yield nango.get("/by-page", params={"number": number}).data
+    nango.batch_delete(nango.post("/gone", data={"of": nango.metadata["team"]}).data)
+"""
+
+
+def write_folder(mocks: Path) -> None:
+    """The recorded folder of the sync things, beside another script's answers."""
+    page = {"rows": [{"id": "1"}], "next": "c2", "link": "/v1/link?page=2"}
+    files: dict[str, Any] = {
+        "things/Thing/batchSave.json": [{"id": id} for id in ("offset1", "cursor1", "link1", "b", "a")],
+        "things/Thing/batchDelete.json": [{"id": "z"}],
+        "nango/getConnection.json": {"connection_config": {"subdomain": "acme"}},
+        "nango/getMetadata.json": {"team": "x"},
+        "nango/get/proxy/v1/offset/things.json": page,
+        "nango/get/proxy/v1/offset/others.json": {"rows": [{"id": "of others"}]},
+        "nango/get/proxy/v1/cursor/things.json": page,
+        "nango/get/proxy/v1/link/things.json": page,
+        "nango/post/proxy/things/create.json": {"id": "an endpoint with the name of the sync"},
+        "nango/post/proxy/gone/things/" + "c" * 40 + ".json": {
+            "requestIdentity": {"method": "post", "endpoint": "gone", "params": [], "data": '{"of":"x"}'},
+            "response": [{"id": "z"}], "status": 200, "headers": {},
+        },
+        "create/input.json": {},
+    }  # fmt: skip
+    for number, id in ((1, "a"), (2, "b")):
+        files["nango/get/proxy/by-page/things/" + str(number) * 40 + ".json"] = {
+            "requestIdentity": {"method": "get", "endpoint": "by-page", "params": [["number", str(number)]]},
+            "response": [{"id": id}],
+            "status": 200,
+        }
+    for name, content in files.items():
+        (mocks / name).parent.mkdir(parents=True, exist_ok=True)
+        (mocks / name).write_text(json.dumps(content))
+
+
+@ON_SQLITE
+def test_a_folder_of_nango_is_replayed_as_it_is(project: ScriptProject, cli: Cli) -> None:
+    """A body that was recorded without its request is the only page of a list, whatever its paging."""
+    project.write(FOLDER_SCRIPT, "things.py")
+    mocks = project.folder / "crm" / "mocks"
+    write_folder(mocks)
+    (project.folder / "node_modules" / "mocks" / "x" / "Y").mkdir(parents=True)
+    (project.folder / "node_modules" / "mocks" / "x" / "Y" / "batchSave.json").write_text("[]")
+    assert cli.good("test").stdout.endswith("crm/mocks/things (things)\n")
+    assert replay_file(mocks / "things", project.folder).deleted == {"Thing": ["z"]}
+    (mocks / "things" / "Thing" / "batchSave.json").write_text('[{"id": "offset1"}]')
+    assert "batchSave Thing: 5 records; recorded 1" in cli("test", str(mocks / "things")).stdout
+    (mocks / "nango" / "getMetadata.json").write_text("{")
+    assert "getMetadata.json: it cannot be read" in cli("test").stdout
+    assert "there is no file none" in cli("test", "none").stderr
+    with pytest.raises(ConfigError, match="no recorded folder; wanted mocks"):
+        replay_file(mocks / "create", project.folder)
+
+
 # --- nango_dagster.testing --------------------------------------------------------------------------------------------
 
 

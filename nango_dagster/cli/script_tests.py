@@ -18,8 +18,6 @@ from .formatting import number_of
 if TYPE_CHECKING:
     from ..scripts import Fixture
 
-PATTERN = "*.test.json"
-
 
 @dataclass(frozen=True)
 class _Tested:
@@ -35,10 +33,10 @@ class _Tested:
 def test(session: Session, files: Sequence[Path]) -> None:
     """Run sync scripts against recorded answers, and compare what they save.
 
-    FILES are files that `dry-run --save` has written, or Nango's own *.test.json; a folder stands for all of them in
-    it. Those of a Nango project's actions are left out. By default all in the folder of configs and in the folder
-    tests. Neither the network nor the database is used. The status is 1 if a script does something else than its file
-    says.
+    FILES are files that `dry-run --save` has written, Nango's own *.test.json, or its folders mocks/SYNC; any other
+    folder stands for all of them in it. Those of a Nango project's actions are left out. By default all in the folder
+    of configs, in the folder tests and in the Nango project. Neither the network nor the database is used. The status
+    is 1 if a script does something else than its file says.
 
     With --json: tested (file, sync, differences), failed.
     """
@@ -59,27 +57,31 @@ def _for_people(tested: Sequence[_Tested]) -> Iterator[str]:
         yield f"{'failed' if test.differences else 'passed'}: {test.file}" + (f" ({test.sync})" if test.sync else "")
         yield from (f"  {sentence}" for sentence in test.differences)
     if not tested:
-        yield f"no files {PATTERN}; nango-dagster dry-run SCRIPT --save FILE writes one."
+        yield "no files *.test.json and no folders mocks/SYNC; nango-dagster dry-run SCRIPT --save FILE writes a file."
 
 
 def _paths(session: Session, files: Sequence[Path]) -> list[Path]:
-    """The files in their order. Raises ConfigError for one that does not exist."""
-    named = list(files) or [folder for folder in (session.settings.configs, Path("tests")) if folder.is_dir()]
+    """The files and folders in their order. Raises ConfigError for one that does not exist."""
+    from ..scripts import fixtures_in
+
+    roots = (session.settings.configs, Path("tests"), session.settings.scripts)
     paths: list[Path] = []
-    for path in named:
+    for path in list(files) or [root for root in roots if root.is_dir()]:
         if path.is_dir():
-            paths += sorted(file for file in path.rglob(PATTERN) if not _is_of_action(file))
+            paths += [fixture for fixture in fixtures_in(path) if not _is_of_action(fixture)]
         elif path.is_file():
             paths += [] if _is_of_action(path) else [path]
         else:
-            raise ConfigError(f"there is no file {path}.")
+            raise ConfigError(f"there is no file {path}, and no folder.")
     return list(dict.fromkeys(paths))
 
 
 def _is_of_action(path: Path) -> bool:
-    """Whether a recorded test belongs to an action of a Nango project, which does not run here."""
-    name = path.name.removesuffix(PATTERN[1:])
-    return (path.parent.parent / "actions" / f"{name}.ts").is_file()
+    """Whether a recorded file belongs to an action of a Nango project, which does not run here."""
+    from ..scripts import FILE_SUFFIX
+
+    action = path.parent.parent / "actions" / path.name.replace(FILE_SUFFIX, ".ts")
+    return path.is_file() and action.is_file()
 
 
 def _tested(session: Session, path: Path) -> _Tested:
@@ -101,13 +103,16 @@ def sync_of(fixture: Fixture, syncs: Sequence[Sync]) -> Sync:
     """
     scripts = [sync for sync in syncs if sync.script is not None]
     name = str(fixture.document.get("sync") or fixture.path.name.removesuffix(".test.json"))
-    integration = fixture.document.get("integration") or fixture.path.resolve().parent.parent.name
+    integration = str(fixture.document.get("integration") or fixture.path.absolute().parent.parent.name)
     named = [sync for sync in scripts if _plain(name) in (_plain(sync.name), _plain(_whole(sync)))]
-    exact = [sync for sync in named if _plain(str(integration)) == _plain(sync.integration_key)] or named
-    if len(exact) != 1:
-        reason = f"no script {name}" if not exact else f"{len(exact)} scripts with the name {name}"
-        raise ConfigError(f"{fixture.path}: there is {reason}; {suggestion(name, [_whole(sync) for sync in scripts])}")
-    return exact[0]
+    exact = [sync for sync in named if _plain(integration) == _plain(sync.integration_key)]
+    if len(exact) == 1 or len(named) == 1:
+        return (exact or named)[0]
+    if named and not exact:
+        others = ", ".join(sorted(sync.integration_key for sync in named)[:5])
+        raise ConfigError(f"{fixture.path}: {integration} has no script {name}; {others} have one.")
+    reason = f"are {len(exact)} scripts with the name {name}" if exact else f"is no script {name}"
+    raise ConfigError(f"{fixture.path}: there {reason}; {suggestion(name, [_whole(sync) for sync in scripts])}")
 
 
 def _whole(sync: Sync) -> str:

@@ -3,6 +3,7 @@
 from .calls import Call, ScriptAnswer
 from .decorator import sync
 from .execution import SCRIPT_ENDED, ScriptExecution
+from .fixture_folders import FILE_SUFFIX, fixtures_in
 from .fixtures import Fixture, Recorder, Replay
 from .nango import ActionError, NangoSync
 from .pagination import ScriptPage
@@ -12,6 +13,7 @@ from .sending import Api
 from .trial import TrialInput, TrialResult, try_script
 
 __all__ = [
+    "FILE_SUFFIX",
     "SCRIPT_ENDED",
     "ActionError",
     "Api",
@@ -27,6 +29,7 @@ __all__ = [
     "ScriptPage",
     "TrialInput",
     "TrialResult",
+    "fixtures_in",
     "models_of",
     "script_of",
     "sync",

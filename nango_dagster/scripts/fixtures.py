@@ -1,4 +1,4 @@
-"""Recorded answers beside scripts: the files that Nango's templates have, and that `dry-run --save` writes.
+"""Recorded answers beside scripts: the files and folders of Nango's templates, and the files of `dry-run --save`.
 
 A file has the answers of the API by method and path under `api`, and the records and calls of the script under `nango`.
 """
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from ..errors import ConfigError
 from ..http import Failure, Request, Response, json_bytes, looks_secret, public_json, query_of, redact
+from .fixture_folders import ONLY_PAGE, document_of, is_fixture_folder
 
 _KEPT_HEADERS: Final = frozenset({"content-type", "etag", "link", "location"})
 _LONGEST_BODY: Final = 1000
@@ -87,14 +88,18 @@ def _same_json(recorded: Any, data: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Fixture:
-    """The content of a file."""
+    """The content of a file, or of a folder below `mocks`."""
 
     path: Path
     document: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Fixture:
-        """Read a file. Raises ConfigError where it is none of these."""
+        """Read a file, or the folder of a sync below `mocks`. Raises ConfigError where it is none of these."""
+        if path.is_dir():
+            if not is_fixture_folder(path):
+                raise ConfigError(f"{path}: it is no recorded folder; wanted mocks/SYNC with MODEL/batchSave.json.")
+            return cls(path, document_of(path))
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -124,7 +129,8 @@ class Replay:
     def __init__(self, fixture: Fixture, base_url: Callable[[], str | None]) -> None:
         self._fixture = fixture
         self._base_url = base_url
-        self._used: dict[int, int] = {}
+        self._used: dict[int, RequestIdentity] = {}
+        """The first request of each answer that was given."""
         self.missing: str | None = None
         """The first request without an answer."""
 
@@ -137,7 +143,9 @@ class Replay:
             sentence = f"has no recorded answer: {identity.method.upper()} {identity.path}{'?' if query else ''}{query}"
             self.missing = self.missing or sentence
             return Failure(request, sentence)
-        self._used[id(recorded)] = self._used.get(id(recorded), 0) + 1
+        first = self._used.setdefault(id(recorded), identity)
+        if recorded.get(ONLY_PAGE) and identity != first:
+            recorded = {**recorded, "response": _without_items(recorded["response"])}
         return _response(recorded, request)
 
     def _find(self, identity: RequestIdentity) -> Mapping[str, Any] | None:
@@ -160,6 +168,17 @@ class Replay:
             ]
             answer = answers[longer[0]] if len(longer) == 1 and identity.path and longer[0] else []
         return [answer] if isinstance(answer, Mapping) else [item for item in answer if isinstance(item, Mapping)]
+
+
+def _without_items(body: Any) -> Any:
+    """The page that follows the only page of a list: the same members, and no items.
+
+    >>> _without_items({"results": [{"id": 1}], "page": {"next": "c2", "errors": []}})
+    {'results': [], 'page': {'next': 'c2', 'errors': []}}
+    """
+    if isinstance(body, Mapping):
+        return {name: _without_items(value) for name, value in body.items()}
+    return [] if isinstance(body, list) else body
 
 
 def _response(recorded: Mapping[str, Any], request: Request) -> Response:
