@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
@@ -278,10 +278,13 @@ def _cell(value: Any) -> str:
 
 def longest_gap(sync: Sync) -> timedelta:
     """The longest time between two slots of the sync's schedule."""
-    return _longest_gap(sync.schedule)
+    schedule = sync.schedule
+    if isinstance(schedule, Interval | ShortInterval):
+        schedule = replace(schedule, name="")  # the name moves the slots, and leaves the time between them
+    return _longest_gap(schedule)
 
 
-@lru_cache(maxsize=1024)  # a thousand syncs have few cron expressions, and reading one takes milliseconds
+@lru_cache(maxsize=1024)  # a thousand syncs have few schedules, and reading a cron expression takes milliseconds
 def _longest_gap(schedule: Schedule) -> timedelta:
     at = datetime(2024, 1, 1, tzinfo=timezone.utc)
     gap = timedelta(minutes=1)
