@@ -377,6 +377,52 @@ def test_a_list_that_begins_again_after_its_end_is_an_error(api: FakeApi) -> Non
     assert "the first page came again 3 times" in error_of(pull(api, **BY_PAGE))
 
 
+def wrapping(records: list[Any]) -> Callable[[Received], Any]:
+    """An API of pages of one record that begins again after the last one."""
+    return lambda request: {"results": [records[(int(request.params["page"]) - 1) % len(records)]]}
+
+
+@pytest.mark.parametrize(
+    ("records", "fields", "requests"),
+    [
+        (ITEMS[:4], {}, 13),
+        ([{"v": n} for n in range(4)], {"unique_key": "v"}, 13),
+        ([{"v": n} for n in range(4)], {}, 104),
+        ([{"v": n} for n in range(120)], {}, 220),
+        ([{"v": n // 2} for n in range(80)], {}, 240),
+        ([True, True, False, False], {"records": "plain"}, 104),
+    ],
+    ids=["an id", "a key", "neither", "many pages", "equal pages", "plain values"],
+)
+def test_pages_of_one_record_that_begin_again_are_an_error(
+    api: FakeApi, records: list[Any], fields: dict[str, Any], requests: int
+) -> None:
+    api.route("/items", wrapping(records))
+    assert "the first page came again" in error_of(pull(api, **BY_PAGE, **fields))
+    assert len(api.requests) <= requests + 2  # those that were sent ahead of the reader
+
+
+@pytest.mark.parametrize(
+    "values", [[0] * 150 + [1] + [0] * 120, [0, 1] * 50 + [2], list("abc") * 30], ids=["a blip", "in turn", "rounds"]
+)
+def test_equal_pages_of_a_list_that_ends_are_all_records(api: FakeApi, values: list[Any]) -> None:
+    pages = [*([{"v": value}] for value in values), []]
+    api.route("/items", lambda request: pages[int(request.params["page"]) - 1])
+    assert len(records_of(pull(api, **BY_PAGE))) == len(values)
+
+
+def test_a_page_of_equal_records_may_come_again_and_again(api: FakeApi) -> None:
+    pages = [page for n in range(6) for page in ([0, 0], [n, n + 1])]
+    api.route("/items", lambda request: [*pages, []][int(request.params["page"]) - 1])
+    assert len(records_of(pull(api, **BY_PAGE, records="plain"))) == 24
+
+
+def test_the_last_page_of_one_record_with_an_id_comes_again_and_counts_once(api: FakeApi) -> None:
+    api.route("/items", numbered(1, lambda page: {"results": ITEMS[-1:]}))
+    fetch = pull(api, **BY_PAGE)
+    assert (records_of(fetch), fetch.stop) == (ITEMS, Stop("last_page_again"))
+
+
 def test_totals_may_stand_in_headers(api: FakeApi) -> None:
     def reply(request: Received) -> Any:
         at = int(request.params["offset"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from nango_dagster import clock
 from nango_dagster.errors import Refused
-from nango_dagster.store import Database
+from nango_dagster.store import Database, datasets
 from tests.writing import Target
 
 TRACKED: dict[str, Any] = {"unique_key": "id", "track_deletes": True}
@@ -92,10 +93,64 @@ def test_a_number_and_a_text_with_the_same_digits_are_never_merged(db: Database)
     assert set(target.live()) == {"1", "2", "a"}
 
 
-def test_numbers_that_become_texts_in_the_whole_list_are_the_same_records(db: Database) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (range(30), [str(n) for n in range(30)], r'another JSON type .*"0", where 0 is stored.*--empty-cache'),
+        ([str(n) for n in range(30)], range(40), r'another JSON type .* 0, where "0" is stored'),
+        (range(30), [str(n) for n in range(30, 60)], r'another JSON type .*"30", where 30 is stored'),
+        (range(30), [f"{n:04}" for n in range(30)], r'another form .*"0000", where "0" is stored'),
+        (
+            [f"AB-{n}" for n in range(9)],
+            [f"ab-{n}" for n in range(9)],
+            r'another form .*"ab-\d", where "AB-\d" is stored',
+        ),
+    ],
+    ids=["texts", "numbers", "texts, all of new records", "zeros before them", "another case"],
+)
+def test_keys_that_all_change_their_form_write_nothing(
+    old: Iterable[Any], new: Iterable[Any], sentence: str, db: Database
+) -> None:
+    target = Target(db, unique_key="id")
+    target.write(items(*old))
+    before = target.live()
+    with pytest.raises(Refused, match=sentence):
+        target.write(items(*new))
+    assert target.live() == before
+
+
+def test_a_key_that_changes_its_json_type_alone_is_rejected_and_its_old_record_stays(db: Database) -> None:
     target = Target(db, **TRACKED)
+    target.write(items(*range(30), "a", "40"))
+    before = target.live()
+    changed: list[Any] = list(range(30))
+    changed[0], changed[7] = "0", "7"
+    written = target.write(items(*changed, "a", "40"))
+    assert (written.counts, written.rejected) == ((0, 0, 0, 30), 2)
+    assert "the stored record has the same unique_key with another JSON type" in written.reasons[0]
+    assert target.live() == before
+    assert target.write(items(*range(30), "a", 40)).rejected == 1
+    assert target.write(items(*range(30), "a", "40")).counts == (0, 0, 0, 32)
+
+
+def test_keys_in_another_json_type_are_taken_where_deletions_have_no_limit_or_the_cache_was_emptied(
+    db: Database,
+) -> None:
+    target = Target(db, unique_key="id", track_deletes={"max_fraction": 1.0})
     target.write(items(*range(30)))
     assert target.write(items(*map(str, range(30)))).counts == (0, 30, 0, 0)
+    assert target.write(items(*map(str, range(30)))).counts == (0, 0, 0, 30)
+    with pytest.raises(Refused):
+        Target(db, unique_key="id").write(items(*range(30)))
+    db.transact(lambda connection: datasets.mark_emptied(connection, db, target.dataset))
+    assert Target(db, unique_key="id").write(items(*range(30))).added == 30
+
+
+def test_keys_of_several_fields_that_change_their_json_types_double_nothing(db: Database) -> None:
+    target = Target(db, unique_key=["id", "day"])
+    target.write([{"id": n, "day": "x"} for n in range(9)])
+    with pytest.raises(Refused, match="another form"):
+        target.write([{"id": str(n), "day": "x"} for n in range(9)])
 
 
 @pytest.mark.parametrize("fields", [TRACKED, {"unique_key": "id"}], ids=["track_deletes", "upsert"])

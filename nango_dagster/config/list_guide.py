@@ -69,8 +69,9 @@ deletes nothing and replaces no rows. `dry-run` shows which rule applied.
 
 Numbered pages end with an empty page. They also end, without a further field, with Django REST framework's 404 after
 the last page, with WordPress's 400 and its `X-WP-TotalPages`, and with an API that repeats its last records for every
-higher number or offset; these records count once. If a list ends before the configured total is reached, nothing is deleted. An empty page does not end a
-list if the API says that there are more pages.
+higher number or offset; these records count once. An API that begins again with its first page is an error. If a list
+ends before the configured total is reached, nothing is deleted. An empty page does not end a list if the API says that
+there are more pages.
 
 With `paging_cursor_repeats`, a lost answer fails the execution, because a second request would skip a page.
 

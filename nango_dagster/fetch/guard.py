@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Final, Literal
 
 from ..config import Sync
 from ..http import Request
 from ..paging import Answer, Paging
+from ..records import has_id
 
 SAME_AGAIN: Final = 3
 """So many equal pages in a row mean that the API does not understand how it is asked for the next one."""
 SAME_AGAIN_IF_ALIKE: Final = 1000
-"""As many where all records of the page are alike, so that two pages of the list can be equal."""
+"""As many where two pages of the list can be equal, because their records are and have neither a key nor an `id`."""
+ROUND_AGAIN: Final = 100
+"""So many pages that can be equal have to repeat the pages before in their order; that is hardly a coincidence."""
 EMPTY_AGAIN: Final = 10
 """So many empty pages in a row are no list that will come to an end."""
 
@@ -27,6 +31,9 @@ class Guard:
     before them. Without such a page, the API may as well not understand the paging parameter. An offset beyond the end
     can give a page that begins inside of the page before the last one, so a page is compared with as many of the last
     records as it has.
+
+    Two pages of a real list may be equal where all their records are, as in a list of plain values that is read one by
+    one. Unless these records have a key or an `id`, many more pages have to repeat the ones before.
     """
 
     def __init__(self, sync: Sync, paging: Paging) -> None:
@@ -37,8 +44,10 @@ class Guard:
         self._tail: list[bytes] = []
         """The last records of the list, without pages that repeat them: as many as the largest page has."""
         self._first: list[bytes] = []
-        self.rounds = 0
-        """How often the first page came again after another one."""
+        """The first page that cannot come twice in a list."""
+        self._rounds = 0
+        self._sequence: _Sequence | None = _Sequence()  # until there is a page that cannot come twice
+        self._can_recur = False
         self._times = 1
         self._empty = 0
         self._first_size = 0
@@ -62,15 +71,29 @@ class Guard:
         """How many equal pages have come in a row."""
         return self._times
 
+    @property
+    def begins_again(self) -> bool:
+        """Whether the list begins with its first page again and again."""
+        return self._rounds >= SAME_AGAIN or (self._sequence is not None and self._sequence.rounds > 0)
+
+    @property
+    def rounds(self) -> int:
+        """How often the first page came again after other pages; 0 where that may be the list itself."""
+        return self._rounds if self._sequence is None else self._sequence.rounds
+
     def see(self, page: Answer) -> None:
         """Remember a page."""
         records = page.envelope.records
         self._empty = 0 if page.size else self._empty + 1
-        is_again = records == self._last or self._has_come_before(records)
+        self._can_recur = self._sync.unique_key is None and _are_alike(records)
+        is_again = records == self._last or (not self._can_recur and self._has_come_before(records))
         self._times = self._times + 1 if is_again else 1
-        if records and records == self._first and records != self._last:
-            self.rounds += 1
-        self._first = self._first or records
+        if records and not self._can_recur:
+            self._sequence = None
+            self._rounds += records == self._first and records != self._last
+            self._first = self._first or records
+        elif records and self._sequence is not None:
+            self._sequence.add(hash((len(records), records[0])))
         self._last = records
         self.largest = max(self.largest, page.size)
         if not is_again:
@@ -78,35 +101,69 @@ class Guard:
         self._first_size = self._first_size or page.size
 
     def _has_come_before(self, records: list[bytes]) -> bool:
-        """Whether these are the last records of the list so far, or its first page; equal records do not tell."""
-        if not self._paging.counts or not records or _are_alike(records):
-            return False
-        return records in (self._tail[-len(records) :], self._first)
+        """Whether these are the last records of the list so far, or its first page."""
+        return self._paging.counts and bool(records) and records in (self._tail[-len(records) :], self._first)
 
     def repetition(self, page: Answer) -> Repetition:
         """Whether the page repeats the one before, and what that means."""
         if not page.envelope.records:
             return "none"
-        are_alike = _are_alike(page.envelope.records)
-        if self.rounds >= SAME_AGAIN and not are_alike:
+        if self.begins_again:
             return "stuck"
         if self._times == 1:
             return "none"
-        if self._can_be_last_page_again(page, are_alike):
+        if self._can_be_last_page_again(page):
             return "end" if self._times >= SAME_AGAIN else "held"
-        is_stuck = self._times >= (SAME_AGAIN_IF_ALIKE if are_alike else SAME_AGAIN)
+        is_stuck = self._times >= (SAME_AGAIN_IF_ALIKE if self._can_recur else SAME_AGAIN)
         return "stuck" if is_stuck else "none"
 
-    def _can_be_last_page_again(self, page: Answer, are_alike: bool) -> bool:
-        has_key = self._sync.unique_key is not None
+    def _can_be_last_page_again(self, page: Answer) -> bool:
         is_short = page.size < (self._sync.paging_limit or 0)
         if page.number == self._times and not is_short:  # there was no other page
             return False
-        return self._paging.counts and (has_key or not are_alike or page.size < self._first_size)
+        return self._paging.counts and (not self._can_recur or page.size < self._first_size)
 
 
 def _are_alike(records: list[bytes]) -> bool:
-    return all(record == records[0] for record in records)
+    """Whether all records are equal, and nothing in them says that they are the same one."""
+    return all(record == records[0] for record in records) and not (records and has_id(records[0]))
+
+
+class _Sequence:
+    """Pages that can be equal in a real list, to find out that they come again and again in the same order.
+
+    >>> pages = _Sequence()
+    >>> for number in range(150): pages.add(number % 3)
+    >>> pages.rounds
+    49
+    """
+
+    def __init__(self) -> None:
+        self._pages = array("q")
+        self._borders = array("q")  # of each beginning: its longest end that the list also begins with (Knuth)
+        self._distinct: set[int] = set()
+
+    def add(self, page: int) -> None:
+        """Take the hash of the next page."""
+        border = self._borders[-1] if self._borders else 0
+        while border and self._pages[border] != page:
+            border = self._borders[border - 1]
+        self._borders.append(border + 1 if self._pages and self._pages[border] == page else 0)
+        self._pages.append(page)
+        self._distinct.add(page)
+
+    @property
+    def rounds(self) -> int:
+        """How often the pages began again; 0 while that may be the list itself.
+
+        They are no rounds where all pages are equal, before `ROUND_AGAIN` pages came again, or, if pages of one round
+        are equal, before it came three times.
+        """
+        again = self._borders[-1] if self._borders else 0
+        period = len(self._pages) - again
+        if period < 2 or again < ROUND_AGAIN or (len(self._distinct) < period and again < 2 * period):
+            return 0
+        return (len(self._pages) - 1) // period
 
 
 def remedies(sync: Sync, paging: Paging) -> str:

@@ -17,7 +17,7 @@ from ..paging import Answer, Ending, PageNumber, style
 from ..records import Document, Envelope, Rejected, Shape, read
 from .ahead import Ahead
 from .evidence import PagingEvidence
-from .guard import SAME_AGAIN, Guard, remedies
+from .guard import Guard, remedies
 from .requests import next_request, opening_request, policy_of
 from .responses import Meaning, Position
 from .sending import Access, Sender
@@ -284,8 +284,8 @@ class Fetch:
             sentence = f"paging repeats: page {page.number} leads back to {following}."
         elif repetition == "stuck":
             pages = f"pages {page.number - guard.times + 1} to {page.number} hold the same records"
-            if guard.rounds >= SAME_AGAIN:
-                pages = f"the first page came again {guard.rounds} times"
+            if guard.begins_again:
+                pages = f"the first page came again {'once' if guard.rounds == 1 else f'{guard.rounds:,} times'}"
             sentence = f"paging repeats: {pages}; does the API know the paging parameter?"
         else:
             return None

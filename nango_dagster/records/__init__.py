@@ -4,12 +4,13 @@ from .decoding import decode, encode, is_utf8
 from .document import Document, described
 from .envelope import Envelope, Rejected, Shape, fields_of, read
 from .hashes import byte_hash, content_hash, content_hash_of
-from .keys import MAX_KEY_BYTES, KeyReader, QuotedKey, key_reader, token_reader
+from .keys import MAX_KEY_BYTES, NUMBER_AS_TEXT, KeyReader, QuotedKey, has_id, key_reader, token_reader
 from .raw_json import text_at, with_fields
 from .refusals import said
 
 __all__ = [
     "MAX_KEY_BYTES",
+    "NUMBER_AS_TEXT",
     "Document",
     "Envelope",
     "KeyReader",
@@ -23,6 +24,7 @@ __all__ = [
     "described",
     "encode",
     "fields_of",
+    "has_id",
     "is_utf8",
     "key_reader",
     "read",

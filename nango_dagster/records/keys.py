@@ -18,7 +18,8 @@ from .raw_json import NOT_STRICT, Malformed, parts_of, text_at
 
 MAX_KEY_BYTES = 1024
 
-_NUMBER_AS_TEXT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", re.ASCII).fullmatch
+NUMBER_AS_TEXT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", re.ASCII).fullmatch
+"""Matches the text that a number has as a key."""
 _MOST_DIGITS = 400  # of a number that is written out
 
 
@@ -128,6 +129,22 @@ def _one_key(record: bytes, means: Sequence[Sequence[Step]]) -> bytes:
         return b""
 
 
+_IDS = frozenset({"id", "_id", "uuid", "guid"})
+
+
+def has_id(record: bytes) -> bool:
+    """Whether a record has a field that usually identifies it, in any case, so that equal records are the same one.
+
+    >>> has_id(b'{"ID": 7}'), has_id(b'{"value": 7}'), has_id(b'{"id": null}')
+    (True, False, False)
+    """
+    try:
+        fields = parts_of(record)
+    except Malformed:
+        return False
+    return any(name.lower() in _IDS and bytes(text)[:1] not in (b"n", b"{", b"[", b"") for name, text in fields.items())
+
+
 def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
     reason = {b"": "is missing", b"null": "is null", b'""': "is empty"}.get(token)
     if reason is None:
@@ -144,7 +161,7 @@ def _key_text(token: bytes, unique_key: str) -> str | RecordRejected:
 def _text_of(token: bytes) -> str:
     if token[:1] == b'"':
         text = token[1:-1].decode() if b"\\" not in token else str(json.loads(token))
-        return QuotedKey(text) if _NUMBER_AS_TEXT(text) else text
+        return QuotedKey(text) if NUMBER_AS_TEXT(text) else text
     if token[:1] in (b"{", b"["):
         return bytes(encode_sorted(decode(token))).decode()
     return token.decode() if token.isdigit() or not token[-1:].isdigit() else _number(token.decode())

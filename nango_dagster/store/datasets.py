@@ -30,6 +30,8 @@ class Dataset:
     unique_key: str | None
     has_mixed_keys: bool
     """Whether it has records under several unique keys."""
+    key_types: str
+    """The JSON types of keys that are numbers or look like one; such as `number,text`."""
     mapped_table: str | None
     """The mapped table with its rows; None where there is none."""
     mapping_version: str | None
@@ -168,6 +170,11 @@ def identify(connection: Connection, dataset_id: int, unique_key: str | None, *,
     connection.execute(identified.values(unique_key=None if mixed else unique_key, has_mixed_keys=mixed))
 
 
+def note_key_types(connection: Connection, dataset_id: int, types: str) -> None:
+    """Record the JSON types of keys that are numbers or look like one; such as `number,text`."""
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(key_types=types))
+
+
 def mark_mapped(connection: Connection, dataset_id: int, table: str, version: str | None) -> None:
     """Record the mapped table of the dataset's rows and the version of their mapping.
 
@@ -238,4 +245,5 @@ def _forget(connection: Connection, dataset_id: int) -> None:
     counts = {"live_count": 0, "pending_added": 0, "pending_updated": 0, "pending_deleted": 0}
     unmapped = {"mapped_table": None, "mapping_version": None, "etag": None, "is_emptied": True}
     history = {"earlier_counts": "[]", "problems": "{}", "window_opened_at": None, "window_is_doubtful": False}
-    connection.execute(update(_table).where(_table.c.id == dataset_id).values({**counts, **unmapped, **history}))
+    values = {**counts, **unmapped, **history, "key_types": ""}
+    connection.execute(update(_table).where(_table.c.id == dataset_id).values(values))

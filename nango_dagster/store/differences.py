@@ -41,6 +41,8 @@ class Difference:
     prepared_again: Prepared | None = None  # those that are restored
     problems_before: Problems = field(default_factory=Problems)
     """The problems of the mapped rows that are replaced."""
+    key_types: str = ""
+    """The types of all keys until this batch, as the dataset has them."""
     also: Also | None = None
     reached_also: bool = False
     """Whether its own rows were written, so that an error is one of `also`."""

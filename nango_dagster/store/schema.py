@@ -152,6 +152,7 @@ datasets = Table(
     Column("announced_until", UtcTime),
     Column("unique_key", Text),
     Column("has_mixed_keys", Boolean, nullable=False, server_default=text("false")),
+    Column("key_types", Text, nullable=False, server_default=""),  # of keys that are numbers or look like one
     Column("mapped_table", Text),
     Column("mapping_version", Text),  # of the rows in mapped_table; NULL where they have to be made again
     Column("etag", Text),

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from .. import records
-from ..config import Sync, TrackDeletes
+from ..config import Sync
 from ..errors import RecordRejected, Refused
 from . import datasets, merging, problems
 from .database import Database
 from .datasets import Dataset
 from .differences import Also, Difference, LookUp, compare
-from .key_forms import KeyTypes, check_form
+from .key_forms import KeyForms
 from .problems import Problems
 from .rows import KnownRecord, RawRow, in_batches
 from .tables import MappedTable, Prepared
@@ -29,7 +29,6 @@ BATCH_RECORDS = 1000
 BATCH_BYTES = 1_500_000  # a handful of batches are in memory at a time
 _TRIES = 5
 _WINDOW_KEYS = 20_000  # of an open deletion window, which wait in memory
-_FEWEST_FOR_FORM = 5  # stored records that show which form the keys have
 
 
 class Upsert:
@@ -51,9 +50,7 @@ class Upsert:
         self._read_keys = records.key_reader(sync.key_fields)
         self._validation = Validation.of(sync)
         self._vanished = Vanished(database, sync, dataset, table, guard)
-        self._key_types = KeyTypes(self._vanished.seen)
-        # A script makes its keys itself, and may give each kind of record its own form.
-        self._form_checked = dataset.live_count < _FEWEST_FOR_FORM or sync.script is not None
+        self._key_forms = KeyForms(database, sync, dataset, self._read_keys, self._vanished)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._taken = 0
@@ -145,9 +142,7 @@ class Upsert:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
         batch: dict[str, bytes] = {}
         keys = self._read_keys(texts)
-        # Nango makes all ids texts, so that to a TypeScript script 1 and "1" are one key.
-        is_alike = self._sync.script_language == "typescript"
-        conflicts = set() if is_alike else set(self._key_types.conflicts(keys))
+        conflicts = set(self._key_forms.conflicts(keys))
         misfits = self._validation.rejected(texts, self.tally) if self._validation else {}
         for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
             if isinstance(key, RecordRejected):
@@ -191,7 +186,11 @@ class Upsert:
             return
         (batch, hashes, future), self._looking_up = self._looking_up, None
         known, texts = future.result()
-        self._check_form(batch, known)
+        self._key_forms.check(batch, known)
+        for key in self._key_forms.of_another_type(batch, known):
+            reason = f'the stored record has the same unique_key with another JSON type, such as {key} and "{key}"'
+            self.tally.reject(f'"{key}"', reason, key=key, text=batch.pop(key))
+            del known[key]
         change = self._difference(batch, hashes, (known, texts))
         change.also = self._also if is_last else None
         self._wait()
@@ -199,23 +198,6 @@ class Upsert:
             self._committing = change, self._committer.submit(self._store, change)
         else:
             self._count(change)
-
-    def _check_form(self, batch: Mapping[str, bytes], known: Mapping[str, KnownRecord | None]) -> None:
-        """Raise Refused when the first records are all new, and no key has the form of a stored one.
-
-        An API that changes the form of all its keys would double every record.
-        """
-        if self._form_checked:
-            return
-        accepted = (self._sync.track_deletes or TrackDeletes()).max_fraction >= 1
-        if not (accepted or self._vanished.has_other_key or len(known) < len(batch) or any(known.values())):
-            self._refuse_other_form(batch)
-        self._form_checked = True
-
-    def _refuse_other_form(self, batch: Mapping[str, bytes]) -> None:
-        with self._database.ask() as connection:
-            stored = self._database.rows.raw(connection, self._dataset.id).some_keys()
-        check_form(self._sync, list(batch), stored)
 
     def _wait(self) -> None:
         """Wait until the last batch is committed; commit it alone where that failed."""
@@ -290,8 +272,10 @@ class Upsert:
         return change
 
     def _store(self, change: Difference) -> bool:
-        stored, version = self._database.transact(lambda connection: self._apply(connection, change))
-        self._version = version
+        change.key_types = self._key_forms.types
+        stored, self._version = self._database.transact(lambda connection: self._apply(connection, change))
+        if stored and change.rows:
+            self._key_forms.noted_types = change.key_types
         return stored
 
     def _apply(self, connection: Connection, change: Difference) -> tuple[bool, datetime | None]:
@@ -317,6 +301,8 @@ class Upsert:
             datasets.changed(connection, dataset.id, moment, added=change.added, updated=updated)
             if self._vanished.has_other_key:
                 datasets.identify(connection, dataset.id, self._sync.key_name, mixed=self._vanished.takes_over)
+            if change.key_types != self._key_forms.noted_types:
+                datasets.note_key_types(connection, dataset.id, change.key_types)
             version = moment
         if change.also is not None:
             change.reached_also = True
@@ -397,7 +383,7 @@ class Upsert:
         self._reader.shutdown()
         self._committer.shutdown()
         self._vanished.close()
-        self._key_types.close()
+        self._key_forms.close()
 
 
 def _hash_of(record: KnownRecord | None) -> bytes | None:

@@ -151,6 +151,7 @@ def upgrade() -> None:
         sa.Column("announced_until", UtcTime()),
         sa.Column("unique_key", sa.Text()),
         sa.Column("has_mixed_keys", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("key_types", sa.Text(), server_default="", nullable=False),
         sa.Column("mapped_table", sa.Text()),
         sa.Column("mapping_version", sa.Text()),
         sa.Column("etag", sa.Text()),
