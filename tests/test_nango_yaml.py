@@ -21,9 +21,11 @@ from nango_dagster.errors import ConfigError
 from nango_dagster.models import fields_of, misfit, validator
 from nango_dagster.node.configs import read_configs
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, syncs
+from nango_dagster.store import Database, connections, syncs
+from nango_dagster.vault import vault_of
 from tests.commands import Cli
 from tests.executions import stored
+from tests.script_project import KEY
 
 GITHUB = """
 integrations:
@@ -87,7 +89,7 @@ def test_a_sync_becomes_the_fields_of_a_config() -> None:
     content = yaml_of(GITHUB)
     (sync,) = content.syncs
     assert (content.version, content.problems, content.warnings) == (2, (), ())
-    assert {name: value for name, value in sync.fields.items() if name != "models"} == {
+    assert {name: value for name, value in sync.fields.items() if "model" not in name} == {
         "name": "issues",
         "integration": "github",
         "frequency": "every half hour",
@@ -102,7 +104,7 @@ def test_a_sync_becomes_the_fields_of_a_config() -> None:
         **{"id": "number", "url": "string", "title": "string", "state": "string", "author.login": "string"},
         **{"author.type": "string", "labels": "json", "created_at": "timestamp", "meta": "json"},
     }
-    assert sync.metadata_schema is not None and sync.metadata_schema["required"] == ["repos"]
+    assert sync.fields["metadata_model"]["required"] == ["repos"]
     assert (sync.scopes, sync.line) == (("repo", "read:org"), 5)
     assert content.not_run_sentence("nango.yaml") == (
         "nango.yaml: these do not run here: actions (github/create-issue); on-events (github/post-connection-creation)."
@@ -451,9 +453,18 @@ def test_a_sync_runs_the_python_script_beside_the_file(
     assert configs.errors == () and [sync.name for sync in configs.syncs] == ["issues"]
     (sync,) = configs.syncs
     assert (sync.script, sync.model, sync.unique_key) == ("github/syncs/issues.py:fetch_data", "Issue", "id")
-    row = syncs.register(db, [sync.model_copy(update={"integration": None, "validate": "warn"})])["issues"]
-    with runs.claimed(db, replace(settings, configs=project), row) as execution:
-        outcome = execution.run()
+    row = syncs.register(db, [sync.model_copy(update={"validate": "warn"})])["issues"]
+    settings = replace(settings, configs=project, encryption_keys=(KEY,))
+
+    def executed(**metadata: Any) -> runs.Outcome:
+        connections.set_metadata(db, "github", "acme", metadata)
+        with runs.claimed(db, settings, row, connection_id="acme") as execution:
+            return execution.run()
+
+    connections.add(db, vault_of(settings), connections.NewConnection("github", "acme"))
+    outcome = executed(repos="acme/web")
+    assert outcome.error is not None and "does not fit metadata_model: repos is a string; wanted array" in outcome.error
+    outcome = executed(repos=[])
     assert outcome.error is None and stored(db, row).live_count == 2
     assert outcome.unfit["Issue"].total() == 2
     result = Cli(settings_env)("validate", "--configs", str(project))

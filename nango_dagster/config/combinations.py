@@ -55,6 +55,8 @@ _NEEDS = {
     "pizzly_connection_id": "pizzly_provider_config_key",
     "pizzly_provider_config_key": "pizzly_connection_id",
     "missing_is_empty": "response_path",
+    "metadata_model": "script",
+    "checkpoint_model": "script",
 }
 _REQUEST_PATHS = (
     "paging_cursor_request_path",
@@ -107,6 +109,9 @@ def _script(fields: Mapping[str, Any]) -> Iterator[Found]:
     yield from _columns(fields)
     yield from _models(fields)
     yield from _accounts(fields)
+    if "metadata_model" in fields and "integration" not in fields:
+        sentence = "metadata_model is the model of a connection's metadata; add integration or leave it out."
+        yield _misfit("metadata_model", sentence)
     if "timezone" in fields and "cron" not in fields:
         yield _misfit("timezone", "timezone goes with cron; add cron or leave timezone out.")
     if fields.get("sync_type") == "incremental" and fields.get("track_deletes"):

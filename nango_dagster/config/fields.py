@@ -336,6 +336,11 @@ Models = Annotated[
     dict[Model, Annotated[dict[str, Any], PlainValidator(_model_schema)]],
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["object", "string"]}}),
 ]
+JsonSchema = Annotated[
+    dict[str, Any],
+    PlainValidator(_model_schema),
+    WithJsonSchema({"type": ["object", "string"]}),
+]
 Integration = Annotated[str, Matches("[a-zA-Z0-9~:.@ _-]{1,255}", "letters, digits, blanks and ~:.@_-")]
 Connection = Annotated[
     str,

@@ -69,6 +69,17 @@ class SyncFields(_Validated):
         examples=["https://api.example.com/v1"],
     )
 
+    metadata_model: f.JsonSchema | None = Field(
+        None,
+        description="With `script`: the model of the connection's metadata, in a form of `models`. An execution fails "
+        "before its first request where the metadata does not fit.",
+    )
+    checkpoint_model: f.JsonSchema | None = Field(
+        None,
+        description="With `script`: the model of the checkpoint, in a form of `models`. To save one that does not fit "
+        "is an error; a stored one that does not fit any more is left out.",
+    )
+
     # The request to the external API; it may hold secrets, which no repr shows
     url: f.Url = Field(
         repr=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, is_typeddict
+from typing import Any
 
 from ..errors import ConfigError
 from .fields import MOST_FIELDS, fields_of
@@ -43,10 +43,18 @@ def _schema(definition: Any) -> dict[str, Any]:
             import msgspec
 
             return msgspec.json.schema(definition)
-        if hasattr(definition, "model_json_schema") or dataclasses.is_dataclass(definition) or is_typeddict(definition):
-            from pydantic import TypeAdapter
+        is_typed_dict = issubclass(definition, dict) and hasattr(definition, "__total__")
+        if hasattr(definition, "model_json_schema") or dataclasses.is_dataclass(definition) or is_typed_dict:
+            from pydantic import PydanticUserError, TypeAdapter
 
-            return TypeAdapter(definition).json_schema()
+            try:
+                return TypeAdapter(definition).json_schema()
+            except PydanticUserError:
+                if not is_typed_dict:
+                    raise
+                import msgspec  # pydantic takes typing.TypedDict from Python 3.12 on
+
+                return msgspec.json.schema(definition)
     except Exception as error:  # pydantic and msgspec raise many kinds for a class that they cannot describe
         raise ConfigError(f"the model {definition.__name__} has no JSON Schema: {error}.") from error
     raise ConfigError(f"the model is the class {definition.__name__}; wanted {WANTED}.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Configs, Integration, Sync, from_document, read_dir
 from ..errors import ConfigError, Problem
+from ..models import fields_of
 from ..settings import Settings
 from . import manifest
 from .manifest import Entry, Manifest
@@ -99,6 +100,9 @@ def _created(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if models:
         yield "models", models
         yield "model", next(iter(models))
+    for name in ("metadata", "checkpoint"):
+        if (schema := described.get(name)) and fields_of(schema):
+            yield f"{name}_model", schema
     if text := str(described.get("description") or "").strip():
         yield "description", text
     yield "frequency", described.get("frequency") or "every hour"

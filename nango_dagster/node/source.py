@@ -103,7 +103,9 @@ class _Run:
     def __init__(self, sync: Sync, path: str, digest: str, content: bytes, root: Path, api: Mapping[str, Any]) -> None:
         self.checkpoint: Mapping[str, Any] | None = None
         """The checkpoint that was saved last."""
-        self._sync = sync
+        # A script may declare metadata that it never reads; then a connection without any is as good.
+        reads_metadata = b"getMetadata" in content
+        self._sync = sync if reads_metadata else sync.model_copy(update={"metadata_model": None})
         self._path = path
         self._digest = digest
         self._content = content

@@ -16,10 +16,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def sync(function: Function, /) -> Function: ...
 @overload
 def sync(
-    *, model: Any = None, models: Mapping[str, Any] | None = None, **fields: Any
+    *,
+    model: Any = None,
+    models: Mapping[str, Any] | None = None,
+    metadata: Any = None,
+    checkpoint: Any = None,
+    **fields: Any,
 ) -> Callable[[Function], Function]: ...
 def sync(
-    function: Function | None = None, *, model: Any = None, models: Mapping[str, Any] | None = None, **fields: Any
+    function: Function | None = None,
+    *,
+    model: Any = None,
+    models: Mapping[str, Any] | None = None,
+    metadata: Any = None,
+    checkpoint: Any = None,
+    **fields: Any,
 ) -> Any:
     """Declare a sync script: a function of `nango` in a file of the folder of configs.
 
@@ -27,6 +38,10 @@ def sync(
     ("id" by default), `track_deletes`, `mapped_table` or `max_duration`. `name` is that of the function by default,
     and `description` its docstring. `model` is the model of its records: a pydantic model, a dataclass, a msgspec
     Struct, a TypedDict, or only its name. `models` are several by their names, as classes or JSON Schemas.
+
+    `metadata` is the model of the connection's metadata, and `checkpoint` that of the checkpoint, each as a class or a
+    JSON Schema with `properties`: `metadata_model` and `checkpoint_model` of the config. A dictionary without
+    `properties` is the config's `metadata`, whose values are columns of every row.
 
     The function stays as it is: it can be called in a test with any object in place of `nango`.
 
@@ -51,6 +66,12 @@ def sync(
         elif model is not None:
             document["models"] = {model.__name__: schema_of(model), **document.get("models", {})}
             document["model"] = model.__name__
+        if isinstance(metadata, Mapping) and "properties" not in metadata:
+            document["metadata"] = dict(metadata)
+        elif metadata is not None:
+            document["metadata_model"] = schema_of(metadata)
+        if checkpoint is not None:
+            document["checkpoint_model"] = schema_of(checkpoint)
         setattr(decorated, MARK, document)
         return decorated
 

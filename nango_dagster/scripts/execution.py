@@ -19,6 +19,7 @@ from ..fetch import Fetch
 from ..http import origin as origin_of
 from ..records import key_reader
 from ..sources import Ending, Numbers, Services, Sink, SourceContext
+from . import declared_values
 from .calls import Call, ScriptAnswer
 from .lists import list_of
 from .merging import Merging
@@ -42,9 +43,10 @@ class ScriptExecution:
         """`api` replaces the base URL, headers and paging that the sync's config has."""
         self.sync = sync
         self.context = context
-        self.checkpoint: dict[str, str | int | float | bool] | None = (
-            None if context.checkpoint is None else dict(context.checkpoint)
-        )
+        outdated = declared_values.outdated(sync, context.checkpoint)
+        self._warnings: dict[str, None] = {} if outdated is None else {outdated: None}
+        stored = context.checkpoint if outdated is None else None
+        self.checkpoint: dict[str, str | int | float | bool] | None = None if stored is None else dict(stored)
         """The checkpoint that was saved last; None before the first and after `clear_checkpoint`."""
         self._sink = sink
         self._client = ScriptClient(sync, context, api or Api.of(sync))
@@ -54,13 +56,14 @@ class ScriptExecution:
         self._list_retries = 0
         self._logs = 0
         self._doubts: list[str] = []
-        self._warnings: dict[str, None] = {}
-        self._began_anew = context.checkpoint is None
+        self._began_anew = self.checkpoint is None
         self._has_window = False
         """Whether the window around the whole function is open, because it goes over several executions."""
         self._merging = Merging(sync, lambda: self._services, sink.commit)
 
     def __enter__(self) -> ScriptExecution:
+        if self.sync.metadata_model is not None:
+            declared_values.check_metadata(self.sync, self.connection_id, self._services.metadata())
         return self
 
     def __exit__(
@@ -113,14 +116,22 @@ class ScriptExecution:
         return self._services.metadata()
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Replace the connection's metadata. Records saved before are committed first."""
-        self.commit()
-        self._services.change_metadata(metadata, replace=True)
+        """Replace the connection's metadata. Records saved before are committed first.
+
+        Raises ConfigError where it does not fit `metadata_model`.
+        """
+        self._change_metadata(metadata, replace=True)
 
     def update_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Set keys of the connection's metadata. Records saved before are committed first."""
+        """Set keys of the connection's metadata. See `set_metadata`."""
+        self._change_metadata(metadata, replace=False)
+
+    def _change_metadata(self, metadata: Mapping[str, Any], *, replace: bool) -> None:
         self.commit()
-        self._services.change_metadata(metadata, replace=False)
+        if self.sync.metadata_model is not None:
+            kept = {} if replace else self._services.metadata() or {}
+            declared_values.check_metadata(self.sync, self.connection_id, {**kept, **metadata})
+        self._services.change_metadata(metadata, replace=replace)
 
     def connection(self, *, force_refresh: bool = False, refresh_token: bool = False) -> dict[str, Any]:
         """The connection with its credentials, as Nango's API shows it."""
@@ -262,17 +273,18 @@ class ScriptExecution:
     def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Save the progress together with the records before it; both are committed on return.
 
-        Raises ConfigError where it is no flat object of texts, numbers and booleans, and Interrupted where the
-        execution has used its time up.
+        Raises ScriptError where it does not fit `checkpoint_model`, ConfigError where it is no flat object of texts,
+        numbers and booleans, and Interrupted where the execution has used its time up.
         """
+        values = {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in checkpoint.items()
+        }
+        declared_values.check_checkpoint(self.sync, values)
         if self.sync.track_deletes is not None and not self._has_window and self._began_anew:
             for model in self._named_models():
                 self._sink.drop_window(model)
                 self._sink.open_window(model)
             self._has_window = True
-        values = {
-            name: value.isoformat() if isinstance(value, datetime) else value for name, value in checkpoint.items()
-        }
         self._sink.save_checkpoint(values)
         self.checkpoint = values
 

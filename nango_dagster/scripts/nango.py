@@ -14,7 +14,7 @@ from ..records import described
 from .calls import Call, ScriptAnswer
 from .execution import ScriptExecution
 from .pagination import ScriptPage
-from .records import Records, keyed, texts_of
+from .records import Records, keyed, plain_object, texts_of
 
 
 class ActionError(ScriptError):
@@ -248,9 +248,13 @@ class NangoSync:
         """How far the script has read; empty before the first execution and after `clear_checkpoint`."""
         return dict(self._execution.checkpoint or {})
 
-    def save_checkpoint(self, checkpoint: Mapping[str, Any] | None = None, **values: Any) -> None:
-        """Save how far the script has read, in the transaction of the records before it."""
-        self._execution.save_checkpoint({**(checkpoint or {}), **values})
+    def save_checkpoint(self, checkpoint: Any = None, **values: Any) -> None:
+        """Save how far the script has read, in the transaction of the records before it.
+
+        `checkpoint` is a dictionary, or an object of the class that `@sync(checkpoint=...)` names.
+        """
+        given = {} if checkpoint is None else plain_object(checkpoint)
+        self._execution.save_checkpoint({**given, **values})
 
     def clear_checkpoint(self) -> None:
         """Forget the checkpoint, as at the end of a whole list."""

@@ -112,6 +112,14 @@ def as_text(record: Any) -> bytes:
         raise ScriptError(f"a record cannot be saved: {error}.") from None
 
 
+def plain_object(value: Any) -> Mapping[str, Any]:
+    """A dictionary as it is, or the fields of an object that `as_text` takes."""
+    if isinstance(value, Mapping):
+        return value
+    fields: Mapping[str, Any] = msgspec.json.decode(as_text(value))
+    return fields
+
+
 def _is_model(record: Any) -> bool:
     is_dataclass = dataclasses.is_dataclass(record) and not isinstance(record, type)
     return is_dataclass or isinstance(record, msgspec.Struct) or hasattr(record, "model_dump_json")

@@ -24,8 +24,6 @@ class DeclaredSync:
     source: Source
     """The places of the fields in the file."""
     place: Place
-    metadata_schema: Mapping[str, Any] | None = None
-    """The JSON Schema of the connection's metadata, from `input`."""
     version: str | None = None
     scopes: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from nango_dagster.config.nango_yaml.model_section import ModelSection
 from nango_dagster.config.nango_yaml.types import Schema, TypeSyntaxError
 from nango_dagster.config.source import Found, Place, Source, quoted, shown
 from nango_dagster.errors import ConfigError, Problem
+from nango_dagster.models import fields_of
 
 FILE_NAMES = ("nango.yaml", "nango.yml")
 EXTRA = "x-dagster"
@@ -213,6 +214,7 @@ class _Reader:
             "integration": key,
             "frequency": self._frequency(fields.get("runs"), name, place),
             "models": models,
+            "metadata_model": self._input(fields.get("input"), (*place, "input")),
             "description": _text(fields.get("description")),
             "auto_start": False if fields.get("auto_start") is False else None,
             "track_deletes": True if fields.get("track_deletes") is True else None,
@@ -225,7 +227,6 @@ class _Reader:
             {field: value for field, value in declared.items() if value is not None},
             replace(self._source, prefixes=(place, (*place, EXTRA))),
             place,
-            metadata_schema=self._input(fields.get("input"), (*place, "input")),
             version=_text(fields.get("version")),
             scopes=self._scopes(fields.get("scopes"), (*place, "scopes")),
         )
@@ -292,6 +293,11 @@ class _Reader:
         return None
 
     def _input(self, value: Any, place: Place) -> Schema | None:
+        """The schema of the connection's metadata; None where the input is missing, wrong, or has no fields."""
+        schema = self._schema_of_input(value, place)
+        return schema if schema is not None and fields_of(schema) else None
+
+    def _schema_of_input(self, value: Any, place: Place) -> Schema | None:
         if value is None:
             return None
         if isinstance(value, str) and value.strip() in self._models:

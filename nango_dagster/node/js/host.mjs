@@ -51,8 +51,10 @@ class Execution {
             return Promise.reject(new this.sandbox.realm.Error(`nango.${name}: ${size} MB at once; wanted at most 64 MB`));
         }
         const id = ++this.last;
+        const origin = {};
+        Error.captureStackTrace(origin);  // an answer comes outside of the script's stack
         return new Promise((resolve, reject) => {
-            this.calls.set(id, { resolve, reject });
+            this.calls.set(id, { resolve, reject, origin });
             send({ t: 'call', x: this.id, i: id, m: name, v: values }, body);
         });
     }
@@ -70,7 +72,10 @@ class Execution {
     refuse({ i, error }) {
         const waiting = this.calls.get(i);
         this.calls.delete(i);
-        waiting?.reject(Object.assign(new this.sandbox.realm.Error(error.message), error));
+        if (waiting === undefined) return;
+        const failure = Object.assign(new this.sandbox.realm.Error(error.message), error);
+        failure.stack = waiting.origin.stack.replace(/^.*/, () => `${failure.name}: ${failure.message}`);
+        waiting.reject(failure);
     }
 
     // Ends it once; an error that comes later, such as that of a timer, has no execution any more.
