@@ -30,7 +30,7 @@ GENERAL = frozenset({
     "serve", "server", "servers", "service", "serving", "settings", "shapes", "shared", "sockets", "status",
     "status_tables", "steer", "styles", "sync_answers", "sync_calls", "sync_definitions", "sync_execution", "sync_row",
     "sync_states", "sync_status",
-    "system_columns", "table", "tables", "testing", "transport", "trying",
+    "system_columns", "table", "tables", "testing", "timestamps", "transport", "trying",
     "types", "upgrade", "urls", "user_assets", "user_value",
     "values", "webhook_settings", "webserver", "widths",
 })

@@ -29,12 +29,12 @@ from nango_dagster.mapping import (
     columns_of,
     flatten,
     infer,
-    parse_timestamp,
     path_steps,
     path_text,
 )
 from nango_dagster.paths import ways
 from nango_dagster.records import decode
+from nango_dagster.timestamps import parse_timestamp
 from tests.strategies import json_values
 
 NULL = "\\N"

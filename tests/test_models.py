@@ -172,6 +172,36 @@ def test_what_is_no_model_is_refused_with_a_sentence(definition: Any, sentence: 
     assert str(error.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("date", ["2026-01-31"], ["2026-02-30", "20260131", "2026-01-31T00:00:00Z"]),
+        (
+            "date-time",
+            ["2026-01-31T12:00:00Z", "2026-01-31 12:00", "2026-01-31T12:00:00.5+0100", "2026-01-31"],
+            ["2026-13-01T00:00:00Z", "yesterday", "12:00:00Z"],
+        ),
+        ("time", ["12:00:00Z", "12:00", "12:00:00.5+01:00"], ["25:00", "2026-01-31", ""]),
+        ("email", ["a@b.example"], ["a@", "a b@c.example"]),
+        ("uri", ["https://a.example/x?y=1", "mailto:a@b.example"], ["/x", "http://a b"]),
+        ("uuid", ["123e4567-e89b-12d3-a456-426614174000"], ["123e4567"]),
+        ("ipv4", ["192.0.2.1"], ["192.0.2.256", "192.0.2.01"]),
+        ("ipv6", ["::1", "2001:db8::1"], ["::g"]),
+        ("duration", ["P1D"], ["1 day"]),
+        ("postal-code", ["anything"], []),
+    ],
+)
+def test_the_format_of_a_text_is_validated(name: str, good: list[str], bad: list[str]) -> None:
+    """A value of another type than text is a misfit of its type alone; a format that nobody knows fits every text."""
+    optional = {"anyOf": [{"type": "string", "format": name}, {"type": "null"}]}
+    schema = validator({"properties": {"a": {"type": "string", "format": name}, "b": optional}})
+    assert [misfit(schema, {"a": text, "b": text}) for text in good] == [None] * len(good)
+    reasons = {misfit(schema, {field: text}) for field in "ab" for text in bad}
+    assert reasons == {f"{field} is a string; wanted one in the format {name}" for field in "ab" if bad}
+    assert misfit(schema, {"b": None}) is None
+    assert misfit(schema, {"a": 5}) == "a is a number; wanted string"
+
+
 def test_a_reason_names_the_place_and_not_the_value() -> None:
     nested = {"type": "array", "items": {"properties": {"n": {"type": "integer", "minimum": 3}}}}
     schema = validator({"properties": {"items": nested, "kind": {"enum": ["a"]}}, "additionalProperties": False})

@@ -22,6 +22,7 @@ from nango_dagster.store.rows import DATA_TEXT, driver
 from nango_dagster.store.tables import MappedTable
 from nango_dagster.store.tally import Tally
 from nango_dagster.store.upsert import Upsert
+from nango_dagster.timestamps import parse_timestamp
 
 Row = dict[str, Any]
 SYSTEM = tables.SYSTEM_COLUMNS
@@ -220,7 +221,7 @@ def as_python(value: Any, type_: mapping.Type) -> Any:
 
 def _as_column(value: Any, type_: mapping.Type) -> Any:
     if type_ is mapping.Type.TIMESTAMP:
-        return mapping.parse_timestamp(value)
+        return parse_timestamp(value)
     return records.encode(value).decode() if isinstance(value, dict | list) else value
 
 

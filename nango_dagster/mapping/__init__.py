@@ -14,7 +14,7 @@ from .names import column_name, path_steps, path_text
 from .places import MAX_DEPTH, Place
 from .plan import DECLARED, MAX_COLUMNS, Column, Declared, Field, Plan
 from .preview import columns_of, flatten
-from .types import Type, infer, parse_timestamp
+from .types import Type, infer
 from .values import TO_POSTGRESQL, TO_SQLITE, Misfit
 from .widths import MAX_ROW_BYTES
 
@@ -42,7 +42,6 @@ __all__ = [
     "fast_rows_of",
     "flatten",
     "infer",
-    "parse_timestamp",
     "path_steps",
     "path_text",
 ]

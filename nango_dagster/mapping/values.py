@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import RecordRejected
 from ..records import encode
-from .types import Type, parse_timestamp
+from ..timestamps import parse_timestamp
+from .types import Type
 
 MAX_DIGITS = 1000
 

@@ -1,22 +1,36 @@
 """Whether a record fits its model, by jsonschema-rs; the only home of that library.
 
-`format` says what a text stands for and is not validated, as JSON Schema has it by default. A reference to a schema
-outside the model is refused: nothing is fetched.
+The standard formats of JSON Schema are asserted, such as `date`, `email`, `uri`, `uuid` and `ipv4`; other formats fit
+every text. `date-time` and `time` also fit what a timestamp column takes: RFC 3339 requires a zone, and many APIs send
+none. A reference to a schema outside the model is refused: nothing is fetched.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError
+from ..timestamps import parse_timestamp
 
 if TYPE_CHECKING:
-    from jsonschema_rs import ValidationError, Validator
+    import jsonschema_rs
+    from jsonschema_rs import ValidationError
 
 Schema = Mapping[str, Any]
+_SOME_DAY: Final = "2000-01-01T"
+
+
+@dataclass(frozen=True)
+class Validator:
+    """A compiled schema, which several threads may use."""
+
+    exact: jsonschema_rs.Validator
+    tolerant: jsonschema_rs.Validator
+    """The schema with the times that timestamp columns take; slower, as it calls Python."""
 
 
 def check_schema(schema: Schema) -> None:
@@ -25,7 +39,7 @@ def check_schema(schema: Schema) -> None:
 
 
 def validator(schema: Schema) -> Validator:
-    """The compiled schema; it is kept, and several threads may use it. Raises ConfigError for a bad schema."""
+    """The compiled schema; it is kept. Raises ConfigError for a bad schema."""
     try:
         return _validator(json.dumps(schema, sort_keys=True))
     except (TypeError, ValueError, RecursionError) as error:
@@ -38,7 +52,24 @@ def _validator(schema: str) -> Validator:
     import jsonschema_rs
 
     # The mask keeps values, which may be personal data, out of the reasons, and makes equal reasons equal.
-    return jsonschema_rs.validator_for(json.loads(schema), mask="the value", offline=True)
+    exact = jsonschema_rs.validator_for(json.loads(schema), mask="the value", offline=True, validate_formats=True)
+    if not any(f'"{name}"' in schema for name in _TIMES):
+        return Validator(exact, exact)
+    tolerant = jsonschema_rs.validator_for(
+        json.loads(schema), mask="the value", offline=True, validate_formats=True, formats=_TIMES
+    )
+    return Validator(exact, tolerant)
+
+
+def _is_date_time(text: str) -> bool:
+    return parse_timestamp(text) is not None
+
+
+def _is_time(text: str) -> bool:
+    return parse_timestamp(f"{_SOME_DAY}{text}") is not None
+
+
+_TIMES: Final = {"date-time": _is_date_time, "time": _is_time}
 
 
 def misfit(schema: Validator, value: Any) -> str | None:
@@ -49,7 +80,10 @@ def misfit(schema: Validator, value: Any) -> str | None:
     >>> misfit(contact, {"id": 7, "email": 5}), misfit(contact, {"email": None}), misfit(contact, {"id": 7})
     ('email is a number; wanted string or null', 'id is missing', None)
     """
-    return None if schema.is_valid(value) else _sentence(next(schema.iter_errors(value)))
+    if schema.exact.is_valid(value):
+        return None
+    error = next(schema.tolerant.iter_errors(value), None)
+    return None if error is None else _sentence(error)
 
 
 def _sentence(error: Any) -> str:
@@ -59,6 +93,8 @@ def _sentence(error: Any) -> str:
         return _sentence_of_alternatives(error, [errors[0] for errors in kind.context if errors])
     if kind.name == "type":
         return _wrong_type(error, kind.types)
+    if kind.name == "format":
+        return f"{place or 'the record'} is a string; wanted one in the format {kind.format}"
     if kind.name == "required":
         return f"{_path([*error.instance_path, kind.property])} is missing"
     return f"{place}: {error.message}" if place else error.message
