@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from nango_dagster.store import Database, schema, tables
+from nango_dagster.store import Database, queue, schema, tables
 from nango_dagster.store.sync_row import SyncRow
+from tests.crash_worker import Workers
 from tests.executions import until
 
 UPSERT: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}
@@ -22,6 +25,16 @@ def bury(db: Database) -> None:
     """What a killed process had sent is done or undone, and its last heartbeat was long ago."""
     until(lambda: nobody_is_writing(db), what="the server has noticed that its client is dead")
     take_for_dead(db)
+
+
+def kill_at_random(workers: Workers, db: Database, sync: str, statements: int) -> None:
+    """Kill an execution in a process of its own just before a random one of its first `statements` statements."""
+    at = random.randint(1, statements)
+    print(f"{sync} is killed before statement {at} of {statements}")
+    result = workers.run(sync, kill_at=at)
+    assert result.killed_by == signal.SIGKILL or result.statements < at, (result, workers.log)
+    bury(db)
+    queue.reap(db)
 
 
 def take_for_dead(db: Database) -> None:

@@ -16,7 +16,8 @@ from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, datasets, queue, schema, syncs
 from nango_dagster.store.sync_row import SyncRow
-from tests.crashing import take_for_dead
+from tests.crash_worker import Workers
+from tests.crashing import kill_at_random, take_for_dead
 from tests.executions import PAGING, assert_nothing_runs, execute, ordered, stored
 from tests.fake_api import Answer, FakeApi, Received, Reply
 
@@ -42,6 +43,8 @@ class Family:
         number = int(request.params["issue"])
         if number in self.broken:
             return self.broken[number]
+        if number not in self.comments:
+            return Answer(404)
         page, comments = int(request.params.get("page", 1)), list(self.comments[number].values())
         return {"results": comments[2 * page - 2 : 2 * page], "next": page + 1 if len(comments) > 2 * page else None}
 
@@ -404,6 +407,26 @@ def test_after_any_changes_failures_and_kills_two_quiet_executions_make_the_rows
         links = connection.execute(sa.select(schema.children.c.parent_id, schema.children.c.external_id)).all()
     expected = [(str(1000 + number), str(id_)) for number in family.issues for id_ in family.comments[number]]
     assert sorted(map(tuple, links)) == sorted(expected)
+
+
+def test_a_killed_process_of_for_each_loses_nothing(
+    db: Database, settings: Settings, family: Family, workers: Workers
+) -> None:
+    """Parents and children change between kills at random statements; two more executions are exact."""
+    pair = make_pair(db, settings, family)
+    statements = {name: workers.run(name).statements for name in ("issues", "comments")}
+    assert len(stored(db, pair.comments).live) == 9
+    for number in range(4, 8):
+        family.open(number, number * 10)
+        family.touch(number - 1)
+        family.comments[number - 1].popitem()
+        family.close(number - 3)
+        sync = "issues" if number == 5 else "comments"
+        kill_at_random(workers, db, sync, statements[sync])
+        execute(db, settings, pair.issues)
+    for _ in range(2):
+        assert pair.run().status == "succeeded"
+    pair.assert_exact(family)
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from nango_dagster.config import from_document
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, syncs
 from tests.changing_source import ChangingSource
+from tests.crash_worker import Workers
+from tests.crashing import kill_at_random
 from tests.fake_api import FakeApi
-from tests.test_incremental_simulated import STORIES, Killed, Story, killed_after
+from tests.test_incremental_simulated import STORIES, Killed, Story, killed_after, stored_versions
 
 SCRIPTS = '''
 from datetime import datetime, timedelta
@@ -161,6 +164,32 @@ def test_after_the_source_became_quiet_the_rows_are_those_of_the_source(
         assert told.stored() == source.live()
 
     check()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_killed_process_of_a_script_loses_nothing(
+    db: Database, settings: Settings, settings_env: dict[str, str], api: FakeApi, tmp_path: Path
+) -> None:
+    """Checkpoints and a deletion window survive kills at random statements; two more executions are exact."""
+    source = ChangingSource(api, late=False, size=6)
+    for id in range(1, 12):
+        source.put(id)
+    fields = {"name": "items", "script": "simulated:window", "base_url": api.url, "track_deletes": None}
+    row = syncs.register(db, [from_document(fields)])["items"]
+    with Workers(tmp_path, {**settings_env, "NANGO_SYNC_CONFIGS": str(settings.configs.absolute())}) as workers:
+        counted = workers.run("items")
+        assert counted.status == "succeeded", counted
+        for change in range(1, 5):
+            source.pass_time(600)
+            source.delete(change)
+            source.put(change + 5)
+            source.put(change + 20)
+            kill_at_random(workers, db, "items", counted.statements)
+    for _ in range(2):
+        with runs.claimed(db, settings, row) as execution:
+            outcome = replace(execution, wishes=runs.Wishes(accept_deletes=True)).run()
+        assert outcome.status == "succeeded", outcome.error
+    assert stored_versions(db, row) == source.live()
 
 
 @pytest.mark.usefixtures("folder")
