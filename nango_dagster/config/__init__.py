@@ -7,7 +7,8 @@
 """
 
 from nango_dagster.config.combinations import is_credential, placeholders
-from nango_dagster.config.fields import FORBIDDEN_HEADERS, PLACEHOLDER, Column, CustomMapping, RateLimit, TrackDeletes
+from nango_dagster.config.field_values import FORBIDDEN_HEADERS, PLACEHOLDER
+from nango_dagster.config.fields import Column, CustomMapping, RateLimit, TrackDeletes
 from nango_dagster.config.files import Configs, from_body, from_document, read_dir, read_file
 from nango_dagster.config.for_each import ForEach
 from nango_dagster.config.frequency import every, interval_of, seconds

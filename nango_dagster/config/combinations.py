@@ -8,7 +8,7 @@ from typing import Any
 
 from nango_dagster import paths
 from nango_dagster.config import for_each, incremental
-from nango_dagster.config.fields import PLACEHOLDER
+from nango_dagster.config.field_values import PLACEHOLDER
 from nango_dagster.config.source import Found, shown
 from nango_dagster.errors import ConfigError, Problem
 

@@ -1,14 +1,11 @@
-"""The types of sync fields: the accepted values, and how they are converted."""
+"""The types of sync fields, made of the rules for their values."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -23,15 +20,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from nango_dagster import paths
+from nango_dagster.config import field_values as values
 from nango_dagster.config.failure_limit import failure_limit
 from nango_dagster.config.frequency import normalised, seconds
 from nango_dagster.config.schedule import check_cron
-from nango_dagster.errors import ConfigError
-from nango_dagster.models import schema_of
-
-# `${env.NAME}`; `$${` is an escaped `${`.
-PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -51,182 +43,6 @@ class Matches:
         if not re.fullmatch(self.pattern, text):
             raise ValueError(self.wanted)
         return text
-
-
-def _path(text: str) -> str:
-    try:
-        paths.compiled(text) if paths.is_query(text) else paths.parse(text)
-    except ConfigError as error:
-        raise ValueError(error.problems[0].wanted) from None
-    return text
-
-
-def _field_path(text: str) -> str:
-    if paths.is_query(text):
-        raise ValueError("keys joined by dots, such as owner.id; a query is only used on a whole answer")
-    return _path(text)
-
-
-def _unique_key(value: Any) -> str | list[str]:
-    """One path, or several; a list of one is that one."""
-    several = value if isinstance(value, list) else [value]
-    if not several or not all(isinstance(path, str) for path in several) or len(set(several)) < len(several):
-        raise ValueError("a path, or a list of different paths")
-    checked = [_field_path(path) for path in several]
-    return checked[0] if len(checked) == 1 else checked
-
-
-def _url(text: str) -> str:
-    if text.startswith("/") and not text.startswith("//"):
-        raise ValueError("a URL such as https://api.example.com/items, or base_url in the sync's integration")
-    if PLACEHOLDER.match(text):  # the scheme and the host come from a variable
-        return text
-    try:
-        url = urlsplit(PLACEHOLDER.sub("1", text))
-        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        good = False
-    # Some readers of URLs take a backslash for a slash, so that two may disagree on the host.
-    if not good or re.search(r"[\s\x00-\x1f]", text) or "\\" in text.partition("?")[0]:
-        raise ValueError("a URL such as https://api.example.com/items")
-    return text
-
-
-def _origin(text: str) -> str:
-    url = urlsplit(_url(text))
-    if url.path.strip("/") or url.query or url.fragment or "@" in url.netloc or "$" in text:
-        raise ValueError("a scheme and a host, such as https://files.example.com")
-    return f"{url.scheme}://{url.netloc.lower()}"
-
-
-FORBIDDEN_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers that frame a request or belong to one connection (RFC 9110, section 7.6.1); only the client sets them."""
-
-
-def _headers(value: Any) -> Any:
-    """Header values as text; a number is sent as it is written."""
-    if not isinstance(value, Mapping):
-        return value
-    return {name: _header(name, item) for name, item in value.items()}
-
-
-_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-
-
-def _header(name: Any, value: Any) -> Any:
-    if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
-        raise ValueError(f"names of letters, digits and - such as X-Api-Key, not {name!r:.80}")
-    if name.lower() in FORBIDDEN_HEADERS:
-        raise ValueError(f"headers without {name}, which the HTTP client sets itself")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a finite number for {name}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-        raise ValueError(f"a value of one line for {name}")
-    return value
-
-
-def _query_params(value: dict[str, Any]) -> Any:
-    for name, item in value.items():
-        for one in item if isinstance(item, list) else [item]:
-            if not isinstance(one, str | int | float | bool):
-                raise ValueError(f"text, a number, true or false, or a list of them for {name!r:.80}")
-    return _json(value)
-
-
-def _json(value: Any, depth: int = 0) -> Any:
-    """A copy of a value that JSON can hold, so that a change of the original does not change the sync."""
-    if depth > 64:
-        raise ValueError("at most 64 levels of objects and lists")
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("text as the keys of objects")
-        return {key: _json(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json(item, depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("finite numbers")
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise ValueError("values that JSON can hold")
-
-
-def _object_or_list(value: Any) -> Any:
-    if not isinstance(value, dict | list):
-        raise ValueError("an object or a list")
-    return _json(value)
-
-
-def _metadata(value: dict[str, Any]) -> Any:
-    if any(not key or key.lower().startswith("_nango_") for key in value):
-        raise ValueError("names that do not begin with _nango_")
-    return _json(value)
-
-
-def _table(text: str) -> str:
-    if "." in text:
-        raise ValueError("a table name without its schema; the schema is set by NANGO_DB_SCHEMA")
-    return _column(text)
-
-
-def _column(text: str) -> str:
-    if not 1 <= len(text.encode(errors="replace")) <= 63 or not text.isprintable():
-        raise ValueError("a name of 1 to 63 bytes")
-    if text.lower().startswith("_nango_"):
-        raise ValueError("a name that does not begin with _nango_, as our own tables and columns do")
-    return text
-
-
-def _size(value: Any) -> Any:
-    """Bytes, from a number or from text such as `100 MB`."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*", value, re.IGNORECASE)
-    if match is None:
-        raise ValueError("a number of bytes, or text such as 100 MB")
-    unit = (match[2] or "b").lower()
-    return int(float(match[1]) * (1024 if "i" in unit else 1000) ** "bkmg".index(unit[0]))
-
-
-def _digits(value: Any) -> Any:
-    """The first syncs' reference calls `max_total` a string, so digits are read as a number."""
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value) else value
-
-
-def _sentence(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A parser whose ConfigError becomes the text of a validation error."""
-
-    def parsed(value: Any) -> Any:
-        try:
-            return parse(value)
-        except ConfigError as error:
-            raise ValueError(error.problems[0].wanted) from None
-
-    return parsed
-
-
-def _timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("a time zone such as Europe/Berlin") from None
-    return name
 
 
 class Part(BaseModel):
@@ -258,13 +74,6 @@ class _OrBoolean:
         return {"anyOf": [{"type": "boolean"}, *handler(schema)["anyOf"]]}
 
 
-def _model_schema(value: Any) -> dict[str, Any]:
-    try:
-        return schema_of(value)
-    except ConfigError as error:
-        raise ValueError(f"a JSON Schema, or module:Class: {str(error).rstrip('.')}") from None
-
-
 def _track_deletes(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
@@ -275,7 +84,7 @@ def _track_deletes(value: Any) -> Any:
 
 Seconds = Annotated[
     float,
-    BeforeValidator(_sentence(seconds)),
+    BeforeValidator(values.with_sentence(seconds)),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
 ]
 
@@ -292,14 +101,14 @@ class RateLimit(Part):
 
 
 _PATH = Field(json_schema_extra={"format": "path"})
-Path = Annotated[str, AfterValidator(_path), _PATH]
+Path = Annotated[str, AfterValidator(values.path), _PATH]
 """A path in an answer, which may be a JSONPath query."""
-FieldPath = Annotated[str, AfterValidator(_field_path), _PATH]
+FieldPath = Annotated[str, AfterValidator(values.field_path), _PATH]
 """A path in a record."""
 _PATH_SCHEMA: dict[str, Any] = {"type": "string", "format": "path"}
 UniqueKey = Annotated[
     str | list[str],
-    PlainValidator(_unique_key),
+    PlainValidator(values.unique_key),
     WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
 ]
 
@@ -314,7 +123,7 @@ class Column(Part):
 class CustomMapping(Part):
     """The columns of a mapped table, chosen by hand."""
 
-    columns: dict[Annotated[str, AfterValidator(_column)], Column] = Field(
+    columns: dict[Annotated[str, AfterValidator(values.column)], Column] = Field(
         {}, description="Column names with the path and type of each; at least one without `models`."
     )
     extra: Literal["ignore", "evolve", "fail"] = Field(
@@ -324,21 +133,21 @@ class CustomMapping(Part):
     )
 
 
-Url = Annotated[str, AfterValidator(_url), Field(json_schema_extra={"format": "url"})]
-Origin = Annotated[str, AfterValidator(_origin)]
-Table = Annotated[str, AfterValidator(_table)]
+Url = Annotated[str, AfterValidator(values.url), Field(json_schema_extra={"format": "url"})]
+Origin = Annotated[str, AfterValidator(values.origin)]
+Table = Annotated[str, AfterValidator(values.table)]
 Name = Annotated[str, Matches("[a-zA-Z0-9_-]{1,255}", "letters, digits, _ and - (at most 255)")]
 Model = Annotated[
     str,
     Matches("[A-Z][a-zA-Z0-9_-]{1,254}", "a capital letter, then letters, digits, _ and - (2 to 255 in all)"),
 ]
 Models = Annotated[
-    dict[Model, Annotated[dict[str, Any], PlainValidator(_model_schema)]],
+    dict[Model, Annotated[dict[str, Any], PlainValidator(values.model_schema)]],
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["object", "string"]}}),
 ]
 JsonSchema = Annotated[
     dict[str, Any],
-    PlainValidator(_model_schema),
+    PlainValidator(values.model_schema),
     WithJsonSchema({"type": ["object", "string"]}),
 ]
 Integration = Annotated[str, Matches("[a-zA-Z0-9~:.@ _-]{1,255}", "letters, digits, blanks and ~:.@_-")]
@@ -372,11 +181,11 @@ Method = Annotated[
     WithJsonSchema({"enum": _METHODS + [method.lower() for method in _METHODS]}),
 ]
 _TEXT_OR_NUMBER: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
-Headers = Annotated[dict[str, str], BeforeValidator(_headers), WithJsonSchema(_TEXT_OR_NUMBER)]
+Headers = Annotated[dict[str, str], BeforeValidator(values.headers), WithJsonSchema(_TEXT_OR_NUMBER)]
 _SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 QueryParams = Annotated[
     dict[str, Any],
-    AfterValidator(_query_params),
+    AfterValidator(values.query_params),
     WithJsonSchema(
         {
             "type": "object",
@@ -384,33 +193,33 @@ QueryParams = Annotated[
         }
     ),
 ]
-Body = Annotated[Any, AfterValidator(_object_or_list), WithJsonSchema({"type": ["object", "array"]})]
-Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+Body = Annotated[Any, AfterValidator(values.object_or_list), WithJsonSchema({"type": ["object", "array"]})]
+Metadata = Annotated[dict[str, Any], AfterValidator(values.metadata)]
 Text = Annotated[str, Field(min_length=1)]
-HeaderName = Annotated[str, Matches(_HEADER_NAME, "the name of a header, such as x-ms-continuation")]
+HeaderName = Annotated[str, Matches(values.HEADER_NAME, "the name of a header, such as x-ms-continuation")]
 Query = Annotated[str, Field(min_length=1)]
-Cron = Annotated[str, AfterValidator(_sentence(check_cron))]
-Timezone = Annotated[str, AfterValidator(_timezone)]
+Cron = Annotated[str, AfterValidator(values.with_sentence(check_cron))]
+Timezone = Annotated[str, AfterValidator(values.timezone)]
 Frequency = Annotated[
     int | str,
-    BeforeValidator(_sentence(normalised)),
+    BeforeValidator(values.with_sentence(normalised)),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0.5}, {"type": "string"}]}),
 ]
 FailureLimit = Annotated[
     int | str,
-    BeforeValidator(_sentence(failure_limit)),
+    BeforeValidator(values.with_sentence(failure_limit)),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 Bytes = Annotated[
     int,
-    BeforeValidator(_size),
+    BeforeValidator(values.size),
     Field(ge=1),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 _DIGITS = {"type": "string", "pattern": "^[0-9]+$", "deprecated": True}
 Total = Annotated[
     int,
-    BeforeValidator(_digits),
+    BeforeValidator(values.digits),
     Field(ge=1),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _DIGITS]}),
 ]

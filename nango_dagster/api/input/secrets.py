@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from ...config import Sync
-from ...config.fields import PLACEHOLDER
+from ...config.field_values import PLACEHOLDER
 from ...config.source import Place, dotted
 from ...errors import ConfigError, Problem
 from ...http import Request, looks_secret, origin, public_config, public_url, secrets_of
