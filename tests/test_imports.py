@@ -159,6 +159,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("overwrite", "windows"),
         ("catalog", "queue", "vanished"),
         ("key_forms",),
+        ("batches",),
         ("upsert",),
         ("credential_state", "jobs", "opening", "pruning", "syncs"),
         ("connections", "figures", "models", "retention", "status"),

@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from sqlalchemy import Connection
+
 from ..config import Sync, TrackDeletes
 from ..errors import RecordRejected, Refused
 from ..records import NUMBER_AS_TEXT, KeyReader, QuotedKey
+from . import datasets
 from .database import Database
 from .datasets import Dataset
 from .key_sets import KeySet
@@ -37,6 +40,7 @@ class KeyForms:
         self._sync = sync
         self._dataset_id = dataset.id
         self._read_keys = read_keys
+        self._vanished = vanished
         self._has_other_key = vanished.has_other_key
         self._read = KeyTypes(vanished.seen)
         # The stored keys of another unique_key are no others of these.
@@ -87,6 +91,12 @@ class KeyForms:
         old_keys = self._read_keys(list(stored.values()))
         new_keys = self._read_keys([batch[key] for key in stored])
         return [key for key, old, new in zip(stored, old_keys, new_keys, strict=True) if type(old) is not type(new)]
+
+    def note(self, connection: Connection, types: str) -> None:
+        """Note the types of the keys, and a changed `unique_key`, on the dataset, in the records' transaction."""
+        self._vanished.note_key(connection)
+        if types != self.noted_types:
+            datasets.note_key_types(connection, self._dataset_id, types)
 
     def close(self) -> None:
         """Delete the temporary file."""

@@ -52,6 +52,11 @@ class Vanished:
             self.window.add(map(digest_of, keys))
         return self.seen.add(keys)
 
+    def note_key(self, connection: Connection) -> None:
+        """Note a changed `unique_key` on the dataset, in the transaction of the first records with it."""
+        if self.has_other_key:
+            datasets.identify(connection, self._dataset.id, self._sync.key_name, mixed=self.takes_over)
+
     def find(self, tally: Tally) -> None:
         """Find what is gone at the end of a list, where `track_deletes` or another unique key asks for that.
 
