@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from nango_dagster import clock, runs
 from nango_dagster.scripts import watchdog
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs
+from tests.crash_worker import Workers
+from tests.crashing import bury
 from tests.fake_api import FakeApi
 from tests.script_project import ScriptProject
 from tests.test_scripts import scripted
@@ -123,6 +127,88 @@ def test_a_script_that_hangs_does_not_hold_the_others_up(
         assert f"items.py, {line}" in (ended[name].error_message or "")
         assert "it was stopped after max_duration, as it called nothing of nango" in (ended[name].error_message or "")
     assert project.ids() == ["acme", "asks", "loops", "swallows"]
+
+
+def test_a_call_that_never_returns_is_abandoned_and_can_store_nothing_later(
+    project: ScriptProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The execution ends after max_duration, with the line; the run's other connections are executed."""
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.3)
+    ours, theirs = socket.socketpair()
+    for connection_id in ("receives", "sleeps"):
+        project.connect(connection_id)
+        connections.set_metadata(project.db, "crm", connection_id, {"socket": theirs.fileno()})
+    body = scripted(
+        "yield [{'id': who}]",
+        "if who == 'sleeps': time.sleep(1e6)",
+        "if who == 'receives':",
+        "    try:",
+        "        with socket.socket(fileno=os.dup(nango.metadata['socket'])) as s: s.recv(1)",
+        "    except BaseException: nango.batch_save([{'id': 'late'}])",
+        options=", max_duration=1",
+    ).replace("    yield", "    import os, socket, time\n    who = nango.connection_id\n    yield", 1)
+    row = project.row(body)
+    with runs.Drain(project.db, project.settings, run_id="run") as drain:
+        drain.add(row, lambda: row.sync.latest_slot(clock.now()))
+        while not drain.is_over:
+            drain.next(0.2)
+    ended = {job.connection_id: job for job in jobs.list_jobs(project.db, row.id, limit=9)}
+    assert {name: job.status for name, job in ended.items()} == {
+        "acme": "succeeded", "receives": "failed", "sleeps": "failed"
+    }  # fmt: skip
+    for name, line in (("sleeps", 8), ("receives", 11)):
+        assert ended[name].error_message == (
+            f"items: items.py, line {line}: it was stopped after max_duration, as it called nothing of nango. The call "
+            "does not return; its thread stores nothing any more, and ends with the process."
+        )
+    (sleeping, receiving) = watchdog._abandoned[-2:]
+    ours.send(b"x")
+    for thread in (sleeping, receiving):
+        thread.join(1)
+    assert [sleeping.is_alive(), receiving.is_alive()].count(True) == 1
+    assert project.ids() == ["acme", "receives", "sleeps"]
+    assert project.execute(row, "acme").status == "succeeded"
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_a_process_whose_scripts_do_not_return_starts_no_more(
+    project: ScriptProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "MOST_ABANDONED", 0)
+    outcome = project.run(scripted("yield [{'id': 1}]"), "acme")
+    assert (outcome.error or "").endswith(" scripts of this process do not return from C code.")
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_c_code_that_stops_all_threads_ends_the_process_with_the_line(
+    project: ScriptProject, settings_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it saved before is kept; the execution counts as lost, and the next one goes on."""
+    head = "import os, re\nfrom nango_dagster import sync\nfrom nango_dagster.scripts import watchdog\n"
+    body = """
+        watchdog.FROZEN_SECONDS = float(os.environ.get("FROZEN_SECONDS", watchdog.FROZEN_SECONDS))
+        @sync
+        def items(nango):
+            nango.batch_save([{"id": 1}])
+            re.match(r"(a+)+$", "a" * 40 + "b")
+        """
+    project.write(body, head=head)
+    row = project.row()
+    configs = {"NANGO_SYNC_CONFIGS": str(project.folder.absolute())}
+    monkeypatch.setenv("FROZEN_SECONDS", "0.5")
+    with Workers(tmp_path, {**settings_env, **configs}) as workers:
+        with pytest.raises(AssertionError, match="a child ended with 1"):
+            workers.run("items")
+        assert 'items.py", line 8 in items' in workers.log
+    monkeypatch.delenv("FROZEN_SECONDS")
+    bury(project.db)
+    assert project.ids() == ["1"]
+    project.write(body.replace("re.match", "#"), head=head)
+    assert project.execute(row).status == "succeeded"
+    lost, good = sorted(jobs.list_jobs(project.db, row.id, limit=9), key=lambda job: job.id)
+    assert (lost.status, good.status) == ("failed", "succeeded") and "run lost" in (lost.error_message or "")
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

@@ -15,9 +15,10 @@ from ..config.scripts import load_function
 from ..errors import Cancelled, NangoError, ScriptError
 from ..sources import Ending, Model, Sink, SourceContext
 from .execution import ScriptExecution, model_names
+from .fence import FencedSink
 from .nango import NangoSync
 from .output import printing_to
-from .watchdog import Stopped, watched
+from .watchdog import Limits, run_watched
 
 
 def script_of(sync: Sync, folder: Path, most_bytes: int | None = None) -> PythonScript:
@@ -49,20 +50,20 @@ class PythonScript:
         """
         function = self.function or load_function(self.sync.script or "", self.folder)
         file = inspect.unwrap(function).__code__.co_filename if hasattr(function, "__code__") else None
-        with (
-            ScriptExecution(self.sync, context, sink) as execution,
-            watched(file, self.sync.max_duration, context.is_stopped, self.most_bytes) as reason,
-            printing_to(execution.log),
-        ):
+        limits = Limits(self.sync.display_name, file, self.sync.max_duration, context.is_stopped, self.most_bytes)
+        fence = FencedSink(sink)
+        with ScriptExecution(self.sync, context, fence) as execution:
+
+            def script() -> Ending:
+                with printing_to(execution.log):
+                    return run(function, execution, file)
+
             try:
-                return run(function, execution, file)
+                return run_watched(script, limits, fence)
             except Cancelled:
                 raise
             except NangoError as error:
                 raise located(error, file) from error.__cause__
-            except Stopped as stopped:
-                place = place_of(stopped, file) or "the script"
-                raise ScriptError(f"{self.sync.display_name}: {place}: {reason()}.") from None
             except (Exception, SystemExit) as error:
                 raise foreign_error(self.sync, error, file) from error
 
