@@ -13,4 +13,8 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 # Any JSON value that does not say that the list is over.
-cursors = json_values.filter(lambda value: value is not None and value is not False and value != "")
+cursors = json_values.filter(lambda value: value is not None and value is not False and not _is_blank(value))
+
+
+def _is_blank(value: Any) -> bool:
+    return value in ([], {}) or (isinstance(value, str) and not value.strip())

@@ -325,7 +325,7 @@ def test_dry_run_gives_machines_everything(cli: Cli, source: Source) -> None:
     assert list(found) == [
         "sync",
         "parent", "pages", "requests", "records", "rejected", "columns", "keys", "misfits", "next_request",
-        "stop", "rules", "doubt", "error",
+        "stop", "rules", "doubt", "warnings", "error",
     ]  # fmt: skip
     assert found["records"] == items(*range(1, 7), price=1.10, at="2026-01-02")
     assert found["columns"] == [

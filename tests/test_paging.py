@@ -93,7 +93,20 @@ def test_the_method_decides_where_a_cursor_goes(method: str) -> None:
     assert (request.full_url == f"{URL}?after=c", request.body == {"after": "c"}) == (in_query, not in_query)
 
 
-@pytest.mark.parametrize("end", [{}, {"next": None}, {"next": ""}, {"next": False}, {"next": "null"}, {"other": "c"}])
+@pytest.mark.parametrize(
+    "end",
+    [
+        {},
+        {"next": None},
+        {"next": ""},
+        {"next": False},
+        {"next": "null"},
+        {"next": " "},
+        {"next": []},
+        {"next": {}},
+        {"other": "c"},
+    ],
+)
 @pytest.mark.parametrize(
     "paging",
     [CursorInBody("next", RequestPath("after")), UrlInBody("next"), CursorOrUrlInBody("next", RequestPath("after"))],
@@ -104,7 +117,7 @@ def test_nothing_null_false_and_empty_text_end_the_list(paging: Paging, end: Any
 
 @pytest.mark.parametrize(
     ("cursor", "sent"),
-    [(0, "0"), ("0", "0"), (True, "true"), (1.5, "1.5"), (10**30, str(10**30)), ([], "[]")],
+    [(0, "0"), ("0", "0"), (True, "true"), (1.5, "1.5"), (10**30, str(10**30)), ([0], "[0]")],
 )
 def test_zero_is_a_cursor_like_any_other_value(cursor: Any, sent: str) -> None:
     request = CursorInBody("next", RequestPath("after")).after(page({"next": cursor}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -14,6 +15,7 @@ from .formats import is_json
 from .members import check_records
 
 _quoted = msgspec.json.Encoder().encode
+_SEPARATOR_LINE: Final = re.compile(rb"sep=([,;|\t])\r?\n", re.IGNORECASE)  # Excel's first line, in place of a header
 _MAX_CELL: Final = 100_000_000  # characters; the limit of a whole answer applies first
 
 
@@ -50,6 +52,8 @@ def rows_as_list(text: bytes, delimiter: str | None, max_records: int, max_bytes
     >>> rows_as_list(b"id,name\\r\\n007,Ann\\r\\n8,\\r\\n", None, 10, 1000)
     b'[{"id":"007","name":"Ann"},{"id":"8","name":null}]'
     """
+    if separator := _SEPARATOR_LINE.match(text):
+        text, delimiter = text[separator.end() :], separator[1].decode()
     # A byte that is no UTF-8 stays in its cell, so that it costs only its own record.
     stream = io.TextIOWrapper(io.BytesIO(text), "utf-8", errors="surrogateescape", newline="")
     start = text[: text.find(b"\n") + 1 or None].decode(errors="replace")

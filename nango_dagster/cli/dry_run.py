@@ -120,6 +120,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
         "stop": asdict(fetch.stop) if fetch.stop else None,
         "rules": fetch.rules,
         "doubt": fetch.paging_doubt,
+        "warnings": fetch.warnings,
         "error": fetched.error,
     }
     if fetched.error is not None and not fetch.pages:
@@ -237,6 +238,7 @@ def _for_people(
 ) -> Iterator[RenderableType]:
     if fetch.paging_doubt is not None:
         yield f"doubtful: {fetch.paging_doubt} The list may have more pages."
+    yield from (f"warning: {sentence}" for sentence in fetch.warnings)
     shown = fetched.records[:SHOWN]
     counts = f"{number_of(len(fetched.records), 'record')} on {number_of(fetch.pages, 'page')}"
     yield f"{fetch.sync.display_name}: {counts}" + ("; the first ones:" if len(fetched.records) > SHOWN else "")

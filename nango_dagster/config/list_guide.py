@@ -24,8 +24,9 @@ other shapes:
 Only an answer with status 200 contains the list. After 202, the request is sent again. 201, 203, 204 and 206 fail, and
 the error names the rule that allows them. 429 and 5xx are tried again; after a 401, the request is sent once more with
 new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
-`errors`, or an `error`, an `error_code`, `"hasErrors": true` or a failed `status` beside an empty list, also in capitals
-or in an object such as `meta`; and if a list holds nothing but an error object, or ends with one, as an export does that
+`errors`, or an `error`, an `error_code`, `"hasErrors": true`, a failed `status` or a message about a rate limit or a session
+beside an empty list, also in capitals or in an object such as `meta`; if it says `"incomplete_results": true` or
+`"timed_out": true`; and if a list holds nothing but an error object, or ends with one, as an export does that
 broke off. A rule with `action: list` accepts such an answer.
 
 `responses` is a list of rules. The first rule whose conditions all fit applies:
@@ -43,6 +44,7 @@ broke off. A rule with `action: list` accepts such an answer.
 | `X-Partial: shard 3 is down`: skip the page | `{header: X-Partial, exists: true, action: skip}` |
 | `{"messages": ""}` or `false` in place of an empty list: PHP, JSON made from XML | `{path: messages, equals: ["", false], action: empty}` |
 | `206 Partial Content` that is a whole page | `{status: 206, action: list}` |
+| an empty body for an empty list | `{header: Content-Length, equals: "0", action: empty}` |
 
 After `refresh_credentials` the request is sent once more. If the rule applies again, the execution fails as after a
 401; after three such failures in a row, the connection waits for new credentials. An execution with a skipped page
@@ -60,7 +62,8 @@ deletes nothing and replaces no rows. `dry-run` shows which rule applied.
 | `{"link": [{"relation": "next", "url": "..."}]}`: FHIR, PayPal | `paging_url_path: "$.link[?@.relation == 'next'].url"` |
 | `?page=1`, `?page=2`, ... | `paging_page_request_path: page` |
 | `?offset=0`, `?offset=100`, ... | `paging_offset_request_path: offset` |
-| `{"has_more": false}` on the last page | `paging_has_more_response_path: has_more` |
+| `{"has_more": false}` on the last page; `"off"`, `"N"`, 0 and -1 also mean no | `paging_has_more_response_path: has_more` |
+| `{"next_cursor": 0}` or -1 on the last page: Twitter | as well `paging_has_more_response_path: next_cursor` |
 | `{"end_of_stream": true}` on the last page: Zendesk | `paging_end_response_path: end_of_stream` |
 | `{"total_count": 573}`, or `X-Total-Count: 573` | `paging_total_response_path: total_count`, or `paging_header_total: X-Total-Count` |
 | `{"pages": 6}`, or `X-Pages: 6` | `paging_total_pages_response_path: pages`, or `paging_header_total_pages: X-Pages` |

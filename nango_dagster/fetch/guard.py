@@ -176,6 +176,7 @@ def remedies(sync: Sync, paging: Paging) -> str:
         )
     return (
         "If the API says in another place that this was the last page, name it with paging_end_response_path or "
-        "paging_has_more_response_path; if it gives one cursor for all pages, set paging_cursor_repeats: true; if a "
-        "page begins with the record that its cursor names, set paging_inclusive: true."
+        "paging_has_more_response_path, also if 0 or -1 as the cursor says so; if it gives one cursor for all pages, "
+        "set paging_cursor_repeats: true; if a page begins with the record that its cursor names, set "
+        "paging_inclusive: true."
     )

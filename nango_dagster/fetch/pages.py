@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
@@ -12,15 +12,16 @@ from typing import Any, Final
 from ..bodies import BodyLimits, json_text
 from ..config import Sync
 from ..errors import ApiError, ConfigError, NangoError, PagingRepeats, RecordRejected
-from ..http import Client, Limiter, Policy, Reach, Request, Response
-from ..paging import Answer, Ending, PageNumber, style
-from ..records import Document, Envelope, Rejected, Shape, read
+from ..http import Client, Limiter, Policy, Reach, Request, Response, public_url
+from ..paging import Answer, Ending, PageNumber, SinglePage, style
+from ..records import Document, Envelope, Rejected, Shape, has_id, read
 from .ahead import Ahead
 from .evidence import PagingEvidence
 from .guard import Guard, remedies
 from .requests import next_request, opening_request, policy_of
 from .responses import Meaning, Position
 from .sending import Access, Sender
+from .unpaged import more_pages
 
 Record = bytes
 
@@ -109,6 +110,7 @@ class Fetch:
         )
         self._body_limits = BodyLimits(sync.max_page_bytes, sync.max_page_records)
         self._evidence = PagingEvidence(sync)
+        self._more_pages: str | None = None
         self._start = start or Place(opening_request(sync))
         self._first = self._start.request
         self._note = note
@@ -164,6 +166,11 @@ class Fetch:
         return None if doubt is None else self._client.redact(doubt)
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences about answers that may not be what the sync is meant to read."""
+        return [] if self._more_pages is None else [self._client.redact(self._more_pages)]
+
+    @property
     def next_request(self) -> str | None:
         """The next request after the pages read so far, without secrets."""
         return None if self._next is None else self._client.redact(str(self._next), self._next)
@@ -193,7 +200,7 @@ class Fetch:
         A page that equals the one before is held back until it is known whether it is the last one again.
         """
         guard = Guard(self.sync, self._paging)
-        progress = _Progress(number=self._start.number - 1, seen=self._start.seen)
+        progress = _Progress(self._start.number - 1, self._paging.counts, seen=self._start.seen)
         held: list[Page] = []
         request = self._first
         for number in count(self._start.number):
@@ -206,6 +213,8 @@ class Fetch:
                 return
             answer = self._answer(request, response, meaning, progress)
             guard.see(answer)
+            if isinstance(self._paging, SinglePage) and self.sync.max_pages is None:
+                self._more_pages = more_pages(answer)
             following, stop = self._decide(replace(answer, step=guard.largest), guard, progress)
             repetition = guard.repetition(answer) if stop is None else "none"
             error = self._repetition(answer, following, guard, repetition) if stop is None and following else None
@@ -236,7 +245,16 @@ class Fetch:
         envelope = self._read(request, response, meaning)
         progress.add(envelope, is_skipped=meaning.action == "skip", is_inclusive=self.sync.paging_inclusive)
         base = next_request(self.sync, request) if progress.number == 1 and self.sync.next_request else None
-        answer = Answer(request, response, envelope, progress.number, progress.total, base, seen=progress.seen)
+        answer = Answer(
+            request,
+            response,
+            envelope,
+            progress.number,
+            progress.total,
+            base,
+            seen=progress.seen,
+            highest_total=progress.highest_total,
+        )
         if self._ending.by_number:
             progress.is_last = bytes(envelope.document.fields.get("next", b"")) == b"null"
         return answer
@@ -248,6 +266,7 @@ class Fetch:
         """
         try:
             said = self._ending.said(page)
+            progress.highest_total = max(progress.highest_total, said.total or 0)
             self._evidence.see(page)
             if said.more is False or said.is_total_reached:
                 self._evidence.settle()
@@ -304,7 +323,8 @@ class Fetch:
 
     def _send(self, request: Request, number: int, progress: _Progress) -> tuple[Response, Meaning]:
         is_range = (self.sync.paging_cursor_request_header or "").lower() == "range"
-        position = Position(number, isinstance(self._paging, PageNumber), progress.is_last, is_range)
+        is_numbered = isinstance(self._paging, PageNumber)
+        position = Position(number, is_numbered, self._paging.counts, progress.is_last, is_range)
         with_etag = number == 1 and request.method == "GET" and self._paging.in_body
         return self._sender.send(request, position, with_etag=with_etag)
 
@@ -317,7 +337,14 @@ class Fetch:
         except NangoError as error:
             # It may quote the API at any length; redacted first, for half a secret is not known as one.
             sentence = textwrap.shorten(self._client.redact(str(error), request), LONGEST, placeholder=" …")
-        if response.content.lstrip()[:1] not in (b"{", b"["):
+        sent = self._sender.sent or request
+        if response.url.partition("?")[0] != sent.full_url.partition("?")[0].partition("#")[0]:
+            sentence += f" It is the answer of {public_url(response.url)}, to which the request was redirected."
+        if not response.content:
+            sentence += (
+                ' If that is an empty list, add to responses: {header: Content-Length, equals: "0", action: empty}.'
+            )
+        elif response.content.lstrip()[:1] not in (b"{", b"["):
             begins = self._client.excerpt(request, response)
             sentence += f" It begins {begins}." if begins else ""
         raise self._error(ApiError, request, sentence)
@@ -333,10 +360,14 @@ class _Progress:
     """How far a pull is: counts, and what the next page needs to know of the one before."""
 
     number: int = 0
+    is_counted: bool = False
+    """Whether the requests count pages or records."""
     total: int = 0
     """Records that can be used."""
     seen: int = 0
     """All records that the API sent."""
+    highest_total: int = 0
+    """The highest number of records in the whole list that a page said."""
     is_last: bool = False
     """Whether the page before said that it is the last one."""
     is_skipped: bool = False
@@ -347,13 +378,22 @@ class _Progress:
     """The number of records in this page."""
     _any_skipped: bool = False
     _previous: frozenset[bytes] = frozenset()
+    _last: Sequence[bytes] = ()
 
     def add(self, envelope: Envelope, *, is_skipped: bool, is_inclusive: bool) -> None:
-        """Count a page; with `is_inclusive` without the records that it shares with the end of the page before."""
+        """Count a page without the records that came before.
+
+        With `is_inclusive` these are the ones that it shares with the end of the page before; else all, where pages are
+        counted, the page equals the one before and its records have ids, as where page 0 and page 1 are the same.
+        """
         records = envelope.records
         if is_inclusive:
             self.overlap = next((at for at, record in enumerate(records) if record not in self._previous), len(records))
             self._previous = frozenset(records)
+        else:
+            is_again = self.is_counted and bool(records) and records == self._last and has_id(records[0])
+            self.overlap = len(records) if is_again else 0
+            self._last = records
         self.number += 1
         self.total += len(records) - self.overlap
         self.size = len(records) + len(envelope.rejected)

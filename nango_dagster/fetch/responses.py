@@ -12,11 +12,13 @@ from ..bodies import BodyLimits, json_text
 from ..config import ResponseRule, Sync
 from ..config.responses import Action
 from ..errors import ApiError
-from ..http import Response, Verdict, asked_wait, query_text, wait_of
+from ..http import Response, Verdict, asked_wait, is_rate_limited, query_text, wait_of
 from ..http.verdicts import phrase
 from ..paths import MISSING
 from ..records import Document, described, encode, said
 
+_BEYOND_THE_END: Final = frozenset({400, 404, 410, 416, 422})
+"""The statuses with which some APIs answer a page number or an offset beyond the end."""
 _TEXT_MATCHED: Final = 10_000  # characters of a value that a regular expression looks at
 
 
@@ -29,12 +31,13 @@ class Meaning:
     """The rule or the default that decided; empty for an ordinary 200."""
     sentence: str = ""
     wait: float | None = None
+    hint: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The meaning as the HTTP client takes it: `list`, `empty`, `end` and `skip` are the fetch's to act on."""
         if self.action in ("retry", "refresh_credentials", "fail"):
-            return Verdict(self.action, self.sentence, self.wait)
+            return Verdict(self.action, self.sentence, self.wait, self.hint)
         return Verdict("accept")
 
 
@@ -45,6 +48,8 @@ class Position:
     number: int = 1
     is_numbered: bool = False
     """Whether pages are numbered, so that a status may say that there is no such page."""
+    is_counted: bool = False
+    """Whether pages or records are counted, so that a request may lead beyond the end."""
     is_last: bool = False
     """Whether the page before said that it was the last one."""
     is_range: bool = False
@@ -140,6 +145,14 @@ def _by_status(response: Response, document: Document | None, position: Position
         means = "an empty list" if rule == "empty" else "the whole list"
         hint = f"if that is {means}, add to responses: {{status: {status}, action: {rule}}}"
         return Meaning("fail", "only 200 carries the list", f"{answered}, which is no list; {hint}")
+    if (
+        status in _BEYOND_THE_END
+        and position.is_counted
+        and position.number > 1
+        and not is_rate_limited(response.headers)
+    ):
+        rule = f"{{status: {status}, action: end}}"
+        return Meaning("fail", hint=f"; if that is the answer after the last page, add to responses: {rule}")
     return None
 
 

@@ -9,7 +9,7 @@ from .addresses import Reach
 from .client import Client, Interceptor, Policy
 from .links import Link, links, parse_links, unread_text
 from .post import Posted, Poster
-from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, wait_of
+from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, is_rate_limited, wait_of
 from .redaction import looks_secret, public_config, public_json, public_url, redact, url_secrets
 from .redirects import redirected
 from .request import Request, Response, form_pairs, secrets_of
@@ -36,6 +36,7 @@ __all__ = [
     "asked_wait",
     "bucket",
     "form_pairs",
+    "is_rate_limited",
     "is_url",
     "json_bytes",
     "links",

@@ -178,13 +178,25 @@ def _proxy_environment() -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for lower in _PROXY_NAMES for name in (lower, lower.upper()))
 
 
+# No encodings of a transfer, though some servers send them as such; urllib3 leaves the body as it is.
+_NO_ENCODINGS: Final = frozenset({"none", "utf-8", "utf8", "us-ascii", "iso-8859-1", "binary", "7bit", "8bit"})
+
+
 def _read_body(raw: urllib3.HTTPResponse, limits: Limits) -> bytes:
     """The decompressed body; at most one chunk more than `max_bytes` of it is ever in memory."""
     encodings = raw.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
-    if not set(encodings) <= {"", "identity", *raw.CONTENT_DECODERS}:
+    if not set(encodings) <= {"", "identity", *_NO_ENCODINGS, *raw.CONTENT_DECODERS}:
         raise UnknownEncoding(", ".join(encodings))
     chunks = list(_chunks(raw, limits.max_bytes, cut=limits.cut))
+    if chunks and not limits.cut and not _is_decompressed_to_its_end(raw):
+        raise DecodeError("the compressed body ends too early")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _is_decompressed_to_its_end(raw: urllib3.HTTPResponse) -> bool:
+    """Whether the last compressed member of the body was complete; urllib3 does not look, and has no public way to."""
+    decompressor = getattr(getattr(raw, "_decoder", None), "_obj", None)
+    return getattr(decompressor, "eof", True)
 
 
 def _read_error_body(raw: urllib3.HTTPResponse, limits: Limits) -> bytes:

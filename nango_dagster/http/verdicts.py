@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal
 
-from .rates import asked_wait, is_rate_limited
+from .rates import asked_wait, asks_to_wait, is_rate_limited
 from .redaction import redact
 from .request import Request, Response
 from .transport import ERROR_BYTES
 
 _EXCERPT: Final = 200  # characters of a body in an error
-_RETRIED: Final = frozenset({408, 425, 429})
+_RETRIED: Final = frozenset({408, 420, 425, 429, 430})  # 420 and 430 are Twitter's and Shopify's 429
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Verdict:
     """The end of the error's sentence, after the method and the URL; empty for "answered 200 OK: ..."."""
     wait: float | None = None
     """Seconds until the next try; None for the usual pause."""
+    hint: str = ""
+    """A sentence about the field that gives the answer another meaning."""
 
 
 Judge = Callable[[Response], "Verdict | None"]
@@ -54,11 +56,12 @@ def is_success(request: Request, response: Response) -> bool:
 
 
 def failure_by_status(request: Request, response: Response, sentence: str) -> Failure:
-    """The meaning of any other status. A rate limit may also be told by a 403, as GitHub does."""
+    """The meaning of any other status. A rate limit may also be told by a 403, as GitHub does, or by a Retry-After."""
     status = response.status
-    limited = status == 429 or (status == 403 and is_rate_limited(response.headers))
+    limited = status in _RETRIED or (status == 403 and is_rate_limited(response.headers))
+    limited |= 400 <= status < 500 and status != 401 and asks_to_wait(response.headers)
     wait = asked_wait(response.headers) if limited or status >= 500 else None
-    again = limited or status >= 500 or status in _RETRIED
+    again = limited or status >= 500
     return Failure(request, sentence, again, wait, status, refused=status == 401)
 
 
@@ -66,7 +69,7 @@ def failure_by_rule(request: Request, response: Response, verdict: Verdict, sent
     """The meaning that a rule of the sync gives to an answer."""
     return Failure(
         request,
-        verdict.sentence or sentence,
+        f"{verdict.sentence or sentence}{verdict.hint}",
         again=verdict.action == "retry",
         wait=verdict.wait,
         status=response.status,

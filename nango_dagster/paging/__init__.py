@@ -3,7 +3,7 @@
 A style only reads and places. The guards against lists that never end stand once, in :mod:`nango_dagster.fetch`.
 """
 
-from .answer import Answer, Paging, SinglePage, Style
+from .answer import Answer, Paging, SinglePage, Style, is_end_beside_records
 from .counted import Offset, PageNumber
 from .cursors import CursorInBody, CursorInHeader, CursorInLastRecord, RequestHeader, RequestPath
 from .ending import Ending, Said, says_no
@@ -29,6 +29,7 @@ __all__ = [
     "UrlInHeader",
     "UrlInLinkHeader",
     "body_path",
+    "is_end_beside_records",
     "says_no",
     "style",
 ]

@@ -27,6 +27,8 @@ class Answer:
     """Whether the API says that there is more; None where it says nothing."""
     seen: int = 0
     """Records so far, this page's included, usable or not."""
+    highest_total: int = 0
+    """The highest number of records in the whole list that the pages before said."""
     step: int = 0
     """The number of records that a page has at most, as far as that is known: how far an empty page leads on."""
 
@@ -92,7 +94,7 @@ class SinglePage(Style):
         return None
 
 
-_NULL_TEXTS = ("null", "none", "undefined", "false")
+_NULL_TEXTS = ("", "null", "none", "undefined", "false")
 
 
 def is_end(value: Any) -> bool:
@@ -101,9 +103,11 @@ def is_end(value: Any) -> bool:
 
 
 def is_end_beside_records(value: Any) -> bool:
-    """As `is_end`, and null as a text; a cursor inside a record may be any text, such as a name.
+    """As `is_end`, and null or white space as a text, `{}` and `[]`; a cursor inside a record may be any text.
 
-    >>> [is_end_beside_records(value) for value in (None, "null", "None", "c2", 0)]
-    [True, True, True, False, False]
+    >>> [is_end_beside_records(value) for value in (None, "null", " ", {}, "c2", 0)]
+    [True, True, True, True, False, False]
     """
+    if isinstance(value, dict | list):
+        return not value
     return is_end(value) or (isinstance(value, str) and value.strip().lower() in _NULL_TEXTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from ..config import Sync
@@ -10,6 +11,7 @@ from ..errors import ApiError
 from ..paths import MISSING
 from .answer import Answer
 
+_NO = ("", "false", "no", "n", "off", "none", "null", "0", "-1")
 # WordPress and GitLab name the number of pages of every list in these.
 _KNOWN_TOTAL_PAGES = ("X-WP-TotalPages", "X-Total-Pages")
 
@@ -22,6 +24,8 @@ class Said:
     reason: str = ""
     is_total_reached: bool = False
     """Whether a total says that this is all, which does not end a list that still gives a cursor."""
+    total: int | None = None
+    """The number of records in the whole list, as the answer says."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +66,28 @@ class Ending:
     def said(self, page: Answer) -> Said:
         """The sign of the end in an answer. If its total says that there is more, other signs of an end are doubtful.
 
-        A total ends only a list whose pages are counted: some APIs stop counting at 10,000 and still give a cursor.
+        A total ends only a list whose pages are counted: some APIs stop counting at 10,000 and still give a cursor. It
+        does not end one whose total shrank while it was read, for records may have moved to the page before.
         Raises ApiError where a total is no number.
         """
         total = self._records(page)
         if total is not None and page.seen < total:
-            return Said(True)
-        if total is not None and page.seen > total:
-            total = None  # it counts something else, such as the page's records, or the list has changed
+            return Said(True, total=total)
+        if total is not None and (page.seen > total or total < page.highest_total):
+            total = None  # it counts something else, such as the page's records, or the list has changed meanwhile
         flag = self._flag(page)
         if flag.more is False:
             return flag
         pages = self._pages(page)
+        if pages is not None and pages < page.number:
+            pages = None  # it counts something else, too
         if total is None and pages is None:
             return flag
-        is_reached = total is not None or (pages is not None and page.number >= pages)
+        is_reached = total is not None or pages == page.number
         if not self.is_counted:
-            return replace(flag, is_total_reached=is_reached)
-        return Said(False, "last_page" if total is None else "total_reached") if is_reached else Said(True)
+            return replace(flag, is_total_reached=is_reached, total=total)
+        reason = "last_page" if total is None else "total_reached"
+        return Said(False, reason, total=total) if is_reached else Said(True)
 
     def _flag(self, page: Answer) -> Said:
         ends: list[Said] = []
@@ -113,13 +121,15 @@ class Ending:
 
 
 def says_no(value: Any) -> bool:
-    """Whether the value of a flag means no; a missing one says nothing.
+    """Whether the value of a flag means no; a missing one says nothing. A number is the next position, or -1 for none.
 
-    >>> [says_no(value) for value in (False, None, "false", 0, True, "yes", MISSING)]
-    [True, True, True, True, False, False, False]
+    >>> [says_no(value) for value in (False, None, "off", 0, -1, True, "yes", 25, MISSING)]
+    [True, True, True, True, True, False, False, False, False]
     """
     if isinstance(value, str):
-        return value.strip().lower() in ("", "false", "no", "n", "0")
+        return value.strip().lower() in _NO
+    if isinstance(value, int | Decimal) and value < 0:
+        return True
     return value is not MISSING and not value
 
 
@@ -129,7 +139,7 @@ def _number(value: Any, where: str, noun: str) -> int | None:
         return None
     text = str(value).rpartition("/")[2].strip().replace(",", "").removesuffix(".0")
     if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        if text == "*":
+        if text in ("*", "-1"):  # not known
             return None
         raise ApiError(f"{where} holds {value!r:.80}; wanted the number of {noun} in the list.")
     return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from ..errors import RecordRejected
@@ -21,10 +22,32 @@ _NO = (b"false", b"0", b'"0"', b'"false"', b'"False"')
 _ERROR_CODE = ("error_code", "errorcode", "errcode", "error_msg")
 # One of these words as a status or as the whole message means failure, and so does a number that HTTP has for errors.
 _CODES = ("code", "statuscode", "status_code", "response_code", "responsecode", "http_status", "httpstatus")
-_STATUS = frozenset(["status", "stat", "state", "response", "result", "message", *_CODES])
-_FAILED = frozenset({"error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko", "false"})
+_RESULT_CODES = ("resultcode", "result_code", "returncode", "return_code")
+_STATUS = frozenset(["status", "stat", "state", "response", "result", "message", "type", *_CODES, *_RESULT_CODES])
+_FAILED = frozenset(
+    [
+        *("error", "errored", "fail", "failed", "failure", "notok", "not_ok", "nok", "ko", "false", "timeout"),
+        *("denied", "unauthorized", "forbidden", "throttled", "unavailable", "invalid_request", "expired"),
+    ]
+)
+_FAILED_ENDINGS = ("_error", "_denied", "_limit", "_exceeded")  # Google: REQUEST_DENIED, OVER_QUERY_LIMIT
+# In a message beside no records; "No records found" is none of them.
+_FAILURE_MESSAGE = re.compile(
+    r"rate.?limit|too many requests|unauthori[sz]ed|forbidden|not authori[sz]ed|(access|permission|request) denied"
+    r"|invalid (api |access )?(key|token|credential|session|signature)|(token|session|key|password) (has |is )?expired"
+    r"|quota|throttl|internal (server )?error|timed? ?out|unavailable|maintenance|try again|something went wrong",
+    re.IGNORECASE,
+)
+_FINE_MESSAGE = re.compile(
+    r"\b(ok|okay|success\w*|done|succeeded|no (data|records?|results?|items?)|empty)\b", re.IGNORECASE
+)
+_FINE_CODES = frozenset([b"0", b"1", b"10000", b"20000"])  # and 200 to 299
+# True in one of these means that the records are a part of the list, as after a time-out of the search.
+_PARTIAL = ("incomplete_results", "timed_out", "partial_results", "partialresults", "is_partial", "ispartial")
 # The fields of an object with one of these names tell of the answer, as those beside it.
-_ABOUT = frozenset(["meta", "_meta", "metadata", "header", "status", "response_status", "responsestatus"])
+_ABOUT = frozenset(
+    ["meta", "_meta", "metadata", "header", "status", "response", "result", "response_status", "responsestatus"]
+)
 # The fields, in lower case, of an object that is an error and no record: at least one mark, and nothing else beside.
 _FLAG_MARKS = frozenset(_SUCCESS_FLAGS)
 _TEXT_MARKS = frozenset(
@@ -82,9 +105,8 @@ def refusal(
     'the response has an error and no records: "expired".'
     """
     fields = document.fields
-    for name in _SUCCESS:
-        if name not in ignored and bytes(fields.get(name, b"")) == b"false":
-            return f'the response says "{name}": false{_because(document)}.'
+    if sentence := _whatever_beside_it(document, ignored):
+        return sentence
     errors = bytes(fields.get("errors", b""))
     if "errors" not in ignored and errors[:1] == b"[" and errors not in _NOTHING and _at(errors, 0) is not None:
         beside = "records as well" if has_records else "no records"
@@ -96,9 +118,22 @@ def refusal(
         return f"the response has an error and no records{_because(document)}."
     if is_record:
         return None
+    if sentence := _failed_by_message(values):
+        return sentence
     for name, text in [*values.items(), *_fields_about_the_answer(values)]:
         if _is_failure(name.rpartition(".")[2].lower(), text):
             return f'the response says "{name}": {printable(text)}, and has no records{_because(document)}.'
+    return None
+
+
+def _whatever_beside_it(document: Document, ignored: Collection[str]) -> str | None:
+    """The sentence for an answer that fails, or is only a part of the list, whatever records stand beside that."""
+    values = {name: bytes(text) for name, text in document.fields.items() if name in (*_SUCCESS, *_PARTIAL)}
+    for name, text in values.items():
+        if name in _SUCCESS and name not in ignored and text.lower() in (b"false", b'"false"'):
+            return f'the response says "{name}": false{_because(document)}.'
+        if name in _PARTIAL and text == b"true":
+            return f'the response says "{name}": true, so that its records are not the whole list.'
     return None
 
 
@@ -113,6 +148,20 @@ def refusal_around(text: bytes, list_name: str) -> str | None:
         if name != list_name and name.lower() in (*_ERROR, *_SUCCESS_FLAGS) and _is_failure(name.lower(), field):
             return f'the list is empty, and "{name}" beside it says: {_reason(field) or printable(field)}.'
     return None
+
+
+def _failed_by_message(values: Mapping[str, bytes]) -> str | None:
+    """The sentence for an empty answer whose message tells of a failure, or whose code is none of success."""
+    fields = {name.lower(): text for name, text in values.items()}
+    texts = [text for name in ("message", "msg", "detail", "note") if (text := fields.get(name, b""))[:1] == b'"']
+    said_text = texts[0].decode(errors="replace") if texts else ""
+    if _FAILURE_MESSAGE.search(said_text):
+        return f"there are no records, and the response says {_quoted(texts[0])}."
+    code = fields.get("code", b"").strip(b'"')
+    is_fine = not code.isdigit() or code in _FINE_CODES or (len(code) == 3 and code[:1] == b"2")
+    if is_fine or not texts or _FINE_MESSAGE.search(said_text):
+        return None
+    return f'the response says "code": {printable(fields["code"])}, and has no records: {_quoted(texts[0])}.'
 
 
 def _fields_about_the_answer(values: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
@@ -137,8 +186,10 @@ def _is_failure(name: str, text: bytes) -> bool:
         return False
     word = text.strip(b'"')
     is_http_error = len(word) == 3 and word.isdigit() and word[:1] in (b"4", b"5") and name != "message"
-    is_no = text == b"false" and name not in ("code", "message")
-    return is_http_error or is_no or (text[:1] == b'"' and word.decode(errors="replace").lower() in _FAILED)
+    is_no = text == b"false" and name not in ("code", "message", "type")
+    said_word = word.decode(errors="replace").lower() if text[:1] == b'"' else ""
+    is_failed = said_word in _FAILED or (name != "message" and said_word.endswith(_FAILED_ENDINGS))
+    return is_http_error or is_no or is_failed
 
 
 def is_error_object(text: bytes, *, marked: bool = True) -> bool:

@@ -66,4 +66,10 @@ def read_pages(fetch: Fetch, sink: Sink) -> Ending:
     assert fetch.stop is not None, "a fetch that ends without an error says why"
     if doubt := fetch.paging_doubt:
         return Ending(PAGING_NOT_FOUND, complete=False, doubt=doubt)
-    return Ending(fetch.stop.reason, fetch.stop.complete, not_modified=fetch.not_modified, etag=fetch.etag_to_keep)
+    return Ending(
+        fetch.stop.reason,
+        fetch.stop.complete,
+        not_modified=fetch.not_modified,
+        etag=fetch.etag_to_keep,
+        warnings=fetch.warnings,
+    )
