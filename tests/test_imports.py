@@ -122,7 +122,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "records": (("decoding", "raw_json"), ("document", "hashes"), ("keys", "refusals"), ("envelope",)),
     "paging": (("answer",), ("counted", "cursors", "ending"), ("urls",), ("styles",)),
-    "fetch": (("ahead", "evidence", "guard", "requests", "responses"), ("sending",), ("pages",)),
+    "fetch": (("ahead", "evidence", "unpaged", "guard", "requests", "responses"), ("sending",), ("pages",)),
     "store": (
         (
             "key_sets",
