@@ -14,40 +14,57 @@ import pytest
 from nango_dagster.dagster_yaml import dagster_home
 from nango_dagster.settings import Settings
 from tests.commands import Cli, write_sync
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.acceptance
 
-STARTS = 4
+STARTS = 50
+# Forked after the imports and after a storage of its own, so that these are paid for once, and not by each child; each
+# child waits until all of them exist.
 OPEN = """\
-import sys
+import os, sys, tempfile, traceback
 from nango_dagster.cli.instance import open_instance
 from nango_dagster.settings import Settings
-import dagster
-print("ready", flush=True)
-sys.stdin.readline()
-with open_instance(Settings.from_env()) as instance:
-    instance.get_runs_count()
-    instance.get_dynamic_partitions("none")
+from tests import dagster_revisions
+import dagster_postgres
+
+def open_storage(settings):
+    with open_instance(settings) as instance:
+        instance.get_runs_count()
+        instance.get_dynamic_partitions("none")
+
+dagster_revisions.keep()
+with tempfile.TemporaryDirectory() as folder:
+    open_storage(Settings.from_env({"NANGO_HOME": folder}, dotenv=None))
+begin, start = os.pipe()
+children = []
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    status = 1
+    try:
+        os.close(start)
+        os.read(begin, 1)
+        open_storage(Settings.from_env())
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+os.close(start)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
-def start_at_once(**env: str) -> list[str]:
-    """Open Dagster's instance in several processes at the same moment; what each wrote to stderr if it failed."""
-    pipe = subprocess.PIPE
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **env}
-        )
-        for _ in range(STARTS)
-    ]
-    for process in processes:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    ends = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
-    return [stderr for stderr, status in ends if status != 0]
+def start_at_once(starts: int = STARTS, **env: str) -> str:
+    """Open Dagster's instance in several processes at the same moment; what those wrote to stderr that failed."""
+    program = [sys.executable, "-c", OPEN, str(starts)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    result = subprocess.run(program, capture_output=True, text=True, env=env, timeout=300)
+    return result.stderr if result.returncode else ""
 
 
 def version_rows(folder: Path) -> dict[str, int]:
@@ -63,7 +80,7 @@ def version_rows(folder: Path) -> dict[str, int]:
 
 
 def test_parallel_first_starts_create_one_sqlite_storage(tmp_path: Path) -> None:
-    assert start_at_once(NANGO_HOME=str(tmp_path)) == []
+    assert start_at_once(NANGO_HOME=str(tmp_path)) == ""
     counts = version_rows(tmp_path / "dagster")
     assert set(counts) >= {"runs.db", "schedules.db", "index.db"} and set(counts.values()) == {1}, counts
 
@@ -72,7 +89,7 @@ def test_parallel_first_starts_create_one_sqlite_storage(tmp_path: Path) -> None
 def test_parallel_first_starts_create_one_postgresql_storage(dagster_database: str, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("storage:\n  postgres:\n    postgres_url: { env: DAGSTER_POSTGRES_URL }\n")
     env = {"DAGSTER_HOME": str(tmp_path), "DAGSTER_POSTGRES_URL": dagster_database}
-    assert start_at_once(**env) == []
+    assert start_at_once(**env) == ""
     with psycopg.connect(dagster_database) as connection:
         rows = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
     assert rows == (1,)
@@ -82,7 +99,7 @@ def test_a_storage_with_two_version_rows_is_one_sentence_with_the_way_out(tmp_pa
     write_sync("items", url="https://api.example.com/items")
     env = {"NANGO_HOME": str(tmp_path)}
     home = dagster_home(Settings.from_env(env, dotenv=None))
-    assert start_at_once(**env) == []
+    assert start_at_once(1, **env) == ""
     connection = sqlite3.connect(home / "history" / "runs.db")
     connection.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
     connection.commit()
