@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -59,11 +60,11 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
-def start_at_once(starts: int = STARTS, **env: str) -> str:
+def start_at_once(env: Mapping[str, str], starts: int = STARTS) -> str:
     """Open Dagster's instance in several processes at the same moment; what those wrote to stderr that failed."""
     program = [sys.executable, "-c", OPEN, str(starts)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    result = subprocess.run(program, capture_output=True, text=True, env=env, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    result = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=300)
     return result.stderr if result.returncode else ""
 
 
@@ -80,7 +81,7 @@ def version_rows(folder: Path) -> dict[str, int]:
 
 
 def test_parallel_first_starts_create_one_sqlite_storage(tmp_path: Path) -> None:
-    assert start_at_once(NANGO_HOME=str(tmp_path)) == ""
+    assert start_at_once({"NANGO_HOME": str(tmp_path)}) == ""
     counts = version_rows(tmp_path / "dagster")
     assert set(counts) >= {"runs.db", "schedules.db", "index.db"} and set(counts.values()) == {1}, counts
 
@@ -89,7 +90,7 @@ def test_parallel_first_starts_create_one_sqlite_storage(tmp_path: Path) -> None
 def test_parallel_first_starts_create_one_postgresql_storage(dagster_database: str, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("storage:\n  postgres:\n    postgres_url: { env: DAGSTER_POSTGRES_URL }\n")
     env = {"DAGSTER_HOME": str(tmp_path), "DAGSTER_POSTGRES_URL": dagster_database}
-    assert start_at_once(**env) == ""
+    assert start_at_once(env) == ""
     with psycopg.connect(dagster_database) as connection:
         rows = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
     assert rows == (1,)
@@ -99,7 +100,7 @@ def test_a_storage_with_two_version_rows_is_one_sentence_with_the_way_out(tmp_pa
     write_sync("items", url="https://api.example.com/items")
     env = {"NANGO_HOME": str(tmp_path)}
     home = dagster_home(Settings.from_env(env, dotenv=None))
-    assert start_at_once(1, **env) == ""
+    assert start_at_once(env, 1) == ""
     connection = sqlite3.connect(home / "history" / "runs.db")
     connection.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
     connection.commit()
