@@ -61,6 +61,7 @@ CREATE TABLE nango_of_the_release._nango_datasets (
     announced_until timestamp with time zone,
     unique_key text,
     has_mixed_keys boolean DEFAULT false NOT NULL,
+    key_types text DEFAULT ''::text NOT NULL,
     mapped_table text,
     mapping_version text,
     etag text,
@@ -333,26 +334,26 @@ ALTER TABLE ONLY nango_of_the_release._nango_schedules ALTER COLUMN id SET DEFAU
 ALTER TABLE ONLY nango_of_the_release._nango_syncs ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_syncs_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_webhooks ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_webhooks_id_seq'::regclass);
 ALTER TABLE ONLY nango_of_the_release._nango_workers ALTER COLUMN id SET DEFAULT nextval('nango_of_the_release._nango_workers_id_seq'::regclass);
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 14:14:36.78289+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 14:14:36.78289+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 14:14:36.78289+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 14:14:36.78289+13:45');
-INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 14:14:36.78289+13:45');
-INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrC3HwzkeKcn4IbFU6yfjSjojPt8p-Pd8NCxIbLW2WFCsSB5ah8I-8ZU_8qndl1kCxASC7Mkv1-oWA3hGeSzMvBlpAzfq5-3UqX9_5RHU2ID5J7P7E9ACEO4S26IMWFun4Vdlq', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 14:14:36.634723+13:45', '2026-11-29 14:14:36.634723+13:45');
-INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 14:14:36.953037+13:45', '2026-11-29 14:14:36.953037+13:45', 'id', false, '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-29T00:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
-INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 14:14:37.045842+13:45', '2026-11-29 14:14:37.10359+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
-INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 14:14:36.686368+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'id', 'id', 'number', '2026-11-29 17:50:29.969233+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'name', 'name', 'string', '2026-11-29 17:50:29.969233+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'price', 'price', 'number', '2026-11-29 17:50:29.969233+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[0]', 'tags_0', 'string', '2026-11-29 17:50:29.969233+13:45');
+INSERT INTO nango_of_the_release._nango_columns VALUES ('_nango_sync_1', 'tags[1]', 'tags_1', 'string', '2026-11-29 17:50:29.969233+13:45');
+INSERT INTO nango_of_the_release._nango_connections VALUES (1, 'crm', 'acme', 'gAAAAABrC6SJOPVuVUwbuDiCNAFkEIBPQfQZJMRXFgYzG7ETcqJH7CROIYDszzbMSo-m9U57cN4DootJnFvE68rJXqRfGQbu4qFeVx3kPYPbgR4DvOxjxHtnFvYlR_Vg5J4L212N-eYC', '{"region": "eu"}', '{}', NULL, 0, NULL, NULL, '2026-11-29 17:50:29.883156+13:45', '2026-11-29 17:50:29.883156+13:45');
+INSERT INTO nango_of_the_release._nango_datasets VALUES (1, 'crm', 'acme', 'base', 'Items', 1, 2, '2026-11-29 17:50:30.041576+13:45', '2026-11-29 17:50:30.041576+13:45', 'id', false, 'number', '_nango_sync_1', '18e627717b18f414', NULL, false, false, '[["2026-11-29T04:59:59+00:00", 3]]', '{}', NULL, NULL, false, 0, 0, 0);
+INSERT INTO nango_of_the_release._nango_jobs VALUES (1, 1, 'items', 'acme', 'base', 'Items', 'a-run', 1, 1, 'failed', 1, '2026-11-29 17:50:30.067801+13:45', '2026-11-29 17:50:30.085896+13:45', 'run a-run ended before this execution did.', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]');
+INSERT INTO nango_of_the_release._nango_mapped_tables VALUES ('_nango_sync_1', '2026-11-29 17:50:29.913397+13:45');
 INSERT INTO nango_of_the_release._nango_migrations VALUES ('0001');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 14:14:36.803449+13:45', '2026-11-29 14:14:36.803449+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 14:14:36.803449+13:45', '2026-11-29 14:14:36.884149+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
-INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 14:14:36.803449+13:45', '2026-11-29 14:14:36.953037+13:45', '2026-11-29 14:14:36.953037+13:45', NULL, false, NULL, '{"id":3}');
-INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 14:14:37.235951+13:45', false, false, NULL, '2026-11-29 14:14:37.041769+13:45', '2026-11-29 14:14:37.088194+13:45', 1, 1, NULL, NULL, NULL, NULL, 1, '2026-11-29 14:14:36.654974+13:45', NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 14:14:36.803449+13:45', NULL, 'crm', 2, 'Bob', NULL, 'a', 'b');
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 14:14:36.884149+13:45', NULL, 'crm', 1, 'Anna', 2, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 14:14:36.953037+13:45', '2026-11-29 14:14:36.953037+13:45', 'crm', 3, NULL, NULL, NULL, NULL);
-INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'models', false, '2026-11-29 14:14:36.599859+13:45', '2026-11-29 14:14:36.599859+13:45');
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '1ad9c96f-547d-4c3b-b790-88fa2dccc070', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 14:14:37.181504+13:45', 'pending', 0, '2026-11-29 14:14:37.181504+13:45', NULL, NULL);
-INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, 'd4a650c4-8c8f-4a15-8d4b-fde09f611276', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 14:14:37.045842+13:45', '2026-11-29 14:14:37.205791+13:45', 'pending', 0, '2026-11-29 14:14:37.205791+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '2', 1, '\x84c35aabc43913550588ca0227f97265', NULL, '2026-11-29 17:50:29.977444+13:45', '2026-11-29 17:50:29.977444+13:45', NULL, NULL, false, NULL, '{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '1', 1, '\xb5ea667a96418cc55b7efad14809971e', '\xb5ea667a96418cc55b7efad14809971e', '2026-11-29 17:50:29.977444+13:45', '2026-11-29 17:50:30.020943+13:45', NULL, NULL, false, NULL, '{"id":1,"name":"Anna","price":2}');
+INSERT INTO nango_of_the_release._nango_raw VALUES (1, '3', 1, '\xb42282f360abdc92cbba8773b7d1d08e', NULL, '2026-11-29 17:50:29.977444+13:45', '2026-11-29 17:50:30.041576+13:45', '2026-11-29 17:50:30.041576+13:45', NULL, false, NULL, '{"id":3}');
+INSERT INTO nango_of_the_release._nango_schedules VALUES (1, 1, 'acme', 'base', 'STARTED', NULL, '2026-11-29 17:50:30.121818+13:45', false, false, NULL, '2026-11-29 17:50:30.065102+13:45', '2026-11-29 17:50:30.0827+13:45', 1, 1, NULL, NULL, NULL, NULL, 1, '2026-11-29 17:50:29.896971+13:45', NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '2', '2026-11-29 17:50:29.977444+13:45', NULL, 'crm', 2, 'Bob', NULL, 'a', 'b');
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '1', '2026-11-29 17:50:30.020943+13:45', NULL, 'crm', 1, 'Anna', 2, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_sync_1 VALUES (1, 'Items', 'acme', 'base', '3', '2026-11-29 17:50:30.041576+13:45', '2026-11-29 17:50:30.041576+13:45', 'crm', 3, NULL, NULL, NULL, NULL);
+INSERT INTO nango_of_the_release._nango_syncs VALUES (1, 'crm', 'items', NULL, 'Items', 'https://api.example.com/items', 'GET', 'id', 'every hour', NULL, 'file', NULL, '{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}', 'edges', false, '2026-11-29 17:50:29.857275+13:45', '2026-11-29 17:50:29.857275+13:45');
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (1, '60f095eb-fd47-43e8-9d92-5aaae0fa92ce', 'changes', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 3, 1, 1, NULL, NULL, NULL, NULL, NULL, '2026-11-29 17:50:30.102838+13:45', 'pending', 0, '2026-11-29 17:50:30.102838+13:45', NULL, NULL);
+INSERT INTO nango_of_the_release._nango_webhooks VALUES (2, '72661d09-2fd4-4ffe-998f-e1cc43f1964f', 'failure', 'primary', 'primary', 'crm', 'acme', 'base', 'items', 'Items', 'INITIAL', 0, 0, 0, NULL, NULL, NULL, 'run a-run ended before this execution did.', '2026-11-29 17:50:30.067801+13:45', '2026-11-29 17:50:30.111548+13:45', 'pending', 0, '2026-11-29 17:50:30.111548+13:45', NULL, NULL);
 SELECT pg_catalog.setval('nango_of_the_release._nango_connections_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_datasets_id_seq', 1, true);
 SELECT pg_catalog.setval('nango_of_the_release._nango_jobs_id_seq', 1, true);

@@ -22,11 +22,11 @@ CREATE TABLE _nango_columns (
 	PRIMARY KEY (table_name, path), 
 	CONSTRAINT _nango_columns_name UNIQUE (table_name, column_name)
 );
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-29 00:29:35.496872+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-29 00:29:35.496872+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-29 00:29:35.496872+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-29 00:29:35.496872+00:00');
-INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-29 00:29:35.496872+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','id','id','number','2026-11-29 04:05:29.489952+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','name','name','string','2026-11-29 04:05:29.489952+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','price','price','number','2026-11-29 04:05:29.489952+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[0]','tags_0','string','2026-11-29 04:05:29.489952+00:00');
+INSERT INTO "_nango_columns" VALUES('_nango_sync_1','tags[1]','tags_1','string','2026-11-29 04:05:29.489952+00:00');
 CREATE TABLE _nango_connections (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -42,7 +42,7 @@ CREATE TABLE _nango_connections (
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_connections_key UNIQUE (integration, connection_id)
 );
-INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrC3HvwB3fu_bq8fpd8c44IpUSk7rTQi5_RPcCDMCBI2dN3uXvwMuem9wkL9ELHbHBlyZJgTY9ICCZy5wcxieHY3VqT2OpHpRg8rgHZFercWNIBejyw59kmHl_8dHqQmon71FV','{"region": "eu"}','{}',NULL,0,NULL,NULL,'2026-11-29 00:29:35.317493+00:00','2026-11-29 00:29:35.317493+00:00');
+INSERT INTO "_nango_connections" VALUES(1,'crm','acme','gAAAAABrC6SJGdnaK0L89hj4YN3rpWnD2ytZPWZnIzLR4OleApemckWly9VSgnP_U_XlpxmoiMSF9yACkRR_l5IAFQFwEh_3nuJqf2FitH4OqtIoSHUu7JB3z4tr3rSp7IJsgKGPvGsU','{"region": "eu"}','{}',NULL,0,NULL,NULL,'2026-11-29 04:05:29.447760+00:00','2026-11-29 04:05:29.447760+00:00');
 CREATE TABLE _nango_datasets (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -55,6 +55,7 @@ CREATE TABLE _nango_datasets (
 	announced_until TEXT, 
 	unique_key TEXT, 
 	has_mixed_keys BOOLEAN DEFAULT false NOT NULL, 
+	key_types TEXT DEFAULT '' NOT NULL, 
 	mapped_table TEXT, 
 	mapping_version TEXT, 
 	etag TEXT, 
@@ -71,7 +72,7 @@ CREATE TABLE _nango_datasets (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id), 
 	CONSTRAINT _nango_datasets_key UNIQUE (integration, connection_id, variant, model)
 );
-INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-29 00:29:35.764500+00:00','2026-11-29 00:29:35.764500+00:00','id',0,'_nango_sync_1','18e627717b18f414',NULL,0,0,'[["2026-11-29T00:59:59+00:00", 3]]','{}',NULL,NULL,0,0,0,0);
+INSERT INTO "_nango_datasets" VALUES(1,'crm','acme','base','Items',1,2,'2026-11-29 04:05:29.540530+00:00','2026-11-29 04:05:29.540530+00:00','id',0,'number','_nango_sync_1','18e627717b18f414',NULL,0,0,'[["2026-11-29T04:59:59+00:00", 3]]','{}',NULL,NULL,0,0,0,0);
 CREATE TABLE _nango_integrations (
 	integration TEXT NOT NULL, 
 	display_name TEXT, 
@@ -110,13 +111,13 @@ CREATE TABLE _nango_jobs (
 	retry_count BIGINT DEFAULT '0' NOT NULL, 
 	warnings TEXT DEFAULT '[]' NOT NULL
 );
-INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-29 00:29:35.872585+00:00','2026-11-29 00:29:35.918984+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
+INSERT INTO "_nango_jobs" VALUES(1,1,'items','acme','base','Items','a-run',1,1,'failed',1,'2026-11-29 04:05:29.558217+00:00','2026-11-29 04:05:29.574395+00:00','run a-run ended before this execution did.',NULL,NULL,NULL,0,0,0,0,0,0,0,0,0,'[]');
 CREATE TABLE _nango_mapped_tables (
 	table_name TEXT NOT NULL, 
 	created_at TEXT NOT NULL, 
 	PRIMARY KEY (table_name)
 );
-INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-29 00:29:35.404272+00:00');
+INSERT INTO "_nango_mapped_tables" VALUES('_nango_sync_1','2026-11-29 04:05:29.464145+00:00');
 CREATE TABLE _nango_migrations (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT _nango_migrations_pkc PRIMARY KEY (version_num)
@@ -149,9 +150,9 @@ CREATE TABLE _nango_raw (
 	data TEXT, 
 	PRIMARY KEY (dataset_id, external_id)
 );
-INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-29 00:29:35.512410+00:00','2026-11-29 00:29:35.681840+00:00',NULL,NULL,0,NULL,'{"id":1,"name":"Anna","price":2}');
-INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-29 00:29:35.512410+00:00','2026-11-29 00:29:35.512410+00:00',NULL,NULL,0,NULL,'{"id":2,"name":"Bob","tags":["a","b"]}');
-INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-29 00:29:35.512410+00:00','2026-11-29 00:29:35.764500+00:00','2026-11-29 00:29:35.764500+00:00',NULL,0,NULL,'{"id":3}');
+INSERT INTO "_nango_raw" VALUES(1,'1',1,X'B5EA667A96418CC55B7EFAD14809971E',X'B5EA667A96418CC55B7EFAD14809971E','2026-11-29 04:05:29.495731+00:00','2026-11-29 04:05:29.527821+00:00',NULL,NULL,0,NULL,'{"id":1,"name":"Anna","price":2}');
+INSERT INTO "_nango_raw" VALUES(1,'2',1,X'84C35AABC43913550588CA0227F97265',NULL,'2026-11-29 04:05:29.495731+00:00','2026-11-29 04:05:29.495731+00:00',NULL,NULL,0,NULL,'{"id":2,"name":"Bob","tags":["a","b"]}');
+INSERT INTO "_nango_raw" VALUES(1,'3',1,X'B42282F360ABDC92CBBA8773B7D1D08E',NULL,'2026-11-29 04:05:29.495731+00:00','2026-11-29 04:05:29.540530+00:00','2026-11-29 04:05:29.540530+00:00',NULL,0,NULL,'{"id":3}');
 CREATE TABLE _nango_rejected (
 	dataset_id INTEGER NOT NULL, 
 	identity TEXT NOT NULL, 
@@ -191,7 +192,7 @@ CREATE TABLE _nango_schedules (
 	FOREIGN KEY(sync_id) REFERENCES _nango_syncs (id) ON DELETE CASCADE, 
 	CONSTRAINT _nango_schedules_key UNIQUE (sync_id, connection_id, variant)
 );
-INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-29 00:29:36.022090+00:00',0,0,NULL,'2026-11-29 00:29:35.870902+00:00','2026-11-29 00:29:35.911371+00:00',1,1,NULL,NULL,NULL,NULL,1,'2026-11-29 00:29:35.350836+00:00',NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_schedules" VALUES(1,1,'acme','base','STARTED',NULL,'2026-11-29 04:05:29.601955+00:00',0,0,NULL,'2026-11-29 04:05:29.557069+00:00','2026-11-29 04:05:29.569561+00:00',1,1,NULL,NULL,NULL,NULL,1,'2026-11-29 04:05:29.454131+00:00',NULL,NULL,NULL,NULL);
 CREATE TABLE _nango_script_locks (
 	name TEXT NOT NULL, 
 	owner TEXT NOT NULL, 
@@ -204,9 +205,9 @@ CREATE TABLE _nango_settings (
 	PRIMARY KEY (name)
 );
 CREATE TABLE "_nango_sync_1" (_nango_sync_id bigint NOT NULL, _nango_model TEXT NOT NULL, _nango_connection_id TEXT NOT NULL, _nango_variant TEXT NOT NULL, _nango_unique_key TEXT NOT NULL, _nango_emitted_at TIMESTAMP NOT NULL, _nango_deleted_at TIMESTAMP, _nango_integration TEXT NOT NULL, "id" NUMERIC, "name" TEXT, "price" NUMERIC, "tags_0" TEXT, "tags_1" TEXT, UNIQUE (_nango_sync_id, _nango_model, _nango_connection_id, _nango_variant, _nango_unique_key));
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-29 00:29:35.512410+00:00',NULL,'crm',2,'Bob',NULL,'a','b');
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-29 00:29:35.764500+00:00','2026-11-29 00:29:35.764500+00:00','crm',3,NULL,NULL,NULL,NULL);
-INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-29 00:29:35.681840+00:00',NULL,'crm',1,'Anna',2,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','2','2026-11-29 04:05:29.495731+00:00',NULL,'crm',2,'Bob',NULL,'a','b');
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','3','2026-11-29 04:05:29.540530+00:00','2026-11-29 04:05:29.540530+00:00','crm',3,NULL,NULL,NULL,NULL);
+INSERT INTO "_nango_sync_1" VALUES(1,'Items','acme','base','1','2026-11-29 04:05:29.527821+00:00',NULL,'crm',1,'Anna',2,NULL,NULL);
 CREATE TABLE _nango_syncs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	integration TEXT NOT NULL, 
@@ -227,7 +228,7 @@ CREATE TABLE _nango_syncs (
 	updated_at TEXT NOT NULL, 
 	CONSTRAINT _nango_syncs_name UNIQUE (integration, name)
 );
-INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every hour',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}','models',0,'2026-11-29 00:29:35.075899+00:00','2026-11-29 00:29:35.075899+00:00');
+INSERT INTO "_nango_syncs" VALUES(1,'crm','items',NULL,'Items','https://api.example.com/items','GET','id','every hour',NULL,'file',NULL,'{"name": "items", "url": "https://api.example.com/items", "unique_key": "id", "track_deletes": {}, "integration": "crm"}','edges',0,'2026-11-29 04:05:29.389471+00:00','2026-11-29 04:05:29.389471+00:00');
 CREATE TABLE _nango_webhook_circuits (
 	circuit TEXT NOT NULL, 
 	failures INTEGER NOT NULL, 
@@ -261,8 +262,8 @@ CREATE TABLE _nango_webhooks (
 	leased_until TEXT, 
 	last_error TEXT
 );
-INSERT INTO "_nango_webhooks" VALUES(1,'114cb70f-f047-4814-9799-83a5e0b2e302','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,NULL,NULL,'2026-11-29 00:29:35.967078+00:00','pending',0,'2026-11-29 00:29:35.967141+00:00',NULL,NULL);
-INSERT INTO "_nango_webhooks" VALUES(2,'38d4f243-c555-4c06-ba35-b8eccd609a83','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,NULL,NULL,'run a-run ended before this execution did.','2026-11-29 00:29:35.872585+00:00','2026-11-29 00:29:35.990614+00:00','pending',0,'2026-11-29 00:29:35.990750+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(1,'79a3302f-ea1a-435b-a15a-cb744b3485ed','changes','primary','primary','crm','acme','base','items','Items','INITIAL',3,1,1,NULL,NULL,NULL,NULL,NULL,'2026-11-29 04:05:29.586782+00:00','pending',0,'2026-11-29 04:05:29.586844+00:00',NULL,NULL);
+INSERT INTO "_nango_webhooks" VALUES(2,'8af4136d-d4d5-4999-9992-e035a59fe7c8','failure','primary','primary','crm','acme','base','items','Items','INITIAL',0,0,0,NULL,NULL,NULL,'run a-run ended before this execution did.','2026-11-29 04:05:29.558217+00:00','2026-11-29 04:05:29.592406+00:00','pending',0,'2026-11-29 04:05:29.592451+00:00',NULL,NULL);
 CREATE TABLE _nango_window_keys (
 	dataset_id INTEGER NOT NULL, 
 	digest BLOB NOT NULL, 
