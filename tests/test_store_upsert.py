@@ -6,6 +6,8 @@ import json
 import random
 import threading
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -363,6 +365,41 @@ def test_nothing_is_written_once_the_lease_is_lost(target: Target) -> None:
     writer.close()
     assert target.raw() == {}
     assert target.values() == {}
+
+
+@dataclass(frozen=True)
+class _Interrupted(Database):
+    """A database whose next transaction ends with an interrupt, just after it was committed."""
+
+    interrupts: list[BaseException] = field(default_factory=list)
+
+    def transact(self, work: Callable[[sa.Connection], Any], patience: float | None = None) -> Any:
+        result = super().transact(work, patience)
+        if self.interrupts:
+            raise self.interrupts.pop()
+        return result
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_batch_whose_commit_is_interrupted_is_stored_and_counted_once(target: Target, is_committed: bool) -> None:
+    interrupts: list[BaseException] = [KeyboardInterrupt()]
+
+    def guard(connection: sa.Connection) -> None:
+        target.guard(connection)
+        if not is_committed and interrupts:
+            raise interrupts.pop()
+
+    db = _Interrupted(target.db.engine, target.db.schema, interrupts=interrupts if is_committed else [])
+    writer = Upsert(db, target.sync, target.dataset, target.open_table(), guard)
+    writer.add([text_of(item) for item in items(1, 2)])
+    with pytest.raises(KeyboardInterrupt):
+        writer.flush()
+    assert target.dataset.live_count == (2 if is_committed else 0)
+    writer.settle(complete=False)
+    writer.close()
+    assert writer.tally.added + writer.tally.unchanged == 2
+    assert target.dataset.live_count == 2
+    target.assert_exact()
 
 
 def test_a_batch_is_compared_again_when_somebody_changed_its_records(target: Target) -> None:

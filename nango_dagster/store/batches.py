@@ -29,7 +29,7 @@ class Batches:
     """Commits batches of records, each in a transaction of its own, in the order in which they come.
 
     Three are in progress at a time: one is looked up, the one before it is compared and mapped, and the one before
-    that is committed. A record that the database refuses is rejected, and the others of its batch are stored.
+    that is committed. A batch that `commit` finds alone is committed in the caller's thread. A record that the database refuses is rejected, and the others of its batch are stored.
     """
 
     def __init__(
@@ -60,12 +60,17 @@ class Batches:
         if table is not None:
             table.before_change = self.wait
 
-    def add(self, batch: dict[str, bytes], *, all_new: bool) -> None:
-        """Look a batch up, unless all of it is new, and compare the one before it in that time."""
+    def add(self, batch: dict[str, bytes], *, all_new: bool, is_last: bool = False) -> None:
+        """Look a batch up, unless all of it is new, and compare the one before it in that time.
+
+        `is_last` is whether `commit` follows at once.
+        """
         hashes = {key: records.byte_hash(text) for key, text in batch.items()}
         stored: Future[LookUp] = Future()
         if all_new:
             stored.set_result((dict.fromkeys(hashes), {}))
+        elif is_last and self._looking_up is None:
+            stored.set_result(self._look_up(hashes))  # there is nothing to do meanwhile
         else:
             stored = self._reader.submit(self._look_up, hashes)
         self._compare_last()
@@ -89,7 +94,8 @@ class Batches:
         """Compare and map the batch that was looked up last, and commit it after the batch before it."""
         if self._looking_up is None:
             return
-        (batch, hashes, future), self._looking_up = self._looking_up, None
+        last, self._looking_up = self._looking_up, None
+        batch, hashes, future = last
         known, texts = future.result()
         self._key_forms.check(batch, known)
         for key in self._key_forms.of_another_type(batch, known):
@@ -99,10 +105,20 @@ class Batches:
         change = self._difference(batch, hashes, (known, texts))
         change.also = self._also if is_last else None
         self.wait()
-        if change.keys:
+        if not change.keys:
+            self._count(change)
+        elif not is_last:
             self._committing = change, self._committer.submit(self._store, change)
         else:
-            self._count(change)
+            committed: Future[bool] = Future()
+            try:
+                committed.set_result(self._store(change))
+            except Exception as error:
+                committed.set_exception(error)
+            except BaseException:  # an interrupt; whether it is committed shows when it is compared again
+                self._looking_up = last
+                raise
+            self._committing = change, committed
 
     def wait(self) -> None:
         """Wait until the last batch is committed; commit it alone where that failed."""

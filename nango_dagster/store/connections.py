@@ -265,12 +265,16 @@ def credentials(db: Database, vault: Vault, integration: str, connection_id: str
     return None if stored is None else vault.decrypt(stored)
 
 
+_SECRETS = sa.select(
+    *(_of.credentials, _of.metadata, _of.config, _of.auth_failures),
+    _of.webhook_url_source.is_not(None).label("has_webhook_url"),
+).where(_of.integration == sa.bindparam("integration"), _of.connection_id == sa.bindparam("connection_id"))
+
+
 def secrets(db: Database, integration: str, connection_id: str) -> Secrets | None:
     """The secrets of a connection; None where it does not exist."""
-    has_webhook_url = _of.webhook_url_source.is_not(None).label("has_webhook_url")
-    query = sa.select(_of.credentials, _of.metadata, _of.config, _of.auth_failures, has_webhook_url)
     with db.ask() as connection:
-        row = connection.execute(query.where(*_named(integration, connection_id))).one_or_none()
+        row = connection.execute(_SECRETS, {"integration": integration, "connection_id": connection_id}).one_or_none()
     if row is None:
         return None
     metadata, config = (sealing.unseal(json.loads(text), db.vault) for text in (row.metadata, row.config))

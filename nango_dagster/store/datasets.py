@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, not_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, not_, select, text, update
 
 from . import schema
 from .database import Database
@@ -67,6 +68,25 @@ class Dataset:
 
 _table = schema.datasets
 _read = select(*(_table.c[name] for name in Dataset.__dataclass_fields__))
+_NAMES = ("integration", "connection_id", "variant", "model")
+# Built once, as each batch sends them: building a statement costs more than sending it.
+_mine = _table.c.id == bindparam("dataset_id")
+_READ = _read.where(_mine)
+_OF_TARGET = _read.where(*(_table.c[name] == bindparam(name) for name in Target._fields))
+_FIND = _read.where(*(_table.c[name] == bindparam(name) for name in _NAMES))
+_CHANGED = (
+    update(_table)
+    .where(_mine)
+    .values(
+        last_modified_at=bindparam("moment"),
+        live_count=_table.c.live_count + bindparam("growth"),
+        etag=None,
+        pending_added=_table.c.pending_added + bindparam("added"),
+        pending_updated=_table.c.pending_updated + bindparam("updated"),
+        pending_deleted=_table.c.pending_deleted + bindparam("deleted"),
+    )
+)
+_IDENTIFIED = update(_table).where(_mine).values(unique_key=bindparam("field"), has_mixed_keys=bindparam("mixed"))
 _MAKE = text(
     "INSERT INTO _nango_datasets (sync_id, integration, connection_id, variant, model) "
     "VALUES (:sync_id, :integration, :connection_id, :variant, :model) ON CONFLICT DO NOTHING"
@@ -77,30 +97,28 @@ def find_or_make(
     database: Database, sync_id: int, integration: str, connection_id: str, variant: str, model: str
 ) -> Dataset:
     """Return the dataset of these names, and create it empty where it is missing."""
-    names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
-    conditions = [_table.c[column] == value for column, value in names.items()]
+    names = dict(zip(_NAMES, (integration, connection_id, variant, model), strict=True))
     with database.ask() as connection:
-        row = connection.execute(_read.where(*conditions)).one_or_none()
+        row = connection.execute(_FIND, names).one_or_none()
 
     def make(connection: Connection) -> Row[Any]:
         connection.execute(_MAKE, {"sync_id": sync_id, **names})
-        return connection.execute(_read.where(*conditions)).one()
+        return connection.execute(_FIND, names).one()
 
     return Dataset(*(row or database.transact(make)))
 
 
 def find(database: Database, integration: str, connection_id: str, variant: str, model: str) -> Dataset | None:
     """The dataset of these names; None when there is none."""
-    names = {"integration": integration, "connection_id": connection_id, "variant": variant, "model": model}
+    names = dict(zip(_NAMES, (integration, connection_id, variant, model), strict=True))
     with database.ask() as connection:
-        query = _read.where(*(_table.c[column] == value for column, value in names.items()))
-        row = connection.execute(query).one_or_none()
+        row = connection.execute(_FIND, names).one_or_none()
     return None if row is None else Dataset(*row)
 
 
 def of_one(connection: Connection, target: Target) -> list[Dataset]:
     """The datasets of a target."""
-    return [Dataset(*row) for row in connection.execute(_read.where(target.condition(_table.c)))]
+    return [Dataset(*row) for row in connection.execute(_OF_TARGET, target._asdict())]
 
 
 def of_sync(connection: Connection, sync_id: int) -> list[Dataset]:
@@ -115,13 +133,13 @@ def written(connection: Connection) -> list[Dataset]:
 
 def read_or_none(connection: Connection, dataset_id: int) -> Dataset | None:
     """The current state of a dataset; None when it was deleted."""
-    row = connection.execute(_read.where(_table.c.id == dataset_id)).one_or_none()
+    row = connection.execute(_READ, {"dataset_id": dataset_id}).one_or_none()
     return None if row is None else Dataset(*row)
 
 
 def read(connection: Connection, dataset_id: int) -> Dataset:
     """The current state of a dataset."""
-    return Dataset(*connection.execute(_read.where(_table.c.id == dataset_id)).one())
+    return Dataset(*connection.execute(_READ, {"dataset_id": dataset_id}).one())
 
 
 def next_moment(connection: Connection, database: Database, dataset_id: int) -> datetime:
@@ -137,9 +155,13 @@ def last_and_next_moment(
     connection: Connection, database: Database, dataset_id: int
 ) -> tuple[datetime | None, datetime]:
     """The time of the dataset's last change, None for never, and `next_moment`."""
-    query = select(_table.c.last_modified_at, database.clock()).where(_table.c.id == dataset_id)
-    last, now = connection.execute(query).one()
+    last, now = connection.execute(_last_and_now(database.clock()), {"dataset_id": dataset_id}).one()
     return last, now if last is None else max(now, last + _TICK)
+
+
+@lru_cache(maxsize=8)
+def _last_and_now(now: ColumnElement[datetime]) -> Select[tuple[datetime | None, datetime]]:
+    return select(_table.c.last_modified_at, now).where(_mine)
 
 
 def changed(
@@ -149,25 +171,14 @@ def changed(
 
     This deletes the ETag: the records are no known version of the API's list until the execution ends.
     """
-    of = _table.c
-    connection.execute(
-        update(_table)
-        .where(of.id == dataset_id)
-        .values(
-            last_modified_at=moment,
-            live_count=of.live_count + (added - deleted),
-            etag=None,
-            pending_added=of.pending_added + added,
-            pending_updated=of.pending_updated + updated,
-            pending_deleted=of.pending_deleted + deleted,
-        )
-    )
+    counts = {"growth": added - deleted, "added": added, "updated": updated, "deleted": deleted}
+    connection.execute(_CHANGED, {"dataset_id": dataset_id, "moment": moment, **counts})
 
 
 def identify(connection: Connection, dataset_id: int, unique_key: str | None, *, mixed: bool = False) -> None:
     """Record the field of the records' ids, None for none; `mixed` where some records have ids of other fields."""
-    identified = update(_table).where(_table.c.id == dataset_id)
-    connection.execute(identified.values(unique_key=None if mixed else unique_key, has_mixed_keys=mixed))
+    field = None if mixed else unique_key
+    connection.execute(_IDENTIFIED, {"dataset_id": dataset_id, "field": field, "mixed": mixed})
 
 
 def note_key_types(connection: Connection, dataset_id: int, types: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, Table, create_engine, event, literal
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, create_engine, event, literal
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import OperationalError
@@ -26,6 +26,8 @@ from .types import UtcTime
 
 log = logging.getLogger(__name__)
 
+# Its value is that of the moment of the execution, so that statements with it can be built once.
+_NOW: ColumnElement[datetime] = bindparam("now", callable_=lambda: clock.now(), type_=UtcTime, unique=True)
 _SERVING_POOL = 40  # an API has as many threads, and a connection to a file is cheap
 _NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -95,7 +97,7 @@ class SqliteEngine(Engine):
         return clock.now()
 
     def clock(self, ago: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-        return literal(clock.now() - ago, UtcTime)
+        return literal(clock.now() - ago, UtcTime) if ago else _NOW
 
     def lock(
         self, connection: Connection, key: int, patience: float | None = None, idle_limit: float | None = None

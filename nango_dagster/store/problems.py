@@ -14,11 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from . import schema
 
 _of = schema.datasets.c
+_mine = bindparam("id_of_dataset")
+_REJECTED = select(func.count()).where(schema.rejected.c.dataset_id == _mine).scalar_subquery()
+_READ = select(_of.problems, _REJECTED).where(_of.id == _mine)
 MOST_NAMED = 50
 
 
@@ -77,8 +80,7 @@ class Standing(NamedTuple):
 
 def read(connection: Connection, dataset_id: int) -> Standing:
     """The problems that are noted on a dataset, in one query."""
-    rejected = select(func.count()).where(schema.rejected.c.dataset_id == dataset_id).scalar_subquery()
-    problems, count = connection.execute(select(_of.problems, rejected).where(_of.id == dataset_id)).one()
+    problems, count = connection.execute(_READ, {"id_of_dataset": dataset_id}).one()
     return Standing(Problems(**json.loads(problems)), count)
 
 

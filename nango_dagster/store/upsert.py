@@ -62,7 +62,7 @@ class Upsert:
     def flush(self, also: Also | None = None) -> None:
         """Commit what waits; `also` writes in the transaction of the last batch, or in one of its own."""
         window = self._vanished.window
-        self._save_waiting()
+        self._save_waiting(is_last=True)
         self._batches.commit(window.with_keys(also, rejected=self.tally.unreadable > 0))
         window.clear()
 
@@ -112,7 +112,7 @@ class Upsert:
         datasets.changed(connection, dataset.id, moment, deleted=len(live))
         return len(live), moment
 
-    def _save_waiting(self) -> None:
+    def _save_waiting(self, *, is_last: bool = False) -> None:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
         batch: dict[str, bytes] = {}
         keys = self._read_keys(texts)
@@ -140,7 +140,8 @@ class Upsert:
             # The next look-up has to see what the batches before have written.
             self._batches.commit()
         for piece in in_batches(list(batch), BATCH_RECORDS):
-            self._batches.add({key: batch[key] for key in piece}, all_new=self._is_new and not repeated)
+            all_new = self._is_new and not repeated
+            self._batches.add({key: batch[key] for key in piece}, all_new=all_new, is_last=is_last)
 
     # --- the end of the execution -----------------------------------------------------------------------------------
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from ... import mapping
 from .. import schema
 from ..database import Database
+
+_of, _tables = schema.columns.c, schema.mapped_tables.c
+# Built once, as each execution sends them.
+_IS_MAPPED = select(_tables.table_name).where(_tables.table_name == bindparam("table"))
+_REGISTERED = (
+    select(_of.column_name, _of.type, _of.path)
+    .where(_of.table_name == bindparam("table"))
+    .order_by(_of.created_at, _of.column_name)
+)
 
 
 def actual_columns(connection: Connection, database: Database, name: str) -> list[str] | None:
@@ -18,15 +27,9 @@ def actual_columns(connection: Connection, database: Database, name: str) -> lis
 
 def registered(connection: Connection, name: str) -> list[mapping.Column] | None:
     """The registered columns of a table, oldest first; None when the table is not a mapped table."""
-    tables = schema.mapped_tables
-    if connection.execute(select(tables.c.table_name).where(tables.c.table_name == name)).first() is None:
+    if connection.execute(_IS_MAPPED, {"table": name}).first() is None:
         return None
-    of = schema.columns
-    rows = connection.execute(
-        select(of.c.column_name, of.c.type, of.c.path)
-        .where(of.c.table_name == name)
-        .order_by(of.c.created_at, of.c.column_name)
-    )
+    rows = connection.execute(_REGISTERED, {"table": name})
     return [mapping.Column(column, mapping.Type(type_), path) for column, type_, path in rows]
 
 

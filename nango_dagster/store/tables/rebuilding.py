@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
 from .. import datasets, problems, schema
 from ..database import Database
@@ -23,6 +23,7 @@ BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
 # Mapped rows outlive their records' payloads.
 _HAS_ROW = or_(schema.raw.c.data.is_not(None), schema.raw.c.pruned_at.is_not(None))
+_ANY_ROW = select(schema.raw.c.external_id).where(schema.raw.c.dataset_id == bindparam("dataset"), _HAS_ROW).limit(1)
 ALL_KEYS = KeyRange()
 T = TypeVar("T")
 
@@ -72,9 +73,7 @@ def _begin_rebuild(connection: Connection, table: MappedTable, dataset: Dataset)
     """Whether the dataset has records to map; without any, the rebuild is finished here."""
     if dataset.mapped_table != table.name:
         forget_dataset(connection, table.database, dataset, but_pruned=True)
-    of = schema.raw.c
-    records = select(of.external_id).where(of.dataset_id == dataset.id, _HAS_ROW)
-    if connection.execute(records.limit(1)).first() is None:
+    if connection.execute(_ANY_ROW, {"dataset": dataset.id}).first() is None:
         _finish_rebuild(connection, table, dataset, "", Problems())
         return False
     # Until the end the rows are incomplete, also when the rebuild breaks off or the config changes meanwhile.
