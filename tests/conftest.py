@@ -272,7 +272,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = Path(session.config.option.basetemp or "")
     if folder.parent != MEMORY or hasattr(session.config, "workerinput"):
         return
-    if session.testsfailed:
+    if session.testsfailed and folder.is_dir():
         shutil.copytree(folder, Path(tempfile.mkdtemp(prefix="nango-tests-")), symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 """A connection's credentials, from the store, Pizzly or a Nango server, become what a request needs."""
 
 from .access import Access, CredentialSource, StaticCredentials
-from .kinds import OVER_HTTP, Credentials, check_credentials
+from .kinds import OVER_HTTP, Credentials, check_credentials, signed
 from .oauth2 import OAuth2, TokenStore
 from .servers import NangoServer, Pizzly, ServerConnection
 
@@ -17,4 +17,5 @@ __all__ = [
     "StaticCredentials",
     "TokenStore",
     "check_credentials",
+    "signed",
 ]

@@ -111,6 +111,19 @@ def _by_signature(request: Request, held: Credentials) -> Request:
     return _with_header(request, "Authorization", authorization(request, held))
 
 
+def _by_token_pair(request: Request, held: Credentials) -> Request:
+    """NetSuite's token-based authentication: OAuth 1 with other names and HMAC-SHA256."""
+    names = {"oauth_token": "token_id", "oauth_token_secret": "token_secret"}
+    renamed = {name: held.get(stored) for name, stored in names.items()}
+    header = authorization(request, {**held, **renamed}, method="HMAC-SHA256")
+    return _with_header(request, "Authorization", header)
+
+
+def _by_session(request: Request, held: Credentials) -> Request:
+    """The session of Bill, and the key of the developer."""
+    return _with_header(_with_header(request, "devKey", held["dev_key"]), "sessionId", held["session_id"])
+
+
 def _with_header(request: Request, name: str, value: str) -> Request:
     if request.header(name) is not None:
         return request
@@ -128,6 +141,10 @@ KINDS: Mapping[str, Kind] = {
     "OAUTH2": Kind(_by_token, (), "token_url", ("access_token", "refresh_token"), _APPLICATION),
     "OAUTH2_CC": Kind(_by_token, (*_APPLICATION, "client_secret"), "token_url"),
     "OAUTH1": Kind(_by_signature, ("oauth_token", "oauth_token_secret", "consumer_key", "consumer_secret")),
+    "TBA": Kind(_by_token_pair, ("token_id", "token_secret", "consumer_key", "consumer_secret", "realm")),
+    "BILL": Kind(_by_session, ("dev_key", "session_id")),
+    "APP": Kind(_by_token, ("access_token",)),
+    **{name: Kind(_by_token, ("token",)) for name in ("TWO_STEP", "JWT", "SIGNATURE")},
     "PIZZLY": Kind(None),
     "NANGO": Kind(None, ("host", "secret_key"), "host"),
 }

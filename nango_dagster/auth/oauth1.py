@@ -1,4 +1,4 @@
-"""OAuth 1.0a signatures with HMAC-SHA1 (RFC 5849). docs/explanation/decisions.md says why no library makes them."""
+"""OAuth 1.0a signatures (RFC 5849). docs/explanation/decisions.md says why no library makes them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,36 @@ import hmac
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from .. import clock
 from ..http import Request, form_pairs, query_of
 
 
+_DIGESTS = {"HMAC-SHA1": hashlib.sha1, "HMAC-SHA256": hashlib.sha256}
+
+
 def authorization(
-    request: Request, held: Mapping[str, Any], *, nonce: str | None = None, timestamp: int | None = None
+    request: Request,
+    held: Mapping[str, Any],
+    *,
+    nonce: str | None = None,
+    timestamp: int | None = None,
+    method: Literal["HMAC-SHA1", "HMAC-SHA256"] = "HMAC-SHA1",
 ) -> str:
     """The Authorization header of a request, signed with the application's and the connection's secret."""
     parameters = {
         "oauth_consumer_key": str(held["consumer_key"]),
         "oauth_nonce": nonce or secrets.token_hex(8),
-        "oauth_signature_method": "HMAC-SHA1",
+        "oauth_signature_method": method,
         "oauth_timestamp": str(int(clock.now().timestamp()) if timestamp is None else timestamp),
         "oauth_token": str(held.get("oauth_token", "")),
         "oauth_version": "1.0",
     }
     key = f"{_encoded(str(held.get('consumer_secret', '')))}&{_encoded(str(held.get('oauth_token_secret', '')))}"
     text = base_string(request, parameters)
-    digest = hmac.new(key.encode(), text.encode(), hashlib.sha1).digest()
+    digest = hmac.new(key.encode(), text.encode(), _DIGESTS[method]).digest()
     parameters["oauth_signature"] = b64encode(digest).decode()
     realm = [f'realm="{held["realm"]}"'] if held.get("realm") else []
     return "OAuth " + ", ".join([*realm, *(f'{name}="{_encoded(value)}"' for name, value in parameters.items())])

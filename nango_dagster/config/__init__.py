@@ -13,10 +13,11 @@ from nango_dagster.config.files import Configs, from_body, from_document, read_d
 from nango_dagster.config.for_each import ForEach
 from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.config.incremental import Incremental, start_at
-from nango_dagster.config.integrations import Integration, integrations_schema, integrations_schema_text
+from nango_dagster.config.integrations import Integration, Integrations, integrations_schema, integrations_schema_text
 from nango_dagster.config.reference import reference
 from nango_dagster.config.responses import NextRequest, ResponseRule
 from nango_dagster.config.schema import json_schema, schema_text, sync_schema
+from nango_dagster.config.shapes import filled
 from nango_dagster.config.sync import Sync, pascal_case, slug
 
 __all__ = [
@@ -28,12 +29,14 @@ __all__ = [
     "ForEach",
     "Incremental",
     "Integration",
+    "Integrations",
     "NextRequest",
     "RateLimit",
     "ResponseRule",
     "Sync",
     "TrackDeletes",
     "every",
+    "filled",
     "from_body",
     "from_document",
     "integrations_schema",

@@ -35,6 +35,8 @@ class Configs:
     """Those that files declare."""
     warnings: tuple[str, ...] = ()
     """How files were understood that are valid, and what of them does not run here."""
+    declared: Integrations = field(default_factory=Integrations, repr=False)
+    """The integrations with the fields that their syncs inherit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def read_dir(folder: Path | str, projects_outside: Sequence[Path] = ()) -> Confi
     places = {(entry.sync.integration_key, entry.sync.name): _place(entry.source) for entry in unique}
     named = tuple(item.integration for item in declared.valid.values())
     warnings = [warning for project in projects for warning in project.warnings]
-    return Configs(syncs, (*errors, *doubles, *orphans), places, named, (*warnings, *shared_tables.unmodelled(syncs)))
+    warnings += shared_tables.unmodelled(syncs)
+    return Configs(syncs, (*errors, *doubles, *orphans), places, named, tuple(warnings), declared)
 
 
 def read_file(path: Path | str) -> list[Sync]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Configs, Integration, Sync, from_document, read_dir
+from ..config import Configs, Integrations, Sync, filled, from_document, read_dir
 from ..errors import ConfigError, Problem
 from ..models import fields_of
 from ..settings import Settings
@@ -36,11 +36,11 @@ def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = Fa
     The scripts are those of the manifest; `refresh` brings it up to date first. A sync of a file replaces a script of
     the same integration and name. A script that cannot be run is among the errors.
     """
-    declared = {integration.name: integration for integration in configs.integrations}
     errors = list(configs.errors)
     current = manifest.read(home, root)
     if refresh:
-        providers = {name: it.provider for name, it in declared.items() if it.provider is not None}
+        declared = {name: it.integration.provider for name, it in configs.declared.valid.items()}
+        providers = {name: provider for name, provider in declared.items() if provider is not None}
         try:
             current = manifest.refresh(home, root, providers).manifest
         except ConfigError as error:
@@ -55,7 +55,7 @@ def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = Fa
             continue
         file = str(Path(current.root) / entry.path)
         try:
-            sync = _sync(entry, current, declared)
+            sync = _sync(entry, current, configs.declared)
         except ConfigError as error:
             errors.append(ConfigError.of(*(replace(problem, file=file) for problem in error.problems)))
             continue
@@ -64,18 +64,42 @@ def with_scripts(configs: Configs, home: Path, root: Path, *, refresh: bool = Fa
     return replace(configs, syncs=tuple(syncs), errors=tuple(errors), places=places)
 
 
-def _sync(entry: Entry, current: Manifest, declared: Mapping[str, Integration]) -> Sync:
-    """The config of a script. Raises ConfigError for one that cannot be run."""
+def _sync(entry: Entry, current: Manifest, declared: Integrations) -> Sync:
+    """The config of a script: its own fields over those of its integration, and these over those of its provider.
+
+    Raises ConfigError for one that cannot be run.
+    """
     if entry.error is not None:
         raise ConfigError.of(Problem(entry.error))
-    return from_document(dict(_fields(entry, current, declared)))
+    integration = declared.valid.get(entry.integration)
+    provider_name = entry.integration
+    inherited: dict[str, Any] = {}
+    if integration is not None:
+        provider_name = integration.integration.provider or entry.integration
+        inherited = {name: value for name, value in integration.fields.items() if name in _INHERITED}
+        if integration.integration.base_url is not None:
+            inherited["base_url"] = integration.integration.base_url
+    return from_document(filled(dict(_fields(entry)), filled(inherited, _provided(current.providers, provider_name))))
 
 
-def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]) -> Iterator[tuple[str, Any]]:
+_INHERITED = (
+    *("headers", "query_params", "timeout", "rate_limit", "daily_quota", "max_page_bytes", "allowed_origins"),
+    *("concurrency", "owners", "tags", "group"),
+)
+"""The fields of an integration that scripts inherit: a script describes its lists itself."""
+
+
+def _provided(providers: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """The fields of a config that a provider gives."""
+    provider = providers.get(name, {})
+    fields = {name: provider[name] for name in ("headers", "query_params") if provider.get(name)}
+    base_urls = provider.get("base_urls") or ()
+    return {**fields, "base_url": base_urls[0]} if base_urls else fields
+
+
+def _fields(entry: Entry) -> Iterator[tuple[str, Any]]:
+    """The fields of a config that a script gives."""
     described = entry.description
-    integration = declared.get(entry.integration)
-    provider_name = entry.integration if integration is None else integration.provider or entry.integration
-    provider = current.providers.get(provider_name, {})
     yield "name", entry.name
     yield "integration", entry.integration
     yield "script", f"{entry.path}@{entry.digest}"
@@ -84,14 +108,6 @@ def _fields(entry: Entry, current: Manifest, declared: Mapping[str, Integration]
         yield from described["fields"].items()
     else:
         yield from _created(described)
-    base_urls = provider.get("base_urls") or ()
-    if integration is not None and integration.base_url is not None:
-        yield "base_url", integration.base_url
-    elif base_urls:
-        yield "base_url", base_urls[0]
-    for name in ("headers", "query_params"):
-        if provider.get(name):
-            yield name, provider[name]
 
 
 def _created(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

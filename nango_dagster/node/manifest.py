@@ -21,7 +21,7 @@ from .host import Host, HostLost, Limits
 from .project import Script, scripts_of
 from .providers import Source
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the manifest and of the bundles; another one is described again."""
 _DESCRIBING: Final = Limits(heap_megabytes=1024, silence=60.0)
 

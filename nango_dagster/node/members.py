@@ -248,6 +248,7 @@ def _call(config: Mapping[str, Any], body: bytes) -> Call:
         headers=headers,
         retries=int(config.get("retries") or 0),
         retry_on=tuple(int(status) for status in retry_on),
+        retry_header=header if isinstance(header := config.get("retryHeader"), Mapping) else {},
         base_url=str(config["baseUrlOverride"]) if config.get("baseUrlOverride") else None,
     )
 

@@ -51,7 +51,8 @@ class Source:
 def _settings(documents: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The settings of a provider, with placeholders as configs have them.
 
-    `base_urls` are alternatives: the first one is used whose placeholders have values.
+    `base_urls` are alternatives: the first one is used whose placeholders have values. `computed` has the headers and
+    parameters whose values differ from request to request, as they are written; see `signing`.
     """
     own = documents[name]
     provider = {**documents.get(own["alias"], {}), **own} if own.get("alias") else own
@@ -59,40 +60,42 @@ def _settings(documents: Mapping[str, Any], name: str) -> dict[str, Any]:
     base = proxy.get("base_url")
     alternatives = base if isinstance(base, list) else str(base or "").split("||")
     urls = [converted(str(url).strip()) for url in alternatives if str(url).strip()]
+    parts = {"headers": _texts(proxy.get("headers")), "query_params": _texts(proxy.get("query"))}
+    plain = {part: {name: converted(text) for name, text in texts.items()} for part, texts in parts.items()}
     return {
         "auth_mode": provider.get("auth_mode"),
         "base_urls": [url for url in urls if url is not None],
-        "headers": _converted(proxy.get("headers")),
-        "query_params": _converted(proxy.get("query")),
+        **{part: {name: text for name, text in texts.items() if text is not None} for part, texts in plain.items()},
+        "computed": {
+            part: {name: text for name, text in texts.items() if plain[part][name] is None}
+            for part, texts in parts.items()
+        },
+        "body": proxy.get("body") or {},
         "paginate": proxy.get("paginate") or {},
         "retry": proxy.get("retry") or {},
     }
 
 
-def _converted(texts: Any) -> dict[str, str]:
-    """The templates by name; those with functions, such as signatures, are left out."""
-    if not isinstance(texts, Mapping):
-        return {}
-    converted_texts = {str(name): converted(str(text)) for name, text in texts.items()}
-    return {name: text for name, text in converted_texts.items() if text is not None}
+def _texts(texts: Any) -> dict[str, str]:
+    return {str(name): str(text) for name, text in texts.items()} if isinstance(texts, Mapping) else {}
 
 
 def converted(text: str) -> str | None:
-    """A template of a provider with the placeholders of configs; None where it calls a function.
+    """A template of a provider with the placeholders of configs; None where its value has to be computed.
 
     >>> converted("https://${connectionConfig.subdomain}.example.com"), converted("Bearer ${apiKey}")
     ('https://${connection_config.subdomain}.example.com', 'Bearer ${credentials.apiKey}')
     """
-    if "(" in text:
+    if ("(" in text and "${" in text) or "||" in text:
         return None
-    names = [_name(name.strip()) for name in _PLACEHOLDER.findall(text)]
+    names = [value_name(name.strip()) for name in _PLACEHOLDER.findall(text)]
     if None in names:
         return None
     following = iter(names)
     return _PLACEHOLDER.sub(lambda _: f"${{{next(following)}}}", text)
 
 
-def _name(name: str) -> str | None:
+def value_name(name: str) -> str | None:
     """The name that configs have for a value of a template; None for a value that only Nango has."""
     if name in _NAMES:
         return _NAMES[name]

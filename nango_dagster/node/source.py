@@ -11,16 +11,18 @@ from typing import Any, Final
 import msgspec
 
 from .. import clock
-from ..config import Sync, placeholders
+from ..config import Sync, is_credential, placeholders
 from ..errors import ApiError, Cancelled, ConfigError, Incomplete, RecordRejected, ScriptError
 from ..paths import MISSING, dig
 from ..scripts import ScriptExecution
+from ..scripts.retry_rules import RetryRule
 from ..scripts.sending import Api
 from ..sources import Ending, Model, Sink, SourceContext
 from . import manifest
 from .host import Host, HostLost, Session
 from .members import Members
 from .pool import POOL, Pool
+from .signing import Signer
 
 _FOR_SCRIPT: Final = (ScriptError, ConfigError, ApiError, RecordRejected)
 """Errors that a script may catch; any other ends the execution."""
@@ -89,11 +91,16 @@ def api_of(sync: Sync, provider: Mapping[str, Any], context: SourceContext) -> A
     base = api.base_url
     if base in alternatives:
         base = next((url for url in alternatives if _has_values(url, values)), base)
+    headers = {name: text for name, text in api.headers.items() if _has_values(text, values)}
+    params = {name: text for name, text in api.query_params.items() if _has_values(text, values)}
+    places_key = any(map(is_credential, placeholders([*headers.values(), *params.values()])))
     return Api(
         base,
-        {name: text for name, text in api.headers.items() if _has_values(text, values)},
-        {name: text for name, text in api.query_params.items() if _has_values(text, values)},
+        headers,
+        params,
         provider.get("paginate") or {},
+        RetryRule.of(provider.get("retry") or {}),
+        Signer(sync.display_name, provider, places_key) if provider else None,
     )
 
 

@@ -50,7 +50,7 @@ def shown_credentials(credentials: Mapping[str, Any], *, refresh_token: bool) ->
     hidden = {
         *hidden,
         *(_OF_THE_SERVER if kind in ("NANGO", "PIZZLY") else ()),
-        *(_OF_OAUTH1 if kind == "OAUTH1" else ()),
+        *(_OF_OAUTH1 if kind in ("OAUTH1", "TBA") else ()),
     }
     if not refresh_token and kind not in (None, "CUSTOM"):
         hidden.add("refresh_token")

@@ -7,7 +7,7 @@ The connection's credentials and the headers of its integration go to the origin
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..http import Client, Reach, Request, Response, Verdict, origin, query_pair
 from ..sources import SourceContext
 from ..templates import render, render_text, render_url
 from .calls import Call, ScriptAnswer
+from .retry_rules import RetryRule
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Api:
     query_params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     paginate: Mapping[str, Any] = field(default_factory=dict)
     """The defaults of `paginate`, under Nango's names."""
+    retry: RetryRule = field(default_factory=RetryRule)
+    """When a request is sent again, besides the usual reasons."""
+    sign: Callable[[Request, Mapping[str, Any]], Request] | None = field(default=None, repr=False)
+    """Completes and signs a request, with the values of placeholders; None for the connection's credentials alone."""
 
     @classmethod
     def of(cls, sync: Sync) -> Api:
@@ -97,9 +102,11 @@ class ScriptClient:
         """
         responses: list[Response] = []
 
+        rule = self.api.retry.with_call(call.retry_on, call.retry_header)
+
         def judge(response: Response) -> Verdict | None:
             responses.append(response)
-            return Verdict("retry") if response.status in call.retry_on else None
+            return rule.verdict(response)
 
         request = self.build(call)
         client = self._client(self._is_home(request.url))
@@ -127,6 +134,8 @@ class ScriptClient:
         headers = {name: render_text(value, variables) for name, value in self.api.headers.items()}
         params = query_pairs({name: render(value, variables) for name, value in self.api.query_params.items()})
         request = call.request(url, headers, params).with_userinfo_in_header()
+        if self.api.sign is not None:
+            return self.api.sign(request, variables)
         return request if self.access is None else self.access.sign(request)
 
     def variables(self, fresh: bool = False) -> Mapping[str, Any]:
