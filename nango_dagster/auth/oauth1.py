@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 from .. import clock
 from ..http import Request, form_pairs, query_of
 
-
 _DIGESTS = {"HMAC-SHA1": hashlib.sha1, "HMAC-SHA256": hashlib.sha256}
 
 
