@@ -46,6 +46,8 @@ class Settings:
     port: int = 3003
     api_rate_limit: int = 0
     api_keep_alive: int = 75
+    proxy_bytes: int = 100_000_000
+    """The longest body of a request to `/proxy`, and of its answer."""
     metrics_without_key: bool = False
     dagster_url: str | None = None
     prune_after_days: int = 0
@@ -84,6 +86,7 @@ class Settings:
             log_level=_log_level(read),
             port=read.whole("NANGO_PORT", 3003, 1, 65535),
             api_rate_limit=read.whole("NANGO_API_RATE_LIMIT", 0, 0, 100_000_000),
+            proxy_bytes=read.whole("NANGO_PROXY_MAX_MB", 100, 1, 1_000_000) * 1_000_000,
             api_keep_alive=read.whole("NANGO_API_KEEP_ALIVE", 75, 1, 3600),
             metrics_without_key=read.flag("NANGO_METRICS_WITHOUT_KEY"),
             dagster_url=read.base_url("NANGO_DAGSTER_URL"),

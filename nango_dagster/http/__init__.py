@@ -7,19 +7,22 @@ The modules in the order of a request: `request` and `urls` (what is sent), `red
 
 from .addresses import Reach
 from .client import Client, Interceptor, Policy
+from .failures import TRANSPORT_ERRORS
 from .links import Link, links, parse_links, unread_text
 from .post import Posted, Poster
 from .rates import Bucket, Limiter, RateLimit, asked_wait, bucket, is_rate_limited, wait_of
 from .redaction import looks_secret, public_config, public_json, public_url, redact, url_secrets
 from .redirects import redirected
-from .request import Request, Response, form_pairs, secrets_of
+from .request import FileBody, Request, Response, form_pairs, secrets_of
 from .urls import Params, is_url, json_bytes, origin, query_of, query_pairs, query_text
 from .verdicts import Failure, Judge, Verdict
 
 __all__ = [
+    "TRANSPORT_ERRORS",
     "Bucket",
     "Client",
     "Failure",
+    "FileBody",
     "Interceptor",
     "Judge",
     "Limiter",

@@ -19,7 +19,7 @@ from .links import utf8_text
 from .rates import Limiter, RateLimit, bucket
 from .redaction import public_url, redact
 from .redirects import MAX_REDIRECTS, REDIRECTS, is_at_home, redirected, without_credentials
-from .request import Request, Response, body_bytes, secrets_of
+from .request import FileBody, Request, Response, body_bytes, secrets_of
 from .sockets import SLICE, ReadGuard
 from .transport import Message, Transport
 from .urls import Server, origin, server_of
@@ -50,6 +50,9 @@ class Policy:
     max_wait: float = 300.0
     """Seconds; an API that asks to wait longer is not asked again until the next run."""
     max_bytes: int = 100_000_000
+    bytes_setting: str = "max_page_bytes of this sync"
+    streams: bool = False
+    """Whether the body of an answer is handed out while it arrives: `Response.rest` follows its first piece."""
     allowed_origins: frozenset[str] = frozenset()
     reach: Reach = "anywhere"
     rate_limit: RateLimit | None = None
@@ -59,7 +62,8 @@ class Policy:
     @property
     def limits(self) -> Limits:
         connect = min(self.connect_timeout, self.timeout)
-        return Limits(connect, self.timeout, 10 * self.timeout, self.max_bytes)
+        total = 10 * self.timeout
+        return Limits(connect, self.timeout, total, self.max_bytes, self.bytes_setting, streams=self.streams)
 
 
 class Interceptor(Protocol):
@@ -295,9 +299,9 @@ class Client:
 def _message(request: Request, server: Server) -> Message:
     """The request as it is sent."""
     headers = checked_headers(request.headers)
-    body = None
+    body: bytes | FileBody | None = None
     if request.has_body:
-        body = body_bytes(request)
+        body = request.body if isinstance(request.body, FileBody) else body_bytes(request)
         if request.header("Content-Type") is None:
             headers["Content-Type"] = "application/json"
     return Message(request.method, request.full_url, server, with_defaults(headers), body)

@@ -33,8 +33,12 @@ class Limits:
     silence: float
     total: float
     max_bytes: int
+    bytes_setting: str = "max_page_bytes of this sync"
+    """The name of the setting with `max_bytes`."""
     cut: bool = False
     """Whether the rest of a longer body is left unread without an error, as it always is for an error's body."""
+    streams: bool = False
+    """Whether a body is handed out while it arrives, after its first piece."""
 
 
 class TooLarge(Exception):
@@ -64,7 +68,7 @@ class Breakdown:
 # The first row that matches any exception of the chain counts.
 _SENTENCES: Final[tuple[tuple[Any, str, bool], ...]] = (
     (TotalTimeout, "did not finish within {limits.total:g} s", True),
-    (TooLarge, "sent more than {limits.max_bytes:,} bytes, the max_page_bytes of this sync", False),
+    (TooLarge, "sent more than {limits.max_bytes:,} bytes, the {limits.bytes_setting}", False),
     (UnknownEncoding, 'sent the Content-Encoding "{cause}"; wanted gzip, deflate or none', False),
     (
         requests.exceptions.ProxyError,

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import unquote, urlencode
 
 from ..paths import MISSING, dig, put
@@ -33,6 +33,14 @@ NO_BODY: Final = frozenset({"GET", "DELETE", "HEAD"})
 FORM: Final = "application/x-www-form-urlencoded"
 # The access token of a connection, which may be refreshed between two pages.
 _ACCESS_TOKEN: Final = re.compile(r"\$\{(access_token|pizzlyAccessToken|credentials\b)")
+
+
+@dataclass(frozen=True)
+class FileBody:
+    """A long body in a file, which each try sends from its beginning."""
+
+    file: IO[bytes] = field(repr=False)
+    size: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,6 +172,8 @@ class Response:
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
     url: str
+    rest: Iterator[bytes] | None = field(default=None, repr=False, compare=False)
+    """The pieces of the body after `content`, where the policy streams: read them to their end, or close the client."""
 
     @cached_property
     def links(self) -> Mapping[str, str]:
@@ -196,6 +206,9 @@ def body_bytes(request: Request) -> bytes:
     """The body as it is sent: bytes as they are, a form where the Content-Type says so, else JSON."""
     if isinstance(request.body, bytes):
         return request.body
+    if isinstance(request.body, FileBody):
+        request.body.file.seek(0)
+        return request.body.file.read()
     if _is_form(request) and not isinstance(request.body, list | tuple):
         return urlencode(form_pairs(request), errors=LONE_SURROGATES).encode()
     return json_bytes({} if request.body is None else request.body)

@@ -19,7 +19,7 @@ from .. import clock
 from ..errors import Cancelled
 from .addresses import refuse_behind_proxy
 from .failures import Limits, TooLarge, UnknownEncoding
-from .request import Response
+from .request import FileBody, Response
 from .sockets import Adapter, ReadGuard
 from .urls import Server
 
@@ -30,13 +30,13 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Message:
-    """A request as it is sent: the whole URL with its query, its server, all headers, and the bytes of the body."""
+    """A request as it is sent: the whole URL with its query, its server, all headers, and the body."""
 
     method: str
     url: str = field(repr=False)
     server: Server
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | FileBody | None = field(default=None, repr=False)
 
 
 class Transport:
@@ -127,6 +127,13 @@ class _ConnectionSet:
         with _without_urllib3_log():
             answer = self._adapter.send(_prepared(message), stream=True, timeout=timeout, **settings)
         raw: urllib3.HTTPResponse = answer.raw
+        if limits.streams and raw.status < 300:
+            pieces = _closing(raw, _chunks(raw, limits))
+            length = raw.headers.get("Content-Length", "")
+            if length.isdecimal() and int(length) > limits.max_bytes:
+                raw.close()
+                raise TooLarge
+            return Response(raw.status, raw.headers, next(pieces, b""), message.url, pieces)
         try:
             content = _read_body(raw, limits) if raw.status < 300 else _read_error_body(raw, limits)
         finally:
@@ -157,9 +164,12 @@ def _prepared(message: Message) -> requests.PreparedRequest:
     prepared.method = message.method
     prepared.prepare_url(message.url, None)
     prepared.headers = CaseInsensitiveDict(message.headers)
-    if message.body is not None:
-        prepared.body = message.body
-        prepared.headers["Content-Length"] = str(len(message.body))
+    body = message.body
+    if isinstance(body, FileBody):
+        body.file.seek(0)
+        prepared.body, prepared.headers["Content-Length"] = body.file, str(body.size)
+    elif body is not None:
+        prepared.body, prepared.headers["Content-Length"] = body, str(len(body))
     return prepared
 
 
@@ -184,12 +194,7 @@ _NO_ENCODINGS: Final = frozenset({"none", "utf-8", "utf8", "us-ascii", "iso-8859
 
 def _read_body(raw: urllib3.HTTPResponse, limits: Limits) -> bytes:
     """The decompressed body; at most one chunk more than `max_bytes` of it is ever in memory."""
-    encodings = raw.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
-    if not set(encodings) <= {"", "identity", *_NO_ENCODINGS, *raw.CONTENT_DECODERS}:
-        raise UnknownEncoding(", ".join(encodings))
-    chunks = list(_chunks(raw, limits.max_bytes, cut=limits.cut))
-    if chunks and not limits.cut and not _is_decompressed_to_its_end(raw):
-        raise DecodeError("the compressed body ends too early")
+    chunks = list(_chunks(raw, limits))
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -207,14 +212,32 @@ def _read_error_body(raw: urllib3.HTTPResponse, limits: Limits) -> bytes:
         return b""
 
 
-def _chunks(raw: urllib3.HTTPResponse, left: int, *, cut: bool) -> Iterator[bytes]:
-    while chunk := raw.read(min(_CHUNK, left + 1), decode_content=True):
+def _chunks(raw: urllib3.HTTPResponse, limits: Limits) -> Iterator[bytes]:
+    """The decompressed body in pieces. Raises UnknownEncoding at once, TooLarge, and DecodeError at an early end."""
+    encodings = raw.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
+    if not set(encodings) <= {"", "identity", *_NO_ENCODINGS, *raw.CONTENT_DECODERS}:
+        raise UnknownEncoding(", ".join(encodings))
+    left, is_empty = limits.max_bytes, True
+    read = raw.read1 if limits.streams else raw.read  # what has arrived, or as much as fits
+    while chunk := read(min(_CHUNK, left + 1), decode_content=True):
         yield chunk
+        is_empty = False
         left -= len(chunk)
         if left < 0:
-            if cut:
+            if limits.cut:
                 return
             raise TooLarge
+    if not (is_empty or limits.cut or _is_decompressed_to_its_end(raw)):
+        raise DecodeError("the compressed body ends too early")
+
+
+def _closing(raw: urllib3.HTTPResponse, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of a body, after whose end, or at an error, the answer is closed."""
+    try:
+        yield from chunks
+    finally:
+        if not raw.isclosed():
+            raw.close()
 
 
 _this_thread = threading.local()

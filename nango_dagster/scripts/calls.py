@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -95,12 +95,14 @@ class ScriptAnswer:
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
     url: str
+    rest: Iterator[bytes] | None = field(default=None, repr=False, compare=False)
+    """The pieces of the body after `content`, where the client streams."""
 
     @classmethod
     def of(cls, response: Response) -> ScriptAnswer:
         """The answer that a response holds."""
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return cls(response.status, headers, response.content, response.url)
+        return cls(response.status, headers, response.content, response.url, response.rest)
 
     @cached_property
     def data(self) -> Any:

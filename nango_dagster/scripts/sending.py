@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config import Sync
@@ -76,8 +76,10 @@ class SharedAccess:
 class ScriptClient:
     """Sends the requests of one execution; for one thread at a time."""
 
-    def __init__(self, sync: Sync, context: SourceContext, api: Api) -> None:
+    def __init__(self, sync: Sync, context: SourceContext, api: Api, streamed_bytes: int | None = None) -> None:
+        """With `streamed_bytes`, answers of at most so many bytes are handed out while they arrive."""
         self.api = api
+        self._streamed_bytes = streamed_bytes
         self.access = None if context.access is None else SharedAccess(context.access)
         self._sync = sync
         self._context = context
@@ -211,6 +213,9 @@ class ScriptClient:
     def _made(self, reach: Reach) -> Client:
         context = self._context
         policy = policy_of(self._sync, reach)
+        if self._streamed_bytes is not None:
+            setting = "limit of /proxy, NANGO_PROXY_MAX_MB"
+            policy = replace(policy, streams=True, max_bytes=self._streamed_bytes, bytes_setting=setting)
         client = Client(policy, cancelled=context.is_stopped, limiter=context.limiter, interceptor=context.interceptor)
         if self.access is not None:
             client.hide(*self.access.secrets())

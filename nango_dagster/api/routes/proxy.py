@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+import tempfile
 from collections.abc import Iterator
-from typing import Annotated
+from typing import IO, Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from ...errors import ApiError, ConfigError
+from ... import clock
+from ...errors import ApiError, ConfigError, QuotaSpent
+from ...http import TRANSPORT_ERRORS, FileBody
 from ...runs import proxy
 from ...scripts import Call, ScriptAnswer
 from ..docs.openapi import ERRORS
@@ -18,12 +24,13 @@ from ..errors import HttpError
 from ..input.selection import check_connection, header_text, syncs_of
 from ..service import Service
 
-MOST_BYTES = 50_000_000
-"""The largest body of a request."""
+log = logging.getLogger(__name__)
+
 MOST_SECONDS = 120.0
 AT_ONCE = 16
-"""Requests that wait for their APIs at the same time; others wait for them."""
-_PIECE = 65_536
+"""Requests to APIs, with their answers, at the same time; others wait for them."""
+_IN_MEMORY = 1_000_000
+"""A longer body of a request waits in a file."""
 _PREFIX = "nango-proxy-"
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "te", "trailer", "upgrade"}
@@ -47,26 +54,65 @@ async def send_to_api(
     retries: Retries = 0,
     retry_on: RetryOn = None,
 ) -> StreamingResponse:
-    """Send a request to the API, and return its answer whatever its status.
+    """Send a request to the API, and pass its answer on while it arrives, whatever its status.
 
     The path and query follow the base URL of the integration. Headers `Nango-Proxy-NAME` are sent as NAME. Rate limits,
     allowed origins and address rules of the integration's syncs apply.
     """
     service: Service = request.app.state.service
     names = (header_text(integration), header_text(connection_id))
-    call = Call(
-        request.method,
-        _endpoint(request),
-        params=request.scope["query_string"].decode("latin-1") or None,
-        data=await _body(request),
-        headers=dict(_headers(request)),
-        retries=retries,
-        retry_on=_statuses(retry_on),
-        base_url=base_url or None,
-    )
-    answer = await to_thread.run_sync(_send, service, names, call, limiter=_sending)
-    headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
-    return StreamingResponse(_pieces(answer.content), answer.status, headers)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        call = Call(
+            request.method,
+            _endpoint(request),
+            params=request.scope["query_string"].decode("latin-1") or None,
+            data=await _body(request, file, service.settings.proxy_bytes),
+            headers=dict(_headers(request)),
+            retries=retries,
+            retry_on=_statuses(retry_on),
+            base_url=base_url or None,
+        )
+        turn = object()
+        await _sending.acquire_on_behalf_of(turn)
+        try:
+            answer = await to_thread.run_sync(_send, service, names, call)
+        except BaseException:
+            _sending.release_on_behalf_of(turn)
+            raise
+    return _Answer(answer, turn)
+
+
+class _Answer(StreamingResponse):
+    """An answer of an API on its way through; its connection and its turn are free at its end, also an early one."""
+
+    def __init__(self, streamed: proxy.StreamedAnswer, turn: object) -> None:
+        answer = streamed.answer
+        headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
+        super().__init__(self._pieces(), answer.status, headers)
+        self._streamed, self._turn = streamed, turn
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except _BrokenOff:
+            return  # the server closes the connection of an answer that was not ended
+        finally:
+            _sending.release_on_behalf_of(self._turn)
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._streamed.close)
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            yield from self._streamed.pieces()
+        except TRANSPORT_ERRORS as error:
+            # The status was sent: only an end in the middle tells the caller that the body is not whole.
+            reason = type(error).__name__
+            log.warning("/proxy: the answer of %s broke off: %s", self._streamed.answer.url.partition("?")[0], reason)
+            raise _BrokenOff from None
+
+
+class _BrokenOff(Exception):
+    """An answer has begun and cannot be passed on to its end."""
 
 
 for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -81,14 +127,17 @@ for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
     )
 
 
-def _send(service: Service, names: tuple[str, str], call: Call) -> ScriptAnswer:
+def _send(service: Service, names: tuple[str, str], call: Call) -> proxy.StreamedAnswer:
     rows = syncs_of(service.database, names[0])
     check_connection(service.database, rows, *names, 404)
     try:
         return proxy.send(service.database, service.settings, rows, names, call)
+    except QuotaSpent as spent:
+        wait = max(1, math.ceil((spent.until - clock.now()).total_seconds()))
+        raise HttpError(429, "too_many_request", str(spent), headers={"Retry-After": str(wait)}) from None
     except ApiError as error:
         if isinstance(error.answer, ScriptAnswer):
-            return error.answer
+            return proxy.StreamedAnswer(error.answer)
         raise HttpError(502, "upstream_unreachable", str(error)) from None
     except ConfigError as error:
         raise HttpError(400, "invalid_request", str(error)) from None
@@ -115,22 +164,23 @@ def _statuses(text: str | None) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-async def _body(request: Request) -> bytes | None:
+async def _body(request: Request, file: IO[bytes], most_bytes: int) -> bytes | FileBody | None:
+    """The body that arrives, by way of a file; a short one is read from there."""
     try:
-        return await asyncio.wait_for(_read(request), MOST_SECONDS) or None
+        size = await asyncio.wait_for(_read(request, file, most_bytes), MOST_SECONDS)
     except (asyncio.TimeoutError, TimeoutError):  # two classes on Python 3.10
         raise HttpError(408, "request_timeout", "the body has not arrived in time.") from None
+    if size > _IN_MEMORY:
+        return FileBody(file, size)
+    file.seek(0)
+    return file.read() or None
 
 
-async def _read(request: Request) -> bytes:
-    body = bytearray()
+async def _read(request: Request, file: IO[bytes], most_bytes: int) -> int:
+    size = 0
     async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise HttpError(413, "request_too_large", f"the body has more than {MOST_BYTES:,} bytes.")
-    return bytes(body)
-
-
-def _pieces(content: bytes) -> Iterator[bytes]:
-    for at in range(0, len(content), _PIECE):
-        yield content[at : at + _PIECE]
+        size += len(part)
+        if size > most_bytes:
+            raise HttpError(413, "request_too_large", f"the body has more than {most_bytes:,} bytes.")
+        file.write(part)
+    return size
