@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import requests
@@ -115,7 +116,7 @@ def test_the_rules_of_the_syncs_of_an_integration_apply(db: Database, api: FakeA
     """Their headers are those of all of them; a spent quota is refused before a request is sent."""
     received: list[Received] = []
     api.route("/v1/items", noted(received, {}))
-    shared = {"integration": "crm", "unique_key": "id", "daily_quota": 1}
+    shared: dict[str, Any] = {"integration": "crm", "unique_key": "id", "daily_quota": 1}
     two = [Sync(name=name, url=f"{api.url}/{name}", headers={"X-All": "yes", "X-One": name}, **shared) for name in "ab"]
     syncs.register(db, two)
     assert client.get("/proxy/items", headers=NAMES).status_code == 200

@@ -111,7 +111,7 @@ def test_an_execution_whose_process_is_killed_begins_once_more(project: NodeProj
     def items(request: Received) -> Reply:
         at = int(request.params["page"])
         if at == page and not pids:
-            pids.extend(child.pid for child in psutil.Process().children() if "host.mjs" in str(child.cmdline()))
+            pids.extend(node_pids())
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         return {"items": [{"id": f"{at}"}]}
@@ -202,6 +202,44 @@ def test_credentials_that_a_script_prints_are_starred(
         outcome = run(project, project.script(body), pool)
     assert "the key" in caplog.text
     assert "s3cr3t-key" not in caplog.text + str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [(Limits(executions=2), 4), (Limits(megabytes=1), 6)], ids=["count", "memory"]
+)
+def test_processes_are_replaced_and_no_execution_is_lost(project: NodeProject, limits: Limits, most: int) -> None:
+    """Executions side by side end in the process in which they began; a process ends after its last one."""
+    pids: set[int] = set()
+
+    def items(request: Received) -> Reply:
+        pids.update(node_pids())
+        return {"items": [{"id": request.params["of"]}]}
+
+    project.api.route("/items", items)
+    row = project.script("""
+        const { data } = await nango.get({ endpoint: '/items', params: { of: nango.connectionId } });
+        await nango.batchSave(data.items, 'Item');
+        """)
+    names = [f"c{number}" for number in range(6)]
+    connections.add_all(project.db, None, [connections.NewConnection("crm", name) for name in names])
+    pool, others = Pool(limits), node_pids()
+
+    def execute(name: str) -> str:
+        with runs.claimed(project.db, project.settings, row, connection_id=name) as execution:
+            return replace(execution, source=NodeScript(row.sync, project.settings.home, pool)).run().status
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(execute, names)) == ["succeeded"] * 6
+    assert project.ids() == names
+    assert 3 <= len(pids - others) <= most
+    assert len(node_pids() - others) == 1
+    pool.close()
+    assert node_pids() == others
+
+
+def node_pids() -> set[int]:
+    """The Node processes of this one."""
+    return {child.pid for child in psutil.Process().children() if "host.mjs" in str(child.cmdline())}
 
 
 def test_values_at_the_top_of_a_file_belong_to_one_execution(project: NodeProject, pool: Pool) -> None:

@@ -167,7 +167,8 @@ def _prepared(message: Message) -> requests.PreparedRequest:
     body = message.body
     if isinstance(body, FileBody):
         body.file.seek(0)
-        prepared.body, prepared.headers["Content-Length"] = body.file, str(body.size)
+        prepared.body = body.file  # type: ignore[assignment]  # the types of requests know no files
+        prepared.headers["Content-Length"] = str(body.size)
     elif body is not None:
         prepared.body, prepared.headers["Content-Length"] = body, str(len(body))
     return prepared

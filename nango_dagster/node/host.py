@@ -37,6 +37,10 @@ class Limits:
     """Seconds without a sign of life after which the process is killed: a script blocks it."""
     start: float = 60.0
     """Seconds until it has to be ready."""
+    executions: int = 500
+    """A process that has begun so many executions gets no new ones."""
+    megabytes: int = 400
+    """A process that has more memory gets no new executions."""
 
 
 class HostLost(Exception):
@@ -49,6 +53,8 @@ class Host:
     def __init__(self, project: Path, limits: Limits | None = None) -> None:
         """`project` is the folder whose `node_modules` scripts may import from."""
         self.limits = limits or Limits()
+        self.users = 0
+        """How many executions the pool has given it and not taken back."""
         self.started = 0
         """How many executions it has begun."""
         self.rss = 0
@@ -68,11 +74,6 @@ class Host:
     def is_lost(self) -> bool:
         """Whether the process is gone."""
         return self._lost is not None
-
-    @property
-    def open(self) -> int:
-        """How many executions it is at."""
-        return len(self._sessions)
 
     @property
     def pid(self) -> int:
@@ -175,9 +176,8 @@ class Host:
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
         kind = header.get("t")
-        if kind == "pong":
+        if kind in ("ready", "pong"):
             self.rss = int(header["rss"])
-        elif kind == "ready":
             self._ready.set()
         elif (session := self._sessions.get(header.get("x", 0))) is not None:
             session.messages.put((header, body))

@@ -12,9 +12,6 @@ from typing import Final
 
 from .host import Host, Limits
 
-MOST_EXECUTIONS: Final = 500
-MOST_BYTES: Final = 400 * 1024 * 1024
-"""A process that has begun more executions, or has more memory, gets no new ones."""
 _ALONE_AT_ONCE: Final = 2
 
 
@@ -43,14 +40,19 @@ class Pool:
         with self._lock:
             project = self._projects.setdefault(root, _Project())
             host = project.shared
-            if host is None or host.is_lost or host.started >= MOST_EXECUTIONS or host.rss > MOST_BYTES:
+            if host is None or not self._takes_more(host):
                 if host is not None:
                     self._retired.append(host)
                 host = project.shared = Host(root, self.limits)
+            host.users += 1
         try:
             yield host
         finally:
-            self._close_retired()
+            self._close_retired(after=host)
+
+    def _takes_more(self, host: Host) -> bool:
+        limits = self.limits
+        return not (host.is_lost or host.started >= limits.executions or host.rss > limits.megabytes * 1_000_000)
 
     @contextlib.contextmanager
     def alone(self, root: Path) -> Iterator[Host]:
@@ -83,11 +85,12 @@ class Pool:
         for host in hosts:
             host.close()
 
-    def _close_retired(self) -> None:
-        """End the retired processes that have no executions left."""
+    def _close_retired(self, after: Host) -> None:
+        """Take a process back from an execution, and end the retired ones that have none left."""
         with self._lock:
-            idle = [host for host in self._retired if host.open == 0]
-            self._retired = [host for host in self._retired if host.open > 0]
+            after.users -= 1
+            idle = [host for host in self._retired if host.users == 0]
+            self._retired = [host for host in self._retired if host.users > 0]
         for host in idle:
             host.close()
 

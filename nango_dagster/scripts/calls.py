@@ -37,10 +37,10 @@ class Call:
     """None for the number of the sync's config."""
     retry_on: tuple[int, ...] = ()
     """Statuses that are retried besides 429 and 5xx."""
-    retry_header: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The names of headers that tell the wait: `after` in seconds, `at` as a time."""
     base_url: str | None = None
     """The base URL of this request alone; the connection's credentials go there only if its origin is allowed."""
+    retry_header: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The names of headers that tell the wait: `after` in seconds, `at` as a time."""
 
     @property
     def is_absolute(self) -> bool:

@@ -140,4 +140,4 @@ for (const name of ['stdout', 'stderr']) Object.defineProperty(process, name, { 
 for (const name of ['fetch', 'WebSocket', 'EventSource', 'navigator']) delete globalThis[name];
 close();
 receive((header, body) => handlers[header.t](header, body), () => exit(0));
-send({ t: 'ready', version: process.version });
+send({ t: 'ready', rss: rss() });
