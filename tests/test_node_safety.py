@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -238,8 +239,13 @@ def test_processes_are_replaced_and_no_execution_is_lost(project: NodeProject, l
 
 
 def node_pids() -> set[int]:
-    """The Node processes of this one."""
-    return {child.pid for child in psutil.Process().children() if "host.mjs" in str(child.cmdline())}
+    """The Node processes of this one; without those that end at this moment."""
+    pids = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "host.mjs" in str(child.cmdline()):
+                pids.add(child.pid)
+    return pids
 
 
 def test_values_at_the_top_of_a_file_belong_to_one_execution(project: NodeProject, pool: Pool) -> None:

@@ -29,7 +29,8 @@ class Batches:
     """Commits batches of records, each in a transaction of its own, in the order in which they come.
 
     Three are in progress at a time: one is looked up, the one before it is compared and mapped, and the one before
-    that is committed. A batch that `commit` finds alone is committed in the caller's thread. A record that the database refuses is rejected, and the others of its batch are stored.
+    that is committed. A batch that `commit` finds alone is committed in the caller's thread. A record that the
+    database refuses is rejected, and the others of its batch are stored.
     """
 
     def __init__(

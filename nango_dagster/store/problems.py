@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from . import schema
 
 _of = schema.datasets.c
-_mine = bindparam("id_of_dataset")
+_mine: BindParameter[int] = bindparam("id_of_dataset")
 _REJECTED = select(func.count()).where(schema.rejected.c.dataset_id == _mine).scalar_subquery()
 _READ = select(_of.problems, _REJECTED).where(_of.id == _mine)
 MOST_NAMED = 50
