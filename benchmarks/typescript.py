@@ -50,7 +50,7 @@ export default createSync({
             page = data.next;
             CHECKPOINT
         }
-        if (checkpoint) await nango.clearCheckpoint();
+        if (TRACKS) await nango.clearCheckpoint();
         if (TRACKS) await nango.trackDeletesEnd('Item');
     },
 });
