@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from nango_dagster.config import Sync
+from nango_dagster.config import Sync, from_body
 from nango_dagster.settings import Settings
 from nango_dagster.store import (
     Database,
@@ -105,6 +105,29 @@ def test_what_an_execution_has_changed_is_announced_once(
     (second,) = take(db)
     assert (second.sync_type, counts(second), second.modified_after) == ("INCREMENTAL", (1, 0, 1), announced_until)
     assert second.delivery_id != first.delivery_id
+
+
+def test_a_notification_that_waits_keeps_its_first_checkpoint_and_takes_the_last(
+    db: Database, settings: Settings, api: FakeApi
+) -> None:
+    changes = [{"id": 1, "at": "2026-01-01"}]
+    api.route("/feed", lambda request: changes)
+    fields = {"sync_type": "incremental", "incremental": {"field": "at", "request_path": "since"}}
+    sync = from_body({"name": "feed", "url": f"{api.url}/feed", "unique_key": "id", **fields})
+    row = syncs.register(db, [sync])["feed"]
+    execute(db, settings, row)
+    for number in (2, 3):
+        changes.append({"id": number, "at": f"2026-01-0{number}"})
+        execute(db, settings, row)
+    (notification,) = waiting(db)
+    before, after = notification.checkpoint_from, notification.checkpoint_to
+    assert before == "null" and after is not None and "2026-01-03" in after
+    assert counts(notification)[0] == 3
+    take(db)
+    changes.append({"id": 4, "at": "2026-01-04"})
+    execute(db, settings, row)
+    (notification,) = waiting(db)
+    assert notification.checkpoint_from == after and "2026-01-04" in str(notification.checkpoint_to)
 
 
 def _dataset(db: Database, row: SyncRow) -> datasets.Dataset:

@@ -14,7 +14,7 @@ import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster_shared.libraries import DagsterLibraryRegistry
 
-from nango_dagster.config import Sync
+from nango_dagster.config import ForEach, Sync
 from nango_dagster.defs import (
     NangoResource,
     NangoSyncsComponent,
@@ -22,6 +22,7 @@ from nango_dagster.defs import (
     SyncOptions,
     SyncProps,
     build_definitions,
+    metadata,
     names,
     nango_syncs,
     partitions,
@@ -158,6 +159,29 @@ def test_a_translator_changes_the_specs(nowhere: Settings) -> None:
     assert (asset.group_name, asset.owners) == ("crm", ["team:sales"]) and asset.automation_condition
     assert isinstance(asset.partitions_def, dg.DynamicPartitionsDefinition)
     assert spec(defs, "api/hub/a-api").group_name == "crm"
+
+
+def test_the_asset_of_children_follows_the_key_that_a_translator_gives_their_parents(nowhere: Settings) -> None:
+    class Ours(NangoSyncTranslator):
+        def get_asset_spec(self, props: SyncProps) -> dg.AssetSpec:
+            return super().get_asset_spec(props).replace_attributes(key=["lake", f"raw_{props.sync.name}"])
+
+    row = {"type": "object", "properties": {"id": {"type": "integer"}, "parent_id": {"type": "integer"}}}
+    comments = Sync(
+        name="comments",
+        url=f"{URL}/${{parent.id}}",
+        unique_key="id",
+        models={"Comment": row},
+        for_each=ForEach(sync="issues", path="number"),
+    )
+    defs = build_definitions([comments, sync("issues", unique_key="id")], nowhere, translator=Ours())
+    child, parent = dg.AssetKey(["lake", "raw_comments"]), dg.AssetKey(["lake", "raw_issues"])
+    assert parent in defs.resolve_asset_graph().get(child).parent_keys
+    lineage = spec(defs, "lake/raw_comments").metadata["dagster/column_lineage"]
+    assert lineage.deps_by_column["parent_id"] == [dg.TableColumnDep(parent, "number")]
+    nango = (defs.resources or {})["nango"]
+    placement = next(place for place in nango.placements if place.sync.name == "comments")
+    assert metadata.Source.of(placement).parent == parent
 
 
 @pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")  # of Definitions.map_asset_specs

@@ -67,10 +67,14 @@ def build_definitions(
         and (select is None or select(entry.props.sync))
     ]
     translator = translator or NangoSyncTranslator()
+    placed = {_name(entry.props.sync): replace(entry.props, key_prefix=prefix) for entry in loaded}
     made: list[SyncDefinitions] = []
     for entry in loaded:
-        placed = replace(entry, props=replace(entry.props, key_prefix=prefix))
-        if definitions := _definitions(placed, translator, options, common, problems):
+        props = placed[_name(entry.props.sync)]
+        each = props.sync.for_each
+        parent = placed.get((props.sync.integration_key, each.sync)) if each else None
+        ready = replace(entry, props=replace(props, parent=parent))
+        if definitions := _definitions(ready, translator, options, common, problems):
             made.append(definitions)
     made = _distinct(made, problems)
     is_posted = {id(definitions) for definitions in common.posted.values()}
@@ -89,6 +93,10 @@ def build_definitions(
         schedules=[*(definitions.schedule for definitions in made), *common.schedules],
         resources={names.RESOURCE: common.nango, names.IO_MANAGER: common.io_manager},
     )
+
+
+def _name(sync: Sync) -> tuple[str, str]:
+    return sync.integration_key, sync.name
 
 
 # --- the syncs --------------------------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ def _definitions(
 ) -> SyncDefinitions | None:
     """The definitions of a sync; those of a posted sync that another component has loaded are that component's."""
     sync = loaded.props.sync
-    key = (sync.integration_key, sync.name)
+    key = _name(sync)
     before = common.posted.get(key)
     if loaded.posted and before is not None and before.placement.sync == sync:
         return before

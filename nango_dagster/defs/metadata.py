@@ -30,7 +30,6 @@ from ..runs import ModelOutcome, Outcome
 from ..store import Database, tables
 from ..store.queue import REAUTHORISE_AFTER
 from ..store.status import Totals
-from . import names
 from .placements import Placement
 
 _SHOWN_COLUMNS = 8
@@ -63,18 +62,13 @@ class Source:
     key: AssetKey
     """The list in the API."""
     parent: AssetKey | None = None
+    """The asset of the parents, with `for_each`."""
     for_each: ForEach | None = None
 
     @classmethod
     def of(cls, placement: Placement) -> Source:
         """The sources of a sync's columns."""
-        return cls.of_sync(placement.sync, placement.asset_key, placement.source_key)
-
-    @classmethod
-    def of_sync(cls, sync: Sync, asset_key: AssetKey, source_key: AssetKey) -> Source:
-        """The sources of the columns of a sync with these keys."""
-        each = sync.for_each
-        return cls(source_key, None if each is None else names.sibling(asset_key, each.sync), each)
+        return cls(placement.source_key, placement.parent_key, placement.sync.for_each)
 
     def origin_of(self, path: str) -> TableColumnDep:
         """The origin of the column with the value at a path of the record."""

@@ -54,6 +54,8 @@ class Placement:
     asset_key: AssetKey
     source_key: AssetKey
     options: SyncOptions = SyncOptions()
+    parent_key: AssetKey | None = None
+    """The asset of the parents of a sync with `for_each`."""
 
     @classmethod
     def of(cls, sync: Sync, key_prefix: Sequence[str] = (), options: SyncOptions | None = None) -> Placement:
@@ -63,9 +65,9 @@ class Placement:
         >>> Placement.of(sync, ["raw"]).asset_key.to_user_string(), Placement.of(sync).job_name
         ('raw/github/issues', 'github__issues_job')
         """
-        return cls(
-            sync, names.asset_key(sync, key_prefix), names.source_key(sync, key_prefix), options or SyncOptions()
-        )
+        key, each = names.asset_key(sync, key_prefix), sync.for_each
+        parent_key = names.sibling(key, each.sync) if each else None
+        return cls(sync, key, names.source_key(sync, key_prefix), options or SyncOptions(), parent_key)
 
     @property
     def model_keys(self) -> Mapping[str, AssetKey]:

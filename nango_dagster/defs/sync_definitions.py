@@ -27,7 +27,8 @@ class SyncDefinitions:
     def of(cls, props: SyncProps, translator: NangoSyncTranslator, options: SyncOptions) -> SyncDefinitions:
         """Make the definitions of a sync. Raises DagsterError for a name that Dagster does not take."""
         spec = translator.get_asset_spec(props)
-        placement = replace(Placement.of(props.sync, props.key_prefix, options), asset_key=spec.key)
+        default = Placement.of(props.sync, props.key_prefix, options)
+        placement = replace(default, asset_key=spec.key, parent_key=translator.parent_key(props))
         return cls(
             placement,
             build_asset(spec, placement),

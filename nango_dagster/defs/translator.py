@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from dagster import (
     AssetDep,
+    AssetKey,
     AssetSpec,
     BetaWarning,
     CodeReferencesMetadataValue,
@@ -39,6 +40,8 @@ class SyncProps:
     line: int | None = None
     code_version: str | None = None
     """The version of its script's file; None without one."""
+    parent: SyncProps | None = None
+    """The sync that `for_each` names, where it is loaded together with this one."""
 
     @classmethod
     def of(cls, sync: Sync, settings: Settings, key_prefix: tuple[str, ...] = ()) -> SyncProps:
@@ -66,10 +69,13 @@ class NangoSyncTranslator:
         """The spec of a sync's asset: key, description, group, owners, tags, kinds, metadata and freshness policy."""
         sync = props.sync
         key, source_key = names.asset_key(sync, props.key_prefix), names.source_key(sync, props.key_prefix)
-        source = metadata.Source.of_sync(sync, key, source_key)
+        parent_key = self.parent_key(props)
+        source = metadata.Source(source_key, parent_key, sync.for_each)
+        # The partitions of the parents are the same connections and variants.
+        same = IdentityPartitionMapping() if sync.partitioned else None
         return AssetSpec(
             key,
-            deps=[source_key, *_parents(props)],
+            deps=[source_key, *([AssetDep(parent_key, partition_mapping=same)] if parent_key else [])],
             description=sync.description
             or f"{sync.display_name}: {sync.mode} of {public_url(sync.address) or sync.script}",
             metadata={**metadata.of_asset(sync, props.storage_kind, source), **_location(props)},
@@ -81,18 +87,17 @@ class NangoSyncTranslator:
             freshness_policy=metadata.freshness(sync),
         )
 
+    def parent_key(self, props: SyncProps) -> AssetKey | None:
+        """The key of the asset whose records a sync with `for_each` reads a list for; None without `for_each`."""
+        if props.sync.for_each is None:
+            return None
+        if props.parent is not None:
+            return self.get_asset_spec(props.parent).key
+        return names.sibling(names.asset_key(props.sync, props.key_prefix), props.sync.for_each.sync)
+
 
 def _origin(sync: Sync) -> str:
     return public_url(sync.address) or f"what {sync.script} reads"
-
-
-def _parents(props: SyncProps) -> list[AssetDep]:
-    """The asset of the parents, for a sync with `for_each`: its partitions are the same connections and variants."""
-    sync = props.sync
-    if sync.for_each is None:
-        return []
-    key = names.sibling(names.asset_key(sync, props.key_prefix), sync.for_each.sync)
-    return [AssetDep(key, partition_mapping=IdentityPartitionMapping() if sync.partitioned else None)]
 
 
 def _location(props: SyncProps) -> dict[str, Any]:
