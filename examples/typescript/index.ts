@@ -1,0 +1,1 @@
+import './github/syncs/issues.js';
