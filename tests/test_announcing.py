@@ -306,7 +306,7 @@ def test_what_a_process_that_was_killed_had_written_is_announced(
     row = source.registered(db, **MODES[mode])
     undisturbed = workers.run("items", small=2)
     changes = 4
-    for at in range(1, undisturbed.statements + 5, 3):  # test_crash.py dies before each
+    for at in range(1, undisturbed.statements + 5, 5):  # test_crash.py dies before each
         source.records = [*source.records[1:], *items(100 + at)]
         changes += 2
         killed = workers.run("items", small=2, kill_at=at, run_id=f"killed-{at}")

@@ -119,7 +119,7 @@ def test_every_route_answers_as_the_reference_says(store: Store, base: str) -> N
         for mode in schemathesis.GenerationMode if takes_anything else [schemathesis.GenerationMode.POSITIVE]:
             known = st.booleans() if mode is schemathesis.GenerationMode.POSITIVE else st.just(False)
 
-            @budget(10)
+            @budget(6)
             @given(case=operation.as_strategy(generation_mode=mode), is_known=known)
             def call(case: Any, is_known: bool) -> None:
                 if is_known:
@@ -282,7 +282,7 @@ def test_no_parameter_of_any_route_is_too_much(store: Store, base: str) -> None:
 def _fuzz(store: Store, base: str, position: int, one: Call) -> None:
     spots = one.spots()
 
-    @budget(8 * len(spots))
+    @budget(5 * len(spots))
     @given(data=st.data())
     def call(data: st.DataObject) -> None:
         part, name = data.draw(st.sampled_from(spots))
@@ -292,7 +292,7 @@ def _fuzz(store: Store, base: str, position: int, one: Call) -> None:
         if name == "odd" and value is not None and one.path not in PROBES:
             assert answer.status_code == 400
 
-    @budget(10)
+    @budget(6)
     @given(content=st.one_of(st.binary(), ANY_JSON.map(lambda value: json.dumps(value).encode())))
     def call_with(content: bytes) -> None:
         _check(store, lambda: calls(store)[position].send(base, content))

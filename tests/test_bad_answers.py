@@ -115,7 +115,7 @@ def changed(records: Sequence[Record], data: st.DataObject) -> list[Record]:
 @pytest.mark.parametrize("paging", PAGING)
 @pytest.mark.parametrize("mode", MODES)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bad_answers_at_random_places_cost_no_row_and_are_no_success(
     db: Database, settings: Settings, api: FakeApi, mode: str, paging: str, data: st.DataObject
 ) -> None:

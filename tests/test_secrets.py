@@ -7,6 +7,7 @@ connection or a variable of the environment holds can.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
 import sqlite3
@@ -213,11 +214,13 @@ def search(db: Database, given: Settings, home: Path) -> Search:
 
 
 def add_connections(db: Database, given: Settings, echo: Echo) -> list[str]:
-    """A connection of each kind of credentials for each way to fail."""
+    """A connection of each kind of credentials for each way to fail; on PostgreSQL every fifth, and those in use."""
+    step = 1 if db.engine.name == "sqlite" else 5  # coprime to the number of kinds, so that none is left out
+    used = ("broken.bearer", "broken.oauth1", "well.basic", "well.oauth2")
     made = [
         connections.NewConnection(CRM, f"{way}.{kind}", held, {"api_secret": secret("metadata"), "org": "acme"}, None)
-        for way in echo.ways
-        for kind, held in echo.credentials.items()
+        for number, (way, (kind, held)) in enumerate(itertools.product(echo.ways, echo.credentials.items()))
+        if number % step == 0 or f"{way}.{kind}" in used
     ]
     connections.add_all(db, vault_of(given), made)
     return [one.connection_id for one in made]
@@ -271,7 +274,7 @@ def test_no_secret_of_many_connections_is_kept_or_told(
         form = {"action": "trigger", "sync": "contacts", "integration": CRM}
         assert control.execute_in_process(instance=project.instance, run_config=form, raise_on_error=False).success
     failed = [job for job in jobs.list_jobs(db, limit=1000) if job.status == "failed"]
-    assert len(failed) > 100 and any("***" in (job.error_message or "") for job in failed)
+    assert len(failed) > 0.6 * len(who) and any("***" in (job.error_message or "") for job in failed)
     write_sync("contacts", **fields)
     cli = Cli(env)
     answers = [
