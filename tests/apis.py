@@ -105,7 +105,7 @@ def served(env: Mapping[str, str], *, workers: int = 1) -> Iterator[Served]:
         )
         api = Served(f"http://127.0.0.1:{port}", process, Path(log.name))
         try:
-            _wait_for(api)
+            _wait_for(api, workers)
             yield api
         finally:
             process.kill()
@@ -118,13 +118,18 @@ def free_port() -> int:
         return port
 
 
-def _wait_for(api: Served) -> None:
+def _wait_for(api: Served, workers: int) -> None:
+    """Wait until each worker serves: an answer alone proves only that one of them does."""
     deadline = monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"{api.url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            assert api.process.poll() is None, api.log
-            assert monotonic() < deadline, "the API did not start"
-            sleep(0.05)
+    while api.log.count("Application startup complete") < workers or not _answers(api):
+        assert api.process.poll() is None, api.log
+        assert monotonic() < deadline, "the API did not start"
+        sleep(0.05)
+
+
+def _answers(api: Served) -> bool:
+    try:
+        with urllib.request.urlopen(f"{api.url}/health", timeout=5):
+            return True
+    except OSError:
+        return False
