@@ -29,7 +29,7 @@ PACKAGE = ROOT / "nango_dagster"
 # From the top; a name stands for a module, or for a folder with all that is in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "timestamps"),
-    ("settings", "paths", "partition_keys", "sentences", "models"),
+    ("checkpoint", "settings", "paths", "partition_keys", "sentences", "models"),
     ("config", "http", "vault", "dagster_yaml", "sample_api"),
     ("bodies",),
     ("records",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,26 @@ def test_a_dry_run_of_a_script_shows_what_it_would_save(project: ScriptProject, 
     assert project.api.requests[3].params["since"] == "2025"
     assert "wanted a JSON object" in cli("dry-run", "items", "--metadata", "[1]").stderr
     assert "wanted a time" in cli("dry-run", "items", "--last-sync-date", "yesterday").stderr
+    assert "'since' is [1]; wanted a text" in cli("dry-run", "items", "--checkpoint", '{"since": [1]}').stderr
+
+
+@ON_SQLITE
+def test_a_dry_run_of_a_config_names_the_options_that_only_scripts_have(project: ScriptProject, cli: Cli) -> None:
+    (project.folder / "plain.yaml").write_text(f"url: {project.api.url}/plain")
+    said = cli("dry-run", "plain", "--last-sync-date", "2026-01-31", "--variant", "other")
+    assert (said.status, said.stderr.strip()) == (
+        1,
+        "plain is no script; dry-run takes --last-sync-date and --variant for a script only.",
+    )
+
+
+def test_a_trial_refuses_the_checkpoint_that_an_execution_would_refuse() -> None:
+    @sync(base_url="https://api.example.com")
+    def items(nango: Any) -> None:
+        nango.save_checkpoint(pages=[1, 2])
+
+    with pytest.raises(ConfigError, match=r"field 'pages' is \[1, 2\]; wanted a text, a finite number or a boolean"):
+        run_script(items)
 
 
 @ON_SQLITE
@@ -290,12 +312,12 @@ def test_one_table_has_the_contacts_of_two_apis(db: Database, settings: Settings
     """The example of one model: each row has its sync, and so its integration, and its connection."""
     project = ScriptProject(db, settings, api)
     text = (EXAMPLES / "unified_contacts.py.txt").read_text()
-    for url in ("https://api.hubapi.com", "https://api.pipedrive.com/v1"):
+    for url in ("https://api.hubapi.com", "https://api.pipedrive.com/api/v2"):
         text = text.replace(url, api.url)
     (project.folder / "unified_contacts.py").write_text(text)
     ada = {"id": "1", "properties": {"firstname": "Ada", "lastname": "Lovelace", "email": None}}
     api.route("/crm/v3/objects/contacts", {"results": [ada]})
-    grace = {"id": 1, "name": "Grace Hopper", "email": [{"value": "g@example.com", "primary": True}]}
+    grace = {"id": 1, "name": "Grace Hopper", "emails": [{"value": "g@example.com", "primary": True}]}
     api.route("/persons", {"data": [grace]})
     rows = project.rows()
     for integration in ("hubspot", "pipedrive"):
@@ -323,4 +345,20 @@ def test_the_example_of_the_documentation_runs() -> None:
     answers = {"GET /repos/acme/widgets/issues": [[issue]]}
     result = run_script(namespace["github_issues"], answers, metadata={"repositories": ["acme/widgets"]})
     assert (result.saved, result.rejected) == ({"Issue": [issue]}, [])
-    assert result.checkpoint == {"updated_after": "2026-01-02T09:00:00Z"}
+    assert result.checkpoint is not None
+    since = datetime.fromisoformat(str(result.checkpoint["updated_after"]).replace("Z", "+00:00"))
+    assert timedelta(minutes=1) < datetime.now(timezone.utc) - since < timedelta(minutes=2)
+
+
+def test_a_message_that_comes_while_another_channel_is_read_is_not_lost() -> None:
+    """The example's checkpoint is not later than its start, although the last channel has a newer message."""
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec((EXAMPLES / "slack_channel_messages.py.txt").read_text(), namespace)
+    answers = {
+        "GET /conversations.list": {"channels": [{"id": "C1", "name": "general"}]},
+        "GET /conversations.history": {"messages": [{"ts": f"{time.time() + 60:.6f}", "text": "Good morning"}]},
+    }
+    before = {"oldest": "1767603600.000100"}
+    result = run_script(namespace["slack_channel_messages"], answers, checkpoint=before)
+    assert result.checkpoint is not None
+    assert before["oldest"] < str(result.checkpoint["oldest"]) < f"{time.time() - 59:.6f}"

@@ -96,8 +96,9 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
         with _access(session, sync, connection) as account:
             dry_run_script(session, sync, account, _reach(session, sync), options)
         return
-    if options.is_given:
-        raise Refused(f"{sync.name} is no script, so --checkpoint, --metadata, --variant and --save have no effect.")
+    if options.given:
+        given = " and ".join(options.given)
+        raise Refused(f"{sync.name} is no script; dry-run takes {given} for a script only.")
     with sample_api(session, [sync]) as session, _access(session, sync, connection) as access:
         most = min(pages, sync.max_pages or pages)
         reach = _reach(session, sync)

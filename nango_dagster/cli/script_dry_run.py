@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..checkpoint import Checkpoint, check_flat
 from ..config import Sync
 from ..errors import ConfigError
 from .command import Session, as_json, fail
@@ -35,9 +36,13 @@ class ScriptOptions:
     save: Path | None = None
 
     @property
-    def is_given(self) -> bool:
-        """Whether any of them is set."""
-        return self != ScriptOptions()
+    def given(self) -> tuple[str, ...]:
+        """The names of those that are set, such as `--checkpoint`."""
+        return tuple(
+            f"--{option.name.replace('_', '-')}"
+            for option in fields(self)
+            if getattr(self, option.name) != option.default
+        )
 
 
 def dry_run_script(session: Session, sync: Sync, access: Access, reach: Reach, options: ScriptOptions) -> None:
@@ -50,7 +55,7 @@ def dry_run_script(session: Session, sync: Sync, access: Access, reach: Reach, o
     trial_input = TrialInput(
         metadata=facts.get("metadata") if metadata is None else metadata,
         connection={"connection_config": facts.get("connection_config") or {}},
-        checkpoint=_object("checkpoint", options.checkpoint),
+        checkpoint=_checkpoint(options.checkpoint),
         last_sync_date=_moment(options.last_sync_date),
         variant=options.variant,
         connection_id=str(facts.get("connection_id") or "default"),
@@ -105,6 +110,13 @@ def _object(name: str, text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, Mapping):
         raise ConfigError(f"--{name} is {text[:60]!r}; wanted a JSON object, such as '{{\"page\": 2}}'.")
     return dict(value)
+
+
+def _checkpoint(text: str | None) -> Checkpoint | None:
+    checkpoint = _object("checkpoint", text)
+    if checkpoint is not None:
+        check_flat(checkpoint)
+    return checkpoint
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..checkpoint import Checkpoint
 from ..errors import ConfigError, Refused
 from ..partition_keys import BASE
 from ..store import queue
-from ..store.checkpoints import Checkpoint
 from ..store.status import Status
 from .report import Report
 from .selection import Selection

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import clock
+from ..checkpoint import Checkpoint
 from ..errors import Cancelled, ConfigError, Incomplete, Interrupted
-from ..sources import Checkpoint, Ending, Numbers, SourceContext
+from ..sources import Ending, Numbers, SourceContext
 from ..store import Connection, checkpoints
 from ..store.upsert import Upsert
 from .access import reach_of_sync
@@ -80,8 +81,6 @@ class ModelSink:
     def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
         """See Sink.save_checkpoint."""
         with self._call():
-            if checkpoint is not None:
-                checkpoints.to_text(checkpoint)
             *others, last = [self._upsert(model, "save a checkpoint") for model in self._models.values()]
             for writer in others:
                 writer.flush()

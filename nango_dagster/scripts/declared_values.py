@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..checkpoint import Checkpoint
 from ..config import Sync
 from ..errors import ConfigError, ScriptError
 from ..models import misfit, validator
-from ..sources import Checkpoint
 
 
 def check_metadata(sync: Sync, connection_id: str, metadata: Mapping[str, Any] | None) -> None:

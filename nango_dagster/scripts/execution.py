@@ -13,6 +13,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
+from ..checkpoint import check_flat
 from ..config.sync import Sync
 from ..errors import Cancelled, Incomplete, RecordRejected, ScriptError
 from ..fetch import Fetch
@@ -279,6 +280,7 @@ class ScriptExecution:
         values = {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in checkpoint.items()
         }
+        check_flat(values)
         declared_values.check_checkpoint(self.sync, values)
         if self.sync.track_deletes is not None and not self._has_window and self._began_anew:
             for model in self._named_models():

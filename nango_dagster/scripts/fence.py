@@ -6,7 +6,8 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..sources import Checkpoint, Numbers, Sink
+from ..checkpoint import Checkpoint
+from ..sources import Numbers, Sink
 
 
 class FencedSink:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from ..checkpoint import Checkpoint
 from ..config import Sync
 from ..errors import ConfigError, NangoError, RecordRejected
 from ..http import Reach
 from ..models import RecordModel
 from ..records import decode, key_reader
-from ..sources import Checkpoint, Ending, Numbers, Source, SourceContext
+from ..sources import Ending, Numbers, Source, SourceContext
 from .fixtures import Results
 from .records import METADATA
 

@@ -5,7 +5,6 @@ from .for_each import ForEachList, ParentAccess
 from .incremental_list import IncrementalList
 from .source import (
     PARENTS_READ,
-    Checkpoint,
     Ending,
     Model,
     Numbers,
@@ -20,7 +19,6 @@ from .user_value import UserValue
 
 __all__ = [
     "PARENTS_READ",
-    "Checkpoint",
     "DeclarativeList",
     "Ending",
     "FetchedList",

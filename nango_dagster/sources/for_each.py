@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from ..checkpoint import Checkpoint
 from ..config import Sync
 from ..config.for_each import PARENT
 from ..errors import ApiError, AuthenticationFailed, ConfigError, PagingRepeats
@@ -13,7 +14,7 @@ from ..fetch import Access, policy_of
 from ..http import Client, Request
 from ..sentences import number_of
 from .declarative import DeclarativeList
-from .source import PARENTS_READ, Checkpoint, Ending, Model, Numbers, Parent, Parents, Sink, SourceContext
+from .source import PARENTS_READ, Ending, Model, Numbers, Parent, Parents, Sink, SourceContext
 
 MOST_FAILURES: Final = 20
 """After so many failed lists in a row the API as a whole fails, and no further list is requested."""

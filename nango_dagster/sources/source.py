@@ -31,14 +31,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from ..checkpoint import Checkpoint
 from ..config import TrackDeletes
 from ..fetch import Access
 from ..http import Client, Interceptor, Limiter, Reach
 
 PAGING_NOT_FOUND: Final = "paging_not_found"
 """The ending of a list that may have more pages: no answer had anything at the path of the next one."""
-Checkpoint = Mapping[str, str | int | float | bool]
-"""How far a source has read, as one flat object; the next execution begins there."""
 
 
 @dataclass(frozen=True)

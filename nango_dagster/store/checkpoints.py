@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import Connection, select, update
 
-from ..errors import ConfigError
+from ..checkpoint import Checkpoint, check_flat
 from . import schema
-
-Checkpoint = Mapping[str, str | int | float | bool]
-
-MAX_FIELDS: Final = 16
-MAX_NAME: Final = 255
-MAX_TEXT: Final = 4000
-"""Nango's limits of a checkpoint: fields, and characters of a name and of a text."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +26,8 @@ def to_text(checkpoint: Checkpoint) -> str:
     >>> to_text({"updated_after": "2026-01-01T00:00:00Z", "page": 3})
     '{"updated_after": "2026-01-01T00:00:00Z", "page": 3}'
     """
-    if len(checkpoint) > MAX_FIELDS:
-        raise ConfigError(f"the checkpoint has {len(checkpoint)} fields; wanted at most {MAX_FIELDS}.")
-    for name, value in checkpoint.items():
-        if reason := _defect(name, value):
-            raise ConfigError(f"the checkpoint's field {name[:50]!r} {reason}.")
+    check_flat(checkpoint)
     return json.dumps(dict(checkpoint))
-
-
-def _defect(name: str, value: object) -> str | None:
-    if len(name) > MAX_NAME:
-        return f"has a name of {len(name):,} characters; wanted at most {MAX_NAME}"
-    if isinstance(value, str):
-        return f"has {len(value):,} characters; wanted at most {MAX_TEXT:,}" if len(value) > MAX_TEXT else None
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return f"is {value!r:.50}; wanted a text, a finite number or a boolean"
-    return None
 
 
 def of_text(text: str | None) -> Checkpoint | None:

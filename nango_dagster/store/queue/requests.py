@@ -13,9 +13,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, literal, or_, select, update
 
+from ...checkpoint import Checkpoint
 from ...config.frequency import interval_of
 from .. import checkpoints, schema, windows
-from ..checkpoints import Checkpoint
 from ..database import Database
 from ..target import Target
 from ..types import UtcTime
