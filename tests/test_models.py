@@ -557,6 +557,7 @@ def test_validate_diff_shows_the_changes_of_tables_before_they_are_made(
             "added": [{"name": "email", "type": "string", "path": "email"}],
             "retyped": [{"name": "name", "path": "name", "from": "string", "to": "boolean"}],
             "unfilled": [{"name": "born", "type": "timestamp", "path": "born"}],
+            "commented": [],
             "mapped_again": 1,
         }
     ]
@@ -566,6 +567,11 @@ def test_validate_diff_shows_the_changes_of_tables_before_they_are_made(
         "  - born timestamp: no values any more\n"
     )
     assert columns(db, source.registered(db, **fields))["name"] == "string"  # nothing was changed
+    described = {**PERSON["properties"], "name": {"type": "string", "description": "It's 100% new."}}
+    write_document(settings, source.sync(**{**fields, "models": {"Person": {**PERSON, "properties": described}}}))
+    comment = 'items: table people\n  ~ name: comment "It\'s 100% new."\n'
+    told = cli.good("validate", "--diff").stdout
+    assert told.endswith("\nno table would change\n" if db.engine.name == "sqlite" else comment)
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

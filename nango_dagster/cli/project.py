@@ -122,11 +122,12 @@ def validate(session: Session, schema: str | None, shows_diff: bool) -> None:
     of a nango.yaml that was read with some tolerance, and its actions, which do not run here.
 
     --diff reads the database: it shows which columns the next execution of each sync would add to its table, which have
-    another type than its model says, and how many records would be mapped again. Nothing is changed.
+    another type than its model says, which would get another comment (PostgreSQL), and how many records would be mapped
+    again. Nothing is changed.
 
     With --json: valid, syncs (names), integrations (names), problems (file, line, field, found, wanted, sentence),
     warnings; with --diff: diff (sync, table, is_new, added and unfilled (name, type, path), retyped (name, path, from,
-    to), mapped_again).
+    to), commented (name, comment), mapped_again).
     """
     if schema:
         click.echo(schema_text() if schema == "syncs" else integrations_schema_text(), nl=False)

@@ -40,17 +40,20 @@ def difference_document(name: str, difference: ModelDiff) -> dict[str, Any]:
             for column, type_ in difference.retyped
         ],
         "unfilled": [_column(column) for column in difference.unfilled],
+        "commented": [{"name": column.name, "comment": column.comment} for column in difference.commented],
         "mapped_again": difference.mapped_again,
     }
 
 
 def difference_lines(name: str, difference: ModelDiff) -> Iterator[str]:
-    """The changes of one table for people: `+` a new column, `~` another type, `-` no values any more."""
+    """The changes of one table for people: `+` a new column, `~` another type or comment, `-` no values any more."""
     again = f"; {number_of(difference.mapped_again, 'record')} to map again" if difference.mapped_again else ""
     yield f"{name}: {'new ' if difference.is_new else ''}table {difference.table}".rstrip() + again
     yield from (f"  + {column.name} {column.type.value}, from {column.path}" for column in difference.added)
     for column, type_ in difference.retyped:
         yield f"  ~ {column.name} {column.type.value} -> {type_.value}; first: nango-dagster tables rebuild {name}"
+    for column in difference.commented:
+        yield f"  ~ {column.name}: " + (f"comment {column.comment!r}" if column.comment else "no comment any more")
     yield from (f"  - {column.name} {column.type.value}: no values any more" for column in difference.unfilled)
 
 

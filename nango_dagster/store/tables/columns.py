@@ -38,6 +38,16 @@ def added_since(connection: Connection, name: str, layout: mapping.Layout) -> li
     return [column for column in registered(connection, name) or [] if not layout.has(column)]
 
 
+def changed_comments(database: Database, name: str, layout: mapping.Layout) -> dict[str, str | None]:
+    """The comments of the model that the columns of a table lack; none where the database has no comments."""
+    comments = {column.name: column.comment for column in layout.model_columns}
+    if not database.rows.comments(name, comments):
+        return {}
+    with database.ask() as connection:
+        stored = database.rows.stored_comments(connection, name)
+    return {column: comment for column, comment in comments.items() if comment != stored.get(column)}
+
+
 def forget_columns(connection: Connection, name: str, columns: Sequence[mapping.Column]) -> None:
     """Delete dropped columns from the register."""
     of = schema.columns

@@ -9,7 +9,7 @@ from ...config import Sync
 from .. import datasets
 from ..database import Database
 from ..sync_row import SyncRow
-from .columns import registered
+from .columns import changed_comments, registered
 from .names import plan_of, table_name
 
 
@@ -25,11 +25,13 @@ class ModelDiff:
     """Columns with another type than the model says; the sync fails until `tables rebuild` changes them."""
     unfilled: tuple[mapping.Column, ...] = ()
     """Columns that stay, and have no values of this sync any more."""
+    commented: tuple[mapping.Column, ...] = ()
+    """Columns that get another comment, where the database has comments."""
     mapped_again: int = 0
     """How many records are mapped again."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.retyped or self.unfilled or self.mapped_again)
+        return bool(self.added or self.retyped or self.unfilled or self.commented or self.mapped_again)
 
 
 def model_diff(database: Database, sync: Sync, row: SyncRow | None) -> ModelDiff:
@@ -53,7 +55,9 @@ def model_diff(database: Database, sync: Sync, row: SyncRow | None) -> ModelDiff
     filled = {column.path for column in layout.filled_columns}
     unfilled = tuple(column for column in before.filled_columns if column.path not in filled)
     added = _columns(database, sync, existing)
-    return ModelDiff(name, False, added, tuple(layout.mistyped()), unfilled, count)
+    comments = changed_comments(database, name, layout)
+    commented = tuple(column for column in layout.model_columns if column.name in comments)
+    return ModelDiff(name, False, added, tuple(layout.mistyped()), unfilled, commented, count)
 
 
 def _columns(

@@ -24,7 +24,7 @@ from ..problems import Problems
 from ..rows import MappedRows, Owner, Prepared, driver
 from ..system_columns import KEY_COLUMNS, quote
 from ..types import SQLITE_TIME
-from .columns import actual_columns, added_since
+from .columns import actual_columns, added_since, changed_comments
 from .names import Transform
 
 log = logging.getLogger(__name__)
@@ -99,13 +99,9 @@ class MappedTable:
         if self.layout.new_columns(nothing := mapping.Flat([], [], Counter())) and not self._evolve(nothing):
             self.incomplete = True
         self.new_columns.clear()  # those of the model are no surprise
-        comments = {column.name: column.comment for column in self.layout.model_columns}
+        comments = changed_comments(self.database, self.name, self.layout)
         if statements := self.database.rows.comments(self.name, comments):
-            with self.database.ask() as connection:
-                stored = self.database.rows.stored_comments(connection, self.name)
-            changed = [statements[name] for name in comments if comments[name] != stored.get(name)]
-            if changed:
-                self.database.transact(lambda connection: [driver(connection).execute(sql) for sql in changed])
+            self.database.transact(lambda connection: [driver(connection).execute(sql) for sql in statements.values()])
 
     # --- before the batch -----------------------------------------------------------------------------------------
 
