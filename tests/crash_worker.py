@@ -1,12 +1,14 @@
 """Processes that execute a sync and may be killed: `python -m tests.crash_worker`, and `Workers`, which drives it.
 
 The process reads orders from its standard input, one JSON object a line, and forks a child for each. It has imported
-all that a child needs and opened nothing, so that a child starts at once. A child that is given a `kill_at` counts the
+all that a child needs and opened nothing, so that a child starts at once; a child takes the environment variables of
+the test at that moment. A child that is given a `kill_at` counts the
 statements it sends to the database, commits and rollbacks included, and kills itself just before that one.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -19,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from fcntl import LOCK_EX, LOCK_SH, flock
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
@@ -64,24 +66,47 @@ class Child:
         os.kill(self.pid, signal_number)
 
 
+class ForkServer:
+    """The process that forks the children of this test process; it answers one order after the other."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash_worker"],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.terminate)
+
+    def order(self, **order: Any) -> int:
+        """The pid of a new child, or the exit code of one that has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that forks has ended"
+        return int(answer)
+
+
+@cache
+def fork_server() -> ForkServer:
+    """One for all tests of this process, because its imports cost more than most of its children."""
+    return ForkServer()
+
+
 class Workers:
     """Starts children, lets them begin together, and tells how they ended."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._folder = folder
         self._env = dict(env)
-        self._log = (folder / "children.log").open("w")
+        self._log = folder / "children.log"
+        self._log.touch()
         self._gate = (folder / "gate").open("w")
         self._started = 0
         self._living: set[int] = set()
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash_worker"],
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        self._server = fork_server()
 
     def start(self, sync: str, *, run_id: str | None = None, **order: Any) -> Child:
         """A child that executes a sync; `kill_at`, `server`, `small` and `stuck` say how, see `execute`.
@@ -92,7 +117,8 @@ class Workers:
         self._started += 1
         answer = self._folder / f"answer-{self._started}.json"
         whole = {"sync": sync, "run_id": run_id, "env": self._env, "gate": self._gate.name, "answer": str(answer)}
-        child = Child(int(self._order(do="start", **whole, **order)), answer)
+        around = {"log": str(self._log), "environ": dict(os.environ)}
+        child = Child(self._server.order(do="start", **whole, **around, **order), answer)
         self._living.add(child.pid)
         return child
 
@@ -106,7 +132,7 @@ class Workers:
 
     def end(self, child: Child) -> Result:
         """Wait until it has ended."""
-        code = int(self._order(do="wait", pid=child.pid))
+        code = self._server.order(do="wait", pid=child.pid)
         self._living.discard(child.pid)
         if code < 0:
             return Result(-code)
@@ -120,15 +146,7 @@ class Workers:
     @property
     def log(self) -> str:
         """The standard error of the children."""
-        return Path(self._log.name).read_text()
-
-    def _order(self, **order: Any) -> str:
-        assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
-        answer = self._server.stdout.readline()
-        assert answer, self.log
-        return answer
+        return self._log.read_text()
 
     def __enter__(self) -> Workers:
         return self
@@ -138,10 +156,8 @@ class Workers:
     ) -> None:
         for pid in self._living:  # where a test has failed, one may be stopped and hold locks
             os.kill(pid, signal.SIGKILL)
-        with self._server:
-            self._server.terminate()
+            self._server.order(do="wait", pid=pid)
         self._gate.close()
-        self._log.close()
 
 
 # --- in the process that forks --------------------------------------------------------------------------------------
@@ -169,6 +185,9 @@ def _be_child(order: Mapping[str, Any]) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 0)
         os.dup2(nowhere, 1)
+        os.dup2(os.open(order["log"], os.O_WRONLY | os.O_APPEND), 2)
+        os.environ.clear()
+        os.environ.update(order["environ"])
         answer = execute(order)
         Path(order["answer"]).write_text(json.dumps(answer))
         code = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from nango_dagster.store import Database, budgets, open_database, schema
 from nango_dagster.store.budgets import BLOCK_SECONDS, Budget, Key, Pace
 from tests.executions import Source, execute, items, stored, until
 from tests.fake_api import FakeApi
+from tests.processes import PROCESSES
 
 KEY = Key("shop")
 
@@ -350,7 +350,6 @@ def test_a_retry_is_a_request_too(db: Database, settings: Settings, api: FakeApi
 
 # --- real processes -------------------------------------------------------------------------------------------------
 
-SPAWN = multiprocessing.get_context("spawn")
 PER_SECOND = 40
 WINDOW = 10.0
 
@@ -382,9 +381,10 @@ def test_two_processes_with_four_threads_each_keep_to_one_budget(
 ) -> None:
     """No ten seconds see five in a hundred too many; both use it, and when one is killed, the other does."""
     api.route("/*", {})
-    stop = SPAWN.Event()
+    stop = PROCESSES.Event()
     processes = {
-        name: SPAWN.Process(target=_send_until, args=(settings_env, api.url, name, stop)) for name in ("one", "other")
+        name: PROCESSES.Process(target=_send_until, args=(settings_env, api.url, name, stop))
+        for name in ("one", "other")
     }
     for process in processes.values():
         process.start()

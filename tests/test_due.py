@@ -47,7 +47,7 @@ def executed(db: Database, row: SyncRow, ago: timedelta = 50 * HOUR) -> None:
         jobs.finish(connection, db, job_id, jobs.Counts(), jobs.End("succeeded"))
         queue.release(connection, db, claim, succeeded=True)
     queue.end_worker(db, worker)
-    change(db, last_started_at=clock.now() - ago)
+    change(db, row, last_started_at=clock.now() - ago)
 
 
 def running(db: Database, row: SyncRow) -> None:
@@ -69,7 +69,7 @@ def postponed(db: Database, row: SyncRow) -> None:
 def lost(times: int) -> Callable[[Database, SyncRow], None]:
     def arrange(db: Database, row: SyncRow) -> None:
         executed(db, row, timedelta(0))
-        change(db, losses=times)
+        change(db, row, losses=times)
 
     return arrange
 
@@ -80,15 +80,16 @@ def own_frequency(ago: timedelta) -> Callable[[Database, SyncRow], None]:
     def arrange(db: Database, row: SyncRow) -> None:
         executed(db, row)
         queue.set_frequency(db, row.id, "acme", None, "every 12 hours")
-        change(db, due_at=clock.now() - ago)
+        change(db, row, due_at=clock.now() - ago)
 
     return arrange
 
 
 def refused(db: Database, row: SyncRow) -> None:
+    assert row.sync.integration is not None
     executed(db, row)
     for _ in range(queue.REAUTHORISE_AFTER):
-        credential_state.note_auth_failure(db, "github", "acme")
+        credential_state.note_auth_failure(db, row.sync.integration, "acme")
 
 
 def paused(db: Database, row: SyncRow) -> None:
@@ -107,9 +108,10 @@ def variant(db: Database, row: SyncRow) -> None:
     connections.add_variant(db, row.id, "acme", "eu")
 
 
-def change(db: Database, **values: Any) -> None:
+def change(db: Database, row: SyncRow, **values: Any) -> None:
+    of = schema.schedules
     with db.begin() as connection:
-        connection.execute(sa.update(schema.schedules).values(**values))
+        connection.execute(sa.update(of).where(of.c.sync_id == row.id).values(**values))
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,18 @@ class Case:
 
 
 STATES = {
-    "never run": Case(lambda db, row: None, True),
+    "never-run": Case(lambda db, row: None, True),
     "behind": Case(executed, True),
-    "up to date": Case(lambda db, row: executed(db, row, timedelta(0)), False),
+    "up-to-date": Case(lambda db, row: executed(db, row, timedelta(0)), False),
     "running": Case(running, False),
     "postponed": Case(postponed, False),
-    "lost once": Case(lost(1), True),
-    "lost twice": Case(lost(2), False),
-    "own frequency, due": Case(own_frequency(HOUR), True),
-    "own frequency, later": Case(own_frequency(-HOUR), False),
+    "lost-once": Case(lost(1), True),
+    "lost-twice": Case(lost(2), False),
+    "own-frequency-due": Case(own_frequency(HOUR), True),
+    "own-frequency-later": Case(own_frequency(-HOUR), False),
     "refused": Case(refused, False, has_next=False, hold="credentials"),
     "paused": Case(paused, False, has_next=False, hold="paused"),
-    "paused and triggered": Case(triggered, True, hold="paused"),
+    "paused-and-triggered": Case(triggered, True, hold="paused"),
     "stopped": Case(executed, False, has_next=False, hold="stopped", stopped=True),
     "variant": Case(variant, True),
 }
@@ -148,44 +150,53 @@ def make(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Project]]
 
 
 @pytest.mark.parametrize("schedule", [EVERY_DAY, CRON], ids=["interval", "cron"])
-@pytest.mark.parametrize("case", STATES.values(), ids=STATES.keys())
 def test_all_answers_agree_in_every_state(
-    case: Case,
     schedule: dict[str, str],
     db: Database,
     settings: Settings,
     settings_env: dict[str, str],
     make: Callable[..., Project],
 ) -> None:
-    fields: dict[str, Any] = {"url": URL, "integration": "github", "unique_key": "id", **schedule}
-    write_sync("issues", **fields)
-    sync = Sync(name="issues", **fields)
-    connections.add(db, None, connections.NewConnection("github", "acme"))
-    row = syncs.register(db, [sync])["issues"]
-    case.arrange(db, row)
-    project = make(sync)
-    if case.stopped:
-        stop_schedule(project, names.schedule_name(sync))
+    """One sync for each state, named after it, with an integration of its own; the answers are by these names."""
+    common: dict[str, Any] = {"url": URL, "unique_key": "id", **schedule}
+    each = {name: Sync(name=name, integration=name, **common) for name in STATES}
+    for name in STATES:
+        write_sync(name, integration=name, **common)
+        connections.add(db, None, connections.NewConnection(name, "acme"))
+    rows = syncs.register(db, list(each.values()))
+    for name, case in STATES.items():
+        case.arrange(db, rows[name])
+    project = make(*each.values())
+    for name, case in STATES.items():
+        if case.stopped:
+            stop_schedule(project, names.schedule_name(each[name]))
     waiting = Dispatcher().waiting(project.nango, project.instance)  # it records which schedules are stopped
+    rows = {row.name: row for row in syncs.all(db)}
 
-    answer = by_status(db, row)
-    assert (answer.is_due, answer.next_run_at is not None) == (case.is_due, case.has_next)
-    if case.hold is not None:
-        assert {one.hold for one in read(db, row)} == {case.hold}
+    due = {name for name, case in STATES.items() if case.is_due}
+    statuses = {name: read(db, row) for name, row in rows.items()}
+    firsts = {name: first(answers) for name, answers in statuses.items()}
+    next_runs = {name: answer.next_run_at for name, answer in firsts.items()}
+    assert {name for name, answer in firsts.items() if answer.is_due} == due
+    assert {name for name, at in next_runs.items() if at} == {name for name, case in STATES.items() if case.has_next}
+    holds = {name: {one.hold for one in answers} for name, answers in statuses.items() if STATES[name].hold}
+    assert holds == {name: {case.hold} for name, case in STATES.items() if case.hold}
 
-    assert [one.row.id for one in waiting] == ([row.id] if case.is_due else [])
-    if case.is_due:
-        assert waiting[0].since == answer.next_run_at
-    slot = row.sync.latest_slot(clock.now())
-    assert queue.count_due(db, row.id, slot) == sum(one.is_due for one in read(db, row))
-    if not case.stopped:
-        assert isinstance(tick(project, sync), dg.RunRequest) == case.is_due
-    assert by_api(settings, db) == answer.next_run_at
-    assert by_nangos_api(settings, db) == {(one.variant, to_milliseconds(one.next_run_at)) for one in read(db, row)}
-    assert by_command_line(settings_env) == {(one.variant, one.is_due, one.next_run_at) for one in read(db, row)}
-    worker = queue.start_worker(db, row.id, "claims")
-    claims = queue.claim(db, worker, limit=9, slot=slot)
-    assert bool(claims) == case.is_due
+    assert {one.row.name: one.since for one in waiting} == {name: next_runs[name] for name in due}
+    slots = {name: row.sync.latest_slot(clock.now()) for name, row in rows.items()}
+    counts = {name: queue.count_due(db, row.id, slots[name]) for name, row in rows.items()}
+    assert counts == {name: sum(one.is_due for one in answers) for name, answers in statuses.items()}
+    started = [name for name, case in STATES.items() if not case.stopped]
+    assert {name for name in started if isinstance(tick(project, each[name]), dg.RunRequest)} == due
+    assert by_api(settings, db) == next_runs
+    assert by_nangos_api(settings, db) == {
+        (name, one.variant, to_milliseconds(one.next_run_at)) for name, answers in statuses.items() for one in answers
+    }
+    assert by_command_line(settings_env) == {
+        (name, one.variant, one.is_due, one.next_run_at) for name, answers in statuses.items() for one in answers
+    }
+    workers = {name: queue.start_worker(db, row.id, "claims") for name, row in rows.items()}
+    assert {name for name, one in workers.items() if queue.claim(db, one, limit=9, slot=slots[name])} == due
 
 
 def read(db: Database, row: SyncRow) -> list[Status]:
@@ -193,27 +204,35 @@ def read(db: Database, row: SyncRow) -> list[Status]:
     return status.read(db, [fresh])
 
 
-def by_status(db: Database, row: SyncRow) -> Status:
+def first(answers: list[Status]) -> Status:
     """The schedule of the sync that runs first."""
     far = datetime.max.replace(tzinfo=timezone.utc)
-    return min(read(db, row), key=lambda one: (not one.is_due, one.next_run_at or far))
+    return min(answers, key=lambda one: (not one.is_due, one.next_run_at or far))
 
 
-def by_api(settings: Settings, db: Database) -> datetime | None:
+def by_api(settings: Settings, db: Database) -> dict[str, datetime | None]:
     with calling(settings, db) as http:
-        (listed,) = http.get("/v1/syncs").json()["syncs"]
-    return moment(listed["next_run_at"])
+        return {one["name"]: moment(one["next_run_at"]) for one in http.get("/v1/syncs").json()["syncs"]}
 
 
-def by_nangos_api(settings: Settings, db: Database) -> set[tuple[str, datetime | None]]:
+def by_nangos_api(settings: Settings, db: Database) -> set[tuple[str, str, datetime | None]]:
     with calling(settings, db) as http:
-        answer = http.get("/sync/status", params={"provider_config_key": "github", "syncs": "*"}).json()
-    return {(one["variant"], moment(one["nextScheduledSyncAt"])) for one in answer["syncs"]}
+        answers = {
+            name: http.get("/sync/status", params={"provider_config_key": name, "syncs": "*"}).json() for name in STATES
+        }
+    return {
+        (name, one["variant"], moment(one["nextScheduledSyncAt"]))
+        for name, answer in answers.items()
+        for one in answer["syncs"]
+    }
 
 
-def by_command_line(env: dict[str, str]) -> set[tuple[str, bool, datetime | None]]:
-    answer = Cli(env).good("status", "issues", "--json").json
-    return {(one["variant"], one["due"], moment(one["next_run_at"])) for one in answer["statuses"]}
+def by_command_line(env: dict[str, str]) -> set[tuple[str, str, bool, datetime | None]]:
+    return {
+        (name, one["variant"], one["due"], moment(one["next_run_at"]))
+        for name in STATES
+        for one in Cli(env).good("status", name, "--json").json["statuses"]
+    }
 
 
 def moment(text: str | None) -> datetime | None:
@@ -292,7 +311,7 @@ def test_an_execution_that_outlasts_its_own_frequency_has_its_next_slot_ahead(db
     row = syncs.register(db, [sync])["issues"]
     queue.set_frequency(db, row.id, "acme", None, "every 5 minutes")
     running(db, row)
-    change(db, due_at=clock.now() - HOUR)
+    change(db, row, due_at=clock.now() - HOUR)
     (answer,) = read(db, row)
     assert answer.next_run_at is not None
     assert timedelta(0) < answer.next_run_at - answer.slots.now <= timedelta(minutes=5)

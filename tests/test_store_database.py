@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,8 +16,7 @@ from nango_dagster.errors import ConfigError, StoreUnavailable
 from nango_dagster.settings import Settings
 from nango_dagster.store import Connection, Database, open_database, schema
 from nango_dagster.store.upgrade import HEAD, VERSION_TABLE
-
-SPAWN = multiprocessing.get_context("spawn")
+from tests.processes import PROCESSES
 
 
 def table_names(db: Database) -> set[str]:
@@ -104,8 +102,8 @@ def open_and_tell(env: dict[str, str], told: Queue[str]) -> None:
 
 
 def test_two_processes_that_open_a_new_store_at_once_make_it_once(settings_env: dict[str, str]) -> None:
-    told: Queue[str] = SPAWN.Queue()
-    processes = [SPAWN.Process(target=open_and_tell, args=(settings_env, told)) for _ in range(3)]
+    told: Queue[str] = PROCESSES.Queue()
+    processes = [PROCESSES.Process(target=open_and_tell, args=(settings_env, told)) for _ in range(3)]
     for process in processes:
         process.start()
     tables = {told.get(timeout=60) for _ in processes}

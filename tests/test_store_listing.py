@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import multiprocessing
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,6 +16,7 @@ from nango_dagster.store import Database, changes, datasets, listing, open_datab
 from nango_dagster.store.changes import Cursor
 from nango_dagster.store.listing import RecordSelection
 from nango_dagster.store.rows import PageQuestion, driver
+from tests.processes import PROCESSES
 from tests.writing import Target
 
 CONNECTIONS = ("a", "b", "c", "d", "e", "f")
@@ -52,8 +52,7 @@ def test_a_reader_of_many_connections_sees_every_change_while_processes_write(se
     targets = [Target(db, connection=name, unique_key="id", auto_mapping=False) for name in CONNECTIONS]
     seen: dict[int, list[changes.Record]] = {target.dataset.id: [] for target in targets}
     where = {"home": settings.home, "db_url": settings.db_url, "db_schema": settings.db_schema}
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=write, args=(where, number)) for number in range(WRITERS)]
+    writers = [PROCESSES.Process(target=write, args=(where, number)) for number in range(WRITERS)]
     for process in writers:
         process.start()
     at_work, during = True, 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
@@ -28,8 +27,8 @@ from nango_dagster.store.queue import Claim, Schedule, Worker
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.store.target import Target
 from tests.executions import until
+from tests.processes import PROCESSES
 
-SPAWN = multiprocessing.get_context("spawn")
 MINUTE = timedelta(minutes=1)
 LONG_DEAD = timedelta(seconds=queue.LEASE_SECONDS + 1)
 
@@ -263,9 +262,9 @@ def drain_in_process(env: dict[str, str], sync_id: int, slot: datetime, told: Qu
 
 def test_processes_that_claim_at_once_never_share_a_schedule(db: Database, settings_env: dict[str, str]) -> None:
     row = sync_with(db, *(f"c{number}" for number in range(200)))
-    told: Queue[list[int]] = SPAWN.Queue()
+    told: Queue[list[int]] = PROCESSES.Queue()
     args = (settings_env, row.id, now(db), told)
-    processes = [SPAWN.Process(target=drain_in_process, args=args) for _ in range(3)]
+    processes = [PROCESSES.Process(target=drain_in_process, args=args) for _ in range(3)]
     for process in processes:
         process.start()
     taken = [told.get(timeout=60) for _ in processes]
@@ -446,8 +445,8 @@ def execute_in_process(env: dict[str, str], sync_id: int, told: Pipe) -> None:
 
 @contextlib.contextmanager
 def a_run(env: dict[str, str], row: SyncRow) -> Iterator[tuple[Any, Pipe, Worker]]:
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=execute_in_process, args=(env, row.id, there))
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=execute_in_process, args=(env, row.id, there))
     process.start()
     try:
         assert here.poll(60)
