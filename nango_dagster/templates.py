@@ -122,13 +122,17 @@ def _variable(name: str, variables: Mapping[str, Any]) -> Any:
 
 
 def _unknown(name: str, variables: Mapping[str, Any]) -> ConfigError:
-    """An error that names the known variables, the most similar ones first, and no values."""
-    known = sorted(_names(variables))
+    """An error that names the known variables, the most similar ones first, and no values.
+
+    Only other variables of the environment can be meant by the name of one.
+    """
+    is_setting = name.startswith("env.")
+    known = sorted(known for known in _names(variables) if not is_setting or known.startswith("env."))
     near = difflib.get_close_matches(name, known, n=10, cutoff=0.6)
     listed = list(dict.fromkeys([*near, *known]))[:10]
-    has = f"there are {', '.join(listed)}" if listed else "there are none"
-    setting = f"set NANGO_ENV_{name[4:]}; " if name.startswith("env.") else ""
-    sentence = f"${{{name}}} has no value; {setting}{has}."
+    has = f"there are {', '.join(listed)}" if listed else "" if is_setting else "there are none"
+    setting = f"set NANGO_ENV_{name[4:]}" if is_setting else ""
+    sentence = f"${{{name}}} has no value; {'; '.join(filter(None, [setting, has]))}."
     return ConfigError.of(Problem(sentence, field=name, wanted=f"one of {', '.join(listed)}"))
 
 

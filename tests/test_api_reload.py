@@ -1,7 +1,8 @@
-"""A posted sync gets its asset soon: Dagster is asked to load again, now and then, and never waited for."""
+"""A new sync gets its asset soon: Dagster is asked to load again, now and then, and never waited for."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -19,9 +20,12 @@ import pytest
 from nango_dagster.api import service
 from nango_dagster.api.background import CombinedWork
 from nango_dagster.api.reload import JOB, Reloader
+from nango_dagster.cli import config_watch
+from nango_dagster.cli.command import Session
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
 from tests.apis import URL, calling, free_port
+from tests.commands import write_sync
 from tests.executions import until
 from tests.fake_api import FakeApi, Received
 
@@ -135,12 +139,12 @@ def test_an_answer_that_is_not_dagster_s_is_said_once_and_asked_again(
     assert not work()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message.startswith("posted syncs have no asset of their own yet; the API tries again: ")
+    assert record.message.startswith("new syncs have no asset of their own yet; the next try follows: ")
 
 
 def test_a_dagster_that_is_not_there_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not reloader(f"http://127.0.0.1:{free_port()}", tmp_path)()
-    assert "the API tries again: Dagster: " in caplog.text
+    assert "the next try follows: Dagster: " in caplog.text
 
 
 def test_a_home_that_cannot_be_written_is_said(
@@ -360,3 +364,29 @@ def _answers(url: str, process: subprocess.Popen[str]) -> bool:
             return True
     except OSError:
         return False
+
+
+# --- config files while `dev` runs ----------------------------------------------------------------------------------
+
+
+def test_a_config_file_that_is_added_is_loaded_and_its_problems_are_printed_once(
+    dagster: FakeDagster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(config_watch, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(config_watch, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(config_watch, "PAUSE_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    write_sync("old", url=5)
+    session = Session(Settings.from_env({"NANGO_HOME": str(tmp_path / "home")}, dotenv=None), as_json=False)
+    with contextlib.closing(config_watch.ConfigWatch(session, dagster.url)) as watch:
+        watch.look()
+        Path("sync_configs/notes.txt").write_text("no config")
+        watch.look()
+        assert dagster.reloaded == []
+        write_sync("new", url=5)
+        watch.look()
+        until(lambda: len(dagster.reloaded) == 1, what="Dagster is asked to load the new file")
+        write_sync("other", url="http://127.0.0.1:1/")
+        watch.look()
+        until(lambda: len(dagster.reloaded) == 2, what="Dagster is asked again")
+    assert capsys.readouterr().err.count("sync_configs/new.yaml:2:3: url") == 1

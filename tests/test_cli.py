@@ -501,8 +501,8 @@ def test_nothing_is_listed_as_nothing(cli: Cli) -> None:
 def test_status_of_a_sync_that_never_ran(stored_cli: Cli, db: Database) -> None:
     write_sync("items", url=URL)
     (new,) = stored_cli.good("status", "--json").json
-    assert (new["state"], new["last_job"], new["error"]) == ("new", None, None)
-    assert datetime.fromisoformat(new["next_run_at"]) > datetime.now(timezone.utc)
+    assert (new["state"], new["last_job"], new["error"], new["next_run_at"]) == ("not loaded yet", None, None, None)
+    assert "no process has loaded its file yet" in new["no_next_run"]
     syncs.register(db, read_file("sync_configs/items.yaml"))
     (waiting,) = stored_cli.good("status", "--json").json
     assert waiting["state"] == "scheduled"
@@ -716,11 +716,14 @@ def test_a_failed_state_is_red_on_a_terminal_unless_no_color_is_set(
         monkeypatch.setenv(name, value)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
     with console.capture() as capture:
-        console.print(grid(["sync", "state"], [("items", "failed"), ("others", "scheduled")]))
-    assert ("\x1b[31mfailed" in capture.get()) is is_red
+        rows = [("items", "failed, 1 run lost", "failed 08:30"), ("failed-orders", "scheduled", "succeeded 08:30")]
+        console.print(grid(["sync", "state", "last job"], rows))
+    assert capture.get().count("\x1b[31mfailed") == (2 if is_red else 0)
 
 
-@pytest.mark.parametrize("command", ["run", "dry-run", "status", "trigger", "remove", "records"])
+@pytest.mark.parametrize(
+    "command", ["adopt", "dry-run", "records", "rejected", "remove", "run", "status", "tables rebuild", "trigger"]
+)
 def test_the_shell_completes_the_names_of_syncs(command: str) -> None:
     from click.shell_completion import ShellComplete
 
@@ -730,6 +733,6 @@ def test_the_shell_completes_the_names_of_syncs(command: str) -> None:
     write_sync("item-prices", url=URL)
     write_sync("pokemon", url=URL)
     completion = ShellComplete(main, {}, "nango-dagster", "_NANGO_DAGSTER_COMPLETE")
-    values = [item.value for item in completion.get_completions([command], "it")]
+    values = [item.value for item in completion.get_completions(command.split(), "it")]
     assert values == ["item-prices", "items"]
     assert "run" in [item.value for item in completion.get_completions([], "r")]

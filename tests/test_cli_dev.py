@@ -173,6 +173,9 @@ def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
         assert_exact(db, row, source.records)
         told = dev.until(lambda: [one.json for one in source.api.requests if one.path == "/hook"], "its webhook")
         assert [(one["syncName"], one["responseResults"]["added"]) for one in told] == [("items", 10)]
+        write_sync("added", url=source.api.url + source.path, unique_key="id", frequency="every day", **PAGING)
+        added = dev.until(lambda: syncs.by_name(db, "added"), "the file that was added is loaded")
+        dev.until(lambda: [job for job in jobs.list_jobs(db, added.id) if job.status == "succeeded"], "its first run")
         home = Path(settings_env["NANGO_HOME"], "dagster").absolute()
         dev.until(lambda: statuses(home).keys() == {"SUCCESS"}, "no run of Dagster is at work")
         dev.process.send_signal(signal.SIGINT)

@@ -298,9 +298,11 @@ def test_status_shows_a_sync_of_an_integration_in_numbers(cli: Cli, db: Database
         pass
     text = cli.good("status").stdout
     assert [line.split()[:2] for line in text.splitlines() if line.startswith(("issues ", "single "))] == [
-        ["single", "new"],
+        ["single", "not"],
         ["issues", "scheduled"],
+        ["single", "has"],
     ]
+    assert "single has no next run: no process has loaded its file yet;" in text
     assert "succeeded" in text and "refused" not in text
     assert text.endswith("issues: 1 of 3 failed; see nango-dagster status issues\n")
     (issues, single) = sorted(cli.good("status", "--json").json, key=lambda one: one["name"])
@@ -353,7 +355,7 @@ def test_status_of_one_connection(cli: Cli, db: Database) -> None:
 
 def test_status_of_one_sync_that_has_no_connections_or_never_ran(cli: Cli, db: Database) -> None:
     write_sync("deals", url=URL, integration="hubspot")
-    assert "new" in cli.good("status", "deals").stdout
+    assert "not loaded yet" in cli.good("status", "deals").stdout
     syncs.register(db, read_file("sync_configs/deals.yaml"))
     assert "no connections" in cli.good("status", "deals").stdout
     assert cli.good("status", "deals", "--json").json["statuses"] == []
@@ -416,8 +418,9 @@ def test_status_says_why_there_is_no_next_run(cli: Cli, db: Database) -> None:
 @pytest.mark.parametrize("command", [("status",), ("status", "issues"), ("status", "--connection", "acme")])
 def test_status_fits_a_terminal_of_eighty_columns(cli: Cli, db: Database, command: tuple[str, ...]) -> None:
     long_name = "hubspot-contacts-and-companies"
-    write_sync(long_name, url=URL, unique_key="id")
-    write_sync("rates", url=URL, unique_key="id")
+    for name in (long_name, "rates"):
+        write_sync(name, url=URL, unique_key="id")
+        syncs.register(db, read_file(f"sync_configs/{name}.yaml"))
     with executing(db):
         pass
     lines = cli.good(*command, COLUMNS="80").stdout.splitlines()

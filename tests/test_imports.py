@@ -110,8 +110,8 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("example_parent", "instance", "sample", "script_dry_run", "script_tests", "steer", "syncs"),
         ("sync_states", "table_differences"),
         ("status_tables",),
-        ("dry_run", "project", "records", "rejected", "serve", "status", "tables", "webhooks"),
-        ("connections", "run"),
+        ("config_watch", "dry_run", "project", "records", "rejected", "status", "tables", "webhooks"),
+        ("connections", "run", "serve"),
         ("__main__", "reference"),
     ),
     "client": (

@@ -89,9 +89,12 @@ def test_a_value_cannot_leave_the_host(value: str) -> None:
 def test_an_unknown_variable_is_answered_with_the_ones_there_are() -> None:
     with pytest.raises(ConfigError) as caught:
         render("${env.TOKN}", {**env_variables({"TOKEN": "hidden", "OTHER": "hidden"}), "last": {"id": 5}, "x": None})
-    said = "${env.TOKN} has no value; set NANGO_ENV_TOKN; there are env.TOKEN, env.OTHER, last.id."
+    said = "${env.TOKN} has no value; set NANGO_ENV_TOKN; there are env.TOKEN, env.OTHER."
     assert str(caught.value) == said
     assert caught.value.problems[0].field == "env.TOKN"
+    with pytest.raises(ConfigError) as alone:
+        render("${env.TOKEN}", {"last": {"id": 5}})
+    assert str(alone.value) == "${env.TOKEN} has no value; set NANGO_ENV_TOKEN."
 
 
 @pytest.mark.parametrize("name", ["", "none", "a..b", "last.x", "since.x"])

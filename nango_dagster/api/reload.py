@@ -1,4 +1,4 @@
-"""Reload the code locations in Dagster, so that a posted sync gets its own asset and schedule."""
+"""Reload the code locations in Dagster, so that a new sync gets its own asset and schedule."""
 
 from __future__ import annotations
 
@@ -64,11 +64,9 @@ class Reloader:
             with self._locked() as is_due:
                 return is_due and self._reload()
         except OSError as error:
-            self._warn(
-                f"posted syncs get no asset of their own: {self._lock_file} cannot be written: {error.strerror}."
-            )
+            self._warn(f"new syncs get no asset of their own: {self._lock_file} cannot be written: {error.strerror}.")
         except ApiError as error:
-            self._warn(f"posted syncs have no asset of their own yet; the API tries again: {error}")
+            self._warn(f"new syncs have no asset of their own yet; the next try follows: {error}")
         except Cancelled:
             pass
         return False
@@ -94,7 +92,7 @@ class Reloader:
             except (LookupError, TypeError, AttributeError, msgspec.MsgspecError):
                 raise ApiError(f"{self._url} did not answer as Dagster does.") from None
         if not locations:
-            problems = [f"posted syncs get no asset of their own: no code location of {self._url} has the job {JOB}."]
+            problems = [f"new syncs get no asset of their own: no code location of {self._url} has the job {JOB}."]
         for sentence in problems:
             self._warn(sentence)
         log.info("Requested a reload in Dagster of: %s.", ", ".join(locations) or "nothing")

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from ..store import Database
 
 PIPE_WIDTH = 160  # columns of a table that is not printed on a terminal
-RED = ("failed", "dead", "needs reauthorisation")  # states in red; rich respects NO_COLOR and pipes
+RED = re.compile(r"(failed|dead|needs reauthorisation)(,| \d|$)")
+"""States that need attention, also with a time or more words after them; rich respects NO_COLOR and pipes."""
 
 _configs_option = click.Option(
     ["--configs"],
@@ -241,10 +243,10 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Seque
 
 
 def _cell(value: object) -> RenderableType:
-    if value in RED:
+    if isinstance(value, str) and RED.match(value):
         from rich.text import Text
 
-        return Text(str(value), style="red")
+        return Text(printable(value), style="red")
     return "" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 

@@ -92,27 +92,26 @@ class Child:
         return True
 
 
-def run_together(children: Sequence[Child], when_ready: Callable[[], bool]) -> Child | None:
+def run_together(children: Sequence[Child], tick: Callable[[], None]) -> Child | None:
     """Run the children until Ctrl-C or SIGTERM, or until one dies; returns the dead child.
 
-    `when_ready` is called repeatedly until it returns True.
+    `tick` is called every POLL_SECONDS; it must not wait for anything.
     """
     with _signals_to_end() as signals:
         try:
             for child in children:
                 child.start()
-            return _watch(children, when_ready, signals)
+            return _watch(children, tick, signals)
         finally:
             _end(children)
 
 
-def _watch(children: Sequence[Child], when_ready: Callable[[], bool], signals: list[int]) -> Child | None:
-    ready = False
+def _watch(children: Sequence[Child], tick: Callable[[], None], signals: list[int]) -> Child | None:
     while not signals:
         dead = next((child for child in children if child.returncode is not None), None)
         if dead is not None:
             return dead
-        ready = ready or when_ready()
+        tick()
         time.sleep(POLL_SECONDS)
     return None
 

@@ -8,7 +8,7 @@ import click
 
 from .. import clock
 from ..errors import ConfigError
-from .command import Session, command, grid
+from .command import Session, command, grid, sync_argument
 from .formatting import iso, local_time, number_of
 from .steer import find_sync
 
@@ -22,7 +22,7 @@ _SHOWN = 80  # characters of a record
 
 
 @command("rejected", example="rejected issues --retry")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option("--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name.")
 @click.option("--connection", "connection_id", metavar="ID", help="Only the records of this connection.")
 @click.option("--retry", is_flag=True, help="Store them once more, unchanged.")

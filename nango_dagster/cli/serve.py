@@ -13,6 +13,7 @@ import click
 from ..dagster_yaml import dagster_home
 from ..errors import ConfigError
 from .command import Session, command
+from .config_watch import ConfigWatch
 from .instance import create_storage
 from .ports import answers, check_free
 from .processes import Child, run_together
@@ -55,8 +56,9 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
     """Start the Dagster UI, its daemon and the API.
 
     The daemon runs the schedules. It loads the code locations of workspace.yaml in this folder, else every sync of
-    the config folder. Ctrl-C or SIGTERM ends all processes within half a minute. A shell that starts it with & makes it
-    ignore Ctrl-C; use SIGTERM then. When one process dies, the others are ended and its exit status is returned.
+    the config folder. When a file of that folder or of the Nango project changes, it loads them again within seconds.
+    Ctrl-C or SIGTERM ends all processes within half a minute. A shell that starts it with & makes it ignore Ctrl-C; use
+    SIGTERM then. When one process dies, the others are ended and its exit status is returned.
 
     With --json: ui, api (their URLs), once both answer; the logs go to stderr.
     """
@@ -73,20 +75,27 @@ def dev(session: Session, port: int, api_port: int | None) -> None:
     if not session.as_json:
         session.notes.print(f"The Dagster UI will be at {ui_url}, the HTTP API at {api_url}; Ctrl-C ends them.")
 
-    def report_ready() -> bool:
-        if not (answers(HOST, port) and answers(HOST, api_port)):
-            return False
-        session.answer({"ui": ui_url, "api": api_url}, f"Ready: {ui_url} (Dagster UI), {api_url}/docs (HTTP API)")
-        sys.stdout.flush()
-        return True
+    is_ready = False
 
-    with sample_api(session, session.configs.syncs) as session_of_children:
+    def tick() -> None:
+        nonlocal is_ready
+        if is_ready:
+            watch.look()
+        elif answers(HOST, port) and answers(HOST, api_port):
+            session.answer({"ui": ui_url, "api": api_url}, f"Ready: {ui_url} (Dagster UI), {api_url}/docs (HTTP API)")
+            sys.stdout.flush()
+            is_ready = True
+
+    with (
+        contextlib.closing(ConfigWatch(session, ui_url)) as watch,
+        sample_api(session, session.configs.syncs) as session_of_children,
+    ):
         environment = _environment(session_of_children.settings, ui_url)
         children = [
             Child("the Dagster UI", _dagster_dev(session.settings, port), environment),
             Child("the HTTP API", [*_python("nango_dagster.cli"), "api", "--port", str(api_port)], environment),
         ]
-        dead_child = run_together(children, report_ready)
+        dead_child = run_together(children, tick)
     if dead_child is not None:
         session.warn(f"{dead_child.name} ended by itself ({dead_child.ending}); the other processes were stopped.")
         raise click.exceptions.Exit(dead_child.status)

@@ -43,9 +43,9 @@ def status(
     """Show how each sync is doing.
 
     Its state, its last job, when it runs next or why it does not, and what went wrong. States: scheduled, running,
-    paused, stopped (in Dagster), disabled, new (never stored), no connections, on demand (an asset of your own), "not
-    configured" and "of another project". One that is due waits for a run that takes it: `nango-dagster dev`, or the
-    daemon of your Dagster. On a terminal of fewer than 100 columns the tables are shorter.
+    paused, stopped (in Dagster), disabled, "not loaded yet" (no process has read its file), no connections, on demand
+    (an asset of your own), "not configured" and "of another project". One that is due waits for a run that takes it:
+    `nango-dagster dev`, or the daemon of your Dagster. On a terminal of fewer than 100 columns the tables are shorter.
 
     A sync of an integration is shown in numbers of its connections, of which each variant counts as one. With SYNC or
     --connection there is a line for each of them, those that failed first.
@@ -89,10 +89,11 @@ def _states(
     of_sync: dict[int, list[Status]] = defaultdict(list)
     for status in stored.read(database, rows, connection_id, variant):
         of_sync[status.row.id].append(status)
-    if not of_sync and (connection_id, variant) != (None, None):
-        raise _nobody(database, rows, connection_id, variant)
-    now = clock.now()
-    return [State.of(entry, of_sync.get(entry.id or 0, []), now) for entry in selected]
+    if (connection_id, variant) != (None, None):
+        if not of_sync:
+            raise _nobody(database, rows, connection_id, variant)
+        selected = [entry for entry in selected if entry.id in of_sync]
+    return [State.of(entry, of_sync.get(entry.id or 0, [])) for entry in selected]
 
 
 def _no_one(session: Session, name: str, every: Sequence[Known], selected: Sequence[Known]) -> str:

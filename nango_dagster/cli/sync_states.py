@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ..store.queue import Hold
     from ..store.status import Status, Summary
 
+NOT_LOADED = "not loaded yet"
+"""The state of a sync whose file was added, and that no process has written into the store."""
+
 COUNTS = ("added", "updated", "deleted", "unchanged", "rejected", "fetched", "pages", "requests", "retries")
 
 
@@ -33,15 +36,15 @@ class State:
     """The project that it belongs to."""
 
     @classmethod
-    def of(cls, entry: Known, statuses: Sequence[Status], now: datetime) -> State:
+    def of(cls, entry: Known, statuses: Sequence[Status]) -> State:
         """The state that follows from what the store says."""
         from ..store.status import summary
 
         state = _state(entry, statuses)
         next_run = None
-        if state in ("scheduled", "new", "running") and entry.is_configured:
+        if state in ("scheduled", "running") and entry.is_configured:
             next_runs = [status.next_run_at for status in statuses if status.next_run_at is not None]
-            next_run = min(next_runs, default=None if statuses else entry.sync.next_slot(now))
+            next_run = min(next_runs, default=None)
         owner = entry.row.owner if entry.row else None
         return cls(entry.sync, state, next_run, statuses, summary(statuses), owner)
 
@@ -55,6 +58,8 @@ class State:
         reasons = {
             "not configured": f"no config has it any more; nango-dagster remove {name} deletes its rows",
             "of another project": f"it belongs to project {self.owner}; nango-dagster adopt {name} takes it over",
+            NOT_LOADED: "no process has loaded its file yet; `nango-dagster dev` does so within seconds, "
+            "any other Dagster when its code location is reloaded",
             "no connections": f"nango-dagster connections add --integration {integration} --connection ID adds one",
         }
         return reasons.get(self.state) or (no_next_run(next(iter(holds)), name) if len(holds) == 1 else None)
@@ -99,9 +104,11 @@ def _state(entry: Known, statuses: Sequence[Status]) -> str:
         return "disabled"
     if entry.origin == "asset":
         return "on demand"
-    if not statuses:
-        return "no connections" if entry.sync.partitioned and entry.row else "new"
-    if entry.row is not None and entry.row.is_stopped:
+    if entry.row is None:
+        return NOT_LOADED
+    if not statuses and entry.sync.partitioned:
+        return "no connections"
+    if entry.row.is_stopped:
         return "stopped"
     return "paused" if all(status.started == "PAUSED" for status in statuses) else "scheduled"
 

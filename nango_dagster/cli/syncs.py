@@ -10,7 +10,7 @@ import click
 
 from ..config import Sync
 from ..http import public_url
-from .command import Session, command, grid
+from .command import Session, command, grid, sync_argument
 
 if TYPE_CHECKING:
     from ..store import Database
@@ -126,7 +126,7 @@ def _integrations(session: Session, database: Database, all_syncs: Sequence[Know
 
 
 @command("adopt", example="adopt issues")
-@click.argument("name", metavar="SYNC")
+@sync_argument
 @click.option("--integration", metavar="KEY", help="The sync's integration, if several have a sync of this name.")
 def adopt(session: Session, name: str, integration: str | None) -> None:
     """Take over a sync that belongs to another project, with its rows.
