@@ -91,7 +91,28 @@ def test_records_that_cannot_be_saved_are_rejected_with_the_line(project: Script
     assert (outcome.status, project.ids()) == ("succeeded", ["1", "2"]), outcome.error
     assert outcome.counts.rejected == 3
     assert "of batch_save, items.py line 10: it has 10,000,0" in said
+    assert "name is a number; wanted string in a record of batch_save, items.py line 10" in said
     assert "without" not in said
+
+
+@pytest.mark.parametrize("validate", ["warn", "reject", "fail"])
+def test_records_that_do_not_fit_are_told_of_with_the_line_that_yields_them(
+    project: ScriptProject, validate: str
+) -> None:
+    body = """
+        MODEL = {"type": "object", "properties": {"name": {"type": "string"}}}
+
+        @sync(integration="crm", models={"Item": MODEL}, validate="VALIDATE")
+        def items(nango):
+            nango.batch_save({"id": 1, "name": "one"})
+            yield {"id": 2, "name": "two"}
+            yield [{"id": 3, "name": 3}]
+        """.replace("VALIDATE", validate)
+    outcome = project.run(body, "acme")
+    assert (outcome.status == "failed") == (validate == "fail")
+    said = " ".join([*outcome.warnings, str(outcome.error)])
+    assert "name is a number; wanted string in a record of the yield, items.py line 9 (1)." in said
+    assert project.ids() == {"warn": ["1", "2", "3"], "reject": ["1", "2"], "fail": ["1"]}[validate]
 
 
 def test_a_script_that_hangs_does_not_hold_the_others_up(

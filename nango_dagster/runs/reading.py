@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import clock
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, check_flat
 from ..errors import Cancelled, ConfigError, Incomplete, Interrupted
 from ..sources import Ending, Numbers, SourceContext
 from ..store import Connection, checkpoints
@@ -49,10 +49,10 @@ class ModelSink:
         self._began = began
         self._report = report
 
-    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+    def save(self, records: Sequence[bytes], model: str | None = None, where: str | None = None) -> None:
         """See Sink.save; also reports progress."""
         with self._call():
-            self._model(model).writer.add(records)
+            self._model(model).writer.add(records, where)
             seconds = clock.monotonic() - self._began
             self._report(Progress(self._plan.sync.display_name, self.numbers.pages, self.numbers.records, seconds))
 
@@ -81,6 +81,8 @@ class ModelSink:
     def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
         """See Sink.save_checkpoint."""
         with self._call():
+            if checkpoint is not None:
+                check_flat(checkpoint)
             *others, last = [self._upsert(model, "save a checkpoint") for model in self._models.values()]
             for writer in others:
                 writer.flush()

@@ -13,7 +13,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
-from ..checkpoint import check_flat
 from ..config.sync import Sync
 from ..errors import Cancelled, Incomplete, RecordRejected, ScriptError
 from ..fetch import Fetch
@@ -200,7 +199,7 @@ class ScriptExecution:
 
     # --- records ------------------------------------------------------------------------------------------------------
 
-    def save(self, records: Sequence[bytes], model: str | None = None, where: str = "of the script") -> None:
+    def save(self, records: Sequence[bytes], model: str | None, where: str) -> None:
         """Add or replace records; they are committed with later ones, at the latest by `commit` or the end.
 
         `where` is the place in the script, for sentences about records that are rejected.
@@ -211,7 +210,7 @@ class ScriptExecution:
         self._count()
         kept = self._merging.unmodified(kept, model)
         if kept:
-            self._sink.save(kept, model)
+            self._sink.save(kept, model, where)
 
     def update(self, records: Sequence[bytes], model: str | None = None, where: str = "of the script") -> int:
         """Merge objects into the live records with their keys; the number of keys that no live record has."""
@@ -280,7 +279,6 @@ class ScriptExecution:
         values = {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in checkpoint.items()
         }
-        check_flat(values)
         declared_values.check_checkpoint(self.sync, values)
         if self.sync.track_deletes is not None and not self._has_window and self._began_anew:
             for model in self._named_models():

@@ -50,10 +50,10 @@ class FencedSink:
             if is_free:
                 self._lock.release()
 
-    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+    def save(self, records: Sequence[bytes], model: str | None = None, where: str | None = None) -> None:
         """See Sink.save."""
         with self as sink:
-            sink.save(records, model)
+            sink.save(records, model, where)
 
     def update(self, records: Sequence[bytes], model: str | None = None) -> int:
         """See Sink.update."""

@@ -43,6 +43,7 @@ class NangoSync:
         """`file` is the script's path, for the places in sentences."""
         self._execution = execution
         self._file = file
+        self._file_name = os.path.basename(file or "")
 
     # --- who it runs for ----------------------------------------------------------------------------------------------
 
@@ -196,13 +197,13 @@ class NangoSync:
         texts = keyed(records, self._execution.sync.key_fields)
         return self._execution.delete(texts, model, self._place("batch_delete")) if texts else 0
 
-    def take(self, yielded: Any) -> None:
-        """Save what a script yields: a record, a list of records, or a model's name with one of these."""
+    def take(self, yielded: Any, line: int) -> None:
+        """Save what a script yields at a line: a record, a list of records, or a model's name with one of these."""
         model = None
         if isinstance(yielded, tuple) and len(yielded) == 2 and isinstance(yielded[0], str):
             model, yielded = yielded
         if texts := texts_of(yielded):
-            self._execution.save(texts, model, "of a yield")
+            self._execution.save(texts, model, f"of the yield, {self._file_name} line {line}")
 
     def list_records(self, model: str | None = None) -> Iterator[dict[str, Any]]:
         """The stored records, each with `_nango_metadata`."""
@@ -289,9 +290,9 @@ class NangoSync:
         frame = sys._getframe(2)
         while frame.f_back is not None and frame.f_code.co_filename != self._file:
             frame = frame.f_back
-        if frame.f_code.co_filename != self._file or self._file is None:
+        if frame.f_code.co_filename != self._file:
             return f"of {verb}"
-        return f"of {verb}, {os.path.basename(self._file)} line {frame.f_lineno}"
+        return f"of {verb}, {self._file_name} line {frame.f_lineno}"
 
 
 _ELSEWHERE = {

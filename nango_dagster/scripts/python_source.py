@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 from ..config import Sync
@@ -95,13 +96,14 @@ def run(function: Callable[..., Any], execution: ScriptExecution, file: str | No
     return execution.ending()
 
 
-def _save_all(script: Generator[object, Any, object], nango: NangoSync) -> None:
+def _save_all(script: GeneratorType[object, Any, object], nango: NangoSync) -> None:
     """Save what a script yields; an error of that is raised at its `yield`."""
     try:
         yielded = next(script)
         while True:
             try:
-                nango.take(yielded)
+                frame = script.gi_frame
+                nango.take(yielded, frame.f_lineno if frame else 0)
             except Exception as error:  # the script may handle any of them, as after a call of batch_save
                 yielded = script.throw(error)
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, check_flat
 from ..config import Sync
 from ..errors import ConfigError, NangoError, RecordRejected
 from ..http import Reach
@@ -88,7 +88,7 @@ class MemorySink:
         self._windows: set[str] = set()
         self._read_keys = key_reader(sync.key_fields)
 
-    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+    def save(self, records: Sequence[bytes], model: str | None = None, where: str | None = None) -> None:
         """See Sink.save."""
         name = model or self._sync.model
         for record in self._good(records, name):
@@ -118,6 +118,8 @@ class MemorySink:
 
     def save_checkpoint(self, checkpoint: Checkpoint | None) -> None:
         """See Sink.save_checkpoint."""
+        if checkpoint is not None:
+            check_flat(checkpoint)
         self.result.checkpoint = checkpoint
 
     def open_window(self, model: str | None = None) -> bool:

@@ -144,7 +144,7 @@ class _ListSink:
         self._sink = sink
         self._before = before
 
-    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+    def save(self, records: Sequence[bytes], model: str | None = None, where: str | None = None) -> None:
         """See Sink.save."""
         self._parents.add(self._parent, records)
 

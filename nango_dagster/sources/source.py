@@ -208,9 +208,10 @@ class Ending:
 class Sink(Protocol):
     """Receives the records of a source. `model` is one of `Source.models`; None is the first."""
 
-    def save(self, records: Sequence[bytes], model: str | None = None) -> None:
+    def save(self, records: Sequence[bytes], model: str | None = None, where: str | None = None) -> None:
         """Add or replace records, each one JSON object in UTF-8; of equal keys the last one wins.
 
+        `where` is the place in a script that saves them, for sentences about records that do not fit the model.
         They are committed with later ones, at the latest by `commit`, `save_checkpoint` or the end.
         """
 

@@ -30,7 +30,7 @@ from .problems import Problems
 from .rows import RawRow
 from .tables import MappedTable, Prepared
 from .tally import Guard, Tally, refusal
-from .validation import Validation
+from .validation import Places, Validation
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 4_000_000
@@ -85,10 +85,13 @@ class Overwrite:
         self._is_same = False
         self._added_problems, self._restored_problems = Problems(), Problems()
 
-    def add(self, texts: Sequence[bytes]) -> None:
+    def add(self, texts: Sequence[bytes], where: str | None = None) -> None:
         """Store the records of a page in the temporary file."""
         if self._validation is not None:
-            self._validation.rejected(texts, self.tally)  # none is: `validate: reject` takes a unique_key
+            places = Places()
+            if where is not None:
+                places.add(0, where)
+            self._validation.rejected(texts, self.tally, places)  # none is: `validate: reject` takes a unique_key
         hashes = [records.byte_hash(text) for text in texts]
         self._count += len(hashes)
         self._sum += sum(map(_as_number, hashes))

@@ -82,8 +82,8 @@ class Writer(Protocol):
 
     tally: Tally
 
-    def add(self, texts: Sequence[bytes]) -> None:
-        """Take a page's records."""
+    def add(self, texts: Sequence[bytes], where: str | None = None) -> None:
+        """Take a page's records; `where` is the place in a script that saves them."""
 
     def settle(self, *, complete: bool) -> None:
         """Write what waits, and prepare the last changes."""

@@ -20,7 +20,7 @@ from .key_forms import KeyForms
 from .rows import in_batches
 from .tables import MappedTable
 from .tally import Guard
-from .validation import Validation
+from .validation import Places, Validation
 from .vanished import Vanished
 
 BATCH_RECORDS = 1000
@@ -45,13 +45,16 @@ class Upsert:
         self._key_forms = KeyForms(database, sync, dataset, self._read_keys, self._vanished)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._places = Places()
         self._taken = 0
         self._is_new = dataset.last_modified_at is None  # it never had a record
         self._batches = Batches(database, sync, dataset, table, guard, self._key_forms)
         self.tally = self._batches.tally
 
-    def add(self, texts: Sequence[bytes]) -> None:
+    def add(self, texts: Sequence[bytes], where: str | None = None) -> None:
         """Take a page's records; they are committed together with the next ones, or with `flush`."""
+        if where is not None:
+            self._places.add(len(self._waiting), where)
         self._waiting.extend(texts)
         self._waiting_bytes += sum(map(len, texts))
         if len(self._vanished.window) >= _WINDOW_KEYS:
@@ -114,14 +117,15 @@ class Upsert:
 
     def _save_waiting(self, *, is_last: bool = False) -> None:
         texts, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        places, self._places = self._places, Places()
         batch: dict[str, bytes] = {}
         keys = self._read_keys(texts)
         conflicts = set(self._key_forms.conflicts(keys))
-        misfits = self._validation.rejected(texts, self.tally) if self._validation else {}
+        misfits = self._validation.rejected(texts, self.tally, places) if self._validation else {}
         for at, (key, text) in enumerate(zip(keys, texts, strict=True)):
             if isinstance(key, RecordRejected):
                 self.tally.unreadable += 1
-                self.tally.reject(str(self._taken + at), str(key), text=text)
+                self.tally.reject(str(self._taken + at), f"{key}{places.of(at)}", text=text)
                 self.tally.count_keyless(key, text)
             elif at in conflicts:
                 reason = f'another record has the same unique_key with another JSON type, such as {key} and "{key}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,6 +19,30 @@ _MOST_NAMED = 5
 _decode = msgspec.json.Decoder().decode
 
 
+class Places:
+    """Where a script saves the records of a batch: each place counts for the records from a position on.
+
+    >>> places = Places()
+    >>> places.add(0, "of the yield, issues.py line 12")
+    >>> places.of(7), Places().of(7)
+    (' in a record of the yield, issues.py line 12', '')
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._places: list[str] = []
+
+    def add(self, start: int, place: str) -> None:
+        """Note the place of the records from this position on."""
+        self._starts.append(start)
+        self._places.append(place)
+
+    def of(self, position: int) -> str:
+        """The end of a sentence about a record; empty where no place is known."""
+        at = bisect_right(self._starts, position) - 1
+        return f" in a record {self._places[at]}" if at >= 0 else ""
+
+
 class Validation:
     """Compares the records of one sync with its model, as `validate` in the config says."""
 
@@ -32,12 +57,17 @@ class Validation:
         model = sync.record_model
         return None if model is None else cls(sync, model)
 
-    def rejected(self, texts: Sequence[bytes], tally: Tally) -> dict[int, str]:
+    def rejected(self, texts: Sequence[bytes], tally: Tally, places: Places) -> dict[int, str]:
         """The positions of the records that must not be stored, and why; all misfits are counted.
 
-        Raises ModelMismatch where the config has `validate: fail` and a record does not fit.
+        `places` are where a script saves the records; they are part of the reasons. Raises ModelMismatch where the
+        config has `validate: fail` and a record does not fit.
         """
-        misfits = {at: reason for at, text in enumerate(texts) if (reason := self._misfit(text)) is not None}
+        misfits = {
+            at: f"{reason}{places.of(at)}"
+            for at, text in enumerate(texts)
+            if (reason := self._misfit(text)) is not None
+        }
         if not misfits:
             return misfits
         tally.misfits.update(misfits.values())
