@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -154,8 +153,15 @@ def test_a_token_pair_signs_with_the_realm_of_the_account() -> None:
     assert header.startswith('OAuth realm="12-3", oauth_consumer_key="c"') and "HMAC-SHA256" in header
 
 
-def test_the_settings_of_an_alias_are_those_of_its_provider(tmp_path: Path) -> None:
-    text = "a:\n    auth_mode: BASIC\n    proxy: { base_url: 'https://a.example' }\nb: { alias: a }\n"
-    (tmp_path / "p.yaml").write_text(textwrap.dedent(text))
-    settings = Source(tmp_path / "p.yaml").settings(["a", "b", "c"])
-    assert settings["a"] == settings["b"] and "c" not in settings
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n    auth_mode: BASIC\n\n# more\n    proxy: { base_url: 'https://a.example' }\nx:\n\n'b': { alias: a }",
+        "a: &a\n    auth_mode: BASIC\n    proxy: { base_url: 'https://a.example' }\nb:\n    <<: *a\n",
+    ],
+)
+def test_the_settings_of_an_alias_are_those_of_its_provider(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    settings = Source(tmp_path / "p.yaml").settings(["b", "c"])
+    assert settings["b"]["auth_mode"] == "BASIC" and settings["b"]["base_urls"] == ["https://a.example"]
+    assert "c" not in settings

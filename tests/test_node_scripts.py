@@ -95,16 +95,19 @@ def test_an_error_of_the_api_is_that_of_axios(project: NodeProject) -> None:
     outcome = project.outcome("""
         let seen: any;
         try { await nango.get({ endpoint: '/none' }); } catch (error: any) { seen = error; }
-        const { isAxiosError, code, message, response } = seen;
+        const { isAxiosError, code, message, response, config } = seen;
         const text = (await nango.get({ endpoint: '/text' })).data;
         const bytes = (await nango.get({ endpoint: '/text', responseType: 'arraybuffer' })).data;
         await nango.batchSave([{ id: '1', isAxiosError, code, message, status: response.status, data: response.data,
-            why: response.headers['x-why'], text, size: bytes.length, isError: seen instanceof Error }], 'Item');
+            why: [response.headers['x-why'], response.headers.get('X-Why')], text, size: bytes.length,
+            isError: seen instanceof Error, request: [config.method, config.url.slice(-5), response.statusText],
+        }], 'Item');
         """)
     assert outcome.status == "succeeded", outcome.error
     assert json.loads(project.texts()["1"]) == {
         "id": "1", "isAxiosError": True, "code": "ERR_BAD_REQUEST", "message": "Request failed with status code 404",
-        "status": 404, "data": {"error": "none"}, "why": "gone", "text": "plain text", "size": 10, "isError": True,
+        "status": 404, "data": {"error": "none"}, "why": ["gone", "gone"], "text": "plain text", "size": 10,
+        "isError": True, "request": ["get", "/none", "Not Found"],
     }  # fmt: skip
 
 
@@ -243,17 +246,22 @@ def test_a_script_sees_its_connection(project: NodeProject) -> None:
         """
         await nango.get({ endpoint: '/items' });
         await nango.get({ endpoint: '/items', baseUrlOverride: 'API'.replace('127.0.0.1', 'localhost') });
+        const own = { providerConfigKey: 'crm', connectionId: 'acme' };
+        await nango.get({ endpoint: '/items', ...own });
+        const others = [nango.get({ endpoint: '/items', ...own, connectionId: 'other' }), nango.getConnection('erp')];
+        const refused = (await Promise.allSettled(others)).map((it: any) => it.reason.message);
         await nango.updateMetadata({ b: 2 });
         const { connection_config, credentials, provider_config_key } = await nango.getConnection();
-        const seen = { connection_config, credentials, provider_config_key, token: await nango.getToken() };
+        const seen = { connection_config, credentials, provider_config_key, refused, token: await nango.getToken() };
         await nango.batchSave([{ id: '1', ...seen, metadata: await nango.getMetadata(), variant: nango.variant,
             connection: nango.connectionId }], 'Item');
         """.replace("API", project.api.url)
     )
     assert outcome.status == "succeeded", outcome.error
-    assert [request.headers["X-Key"] for request in received] == ["k1", None]
+    assert [request.headers["X-Key"] for request in received] == ["k1", None, "k1"]
     seen = json.loads(project.texts()["1"])
     assert (seen["connection_config"], seen["credentials"]["apiKey"]) == ({"region": "eu"}, "k1")
+    assert all("was asked for another" in sentence for sentence in seen["refused"])
     assert (seen["metadata"], seen["variant"], seen["connection"]) == ({"a": 1, "b": 2}, "base", "acme")
 
 
@@ -344,20 +352,23 @@ def test_the_provider_of_an_integration_fills_in_what_it_does_not_declare(projec
                 headers: {{ x-shop: '${{apiKey}}', x-missing: '${{connectionConfig.none}}' }}
                 paginate:
                     {{ type: cursor, cursor_path_in_response: next, cursor_name_in_request: c, response_path: rows }}
-        crm: {{ alias: shop, display_name: CRM }}
+        store: {{ alias: shop, display_name: Store }}
         """
     project.file("node_modules/@nangohq/providers/providers.yaml", textwrap.dedent(providers))
-    (project.folder / "integrations.yaml").write_text("crm:\n  display_name: CRM\n")
+    (project.folder / "integrations.yaml").write_text("crm:\n  display_name: CRM\n  provider: store\n")
     held = {"type": "API_KEY", "apiKey": "k1"}
     new = connections.NewConnection("crm", "acme", credentials=held)
     connections.add(project.db, vault_of(project.settings), new)
     received: list[Received] = []
     project.api.route("/v1/items", noted(received, {"rows": [{"id": "1"}]}))
-    outcome = project.outcome(
-        "for await (const page of nango.paginate({ endpoint: '/items' })) await nango.batchSave(page, 'Item');"
-    )
+    outcome = project.outcome("""
+        const { provider } = await nango.getIntegration();
+        for await (const page of nango.paginate<any>({ endpoint: '/items' }))
+            await nango.batchSave(page.map((row) => ({ ...row, name: `${nango.provider} ${provider}` })), 'Item');
+        """)
     (project.root / "node_modules/@nangohq/providers/providers.yaml").unlink()
     assert (outcome.status, project.ids()) == ("succeeded", ["1"]), outcome.error
+    assert json.loads(project.texts()["1"])["name"] == "store store"
     headers = received[0].headers
     assert (headers["x-shop"], headers["x-missing"], headers["Authorization"]) == ("k1", None, None)
 

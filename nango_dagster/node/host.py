@@ -41,6 +41,8 @@ class Limits:
     """A process that has begun so many executions gets no new ones."""
     megabytes: int = 400
     """A process that has more memory gets no new executions."""
+    flags: tuple[str, ...] = ()
+    """Further options of Node."""
 
 
 class HostLost(Exception):
@@ -268,4 +270,5 @@ def _flags(project: Path, limits: Limits) -> Iterator[str]:
         if (folder / "package.json").is_file():
             yield f"--allow-fs-read={folder / 'package.json'}"
     yield f"--max-old-space-size={limits.heap_megabytes}"
+    yield from limits.flags
     yield from ("--experimental-vm-modules", "--experimental-import-meta-resolve", "--no-warnings")

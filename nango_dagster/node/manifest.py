@@ -21,9 +21,10 @@ from .host import Host, HostLost, Limits
 from .project import Script, scripts_of
 from .providers import Source
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the manifest and of the bundles; another one is described again."""
-_DESCRIBING: Final = Limits(heap_megabytes=1024, silence=60.0)
+_DESCRIBING: Final = Limits(heap_megabytes=1024, silence=60.0, flags=("--min-semi-space-size=16", "--no-wasm-tier-up"))
+"""A process that lives for seconds: fewer collections of garbage, and no threads that optimise code."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -113,12 +114,13 @@ def refresh(home: Path, root: Path, provider_of: Mapping[str, str] | None = None
     described: list[str] = []
     with _Describer(home, root) as describer:
         for script in scripts:
-            provider = providers.get(names[script.integration], {})
+            name = names[script.integration]
+            api = {"provider": name, "api": providers.get(name, {})}
             try:
-                digest = _digest(script, provider)
+                digest = _digest(script, api)
                 entry = known.get((script.where, digest))
                 if entry is None or entry.error or not bundle_path(home, digest).is_file():
-                    entry = describer.entry(script, digest, provider)
+                    entry = describer.entry(script, digest, api)
                     described.append(script.where)
             except ConfigError as error:
                 entry = Entry(script.integration, script.name, script.where, "", "", {}, str(error))
@@ -140,8 +142,8 @@ def _providers(root: Path, names: set[str], old: Manifest | None) -> tuple[dict[
     return source.settings(sorted(names)), stamp
 
 
-def _digest(script: Script, provider: Mapping[str, Any]) -> str:
-    parts = [str(VERSION), script.digest, msgspec.json.encode(provider, order="sorted").decode()]
+def _digest(script: Script, api: Mapping[str, Any]) -> str:
+    parts = [str(VERSION), script.digest, msgspec.json.encode(api, order="sorted").decode()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -168,8 +170,11 @@ class _Describer:
         if self._host is not None:
             self._host.close()
 
-    def entry(self, script: Script, digest: str, provider: Mapping[str, Any]) -> Entry:
-        """The description of a script, whose bundle is written; an error that is the script's own is in it."""
+    def entry(self, script: Script, digest: str, api: Mapping[str, Any]) -> Entry:
+        """The description of a script, whose bundle is written; an error that is the script's own is in it.
+
+        `api` has the name of its provider and the provider's settings, which the bundle keeps.
+        """
         try:
             answer = self._answer(script)
         except HostLost as lost:
@@ -183,7 +188,7 @@ class _Describer:
             return _broken(script, digest, sentence)
         if description["kind"] not in ("sync", "function"):
             return _broken(script, digest, f"{script.where}: it is {description['kind']!r}; only syncs run here.")
-        bundle = {**answer["bundle"], "api": provider}
+        bundle = {**answer["bundle"], **api}
         _write(bundle_path(self._home, digest), msgspec.json.encode(bundle))
         return Entry(script.integration, script.name, script.where, script.digest, digest, description)
 

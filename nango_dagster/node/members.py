@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from http.client import responses
 from itertools import count, islice
 from typing import Any, Final
 
@@ -54,6 +55,7 @@ class Members:
             "getIntegration": self._integration,
             "getEnvironmentVariables": self._environment,
             "getWebhookURL": lambda: _NOTHING,
+            "getFlowAttributes": lambda: _NOTHING,
             "setMergingStrategy": self._set_merging,
             "tryAcquireLock": self._acquire,
             "releaseLock": lambda lock: (execution.release_lock(str(lock["key"])), b""),
@@ -137,13 +139,17 @@ class Members:
     def _connection(
         self, integration: str | None = None, connection_id: str | None = None, options: Any = None
     ) -> Answer:
-        own = (self._execution.integration, self._execution.connection_id)
-        if (integration or own[0], connection_id or own[1]) != own:
-            raise ScriptError("nango.getConnection gives the execution's own connection, and was asked for another.")
+        self._check_own("nango.getConnection", integration, connection_id)
         flags = options if isinstance(options, Mapping) else {}
         fresh = bool(flags.get("forceRefresh"))
         connection = self._execution.connection(force_refresh=fresh, refresh_token=bool(flags.get("refreshToken")))
         return connection, b""
+
+    def _check_own(self, name: str, integration: Any, connection_id: Any) -> None:
+        """Raise ScriptError where a call names another connection than that of the execution."""
+        own = (self._execution.integration, self._execution.connection_id)
+        if (integration or own[0], connection_id or own[1]) != own:
+            raise ScriptError(f"{name} uses the execution's own connection, and was asked for another.")
 
     def _token(self) -> Answer:
         credentials = self._execution.connection().get("credentials") or {}
@@ -169,7 +175,13 @@ class Members:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _proxy(self, body: bytes, config: Mapping[str, Any]) -> Answer:
-        return self._answered(lambda: self._execution.request(_call(config, body)))
+        call = self._own_call(config, body)
+        return self._answered(lambda: self._execution.request(call))
+
+    def _own_call(self, config: Mapping[str, Any], body: bytes) -> Call:
+        """A request of the execution's connection. Raises ScriptError for that of another one."""
+        self._check_own("a request", config.get("providerConfigKey"), config.get("connectionId"))
+        return _call(config, body)
 
     def _fetch(self, body: bytes, config: Mapping[str, Any]) -> Answer:
         """A request without the connection's credentials, wherever it goes."""
@@ -199,7 +211,7 @@ class Members:
         if len(self._lists) >= _MOST_LISTS:
             raise ScriptError(f"the script reads more than {_MOST_LISTS} lists at the same time.")
         number = next(self._numbers)
-        self._lists[number] = self._execution.paginate(_call(config, body), config.get("paginate"))
+        self._lists[number] = self._execution.paginate(self._own_call(config, body), config.get("paginate"))
         return self._next_page(number, wants_response)
 
     def _next_page(self, number: int, wants_response: bool = False) -> Answer:
@@ -230,7 +242,12 @@ def _records(body: bytes) -> list[bytes]:
 
 
 def _head(answer: ScriptAnswer) -> dict[str, Any]:
-    return {"status": answer.status, "headers": dict(answer.headers), "url": answer.url.partition("?")[0]}
+    return {
+        "status": answer.status,
+        "statusText": responses.get(answer.status, ""),
+        "headers": dict(answer.headers),
+        "url": answer.url.partition("?")[0],
+    }
 
 
 def _call(config: Mapping[str, Any], body: bytes) -> Call:

@@ -18,8 +18,8 @@ from ..errors import ConfigError, Problem
 INDEX: Final = "index.ts"
 DECLARATIONS: Final = "nango.yaml"
 _LISTED: Final = re.compile(r"""^\s*(?:import|export\s+\*\s+from)\s+['"]\./([^'"]+)['"]""", re.MULTILINE)
-_IMPORTED: Final = re.compile(r"""(?<![\w$.])(?:from|import|require\()\s*['"](\.[^'"\n]+)['"]""")
-_TYPES: Final = re.compile(r"(?<![\w$.])import\s+type\b[^;]*?from\s*['\"][^'\"\n]+['\"]")
+_IMPORTED: Final = re.compile(r"""(?:from|import|import\(|require\()\s*['"](\.[^'"\n]+)['"]""")
+_TYPES: Final = re.compile(r"import\s+type\b[^;]*?from\s*['\"][^'\"\n]+['\"]")
 _ENDINGS: Final = ("", ".ts", ".mts", ".js", ".mjs", ".cjs", ".json", "/index.ts", "/index.js")
 _COMMENTS: Final = re.compile(r"/\*.*?\*/|(?<!:)//[^\n]*", re.DOTALL)
 

@@ -55,7 +55,7 @@ class NodeScript:
         content = manifest.read_bundle(self.home, digest)
         bundle = msgspec.json.decode(content)
         root = Path(bundle["root"])
-        run = _Run(self.sync, path, digest, content, root, bundle.get("api") or {})
+        run = _Run(self.sync, path, digest, content, bundle)
         if not self.pool.is_blamed(root, digest):
             try:
                 with self.pool.shared(root) as host:
@@ -76,7 +76,7 @@ def provider_of(sync: Sync, home: Path) -> Mapping[str, Any]:
     if sync.script_language != "typescript":
         return {}
     bundle = msgspec.json.decode(manifest.read_bundle(home, (sync.script or "").rpartition("@")[2]))
-    provider: Mapping[str, Any] = bundle.get("api") or {}
+    provider: Mapping[str, Any] = bundle["api"]
     return provider
 
 
@@ -107,7 +107,7 @@ def api_of(sync: Sync, provider: Mapping[str, Any], context: SourceContext) -> A
 class _Run:
     """The run of a script, in one process or a second one."""
 
-    def __init__(self, sync: Sync, path: str, digest: str, content: bytes, root: Path, api: Mapping[str, Any]) -> None:
+    def __init__(self, sync: Sync, path: str, digest: str, content: bytes, bundle: Mapping[str, Any]) -> None:
         self.checkpoint: Mapping[str, Any] | None = None
         """The checkpoint that was saved last."""
         # A script may declare metadata that it never reads; then a connection without any is as good.
@@ -116,14 +116,15 @@ class _Run:
         self._path = path
         self._digest = digest
         self._content = content
-        self._root = root
-        self._provider = api
+        self._root = bundle["root"]
+        self._provider = bundle["provider"]
+        self._api = bundle["api"]
 
     def read(self, host: Host, context: SourceContext, sink: Sink) -> Ending:
         """Run the script. Raises HostLost where the process is gone."""
         self.checkpoint = context.checkpoint
-        with ScriptExecution(self._sync, context, sink, api_of(self._sync, self._provider, context)) as execution:
-            members = Members(execution, self._sync.integration_key)
+        with ScriptExecution(self._sync, context, sink, api_of(self._sync, self._api, context)) as execution:
+            members = Members(execution, self._provider)
             session = host.run(self._digest, self._content, self._facts(execution))
             with contextlib.closing(session):
                 try:
@@ -144,7 +145,7 @@ class _Run:
             "variant": execution.variant,
             "connectionId": execution.connection_id,
             "providerConfigKey": execution.integration,
-            "provider": execution.integration,
+            "provider": self._provider,
             "syncId": self._sync.name,
             "isCLI": False,
         }

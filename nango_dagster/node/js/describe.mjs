@@ -4,12 +4,16 @@ import { exported } from './nango.mjs';
 import { Sandbox } from './sandbox.mjs';
 import { translated } from './translate.mjs';
 
+// One context for all descriptions: a new one for each takes as long as removing the types, and twice its memory.
+let sandbox;
+
 // The description and the bundle of a script; `files` are its own files by path.
 export async function describe({ entry, root, files }) {
     const modules = {};
     for (const [path, source] of Object.entries(files)) modules[path] = translated(path, source);
     const bundle = new Bundle({ entry, root, modules });
-    const sandbox = new Sandbox(() => {});
+    bundle.compile();
+    sandbox ??= new Sandbox(() => {});
     try {
         const zod = await zodOf(bundle);
         const namespace = await bundle.load(sandbox.context, exported);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 
-import { wrapped } from './translate.mjs';
+import { COMPILE, wrapped } from './translate.mjs';
 
 const HARMLESS = new Set([
     'assert', 'buffer', 'constants', 'crypto', 'events', 'path', 'path/posix', 'punycode', 'querystring', 'stream',
@@ -39,20 +39,34 @@ export class Bundle {
         this.modules = modules;
     }
 
+    // Compile all files. Throws an error with the name of a file that has wrong syntax.
+    compile() {
+        for (const [path, { code }] of Object.entries(this.modules)) {
+            try {
+                if (code !== undefined) this.#script(path, code);
+            } catch (error) {
+                throw new Error(`${path}: ${error.message}; ${COMPILE}`);
+            }
+        }
+    }
+
     // The exports of new instances of its files in a context; `nango` has the exports of the module of that name.
     async load(context, nango) {
         const made = new Map();
         const load = async (path) => {
-            if (made.has(path)) return made.get(path);
+            if (made.has(path)) return made.get(path).exports;
             const { code, imports, json } = this.modules[path];
-            if (json !== undefined) return { default: JSON.parse(json) };
+            if (json !== undefined) return jsonModule(json);
             const module = { exports: {} };
-            made.set(path, module.exports);
+            made.set(path, module);
             const needed = new Map();
-            for (const specifier of imports) needed.set(specifier, await this.#imported(specifier, path, nango, load));
+            const imported = (specifier) => needed.get(specifier);
+            const importing = (specifier) => this.#imported(String(specifier), path, nango, load);
             const make = this.#script(path, code).runInContext(context);
-            await make(module.exports, (specifier) => needed.get(specifier), module);
-            made.set(path, module.exports);
+            const steps = make(module.exports, (specifier) => unwrapped(imported(specifier)), module, imported, importing);
+            if (!path.endsWith('.cjs')) await steps.next();
+            for (const specifier of imports) needed.set(specifier, await importing(specifier));
+            await steps.next();
             return module.exports;
         };
         return load(this.entry);
@@ -65,7 +79,7 @@ export class Bundle {
         return packages.get(key);
     }
 
-    #imported(specifier, from, nango, load) {
+    async #imported(specifier, from, nango, load) {
         if (specifier === 'nango') return nango;
         if (!specifier.startsWith('.') && !specifier.startsWith('/')) return this.package(specifier, from);
         const path = specifier.startsWith('/') ? specifier : join(dirname(from), specifier);
@@ -97,4 +111,16 @@ export class Bundle {
         }
         return import(url);
     }
+}
+
+// A JSON file has its value as default export, and its members by their names.
+function jsonModule(text) {
+    const value = JSON.parse(text);
+    const members = value !== null && typeof value === 'object' && !Array.isArray(value) ? value : {};
+    return { ...members, default: value };
+}
+
+// What `require` gives for a module that `import` has loaded.
+function unwrapped(module) {
+    return module !== undefined && 'module.exports' in module ? module['module.exports'] : module;
 }

@@ -119,18 +119,19 @@ function encoded({ data, params, ...config }) {
 
 // The answer of the engine as axios would give it: a response, or an error that is thrown.
 function answer(realm, config, { value, body }) {
-    if (value.network) throw numbered(axiosError(realm, value.message, value.network, config), value);
+    const sent = { ...config, method: (config.method ?? 'GET').toLowerCase(), url: value.url };
+    if (value.network) throw numbered(axiosError(realm, value.message, value.network, sent), value);
     const response = {
         data: decoded(realm, body, config.responseType),
         status: value.status,
-        statusText: value.statusText ?? '',
-        headers: value.headers,
-        config: { ...config, url: value.url },
+        statusText: value.statusText,
+        headers: Object.assign(new realm.Headers(), value.headers),
+        config: sent,
         request: {},
     };
     if (value.status < 400) return response;
     const code = AXIOS_CODES[Math.floor(value.status / 100)];
-    throw numbered(axiosError(realm, `Request failed with status code ${value.status}`, code, config, response), value);
+    throw numbered(axiosError(realm, `Request failed with status code ${value.status}`, code, sent, response), value);
 }
 
 // The engine finds its own error by this number, where the script lets it pass.

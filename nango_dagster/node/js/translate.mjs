@@ -1,31 +1,26 @@
-// A file of a script as the body of a function: without types, with `require` and `exports` for imports and exports.
+// A file of a script as the body of a function: without types, with `imported` and `exports` for imports and exports.
 //
 // Each execution needs instances of its own of all modules, so that values at the top of a file are never shared. Node
 // never frees a `vm.SourceTextModule`; functions in a context are freed with it. Lines stay where they are.
 import { Buffer } from 'node:buffer';
 import { stripTypeScriptTypes } from 'node:module';
-import vm from 'node:vm';
 
+// The advice for a file that cannot be read here.
+export const COMPILE = 'compile the project with: npx nango compile';
 const NEEDS_COMPILER = 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX';
-const COMPILE = 'compile the project with: npx nango compile';
 const BEFORE_REGEX = /(?:^|[([{},;:=!&|?+\-*%~^<>]|\b(?:return|typeof|case|in|of|delete|void|throw|new|instanceof|else|do|await|yield))$/;
 
 // The module of a file: `{code, imports, map}`. Throws an error with the file's name.
 export function translated(path, source) {
     if (path.endsWith('.json')) return { json: source, imports: [] };
     const { code, map } = /\.[cm]?ts$/.test(path) ? withoutTypes(path, source) : { code: source, map: inlineMap(source) };
-    const module = path.endsWith('.cjs') ? required(code) : functional(code);
-    try {
-        new vm.Script(wrapped(module.code), { filename: path });
-    } catch (error) {
-        throw new Error(`${path}: ${error.message}; ${COMPILE}`);
-    }
-    return { ...module, map };
+    return { ...(path.endsWith('.cjs') ? required(code) : functional(code)), map };
 }
 
-// The function that makes an instance of a module.
+// The function that makes an instance of a module. A module with `import` and `export` stops once when its exports are
+// there, so that modules that import each other find them.
 export function wrapped(code) {
-    return `(async function (exports, require, module) {${code}\n})`;
+    return `(async function* (exports, require, module, imported, importing) {${code}\n})`;
 }
 
 function withoutTypes(path, source) {
@@ -59,8 +54,10 @@ function sentence(error) {
 
 // --- modules -------------------------------------------------------------------------------------------------------
 
+const REQUIRED = /\brequire\(\s*(['"])([^'"]+)\1\s*\)/g;
+
 function required(code) {
-    const imports = [...code.matchAll(/\brequire\(\s*(['"])([^'"]+)\1\s*\)/g)].map(([, , specifier]) => specifier);
+    const imports = [...code.matchAll(REQUIRED)].map(([, , specifier]) => specifier);
     return { code, imports: [...new Set(imports)] };
 }
 
@@ -72,6 +69,8 @@ const EFFECT = /import\s*(['"])([^'"]+)\1\s*;?/y;
 const EXPORT_FROM = new RegExp(`export\\s*(?:(\\*)(?:\\s*as\\s+(${NAME}))?|(${NAMES}))\\s*${FROM}`, 'y');
 const EXPORT_NAMES = new RegExp(`export\\s*(${NAMES})\\s*;?`, 'y');
 const EXPORT_DEFAULT = new RegExp(`export\\s+default\\s+(?:((?:async\\s+)?function\\s*\\*?|class)\\s+(?!extends\\b)(${NAME}))?`, 'y');
+const EXPORT_PATTERN = /export\s+(?:const|let|var)\s*(?:\{([^{}[\]]*)\}|\[([^{}[\]]*)\])\s*=/y;
+const EXPORT_SEVERAL = new RegExp(`export\\s+(?:let|const|var)\\s+(${NAME}[^,;(){}[\\]'"\`\\n]*(?:,\\s*${NAME}[^,;(){}[\\]'"\`\\n]*)+);`, 'y');
 const EXPORT_ONE = new RegExp(`export\\s+(?:const|let|var|class|(?:async\\s+)?function\\s*\\*?)\\s*(${NAME})`, 'y');
 
 function functional(code) {
@@ -90,18 +89,22 @@ function functional(code) {
         pattern.lastIndex = start;
         return pattern.exec(code);
     };
-    for (const start of statements(code)) {
+    const { statements, names, requires } = scanned(code);
+    for (const specifier of requires) imports.add(specifier);
+    for (const { start, isDynamic } of statements) {
         let match;
-        if ((match = matched(IMPORT, start))) {
-            const [all, standard, whole, names, , specifier] = match;
+        if (isDynamic) {
+            replace(start, start + 'import'.length, 'importing');
+        } else if ((match = matched(IMPORT, start))) {
+            const [all, standard, whole, list, , specifier] = match;
+            const isUsed = usesOf(names, [standard, whole, list]);
             const parts = [];
             if (standard) parts.push([`default: ${standard}`, standard]);
-            for (const [name, as] of pairs(names)) parts.push([`${name}: ${as}`, as]);
-            const rest = code.slice(0, start) + code.slice(start + all.length);
-            const used = parts.filter(([, local]) => isUsed(rest, local)).map(([text]) => text);
-            const isWholeUsed = whole !== undefined && isUsed(rest, whole);
+            for (const [name, as] of pairs(list)) parts.push([`${name}: ${as}`, as]);
+            const used = parts.filter(([, local]) => isUsed(local)).map(([text]) => text);
+            const isWholeUsed = whole !== undefined && isUsed(whole);
             if (used.length || isWholeUsed) imports.add(specifier);
-            const from = `require(${JSON.stringify(specifier)})`;
+            const from = `imported(${JSON.stringify(specifier)})`;
             if (used.length) loads.push(`const { ${used.join(', ')} } = ${from};`);
             if (isWholeUsed) loads.push(`const ${whole} = ${from};`);
             replace(start, start + all.length, '');
@@ -109,12 +112,12 @@ function functional(code) {
             imports.add(match[2]);
             replace(start, start + match[0].length, '');
         } else if ((match = matched(EXPORT_FROM, start))) {
-            const [all, star, as, names, , specifier] = match;
+            const [all, star, as, list, , specifier] = match;
             imports.add(specifier);
-            const from = `require(${JSON.stringify(specifier)})`;
+            const from = `imported(${JSON.stringify(specifier)})`;
             if (as) export_(as, from);
-            else if (star) loads.push(`for (const name in ${from}) if (name !== 'default') exports[name] ??= ${from}[name];`);
-            else for (const [name, outer] of pairs(names)) export_(outer, `${from}[${JSON.stringify(name)}]`);
+            else if (star) loads.push(`for (const name in ${from}) if (name !== 'default' && !(name in exports)) exports[name] = ${from}[name];`);
+            else for (const [name, outer] of pairs(list)) export_(outer, `${from}[${JSON.stringify(name)}]`);
             replace(start, start + all.length, '');
         } else if ((match = matched(EXPORT_NAMES, start))) {
             for (const [name, outer] of pairs(match[1])) export_(outer, name);
@@ -123,6 +126,9 @@ function functional(code) {
             const [all, kind, name] = match;
             if (name) export_('default', name);
             replace(start, start + all.length, name ? `${kind} ${name}` : 'exports.default = ');
+        } else if ((match = matched(EXPORT_PATTERN, start) ?? matched(EXPORT_SEVERAL, start))) {
+            for (const name of declared(match[1] ?? match[2])) export_(name, name);
+            replace(start, start + 'export'.length, '');
         } else if ((match = matched(EXPORT_ONE, start))) {
             export_(match[1], match[1]);
             replace(start, start + 'export'.length, '');
@@ -130,7 +136,7 @@ function functional(code) {
     }
     pieces.push(code.slice(at));
     const exported = getters.length ? `Object.defineProperties(exports, Object.getOwnPropertyDescriptors({ ${getters.join(', ')} }));` : '';
-    return { code: `'use strict'; ${exported} ${loads.join(' ')} ${pieces.join('')}`, imports: [...imports] };
+    return { code: `'use strict'; ${exported} yield; ${loads.join(' ')} ${pieces.join('')}`, imports: [...imports] };
 }
 
 // The names in braces, each with the name that it has on the other side of `as`.
@@ -144,38 +150,61 @@ function pairs(names) {
         .map(([name, as]) => [name, as ?? name]);
 }
 
-// TypeScript drops an imported name that is used as a type alone, also where the import does not say `type`.
-function isUsed(code, name) {
-    return new RegExp(`(?<![\\w$.])${name.replaceAll('$', '\\$')}(?![\\w$])`).test(code);
+// The names that a list of declarations or a pattern without inner patterns declares.
+function declared(list) {
+    const names = list.split(',').map((part) => part.replace(/=[^]*$/, '').replace(/^[^]*:/, '').replace('...', '').trim());
+    return names.filter(Boolean);
 }
 
-// Where the statements `import` and `export` begin, outside of any brackets, strings, comments and regular expressions.
-function statements(code) {
-    const found = [];
+// Whether a file uses a name outside of the import that brings it. TypeScript drops an imported name that is used as a
+// type alone, also where the import does not say `type`.
+function usesOf(names, clauses) {
+    const own = clauses.join(' ').match(/[\w$]+/g) ?? [];
+    return (name) => names.get(name) > own.filter((it) => it === name).length;
+}
+
+// The statements `import` and `export` outside of any brackets, strings, comments and regular expressions, the calls of
+// `import` and of `require`, and how often each name is used.
+function scanned(code) {
+    const statements = [];
+    const requires = [];
+    const names = new Map();
     const open = [];
-    const token = /[\w$]+|\/[/*]?|[^\s\w$]/g;
+    const token = /[\w$]+|\.{3}|\/[/*]?|[^\s\w$]/g;
     let before = '';
     for (let match = token.exec(code); match !== null; match = token.exec(code)) {
         const [text] = match;
+        const start = match.index;
         let next = token.lastIndex;
         if (text === '//') next = end(code, '\n', next);
         else if (text === '/*') next = end(code, '*/', next) + 2;
-        else if (text === '"' || text === "'") next = endOfText(code, match.index) + 1;
+        else if (text === '"' || text === "'") next = endOfText(code, start) + 1;
         else if (text === '`' || (text === '}' && open.at(-1) === '`')) {
             if (text === '}') open.pop();
             const at = endOfTemplate(code, next);
             next = at + 1;
             if (code[at] === '{') open.push('`');
-        } else if (text === '/' && BEFORE_REGEX.test(before)) next = endOfRegex(code, match.index) + 1;
+        } else if (text === '/' && BEFORE_REGEX.test(before)) next = endOfRegex(code, start) + 1;
         else if (text === '(' || text === '[' || text === '{') open.push(text);
         else if (text === ')' || text === ']' || text === '}') open.pop();
-        else if ((text === 'import' || text === 'export') && open.length === 0 && before !== '.') {
-            if (text === 'export' || !/^\s*[(.]/.test(code.slice(next, next + 20))) found.push(match.index);
+        else if (before !== '.') {
+            names.set(text, (names.get(text) ?? 0) + 1);
+            if (text === 'export' && open.length === 0) statements.push({ start });
+            if (text === 'import') {
+                const [, mark] = /^\s*([(.])?/.exec(code.slice(next, next + 20));
+                if (mark === '(') statements.push({ start, isDynamic: true });
+                else if (mark === undefined && open.length === 0) statements.push({ start });
+            }
+            if (text === 'require') {
+                REQUIRED.lastIndex = start;
+                const call = REQUIRED.exec(code);
+                if (call?.index === start) requires.push(call[2]);
+            }
         }
         if (text !== '//' && text !== '/*') before = text;
         token.lastIndex = next;
     }
-    return found;
+    return { statements, names, requires };
 }
 
 function end(code, mark, from) {
