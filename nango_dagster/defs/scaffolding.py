@@ -12,10 +12,10 @@ from ..config.sync import slug
 
 FOLDER = "sync_configs"
 _FORM = """\
-# One sync: a list of an external API becomes a table. All fields: docs/config.md of nango-dagster.
+# A sync: this list of an external API becomes a table. All fields: docs/reference/config.md of nango-dagster.
 {fields}# unique_key: id              # the field that identifies a record; without it each execution replaces the rows
-# response_path: data         # where the answer has the list; without it the answer is searched
-# paging_url_path: next       # where the answer has the address of the next page
+# response_path: data         # the path of the records in an answer; by default a list at the root, or `results`
+# paging_url_path: next       # the path of the next page's URL in an answer
 """
 
 
