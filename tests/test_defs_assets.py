@@ -187,7 +187,7 @@ def test_the_check_warns_of_values_that_do_not_fit_and_of_new_fields(project: Pr
     )
     assert evaluation.metadata["misfits"].value == 1
     unchanged = project.check(project.sync())
-    assert (unchanged.passed, unchanged.description) == (False, "1 values did not fit column parent_child.")
+    assert (unchanged.passed, unchanged.description) == (False, "1 value did not fit column parent_child.")
 
 
 def test_the_check_is_an_error_when_most_rows_are_gone(make: MakeProject, source: Source) -> None:

@@ -252,7 +252,7 @@ def test_a_throttled_answer_is_asked_for_again_by_a_rule(api: FakeApi) -> None:
 def test_a_rule_that_retries_for_ever_fails_with_the_words_of_the_api(api: FakeApi) -> None:
     api.route("/items", {"code": 7, "message": "busy"})
     error = error_of(pull(api, retries=2, responses=[{"path": "code", "equals": 7, "action": "retry"}]))
-    assert 'answered 200 OK: "busy", which is retry by responses[0] (path code equals 7: retry) after 3 tries.' in error
+    assert 'answered 200 OK: "busy", read as retry by responses[0] (path code equals 7: retry) after 3 tries.' in error
     assert len(api.requests) == 3
 
 

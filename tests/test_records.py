@@ -71,13 +71,13 @@ def test_records_are_at_the_path_else_at_the_root_else_at_results(
             '{"count": 1, "items": []}',
             None,
             'no records: response_path is not set and there is no "results"; the response has "count", "items". '
-            "Set response_path, or records: object or values.",
+            "Set response_path: items, or records: object or values.",
         ),
         (
             '{"data": {"nodes": [], "total": 0}}',
             "data.items",
-            'nothing at response_path "data.items"; the response has "nodes", "total".'
-            " If that is how the API writes an empty list, set missing_is_empty: true.",
+            'nothing at response_path "data.items"; the response has "nodes", "total". If the records are there, set '
+            "response_path: data.nodes. If that is how the API writes an empty list, set missing_is_empty: true.",
         ),
         (
             '{"data": 3}',

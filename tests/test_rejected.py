@@ -70,9 +70,9 @@ def test_values_that_did_not_fit_are_told_of_until_they_fit(source: Source, db: 
     check = evaluate(AssetKey("items"), unchanged)
     assert not check.passed and check.description == sentence
     source.records[1]["age"] = 8
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age.",)
     source.records[2]["age"], source.records[1]["age"] = 9, "older"
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age.",)
     source.records[1]["age"] = 10
     assert execute(db, settings, row).warnings == ()
 
@@ -85,9 +85,9 @@ def test_values_of_deleted_records_are_not_told_of(
     source.records = [{"id": n, "age": age} for n, age in enumerate((7, "old", "young"))]
     execute(db, settings, row)
     source.records = source.records[:2]
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age.",)
     source.records = [{"id": 0, "age": "none"}]
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age.",)
     source.records = [{"id": 0, "age": 7}]
     assert execute(db, settings, row).warnings == ()
 
@@ -99,7 +99,7 @@ def test_values_of_restored_payloads_are_counted_once(source: Source, db: Databa
     with db.connect() as connection:
         (dataset,) = datasets.of_sync(connection, row.id)
     assert pruning.prune(db, dataset, Cursor(datetime(9999, 1, 1, tzinfo=timezone.utc), "")).count == 2
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age.",)
 
 
 def test_a_change_of_the_mapping_counts_again(source: Source, db: Database, settings: Settings) -> None:
@@ -107,7 +107,7 @@ def test_a_change_of_the_mapping_counts_again(source: Source, db: Database, sett
     execute(db, settings, source.registered(db, unique_key="id"))
     columns = {"age_text": {"path": "age", "type": "string"}}
     row = source.registered(db, unique_key="id", mapping={"columns": columns, "extra": "ignore"})
-    assert execute(db, settings, row).warnings == ("1 values did not fit column age_text.",)
+    assert execute(db, settings, row).warnings == ("1 value did not fit column age_text.",)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_rejected_records_are_shown_and_stored_once_more(
     assert 'unique_key "id" is missing' in cli.good("rejected", "items").stdout
     assert cli.good("rejected", "items", "--retry", "--json").json == {"sync": "items", "stored": 0, "rejected": 1}
     configured(db, source, unique_key="key")
-    assert cli.good("rejected", "items", "--retry").stdout == "items: stored 1 record; 0 are rejected still.\n"
+    assert cli.good("rejected", "items", "--retry").stdout == "items: stored 1 record; 0 are still rejected.\n"
     assert cli.good("rejected", "items").stdout == "items: no rejected records.\n"
 
 

@@ -503,7 +503,7 @@ def test_a_value_of_another_type_is_null_in_its_column_and_kept_in_raw(
     assert (outcome.status, outcome.misfits, outcome.warnings) == (
         "succeeded",
         {"name": 1},
-        ("1 values did not fit column name.",),
+        ("1 value did not fit column name.",),
     )
     found = stored(db, row)
     assert {"id": 5, "name": 5} in found.live

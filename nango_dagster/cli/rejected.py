@@ -81,7 +81,9 @@ def _retry(session: Session, database: Database, row: SyncRow, stored: dict[int,
         with claim as execution:
             done += retry(execution, dataset, records)
     document = {"sync": row.name, "stored": done, "rejected": kept - done}
-    session.answer(document, f"{row.name}: stored {number_of(done, 'record')}; {kept - done:,} are rejected still.")
+    left = kept - done
+    rest = f"{left:,} {'is' if left == 1 else 'are'} still rejected."
+    session.answer(document, f"{row.name}: stored {number_of(done, 'record')}; {rest}")
 
 
 def _document(dataset: Dataset, record: RejectedRecord) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _dig(document: Document | None, path: str | None) -> Any:
 def _by_rule(name: str, rule: ResponseRule, response: Response, document: Document) -> Meaning:
     reason = _dig(document, rule.message_path)
     quoted = said(document) if reason is MISSING or reason is None else described(encode(reason))
-    sentence = f"answered {phrase(response.status)}{f': {quoted}' if quoted else ''}, which is {rule.action} by {name}"
+    quoted = f": {quoted.removeprefix('the text ')}" if quoted else ""
+    sentence = f"answered {phrase(response.status)}{quoted}, read as {rule.action} by {name}"
     return Meaning(rule.action, name, sentence, _wait(rule, response, document))
 
 

@@ -8,6 +8,8 @@ costs only itself. An answer that is not the list is an error, never a record.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Literal
@@ -17,9 +19,10 @@ from ..errors import ApiError, ConfigError, RecordRejected
 from ..paths import MISSING, is_query, is_singular, matches
 from .decoding import decode, encode
 from .document import Document, described, listed
-from .raw_json import NOT_STRICT, Malformed, items_of, parts_of, split, text_at, with_fields
+from .raw_json import NOT_STRICT, Fields, Malformed, items_of, parts_of, split, text_at, with_fields
 from .refusals import is_error_object, message, refusal, refusal_around, said
 
+_PLAIN = re.compile(r"[A-Za-z_][\w.]*")
 _FIRST_BYTE = itemgetter(0)
 _SHORTEST_OBJECT = 6  # bytes of one with a field: {"":0}
 _EMPTY_HINT = "If that is how the API writes an empty list, set missing_is_empty: true."
@@ -316,19 +319,29 @@ def _nothing_there(document: Document, shape: Shape) -> str:
     path = shape.response_path
     if path is None:
         have = listed(document.fields) or "an empty object there"
-        hint = "Set response_path, or records: object or values."
+        lists = _paths_of_lists((), document.fields)
+        hint = f"Set response_path{f': {lists[0]}' if lists else ''}, or records: object or values."
         return f'no records: response_path is not set and there is no "results"; the response has {have}. {hint}'
     if is_query(path):
         return f"nothing at {shape.place}; the response has {listed(document.fields) or described(document.text)}."
-    deepest = document.text
-    for step in document.steps(path):
+    deepest, steps = document.text, list(document.steps(path))
+    for number, step in enumerate(steps):
         inner = text_at(deepest, [step])
         if inner is None:
+            steps = steps[:number]
             break
         deepest = inner
-    have = listed(parts_of(deepest)) if deepest[:1] == b"{" else ""
-    have = have or f"{described(deepest)} there"
-    return f"nothing at {shape.place}; the response has {have}. {_EMPTY_HINT}"
+    fields = parts_of(deepest) if deepest[:1] == b"{" else {}
+    have = listed(fields) or f"{described(deepest)} there"
+    lists = _paths_of_lists(steps, fields)
+    hint = f"If the records are there, set response_path: {lists[0]}. " if lists else ""
+    return f"nothing at {shape.place}; the response has {have}. {hint}{_EMPTY_HINT}"
+
+
+def _paths_of_lists(steps: Sequence[object], fields: Fields) -> list[str]:
+    """The paths of the lists among the fields of the object at `steps`; those that need no quotes."""
+    names = [name for name, text in fields.items() if bytes(text)[:1] == b"["]
+    return [path for name in names if _PLAIN.fullmatch(path := ".".join([*map(str, steps), name]))]
 
 
 def fields_of(record: bytes) -> str:

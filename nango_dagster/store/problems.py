@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
+from ..sentences import number_of
 from . import schema
 
 _of = schema.datasets.c
@@ -63,11 +64,11 @@ class Problems:
         """One sentence for each name, at most MOST_NAMED of each kind, and a total where there are more.
 
         >>> Problems({"age": 3}, {"tags[9]": 1}).sentences()
-        ['3 values did not fit column age.', '1 values of tags[9] have no column.']
+        ['3 values did not fit column age.', '1 value of tags[9] has no column.']
         """
         return [
-            *_sentences(self.misfits, "{count:,} values did not fit column {name}."),
-            *_sentences(self.without_column, "{count:,} values of {name} have no column."),
+            *_sentences(self.misfits, "{values} did not fit column {name}."),
+            *_sentences(self.without_column, "{values} of {name} {have} no column."),
         ]
 
 
@@ -109,7 +110,10 @@ def note(connection: Connection, dataset_id: int, problems: Problems) -> None:
 
 
 def _sentences(counts: Mapping[str, int], form: str) -> list[str]:
-    named = [form.format(count=count, name=name) for name, count in Counter(counts).most_common(MOST_NAMED)]
+    named = [
+        form.format(values=number_of(count, "value"), have="has" if count == 1 else "have", name=name)
+        for name, count in Counter(counts).most_common(MOST_NAMED)
+    ]
     if len(counts) > MOST_NAMED:
         named.append(f"{sum(counts.values()):,} such values are in {len(counts):,} places; {MOST_NAMED} are named.")
     return named
