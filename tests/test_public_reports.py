@@ -159,6 +159,15 @@ def test_a_place_without_a_next_page_anywhere_is_doubtful(
         ({"results": ITEMS, "meta": {"next_cursor": "c2"}}, 'response_path: "meta.next_cursor"'),
         ({"results": ITEMS, "has_more": True}, '"has_more" is true'),
         ({"results": ITEMS, "total_count": 99}, '"total_count" says that the list has 99 records'),
+        ({"results": ITEMS, "total": 99, "startAt": 0, "maxResults": 7}, '"total" says that the list has 99 records'),
+        ({"results": ITEMS, "page": 1, "pages": 4}, '"pages" says that the list has 4 pages'),
+        ({"results": ITEMS, "meta": {"pagination": {"total_pages": 4}}}, '"meta.pagination.total_pages" says'),
+        ((200, {"X-Next-Page": "2"}, ITEMS), "the header X-Next-Page names a next page"),
+        ((200, {"X-Total-Pages": "4"}, ITEMS), "the header X-Total-Pages says that the list has 4 pages"),
+        ({"results": ITEMS, "IsTruncated": True}, '"IsTruncated" is true'),
+        ({"results": ITEMS, "exceededTransferLimit": True}, '"exceededTransferLimit" is true'),
+        ({"results": ITEMS, "done": False}, '"done" is false'),
+        ({"results": ITEMS, "LastEvaluatedKey": {"id": {"N": "7"}}}, '"LastEvaluatedKey" says where the next page'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -168,8 +177,36 @@ def test_further_pages_without_paging_in_the_config_are_a_warning(api: FakeApi, 
     assert read(api, lambda request: answer, max_pages=1).notes == []
 
 
+def test_a_sign_of_further_pages_around_the_list_is_a_warning(api: FakeApi) -> None:
+    around = {"data": {"issues": {"nodes": ITEMS, "pageInfo": {"hasNextPage": True}}}}
+    result = read(api, lambda request: around, response_path="data.issues.nodes")
+    assert '"data.issues.pageInfo.hasNextPage" is true' in result.notes[0]
+
+
+def test_a_list_of_links_is_read_by_the_path_that_the_warning_names(api: FakeApi) -> None:
+    def link(number: int, last: bool) -> list[dict[str, str]]:
+        here = {"relation": "self", "url": f"/items?page={number}"}
+        return [here] if last else [here, {"relation": "next", "url": f"/items?page={number + 1}"}]
+
+    reply = pages(lambda number, records, last: {"results": records, "link": link(number, last)})
+    (note,) = read(api, reply).notes
+    path = note.partition('paging_url_path: "')[2].partition('"')[0]
+    assert read(api, reply, paging_url_path=path).records == ITEMS
+
+
 @pytest.mark.parametrize(
-    "beside", [{"next": None}, {"next": ""}, {"has_more": False}, {"total_count": 7}, {"total": 9}]
+    "beside",
+    [
+        *({"next": None}, {"next": ""}, {"has_more": False}, {"total_count": 7}, {"total": 9}, {"done": True}),
+        *(
+            {"total": 7, "limit": 100},
+            {"pages": 1},
+            {"IsTruncated": False},
+            {"link": [{"relation": "self", "url": "/"}]},
+        ),
+        {"X": [{"page": 2, "pages": 3}]},
+    ],
+    ids=str,
 )
 def test_a_list_of_one_page_has_no_warning(api: FakeApi, beside: dict[str, Any]) -> None:
     assert read(api, lambda request: {"results": ITEMS, **beside}).notes == []
@@ -316,6 +353,9 @@ def test_an_answer_after_a_redirect_names_the_url_that_gave_it(api: FakeApi) -> 
         {"response": {"error": "denied"}},
         {"incomplete_results": True},
         {"timed_out": True},
+        {"head": {"code": 5, "message": "denied"}},
+        {"meta": {"code": 400, "error_message": "expired"}},
+        {"reason": "quota exceeded"},
     ],
     ids=str,
 )
@@ -337,6 +377,9 @@ def test_an_empty_list_beside_a_failure_is_no_empty_list(api: FakeApi, beside: d
         {"status": "ZERO_RESULTS"},
         {"type": "list"},
         {"incomplete_results": False},
+        {"head": {"code": 0, "message": "ok"}},
+        {"_shards": {"total": 5, "failed": 0}},
+        {"title": "Maintenance windows"},
     ],
     ids=str,
 )
@@ -344,7 +387,17 @@ def test_an_empty_list_beside_a_remark_is_an_empty_list(api: FakeApi, beside: di
     assert read(api, lambda request: {"data": [], **beside}, response_path="data") == Result([], "", "empty_page")
 
 
-@pytest.mark.parametrize("beside", [{"incomplete_results": True}, {"timed_out": True}, {"ok": "false"}], ids=str)
+@pytest.mark.parametrize("name", ["message", "detail", "reason"])
+def test_a_missing_list_beside_a_failure_is_no_empty_list(api: FakeApi, name: str) -> None:
+    fields = {"response_path": "data", "missing_is_empty": True}
+    assert "quota exceeded" in read(api, lambda request: {name: "quota exceeded"}, **fields).error
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"incomplete_results": True}, {"timed_out": True}, {"ok": "false"}, {"partial": True}, {"_shards": {"failed": 2}}],
+    ids=str,
+)
 def test_records_of_a_failed_search_are_no_list(api: FakeApi, beside: dict[str, Any]) -> None:
     reply = {"data": ITEMS, **beside}
     assert read(api, lambda request: reply, response_path="data").error

@@ -26,7 +26,7 @@ the error names the rule that allows them. 429 and 5xx are tried again; after a 
 new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
 `errors`, or an `error`, an `error_code`, `"hasErrors": true`, a failed `status` or a message about a rate limit or a session
 beside an empty list, also in capitals or in an object such as `meta`; if it says `"incomplete_results": true` or
-`"timed_out": true`; and if a list holds nothing but an error object, or ends with one, as an export does that
+`"timed_out": true`, `"partial": true` or failed `_shards`; and if a list holds nothing but an error object, or ends with one, as an export does that
 broke off. A rule with `action: list` accepts such an answer.
 
 `responses` is a list of rules. The first rule whose conditions all fit applies:

@@ -43,10 +43,23 @@ _FINE_MESSAGE = re.compile(
 )
 _FINE_CODES = frozenset([b"0", b"1", b"10000", b"20000"])  # and 200 to 299
 # True in one of these means that the records are a part of the list, as after a time-out of the search.
-_PARTIAL = ("incomplete_results", "timed_out", "partial_results", "partialresults", "is_partial", "ispartial")
+_PARTIAL = (
+    "incomplete_results",
+    "timed_out",
+    "partial_results",
+    "partialResults",
+    "is_partial",
+    "isPartial",
+    "partial",
+)
+_SHARDS = "_shards"
+"""Elasticsearch and OpenSearch: the parts of an index; those that failed gave no records."""
 # The fields of an object with one of these names tell of the answer, as those beside it.
 _ABOUT = frozenset(
-    ["meta", "_meta", "metadata", "header", "status", "response", "result", "response_status", "responsestatus"]
+    [
+        *("meta", "_meta", "metadata", "head", "header", "status", "response", "result"),
+        *("response_status", "responsestatus", "response_header", "responseheader"),
+    ]
 )
 # The fields, in lower case, of an object that is an error and no record: at least one mark, and nothing else beside.
 _FLAG_MARKS = frozenset(_SUCCESS_FLAGS)
@@ -88,6 +101,8 @@ _ERROR_BYTES = 10_000  # of the longest object that is looked at as an error
 # A value in one of these beside an empty list means failure; beside records it may be a note.
 _ERROR = ("error", "errors", "err", "fault", "exception", "error_message", "errormessage", "error_description")
 _MESSAGE = ("message", "msg", "detail", "reason", "description", "title", "error", "error_message", "code")
+_REMARKS = ("message", "msg", "detail", "note", "reason")
+"""Texts that may tell of a failure. A title or a description is more often that of the list."""
 _NOTHING = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0")
 
 
@@ -118,8 +133,10 @@ def refusal(
         return f"the response has an error and no records{_because(document)}."
     if is_record:
         return None
-    if sentence := _failed_by_message(values):
-        return sentence
+    about = [parts_of(value) for name, value in values.items() if name.lower() in _ABOUT and value[:1] == b"{"]
+    for some in (values, *({name: bytes(text).strip() for name, text in fields.items()} for fields in about)):
+        if sentence := _failed_by_message(some):
+            return sentence
     for name, text in [*values.items(), *_fields_about_the_answer(values)]:
         if _is_failure(name.rpartition(".")[2].lower(), text):
             return f'the response says "{name}": {printable(text)}, and has no records{_because(document)}.'
@@ -128,12 +145,17 @@ def refusal(
 
 def _whatever_beside_it(document: Document, ignored: Collection[str]) -> str | None:
     """The sentence for an answer that fails, or is only a part of the list, whatever records stand beside that."""
-    values = {name: bytes(text) for name, text in document.fields.items() if name in (*_SUCCESS, *_PARTIAL)}
+    names = (*_SUCCESS, *_PARTIAL, _SHARDS)
+    values = {name: bytes(text) for name, text in document.fields.items() if name in names and name not in ignored}
     for name, text in values.items():
-        if name in _SUCCESS and name not in ignored and text.lower() in (b"false", b'"false"'):
+        if name in _SUCCESS and text.lower() in (b"false", b'"false"'):
             return f'the response says "{name}": false{_because(document)}.'
         if name in _PARTIAL and text == b"true":
             return f'the response says "{name}": true, so that its records are not the whole list.'
+        if name == _SHARDS and (failed := _at(text, "failed") or b"0") not in _NOTHING:
+            return (
+                f'the response says "_shards.failed": {printable(failed)}, so that its records are not the whole list.'
+            )
     return None
 
 
@@ -153,7 +175,7 @@ def refusal_around(text: bytes, list_name: str) -> str | None:
 def _failed_by_message(values: Mapping[str, bytes]) -> str | None:
     """The sentence for an empty answer whose message tells of a failure, or whose code is none of success."""
     fields = {name.lower(): text for name, text in values.items()}
-    texts = [text for name in ("message", "msg", "detail", "note") if (text := fields.get(name, b""))[:1] == b'"']
+    texts = [text for name in _REMARKS if (text := fields.get(name, b""))[:1] == b'"']
     said_text = texts[0].decode(errors="replace") if texts else ""
     if _FAILURE_MESSAGE.search(said_text):
         return f"there are no records, and the response says {_quoted(texts[0])}."
@@ -237,7 +259,7 @@ def said(document: Document) -> str | None:
 def message(document: Document) -> str | None:
     """The sentence of an answer that has one in place of its list, in quotes."""
     fields = {name.lower(): text for name, text in document.fields.items()}
-    texts = (bytes(fields.get(name, b"")) for name in ("message", "msg", "detail"))
+    texts = (bytes(fields.get(name, b"")) for name in _REMARKS)
     return next((_quoted(text) for text in texts if text[:1] == b'"' and text != b'""'), None)
 
 
