@@ -88,7 +88,7 @@ def take_partitions(stack: Stack, browser: Browser, api: DemoApi) -> None:
     browser.resize(800)
     browser.open(f"{asset}?view=checks", "20 of 500 connections failed", "failed_connections")
     browser.picture(PICTURES / "check.png")
-    browser.open(f"{stack.url}/runs/{run}?logs=levels:warning", "20 of 500 connections failed")
+    browser.open(f"{stack.url}/runs/{run}?logs=connections%20failed", "20 of 500 connections failed")
     browser.picture(PICTURES / "run-with-failures.png")
 
 
