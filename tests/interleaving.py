@@ -1,9 +1,10 @@
 """Two programs on one database, statement by statement, in every order with at most two changes from one to the other.
 
-Each program has a thread and an engine of its own, as a process has, and stops before each statement that it sends. A
-program that waits for a lock is not waited for: on PostgreSQL the server says so, and on SQLite a program waits in
-BEGIN IMMEDIATE while the other one has begun to write. Most races need no more than two changes (Musuvathi and Qadeer,
-"Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007).
+Each program has an engine of its own, as a process has, and stops before each statement that it sends, from whichever
+of its threads: of a writer's threads one is at work at a time as long as it writes one page. A program that waits for a
+lock is not waited for: on PostgreSQL the server says so, and on SQLite a program waits in BEGIN IMMEDIATE while the
+other one has begun to write. Most races need no more than two changes (Musuvathi and Qadeer, "Iterative context
+bounding for systematic testing of multithreaded programs", PLDI 2007).
 """
 
 from __future__ import annotations
@@ -39,15 +40,20 @@ class Actor:
         self.statement: str | None = None
         """The statement that it is about to send; None while it is at work."""
         self.connection: Any = None
-        self.is_writing = False
+        self._writing_connection: Any = None
         self._go = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(db, program), daemon=True)
-        _actors[self._thread] = self
+
+    def start(self) -> None:
         self._thread.start()
 
     @property
+    def is_writing(self) -> bool:
+        return self._writing_connection is not None
+
+    @property
     def has_ended(self) -> bool:
-        return not self._thread.is_alive()
+        return not self._thread.is_alive()  # all its statements are sent: it waits for its other threads
 
     @property
     def is_waiting(self) -> bool:
@@ -55,13 +61,19 @@ class Actor:
         return self.statement is not None
 
     def stop_before(self, connection: Any, statement: str) -> None:
-        """Called in its thread."""
+        """Called in the thread that sends the statement."""
+        if statement == "ROLLBACK":  # which undoes nothing that others could have seen
+            self._note_end(connection)
+            return
         self.connection, self.statement = connection, statement
         self._go.acquire()
 
     def step(self) -> None:
         statement, self.statement = self.statement or "", None
-        self.is_writing = statement.startswith("BEGIN IMMEDIATE") or (self.is_writing and statement != "COMMIT")
+        if statement.startswith("BEGIN IMMEDIATE"):
+            self._writing_connection = self.connection
+        elif statement == "COMMIT":
+            self._note_end(self.connection)
         self.steps += 1
         self._go.release()
 
@@ -70,22 +82,10 @@ class Actor:
             program(db)
         except BaseException as error:
             self.error = error
-        finally:
-            del _actors[threading.current_thread()]
 
-
-_actors: dict[threading.Thread, Actor] = {}
-
-
-def _before(connection: Any, statement: str) -> None:
-    """Threads that are no actors, and rollbacks, which undo nothing that others could have seen, go on at once."""
-    actor = _actors.get(threading.current_thread())
-    if actor is None:
-        return
-    if statement == "ROLLBACK":
-        actor.is_writing = False
-    else:
-        actor.stop_before(connection, statement)
+    def _note_end(self, connection: Any) -> None:
+        if connection is self._writing_connection:
+            self._writing_connection = None
 
 
 class Stage:
@@ -94,9 +94,27 @@ class Stage:
     def __init__(self, databases: Sequence[Database], watch: psycopg.Connection[Any] | None) -> None:
         self.databases = databases
         self._watch = watch
+        self._actors: Sequence[Actor] = ()
+        for number, database in enumerate(databases):
+            event.listen(
+                database.engine.sqlalchemy,
+                "do_connect",
+                partial(statements.connect, before=partial(self._before, number)),
+            )
 
-    def orders(self, programs: Callable[[], Sequence[Program]], then: Callable[[], None]) -> int:
+    def _before(self, number: int, connection: Any, statement: str) -> None:
+        if self._actors:
+            self._actors[number].stop_before(connection, statement)
+
+    def orders(
+        self,
+        programs: Callable[[], Sequence[Program]],
+        then: Callable[[], None],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> int:
         """Play fresh `programs` in each order, and call `then` after each; the number of orders.
+
+        `meanwhile` is called when both programs stand still in the middle of an order.
 
         One is stopped after each number of statements. Meanwhile the other goes on to one of its COMMITs, where it
         holds most locks, or to its end. Then the first ends, then the other.
@@ -105,12 +123,17 @@ class Stage:
         for first in (0, 1):
             for i in itertools.count():
                 for commits in itertools.count():
-                    actors = [Actor(*pair) for pair in zip(self.databases, programs(), strict=True)]
+                    fresh = programs()
+                    actors = self._actors = [Actor(*pair) for pair in zip(self.databases, fresh, strict=True)]
+                    for actor in actors:
+                        actor.start()
                     one, other = actors[first], actors[1 - first]
                     self._advance(actors, one, i)
                     first_has_ended = one.has_ended
                     stands_before_commit = self._advance_to_commit(actors, other, commits)
+                    meanwhile()
                     self._finish(actors, [one, other])
+                    self._actors = ()  # others may use the two databases until the next order
                     count += 1
                     then()
                     if first_has_ended or not stands_before_commit:
@@ -180,7 +203,6 @@ def stage(settings: Settings, db: Database) -> Iterator[Stage]:
         for database in databases:
             stack.callback(database.close)
             database.close()  # the pool's connections were made without the listener
-            event.listen(database.engine.sqlalchemy, "do_connect", partial(statements.connect, before=_before))
         watch = None
         if db.engine.name == "postgresql":
             url = sa.make_url(str(settings.db_url)).set(drivername="postgresql")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,16 +14,18 @@ import sqlalchemy as sa
 from nango_dagster import clock
 from nango_dagster.auth import oauth2
 from nango_dagster.config import Sync
-from nango_dagster.errors import LeaseLost
+from nango_dagster.errors import LeaseLost, Refused
 from nango_dagster.runs.access import of_connection
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
+from nango_dagster.store import Database, changes, connections, jobs, queue, schema, syncs
 from nango_dagster.store.queue import Schedule
 from nango_dagster.store.sync_row import SyncRow
 from nango_dagster.vault import vault_of
 from tests.fake_api import FakeApi
 from tests.interleaving import Program, Stage, stage
 from tests.test_auth_oauth2 import KEY, TokenServer
+from tests.test_store_listing import assert_has_seen_all, follow
+from tests.writing import Target
 
 LONG_DEAD = timedelta(seconds=queue.LEASE_SECONDS + 60)
 _numbers = itertools.count()
@@ -180,3 +183,32 @@ def test_two_processes_refresh_a_token_once(
         assert kept["refresh_token"] == "s3cr3t-refresh-2"
 
     assert orders.orders(programs, check) > 10
+
+
+def test_a_reader_beside_two_writers_sees_every_change(orders: Stage, db: Database) -> None:
+    """It follows the cursor while both writers stand still at any two of their statements, and again at their end."""
+    writers = [Target(database, unique_key="id", auto_mapping=False) for database in orders.databases]
+    seen: list[changes.Record] = []
+    dataset_id = writers[0].dataset.id
+
+    def programs() -> Sequence[Program]:
+        turn = next(_numbers)
+
+        def write(db: Database) -> None:
+            number = orders.databases.index(db)
+            records = [{"id": f"own {number}", "turn": turn}, {"id": "shared", "turn": turn, "by": number}]
+            with contextlib.suppress(Refused):  # the other one was quicker each time
+                writers[number].write(records)
+
+        return write, write
+
+    def read() -> None:
+        while follow(db, dataset_id, seen):
+            pass
+
+    def check() -> None:
+        read()
+        assert_has_seen_all(seen, writers[0])
+
+    assert orders.orders(programs, check, read) > 10
+    assert len(seen) > 30
