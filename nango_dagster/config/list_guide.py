@@ -21,15 +21,6 @@ other shapes:
 
 ## Answers: what they mean
 
-<<<<<<< HEAD
-Only an answer with status 200 contains the list. After 202, the request is sent again. 201, 203, 204 and 206 fail, and
-the error names the rule that allows them. 429 and 5xx are tried again; after a 401, the request is sent once more with
-new credentials. An answer with status 200 also fails if its body has `"ok": false` or `"success": false`, GraphQL's
-`errors`, or an `error`, an `error_code`, `"hasErrors": true`, a failed `status` or a message about a rate limit or a session
-beside an empty list, also in capitals or in an object such as `meta`; if it says `"incomplete_results": true` or
-`"timed_out": true`, `"partial": true` or failed `_shards`; and if a list holds nothing but an error object, or ends with one, as an export does that
-broke off. A rule with `action: list` accepts such an answer.
-=======
 The status of an answer decides first:
 
 - 200: the answer contains the list.
@@ -43,11 +34,10 @@ An answer with status 200 fails, too, if its body shows an error:
 - `"ok": false`, `"success": false`, or GraphQL's `errors`;
 - beside an empty list, also in capitals or in an object such as `meta`: an `error`, an `error_code`, `"hasErrors": true`, a
   failed `status`, or a message about a rate limit or a session;
-- `"incomplete_results": true` or `"timed_out": true`;
+- `"incomplete_results": true`, `"timed_out": true`, `"partial": true`, or failed `_shards`;
 - a list that contains only an error object, or ends with one, as an export does that broke off.
 
 A rule with `action: list` accepts such an answer.
->>>>>>> f04ffaa (Split the long sentences of the reference pages)
 
 `responses` is a list of rules. The first rule whose conditions all fit applies:
 
