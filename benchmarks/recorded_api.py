@@ -206,9 +206,13 @@ class RecordedApi:
                 return 404, {"Content-Type": "application/json"}, b'{"error": "not recorded"}'
             if len(self.requests) > 3000:
                 return 500, {}, b"too many requests"
-        content = found.body.encode() if isinstance(found.body, str) else json.dumps(found.body).encode()
-        content = b"" if found.body is None else content
-        return found.status, {"Content-Type": "application/json", **_once(found.headers)}, content
+        return found.status, {"Content-Type": "application/json", **_once(found.headers)}, _content(found.body)
+
+
+def _content(body: Any) -> bytes:
+    if isinstance(body, dict) and body.keys() == {"type", "data"} and body["type"] == "Buffer":
+        return bytes(body["data"])
+    return body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
 
 
 def _once(headers: Mapping[str, str]) -> dict[str, str]:

@@ -133,6 +133,20 @@ def test_a_saved_dry_run_can_be_replayed_without_the_api(project: ScriptProject,
     assert "has no recorded answer: GET items?group=a&since=none&page=1" in tested["differences"][0]
 
 
+@ON_SQLITE
+def test_a_binary_answer_is_recorded_as_nango_records_it(project: ScriptProject, cli: Cli) -> None:
+    project.api.route("/v1/file", (200, {"Content-Type": "application/zip"}, b"PK\xff"))
+    project.write("""
+        @sync(integration="crm", base_url=API + "/v1")
+        def items(nango):
+            yield {"id": 1, "name": nango.get("/file").content.hex()}
+        """)
+    cli.good("dry-run", "items", "--save", "tests/items.test.json")
+    document = json.loads(Path("tests/items.test.json").read_text())
+    assert document["api"]["get"]["file"]["response"] == {"type": "Buffer", "data": [80, 75, 255]}
+    assert cli.good("test").stdout == "passed: tests/items.test.json (items)\n"
+
+
 NANGOS = {
     "nango": {
         "getMetadata": {"teams": ["x"]},

@@ -265,10 +265,26 @@ def _flags(project: Path, limits: Limits) -> Iterator[str]:
     """Node's permission model, its memory, and the interfaces that the host needs."""
     yield from ("--permission", "--allow-worker", f"--allow-fs-read={_FILES}{os.sep}*")
     for folder in (project, *project.parents):
-        if (folder / "node_modules").is_dir():
-            yield f"--allow-fs-read={folder / 'node_modules'}{os.sep}*"
+        for packages in _package_folders(folder / "node_modules"):
+            yield f"--allow-fs-read={packages}{os.sep}*"
         if (folder / "package.json").is_file():
             yield f"--allow-fs-read={folder / 'package.json'}"
     yield f"--max-old-space-size={limits.heap_megabytes}"
     yield from limits.flags
     yield from ("--experimental-vm-modules", "--experimental-import-meta-resolve", "--no-warnings")
+
+
+def _package_folders(packages: Path) -> Iterator[Path]:
+    """A folder `node_modules`, where it really is, and the packages outside of it that it has links to.
+
+    Node's permission model asks for the real path. Workspaces and `npm link` make links to packages.
+    """
+    if not packages.is_dir():
+        return
+    yield packages
+    real = packages.resolve()
+    if real != packages:
+        yield real
+    for entry in (*real.iterdir(), *real.glob("@*/*")):
+        if entry.is_symlink() and not (target := entry.resolve()).is_relative_to(real):
+            yield target

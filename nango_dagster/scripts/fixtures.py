@@ -183,11 +183,22 @@ def _without_items(body: Any) -> Any:
 
 def _response(recorded: Mapping[str, Any], request: Request) -> Response:
     body = recorded.get("response")
-    content = body.encode() if isinstance(body, str) else b"" if body is None else json_bytes(body)
+    content = _recorded_bytes(body)
     recorded_headers = {str(name): str(value) for name, value in (recorded.get("headers") or {}).items()}
     headers = {name.title(): value for name, value in recorded_headers.items() if name.lower() in _KEPT_HEADERS}
     headers.setdefault("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
     return Response(int(recorded.get("status") or 200), headers, content, request.full_url)
+
+
+def _recorded_bytes(body: Any) -> bytes:
+    """The bytes of a recorded answer: JSON, a text, none, or binary data as Node writes a Buffer into JSON.
+
+    >>> _recorded_bytes({"type": "Buffer", "data": [80, 75]})
+    b'PK'
+    """
+    if isinstance(body, Mapping) and body.keys() == {"type", "data"} and body["type"] == "Buffer":
+        return bytes(body["data"])
+    return body.encode() if isinstance(body, str) else b"" if body is None else json_bytes(body)
 
 
 class Recorder:
@@ -233,7 +244,10 @@ class Recorder:
         }
 
     def _body(self, response: Response) -> Any:
-        text = redact(response.content.decode(errors="replace"), self._secrets())
+        try:
+            text = redact(response.content.decode(), self._secrets())
+        except UnicodeDecodeError:
+            return {"type": "Buffer", "data": list(response.content)}
         try:
             return json.loads(text)
         except ValueError:
