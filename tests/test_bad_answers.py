@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -53,6 +54,26 @@ BAD: dict[str, Callable[[Page], Reply]] = {
     "a list of texts": lambda page: {"results": ["Max rate", "limit"], "next": None},
     "a list of nulls": lambda page: {"results": [None, None], "next": None},
     "a message beside null": lambda page: {"message": "Rate limited", "results": None, "next": None},
+    "a message in the list's place": lambda page: {"message": "Too many requests"},
+    "half of a search": lambda page: {**page, "results": page["results"][:1], "timed_out": True},
+    "a search whose shards failed": lambda page: {**page, "results": page["results"][:1], "_shards": {"failed": 1}},
+    "a failed head beside an empty list": lambda page: {
+        "head": {"code": 5, "message": "denied"},
+        "results": [],
+        "next": None,
+    },
+    "an object of objects": lambda page: {**page, "results": {"a": {"id": 1, "n": 9}}},
+    "a prefix before half the JSON": lambda page: Answer(body=b")]}'\n" + json.dumps(page).encode()[:-4]),
+    "a charset that it is not in": lambda page: Answer(
+        headers={"Content-Type": "application/json; charset=utf-16"}, body=json.dumps(page).encode()
+    ),
+    "half of a gzip body": lambda page: Answer(
+        headers={"Content-Encoding": "gzip"}, body=gzip.compress(json.dumps(page).encode())[:-9]
+    ),
+    "lines in place of the object": lambda page: Answer(
+        headers={"Content-Type": "application/x-ndjson"}, body=b'{"id": 1, "n": 9}\n'
+    ),
+    "CSV in place of the object": lambda page: Answer(headers={"Content-Type": "text/csv"}, body=b"id,n\n1,9\n"),
     "202 and an empty list": lambda page: (202, SOON, {"results": [], "next": None}),
     "203 and an empty list": lambda page: (203, {}, {"results": [], "next": None}),
     "204": lambda page: (204, {}, ""),
