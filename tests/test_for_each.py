@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,12 +34,19 @@ class Family:
     comments: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
     broken: dict[int, Reply] = field(default_factory=dict)
     """By the number of an issue: what its list answers instead."""
+    meanwhile: Callable[[], None] = field(default=lambda: None)
+    """Called before each answer: changes while the lists are read."""
 
     def __post_init__(self) -> None:
-        self.api.route("/issues", lambda request: list(self.issues.values()))
+        self.api.route("/issues", self.answer_issues)
         self.api.route("/comments", self.answer)
 
+    def answer_issues(self, request: Received) -> Reply:
+        self.meanwhile()
+        return list(self.issues.values())
+
     def answer(self, request: Received) -> Reply:
+        self.meanwhile()
         number = int(request.params["issue"])
         if number in self.broken:
             return self.broken[number]
@@ -385,6 +392,12 @@ def test_after_any_changes_failures_and_kills_two_quiet_executions_make_the_rows
     chance, ids = random.Random(seed), iter(range(1, 10_000))
     family = Family(api)
     pair = make_pair(db, settings, family, for_each={**EACH, "where_changed": bool(seed % 2)})
+
+    def meanwhile() -> None:
+        if chance.random() < 0.3:
+            change(family, chance, ids)
+
+    family.meanwhile = meanwhile
     for _ in range(8):
         for _ in range(chance.randrange(6)):
             change(family, chance, ids)
@@ -398,7 +411,7 @@ def test_after_any_changes_failures_and_kills_two_quiet_executions_make_the_rows
             except Killed:
                 take_for_dead(db)
                 queue.reap(db)
-    family.broken = {}
+    family.broken, family.meanwhile = {}, lambda: None
     for _ in range(2):
         assert pair.run().status == "succeeded"
     pair.assert_exact(family)

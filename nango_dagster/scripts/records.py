@@ -14,6 +14,8 @@ from ..records import decode, encode, text_at
 MAX_RECORD_BYTES: Final = 5_000_000
 """The largest record that a script may save; a larger one is rejected."""
 METADATA: Final = "_nango_metadata"
+_METADATA_BYTES: Final = METADATA.encode()
+_decode = msgspec.json.Decoder().decode
 
 
 class Records(MutableSequence[Any]):
@@ -46,7 +48,7 @@ class Records(MutableSequence[Any]):
             return Records(self._items[index])
         item = self._items[index]
         if item.__class__ is bytes:
-            item = self._items[index] = msgspec.json.decode(item)
+            item = self._items[index] = _decode(item)
         return item
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -59,8 +61,10 @@ class Records(MutableSequence[Any]):
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
-        for index in range(len(self._items)):
-            yield self[index]
+        for index, item in enumerate(self._items):
+            if item.__class__ is bytes:
+                item = self._items[index] = _decode(item)
+            yield item
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
         """Insert a record before an index."""
@@ -97,15 +101,16 @@ def as_text(record: Any) -> bytes:
     >>> as_text({"id": 1, "name": None})
     b'{"id":1,"name":null}'
     """
-    dump = getattr(record, "model_dump_json", None)
-    if callable(dump) and not isinstance(record, type):
-        text: str = dump(by_alias=True)
-        return text.encode()
-    if not (isinstance(record, Mapping | msgspec.Struct) or _is_model(record)):
-        raise ScriptError(
-            f"a record is {type(record).__name__}; wanted a dictionary, a pydantic model, a dataclass or a msgspec "
-            "struct."
-        )
+    if record.__class__ is not dict:  # the most frequent kind of record needs no look
+        dump = getattr(record, "model_dump_json", None)
+        if callable(dump) and not isinstance(record, type):
+            text: str = dump(by_alias=True)
+            return text.encode()
+        if not (isinstance(record, Mapping | msgspec.Struct) or _is_model(record)):
+            raise ScriptError(
+                f"a record is {type(record).__name__}; wanted a dictionary, a pydantic model, a dataclass or a msgspec "
+                "struct."
+            )
     try:
         return encode(record)
     except RecordRejected as error:
@@ -145,6 +150,6 @@ def defect_of(record: bytes) -> str | None:
 
 def without_metadata(record: bytes) -> bytes:
     """The record without the metadata that stored records have."""
-    if METADATA.encode() not in record or text_at(record, [METADATA]) is None:
+    if _METADATA_BYTES not in record or text_at(record, [METADATA]) is None:
         return record
     return encode({name: value for name, value in decode(record).items() if name != METADATA})
