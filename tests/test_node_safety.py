@@ -141,6 +141,7 @@ FAILURES = {
     "throw { toString() { throw 1; } };": "the script threw",
     "await nango.batchSave([{ id: '1' }], 'Other');": "Other",
     "await nango.triggerAction('a');": "does not run here",
+    "const name = 'node:fs'; await import(name);": "Error: crm/syncs/bad-6.ts: the module 'node:fs' is not available",
     "fetch('https://example.com');": "fetch is not defined",
     "process.exit();": "process is not defined",
     "eval(\"import('node:fs')\");\nawait eval(\"import('node:fs')\");": "import",

@@ -184,13 +184,14 @@ class _Run:
     def _failure(self, error: Mapping[str, Any], execution: ScriptExecution, members: Members) -> Exception:
         """The error of a script, with its line and without secrets; an error of the API stays one."""
         original = members.errors.get(error.get("engine") or 0)
-        frames = [str(frame).replace(f"{self._root}/", "") for frame in error.get("frames") or ()]
-        place = frames[0] if frames else self._path
-        sentence = str(original).rstrip(".") if original else f"{error['name']}: {error['message']}".rstrip(": ")
+        frames = error.get("frames") or ()
+        place = str(frames[0]) if frames else self._path
+        sentence = str(original).rstrip(".") if original else f"{error['name']}: {error['message']}".rstrip(".: ")
         payload = error.get("payload")
         if payload is not None:
             sentence += f" {msgspec.json.encode(payload).decode()[:1000]}"
-        sentence = execution.redact(f"{self._sync.display_name}: {place}: {sentence}.")
+        sentence = f"{self._sync.display_name}: {place}: {sentence}.".replace(f"{self._root}/", "")
+        sentence = execution.redact(sentence)
         if original is not None:
             return type(original)(sentence, original.status)
         return ScriptError(sentence)
