@@ -127,11 +127,13 @@ def bound(cursor: Cursor, lag: timedelta | None) -> Cursor:
 
     >>> bound(cursor_of("2026-01-01T00:00:30.5Z", None), None).written, bound(cursor_of(17, None), None).written
     ('2025-12-31T23:59:30.5Z', 17)
+    >>> bound(cursor_of("0001-01-01T00:00:00Z", None), None).written  # no time, as some APIs write it
+    '0001-01-01T00:00:00Z'
     """
     if cursor.kind != "time":
         return cursor
     step = max(MINUTE, cursor.granule) if lag is None else lag
-    if not step:
+    if not step or cursor.value <= _EPOCH:
         return cursor
     earlier = max(_EPOCH, cursor.value - step)
     return Cursor(written_like(cursor.written, earlier), "time", earlier)
