@@ -63,7 +63,7 @@ def test_a_new_connection_gets_every_sync_of_its_integration_in_the_same_step(cl
     said = cli.good("connections", "add", *ACME, "--metadata", '{"region": "eu"}', "--config", '{"a": 1}')
     assert said.stdout.splitlines() == [
         "Added acme to github.",
-        "issues runs for each new one within seconds where `nango-dagster dev` or a Dagster daemon is up.",
+        "issues runs for each new connection within seconds where `nango-dagster dev` or a Dagster daemon is up.",
     ]
     states = {
         (row.name, one.connection_id): one.state for row in syncs.all(db) for one in queue.schedules(db, [row.id])
@@ -168,7 +168,7 @@ def test_thousands_are_imported_in_one_go(cli: Cli, db: Database, vault: Vault, 
     ]
     Path("all").write_text(lines(*documents) if shape == "lines" else json.dumps(documents, indent=1))
     said = cli.good("connections", "import", "all")
-    assert said.stdout.startswith("Added 1,199 connections and changed 1.\nissues runs for each new one")
+    assert said.stdout.startswith("Added 1,199 connections and changed 1.\nissues runs for each new connection")
     assert len(queue.schedules(db, [row_of(db).id])) == 1200
     assert connections.credentials(db, vault, "github", "c1199") == {"key": SECRET}
     found = connections.get(db, "github", "c7")

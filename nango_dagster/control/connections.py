@@ -123,7 +123,7 @@ def _next_runs(db: Database, integration: str, names: Sequence[str]) -> str:
         return f"No sync with integration: {integration} starts by itself yet{hint}"
     more = f" and {len(names) - _MOST_NAMED} more syncs" if len(names) > _MOST_NAMED else ""
     verb = "run" if len(names) > 1 else "runs"
-    return f"{', '.join(names[:_MOST_NAMED])}{more} {verb} for each new one {SOON}."
+    return f"{', '.join(names[:_MOST_NAMED])}{more} {verb} for each new connection {SOON}."
 
 
 # --- check ------------------------------------------------------------------------------------------------------------
