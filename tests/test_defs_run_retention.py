@@ -66,6 +66,19 @@ def test_our_old_runs_go_with_their_events_and_the_last_materialization_stays(pr
     assert project.metadata("items")
 
 
+def test_nothing_on_the_disk_is_left_of_a_run_that_went(project: Project, tmp_path: Path) -> None:
+    """On SQLite, Dagster keeps the events of each run in a file of its own, which no other run uses again."""
+    runs = [project.sync().run_id for _ in range(3)]
+    assert all(files_of(run_id, tmp_path) for run_id in runs)
+    retain(project)
+    assert [bool(files_of(run_id, tmp_path)) for run_id in runs] == [False, False, True]
+    assert project.sync().success  # the storage works on
+
+
+def files_of(run_id: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if run_id in path.name]
+
+
 def test_a_run_with_the_last_materialization_of_a_partition_stays(project: Project, db: Database) -> None:
     sync = project.syncs[1]
     for name in ("a", "b"):

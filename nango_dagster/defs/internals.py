@@ -1,4 +1,7 @@
-"""Calls of Dagster without a public name; without them failed partitions are not shown, and a run is slower."""
+"""Calls of Dagster without a public name.
+
+Without them failed partitions are not shown, a run is slower, and deleted runs leave files.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
 from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
+    DagsterInstance,
     DagsterRunStatus,
     EventLogEntry,
     JobDefinition,
@@ -93,6 +98,28 @@ def add_failed_run(
     except Exception as error:  # another release of Dagster may differ
         log.debug("no failed run could be added: %s", error)
         return None
+
+
+def delete_files(instance: DagsterInstance, run_id: str) -> None:
+    """Delete what a deleted run leaves in DAGSTER_HOME: an SQLite database of its own, and the output of its steps.
+
+    Dagster deletes only the rows in that database, and no other run uses its file. Output in a cloud's storage stays;
+    such storage has its own rules for old files.
+    """
+    try:
+        from dagster._core.storage.event_log import SqliteEventLogStorage
+        from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+
+        storage, outputs = instance.event_log_storage, instance.compute_log_manager
+        if isinstance(storage, SqliteEventLogStorage):
+            database = storage.path_for_shard(run_id)
+            storage._initialized_dbs.discard(run_id)  # so that a late reader gets no error
+            for file in (database, f"{database}-wal", f"{database}-shm"):
+                Path(file).unlink(missing_ok=True)
+        if isinstance(outputs, LocalComputeLogManager):
+            outputs.delete_logs(prefix=[run_id])
+    except Exception as error:  # another release of Dagster may differ
+        log.warning("the files of the deleted run %s stay: %s", run_id, error)
 
 
 def materialized(

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from . import names
+from . import internals, names
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _JOBS: Final = (names.DISPATCH_JOB, names.CONTROL_JOB, names.RETENTION_JOB)
 
 
 def remove_old_runs(instance: DagsterInstance, assets: Iterable[AssetKey], before: datetime) -> int:
-    """Delete the runs of our jobs that ended before this time, with their events; returns how many.
+    """Delete the runs of our jobs that ended before this time, with their events and files; returns how many.
 
     The run with the last materialization of an asset, or of one of its partitions, stays: without it Dagster shows
     the asset as never materialized. Runs of other jobs are left alone, also in a shared instance.
@@ -28,6 +28,7 @@ def remove_old_runs(instance: DagsterInstance, assets: Iterable[AssetKey], befor
     for filters in _our_runs(instance, before):
         for run_id in [run_id for run_id in _run_ids(instance, filters) if run_id not in kept]:
             instance.delete_run(run_id)
+            internals.delete_files(instance, run_id)
             removed += 1
     return removed
 
