@@ -14,6 +14,7 @@ from multiprocessing.queues import Queue
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, strategies
@@ -521,7 +522,7 @@ def test_a_stopped_run_that_wakes_up_writes_nothing(db: Database, settings_env: 
     row = sync_with(db, "c1")
     with a_run(settings_env, row) as (process, said, worker):
         os.kill(process.pid, signal.SIGSTOP)
-        os.waitpid(process.pid, os.WUNTRACED)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         fall_silent(db, worker)
         assert names_of(queue.reap(db)) == ["c1"]
         claim = claim_one(db, work(db, row, "heir"))
