@@ -17,7 +17,7 @@ from nango_dagster.store import Database, connections, datasets, pruning, reject
 from nango_dagster.store.changes import Cursor
 from nango_dagster.store.sync_row import SyncRow
 from tests.commands import Cli, write_sync
-from tests.executions import PAGING, Source, execute, items
+from tests.executions import PAGING, Source, execute, items, last_job
 from tests.fake_api import FakeApi
 
 pytestmark = pytest.mark.usefixtures("same_logging")
@@ -173,3 +173,33 @@ def test_tables_rebuild_gives_a_column_the_type_that_its_values_have(
     (table,) = cli.good("tables", "--json").json
     assert {"name": "price", "type": "number", "path": "price"} in table["columns"]
     assert cli.good("tables", "rebuild", "items", "--dry-run").stdout == "items: no type changes.\n"
+
+
+def test_a_warning_that_a_rebuild_has_settled_is_shown_no_more(
+    source: Source, db: Database, settings: Settings, cli: Cli
+) -> None:
+    source.records = [{"id": 1, "price": 5, "name": 7}]
+    row = configured(db, source, unique_key="id", mapped_table="things")
+    execute(db, settings, row)
+    source.records = [{"id": 1, "price": "n/a", "name": 7}, {"id": 2, "price": "free", "name": 8}]
+    execute(db, settings, row)
+    warning = "2 values did not fit column price."
+    assert warning in cli.good("status", "items").stdout
+    assert cli.good("tables", "rebuild", "items", "--yes", "--json").json["misfits"] == {}
+    assert warning not in cli.good("status", "items").stdout
+    assert last_job(db, row).warnings == []
+
+
+def test_a_warning_that_is_still_true_after_a_rebuild_stays(
+    source: Source, db: Database, settings: Settings, cli: Cli
+) -> None:
+    source.records = [{"id": 1, "price": 5}]
+    row = configured(db, source, unique_key="id", mapped_table="things")
+    execute(db, settings, row)
+    source.records = [{"id": 1, "price": 5}, *({"id": number, "price": number} for number in range(2, 9))]
+    source.records.append({"id": 9, "price": "free"})
+    execute(db, settings, row)
+    before = last_job(db, row).warnings
+    assert before == ["1 value did not fit column price."]
+    cli.good("tables", "rebuild", "items", "--yes", "--json")
+    assert last_job(db, row).warnings == before

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..runs import Execution
     from ..store import Database
     from ..store.catalog import TableInfo
+    from ..store.datasets import Dataset
     from ..store.sync_row import SyncRow
     from ..store.tables import MappedTable, TypeChange
 
@@ -158,7 +159,7 @@ def _change_lines(changes: Sequence[dict[str, Any]]) -> list[str]:
 def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, Any]:
     """Map the rows of the claimed target again; each transaction checks that the claim is still held."""
     from ..runs import load_function
-    from ..store import datasets, queue, tables
+    from ..store import datasets, jobs, queue, tables
     from ..store.target import Target
 
     database, row, claim = execution.database, execution.row, execution.claim
@@ -177,9 +178,20 @@ def _rebuild(execution: Execution, changes: Sequence[TypeChange]) -> dict[str, A
     with database.connect() as connection:
         sync_datasets = datasets.of_sync(connection, row.id)
     mine = [dataset for dataset in sync_datasets if Target.of(dataset) == claim.target]
+    before = _problem_sentences(database, mine)
     count = sum(tables.rebuild(database, table, dataset, guard) for dataset in mine)
+    after = _problem_sentences(database, mine)
+    database.transact(lambda connection: jobs.replace_warnings(connection, claim.target, before, after))
     pruned = tables.count_pruned(database, [dataset.id for dataset in mine])
     return {"table": table.name, "rows": count, "pruned": pruned, "misfits": dict(table.misfits)}
+
+
+def _problem_sentences(database: Database, datasets: Sequence[Dataset]) -> list[str]:
+    """The warnings that stand on datasets as long as their rows lack values."""
+    from ..store import problems
+
+    with database.ask() as connection:
+        return [text for one in datasets for text in problems.read(connection, one.id).problems.sentences()]
 
 
 def _change_types(

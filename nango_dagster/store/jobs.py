@@ -209,6 +209,16 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
     return [Job(**{**row._mapping, "warnings": json.loads(row.warnings)}) for row in rows]
 
 
+def replace_warnings(connection: Connection, target: Target, before: Sequence[str], after: Sequence[str]) -> None:
+    """Replace warnings of the target's last job that are not true any more, since its rows changed after the job."""
+    same = (_of.sync_id == target.sync_id, _of.connection_id == target.connection_id, _of.variant == target.variant)
+    job = connection.execute(select(_of.id, _of.warnings).where(*same).order_by(_of.id.desc()).limit(1)).first()
+    warnings = [] if job is None else json.loads(job.warnings)
+    if job is not None and set(before) & set(warnings):
+        text = json.dumps([*(one for one in warnings if one not in before), *after])
+        connection.execute(update(_table).where(_of.id == job.id).values(warnings=text))
+
+
 def purge(db: Database, older_than: timedelta) -> int:
     """Delete jobs that ended longer ago than this, but never the last one of a schedule; how many.
 
