@@ -124,7 +124,7 @@ def _variable(name: str, variables: Mapping[str, Any]) -> Any:
 def _unknown(name: str, variables: Mapping[str, Any]) -> ConfigError:
     """An error that names the known variables, the most similar ones first, and no values.
 
-    Only other variables of the environment can be meant by the name of one.
+    For a name that begins with `env.` it lists only other variables of the environment.
     """
     is_setting = name.startswith("env.")
     known = sorted(known for known in _names(variables) if not is_setting or known.startswith("env."))

@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import uvicorn
@@ -27,6 +26,7 @@ from nango_dagster.api.serving import server_options
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database
 from tests.conftest import ROOT
+from tests.executions import until
 
 URL = "https://api.example.com/items"
 
@@ -105,7 +105,7 @@ def served(env: Mapping[str, str], *, workers: int = 1) -> Iterator[Served]:
         )
         api = Served(f"http://127.0.0.1:{port}", process, Path(log.name))
         try:
-            _wait_for(api, workers)
+            until(lambda: _serves(api, workers), 60, "the API serves")
             yield api
         finally:
             process.kill()
@@ -118,16 +118,11 @@ def free_port() -> int:
         return port
 
 
-def _wait_for(api: Served, workers: int) -> None:
-    """Wait until each worker serves: an answer alone proves only that one of them does."""
-    deadline = monotonic() + 60
-    while api.log.count("Application startup complete") < workers or not _answers(api):
-        assert api.process.poll() is None, api.log
-        assert monotonic() < deadline, "the API did not start"
-        sleep(0.05)
-
-
-def _answers(api: Served) -> bool:
+def _serves(api: Served, workers: int) -> bool:
+    """Whether each worker serves: an answer alone proves only that one of them does."""
+    assert api.process.poll() is None, api.log
+    if api.log.count("Application startup complete") < workers:
+        return False
     try:
         with urllib.request.urlopen(f"{api.url}/health", timeout=5):
             return True

@@ -216,6 +216,12 @@ def workers(tmp_path: Path, settings_env: dict[str, str]) -> Iterator[Workers]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def node_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One Nango project for all tests of a module, so that they share a warm Node process."""
+    return tmp_path_factory.mktemp("nango-integrations")
+
+
 @pytest.fixture
 def durable_env(durable_pg_server: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment variables that say a schema on a server that may be killed."""

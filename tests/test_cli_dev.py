@@ -282,7 +282,7 @@ def statuses(home: Path) -> Counter[str]:
 def test_dev_starts_beside_a_broken_config_and_ends_with_the_status_of_a_child_that_dies(
     tmp_path: Path, source: Source
 ) -> None:
-    """Here it is the API; what kills any other child: tests/test_cli_processes.py."""
+    """The API stands for every child; tests/test_cli_processes.py ends each of several."""
     write_sync("broken", url=5)
     Path("workspace.yaml").write_text("load_from:\n  - python_module: nango_dagster.definitions\n")
     with started(Cli({"NANGO_HOME": str(tmp_path / "home")}), "--configs", "sync_configs") as dev:

@@ -11,13 +11,16 @@ import pytest
 
 from nango_dagster.cli.processes import Child, run_together
 
-WAITS = "import time; time.sleep(600)"
+WAITS = "import signal; signal.pause()"
 PARENT = f"""
-import subprocess, sys, time
+import signal, subprocess, sys
 grandchild = subprocess.Popen([sys.executable, "-c", {WAITS!r}])
-open("grandchild", "w").write(str(grandchild.pid))
-time.sleep(600)
+with open("grandchild", "w") as file: file.write(str(grandchild.pid))
+open("go", "w").close()
+signal.pause()
 """
+READS_GO = "open('go').close()"
+"""It ends as soon as somebody opens the pipe `go` to write."""
 
 
 def child(name: str, code: str) -> Child:
@@ -47,28 +50,21 @@ def test_the_child_that_ended_by_itself_is_named_and_the_others_end(
 
 
 def test_the_processes_of_a_child_end_with_it() -> None:
-    file = Path("grandchild")
-    dies_once_it_is_there = """
-import os, time
-while not (os.path.exists("grandchild") and open("grandchild").read()): time.sleep(0.01)
-"""
-    run_together([child("parent", PARENT), child("dies", dies_once_it_is_there)], lambda: None)
-    assert not alive(int(file.read_text()))
+    os.mkfifo("go")
+    run_together([child("parent", PARENT), child("dies", READS_GO)], lambda: None)
+    assert not alive(int(Path("grandchild").read_text()))
 
 
 def test_the_parent_has_a_turn_again_and_again_while_they_run() -> None:
+    os.mkfifo("go")
     turns: list[int] = []
-    ends_after_three_turns = """
-import os, time
-while not os.path.exists("three"): time.sleep(0.01)
-"""
 
     def tick() -> None:
         turns.append(len(turns))
         if len(turns) == 3:
-            Path("three").touch()
+            Path("go").open("w").close()
 
-    run_together([child("server", ends_after_three_turns)], tick)
+    run_together([child("server", READS_GO)], tick)
     assert len(turns) >= 3
 
 

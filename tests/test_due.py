@@ -109,9 +109,9 @@ def variant(db: Database, row: SyncRow) -> None:
 
 
 def change(db: Database, row: SyncRow, **values: Any) -> None:
-    of = schema.schedules
+    schedules = schema.schedules
     with db.begin() as connection:
-        connection.execute(sa.update(of).where(of.c.sync_id == row.id).values(**values))
+        connection.execute(sa.update(schedules).where(schedules.c.sync_id == row.id).values(**values))
 
 
 @dataclass(frozen=True)

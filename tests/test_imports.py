@@ -122,7 +122,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "records": (("decoding", "raw_json"), ("document", "hashes"), ("keys", "refusals"), ("envelope",)),
     "paging": (("answer",), ("counted", "cursors", "ending"), ("urls",), ("styles",)),
-    "fetch": (("ahead", "evidence", "unpaged", "guard", "requests", "responses"), ("sending",), ("pages",)),
+    "fetch": (("ahead", "evidence", "unpaged", "guard", "progress", "requests", "responses"), ("sending",), ("pages",)),
     "store": (
         (
             "key_sets",
@@ -161,7 +161,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("key_forms",),
         ("batches",),
         ("upsert",),
-        ("credential_state", "jobs", "opening", "pruning", "syncs"),
+        ("credential_state", "erasure", "jobs", "opening", "pruning", "syncs"),
         ("connections", "figures", "models", "retention", "status"),
     ),
 }

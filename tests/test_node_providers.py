@@ -38,14 +38,9 @@ open: { auth_mode: NONE, proxy: { base_url: URL } }
 """
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("nango-integrations")
-
-
 @pytest.fixture
-def project(db: Database, settings: Settings, api: FakeApi, root: Path) -> NodeProject:
-    project = NodeProject(db, settings, api, root)
+def project(db: Database, settings: Settings, api: FakeApi, node_root: Path) -> NodeProject:
+    project = NodeProject(db, settings, api, node_root)
     project.file(FILE, PROVIDERS.replace("URL", api.url))
     return project
 

@@ -37,11 +37,6 @@ pytestmark = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("nango-integrations")
-
-
-@pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """Processes with narrow limits."""
     pool = Pool(Limits(heap_megabytes=64, silence=1.0))
@@ -50,8 +45,8 @@ def pool() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def project(db: Database, settings: Settings, api: FakeApi, root: Path) -> NodeProject:
-    project = NodeProject(db, settings, api, root)
+def project(db: Database, settings: Settings, api: FakeApi, node_root: Path) -> NodeProject:
+    project = NodeProject(db, settings, api, node_root)
     project.connect()
     return project
 

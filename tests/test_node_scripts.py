@@ -21,15 +21,9 @@ from tests.node_project import NodeProject
 ON_SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all tests of the module, so that they share a warm Node process."""
-    return tmp_path_factory.mktemp("nango-integrations")
-
-
 @pytest.fixture
-def project(db: Database, settings: Settings, api: FakeApi, root: Path) -> NodeProject:
-    project = NodeProject(db, settings, api, root)
+def project(db: Database, settings: Settings, api: FakeApi, node_root: Path) -> NodeProject:
+    project = NodeProject(db, settings, api, node_root)
     project.connect()
     return project
 

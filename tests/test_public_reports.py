@@ -185,8 +185,8 @@ def test_a_sign_of_further_pages_around_the_list_is_a_warning(api: FakeApi) -> N
 
 def test_a_list_of_links_is_read_by_the_path_that_the_warning_names(api: FakeApi) -> None:
     def link(number: int, last: bool) -> list[dict[str, str]]:
-        here = {"relation": "self", "url": f"/items?page={number}"}
-        return [here] if last else [here, {"relation": "next", "url": f"/items?page={number + 1}"}]
+        own = {"relation": "self", "url": f"/items?page={number}"}
+        return [own] if last else [own, {"relation": "next", "url": f"/items?page={number + 1}"}]
 
     reply = pages(lambda number, records, last: {"results": records, "link": link(number, last)})
     (note,) = read(api, reply).notes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,6 @@ class ConfigWatch:
         self._problems = set(map(str, session.problems))
         self._files = self._read()
         self._looked_at = clock.monotonic()
-        self._closed = threading.Event()
         self._reloads: CombinedWork | None = None
 
     def look(self) -> None:
@@ -53,30 +51,28 @@ class ConfigWatch:
 
     def close(self) -> None:
         """End the thread; a request that it has sent is left."""
-        self._closed.set()
         if self._reloads is not None:
             self._reloads.close()
 
     def _read(self) -> frozenset[File]:
-        return frozenset(_files_of(self._session.settings.configs)) | frozenset(
-            _files_of(self._session.settings.scripts)
-        )
+        settings = self._session.settings
+        return frozenset([*_files_of(settings.configs), *_files_of(settings.scripts)])
 
     def _background(self) -> CombinedWork:
         from ..api import CombinedWork, Reloader
-
-        lock_file = self._session.settings.home / ".reload.lock"
-        reload = Reloader(self._dagster_url, lock_file, PAUSE_SECONDS, cancelled=self._closed.is_set)
 
         def work() -> bool:
             self._warn_of_new_problems()
             return reload()
 
-        return CombinedWork(work, settle=SETTLE_SECONDS, pause=PAUSE_SECONDS)
+        reloads = CombinedWork(work, settle=SETTLE_SECONDS, pause=PAUSE_SECONDS)
+        lock_file = self._session.settings.home / ".reload.lock"
+        reload = Reloader(self._dagster_url, lock_file, PAUSE_SECONDS, cancelled=reloads.closed.is_set)
+        return reloads
 
     def _warn_of_new_problems(self) -> None:
         """Describe changed scripts, and print the problems that the files did not have before."""
-        session = replace(self._session)  # which has read no configs yet
+        session = replace(self._session)  # the copy reads the files again
         session.describe_scripts()
         problems = list(map(str, session.problems))
         for problem in problems:

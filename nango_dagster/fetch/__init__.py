@@ -1,6 +1,7 @@
 """A sync becomes an iterator of pages."""
 
-from .pages import Fetch, Page, Place, Stop
+from .pages import Fetch, Page, Place
+from .progress import Stop
 from .requests import first_request, opening_request, policy_of
 from .sending import Access
 

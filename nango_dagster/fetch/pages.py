@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import TracebackType
@@ -14,10 +14,11 @@ from ..config import Sync
 from ..errors import ApiError, ConfigError, NangoError, PagingRepeats, RecordRejected
 from ..http import Client, Limiter, Policy, Reach, Request, Response, public_url
 from ..paging import Answer, Ending, PageNumber, SinglePage, style
-from ..records import Document, Envelope, Rejected, Shape, has_id, read
+from ..records import Document, Envelope, Rejected, Shape, read
 from .ahead import Ahead
 from .evidence import PagingEvidence
 from .guard import Guard, remedies
+from .progress import MORE_LEFT, Progress, Stop
 from .requests import next_request, opening_request, policy_of
 from .responses import Meaning, Position
 from .sending import Access, Sender
@@ -52,24 +53,6 @@ class Place:
     request: Request
     number: int = 1
     seen: int = 0
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why a pull is over, and whether the whole list was seen.
-
-    The reasons: `single_page`, `no_cursor`, `no_next_url`, `empty_page`, `has_more_false`, `end` (a flag is true),
-    `total_reached`, `last_page` (by the number of pages), `last_page_again`, `cursor_stays`, `end_rule` (a rule or a
-    status says that there are no more pages) and `not_modified`; never complete are `max_total`, `max_pages`,
-    `empty_pages`, `skipped` (a rule left a page out), and `more_left`, where the API says that there is more and not
-    how to get it.
-    """
-
-    reason: str
-    complete: bool = True
-
-
-_MORE_LEFT = Stop("more_left", complete=False)
 
 
 class Fetch:
@@ -200,7 +183,7 @@ class Fetch:
         A page that equals the one before is held back until it is known whether it is the last one again.
         """
         guard = Guard(self.sync, self._paging)
-        progress = _Progress(self._start.number - 1, self._paging.counts, seen=self._start.seen)
+        progress = Progress(self._start.number - 1, self._paging.counts, seen=self._start.seen)
         held: list[Page] = []
         request = self._first
         for number in count(self._start.number):
@@ -240,7 +223,7 @@ class Fetch:
             assert following is not None
             request = following
 
-    def _answer(self, request: Request, response: Response, meaning: Meaning, progress: _Progress) -> Answer:
+    def _answer(self, request: Request, response: Response, meaning: Meaning, progress: Progress) -> Answer:
         """The answer as paging sees it."""
         envelope = self._read(request, response, meaning)
         progress.add(envelope, is_skipped=meaning.action == "skip", is_inclusive=self.sync.paging_inclusive)
@@ -259,7 +242,7 @@ class Fetch:
             progress.is_last = bytes(envelope.document.fields.get("next", b"")) == b"null"
         return answer
 
-    def _decide(self, page: Answer, guard: Guard, progress: _Progress) -> tuple[Request | None, Stop | None]:
+    def _decide(self, page: Answer, guard: Guard, progress: Progress) -> tuple[Request | None, Stop | None]:
         """The next request, and why it is not sent if it is not.
 
         An empty page is not yet the end: an API may filter what it has counted, and still say where to go on.
@@ -278,11 +261,11 @@ class Fetch:
             sentence = str(error)
         else:
             if page.size == 0 and (following is None or guard.was_sent(following)):
-                return None, Stop("empty_page") if more is not True else _MORE_LEFT
+                return None, Stop("empty_page") if more is not True else MORE_LEFT
             if more is False:
                 return None, Stop(said.reason)
             if following is None:
-                return None, Stop(self._paging.ends) if more is not True else _MORE_LEFT
+                return None, Stop(self._paging.ends) if more is not True else MORE_LEFT
             if self.sync.paging_inclusive and guard.was_sent(following) and page.size < guard.largest:
                 return None, Stop("cursor_stays")
             return following, self._limit(page, guard)
@@ -310,7 +293,7 @@ class Fetch:
             return None
         return self._error(PagingRepeats, page.request, f"{sentence} {remedies(self.sync, self._paging)}")
 
-    def _page(self, answer: Answer, following: Request | None, progress: _Progress) -> tuple[Page, bool]:
+    def _page(self, answer: Answer, following: Request | None, progress: Progress) -> tuple[Page, bool]:
         """The page's new records up to `max_total`, and whether some are left out for that."""
         records = answer.envelope.records[progress.overlap :]
         excess = answer.total - (self.sync.max_total or answer.total)
@@ -321,7 +304,7 @@ class Fetch:
 
     # --- one page ------------------------------------------------------------------------------------------
 
-    def _send(self, request: Request, number: int, progress: _Progress) -> tuple[Response, Meaning]:
+    def _send(self, request: Request, number: int, progress: Progress) -> tuple[Response, Meaning]:
         is_range = (self.sync.paging_cursor_request_header or "").lower() == "range"
         is_numbered = isinstance(self._paging, PageNumber)
         position = Position(number, is_numbered, self._paging.counts, progress.is_last, is_range)
@@ -353,54 +336,3 @@ class Fetch:
         """An error about an answer: whose, to what, and without secrets."""
         sent = self._sender.sent or request
         return kind(self._client.redact(f"{self.sync.display_name}: {sent}: {sentence}", sent))
-
-
-@dataclass
-class _Progress:
-    """How far a pull is: counts, and what the next page needs to know of the one before."""
-
-    number: int = 0
-    is_counted: bool = False
-    """Whether the requests count pages or records."""
-    total: int = 0
-    """Records that can be used."""
-    seen: int = 0
-    """All records that the API sent."""
-    highest_total: int = 0
-    """The highest number of records in the whole list that a page said."""
-    is_last: bool = False
-    """Whether the page before said that it is the last one."""
-    is_skipped: bool = False
-    """Whether a rule left this page out."""
-    overlap: int = 0
-    """How many records this page began with that ended the page before."""
-    size: int = 0
-    """The number of records in this page."""
-    _any_skipped: bool = False
-    _previous: frozenset[bytes] = frozenset()
-    _last: Sequence[bytes] = ()
-
-    def add(self, envelope: Envelope, *, is_skipped: bool, is_inclusive: bool) -> None:
-        """Count a page without the records that came before.
-
-        With `is_inclusive` these are the ones that it shares with the end of the page before; else all, where pages are
-        counted, the page equals the one before and its records have ids, as where page 0 and page 1 are the same.
-        """
-        records = envelope.records
-        if is_inclusive:
-            self.overlap = next((at for at, record in enumerate(records) if record not in self._previous), len(records))
-            self._previous = frozenset(records)
-        else:
-            is_again = self.is_counted and bool(records) and records == self._last and has_id(records[0])
-            self.overlap = len(records) if is_again else 0
-            self._last = records
-        self.number += 1
-        self.total += len(records) - self.overlap
-        self.size = len(records) + len(envelope.rejected)
-        self.seen += self.size - self.overlap
-        self.is_skipped = is_skipped
-        self._any_skipped |= is_skipped
-
-    def final(self, stop: Stop) -> Stop:
-        """The end of the pull; not complete where a page was left out."""
-        return Stop("skipped", complete=False) if self._any_skipped else stop

@@ -103,7 +103,7 @@ def _sign_of_number(path: str, name: str, value: int, siblings: Collection[str],
 
 
 def _sign_of_links(path: str, links: Sequence[Any]) -> Iterator[str]:
-    """A list of links with their relations, as FHIR and PayPal have it."""
+    """The sign in a list of links with relations, such as those of FHIR and PayPal."""
     for link in links:
         for relation in ("rel", "relation"):
             address = next((name for name in ("href", "url") if isinstance(link, dict) and link.get(name)), None)

@@ -275,7 +275,7 @@ def _flags(project: Path, limits: Limits) -> Iterator[str]:
 
 
 def _package_folders(packages: Path) -> Iterator[Path]:
-    """A folder `node_modules`, where it really is, and the packages outside of it that it has links to.
+    """The folder `node_modules`, its real path, and the packages outside of it that it links to.
 
     Node's permission model asks for the real path. Workspaces and `npm link` make links to packages.
     """

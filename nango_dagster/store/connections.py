@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,11 +16,11 @@ from ..errors import ConfigError, Refused
 from ..http import public_json
 from ..partition_keys import BASE
 from ..vault import Vault
-from . import datasets, queue, scheduling, schema, sealing, syncs, tables
+from . import datasets, scheduling, schema, sealing, syncs
 from .announcing import OVERRIDE, WebhookUrlSource
 from .database import Database
+from .erasure import erase
 from .queue import REAUTHORISE_AFTER
-from .target import Target
 
 MOST_BYTES = 255
 """The longest name in bytes, so that Dagster accepts it as part of a partition's key."""
@@ -313,41 +313,13 @@ def remove(db: Database, integration: str, connection_id: str) -> bool:
         syncs.lock(connection, db)
         ids = connection.execute(sa.select(schema.syncs.c.id).where(schema.syncs.c.integration == integration))
         scheduled = _schedules.connection_id == connection_id
-        _forget(connection, db, ids.scalars().all(), scheduled, lambda dataset: dataset.connection_id == connection_id)
+        erase(connection, db, ids.scalars().all(), scheduled, lambda dataset: dataset.connection_id == connection_id)
         webhooks = schema.webhooks.c
         of_it = (webhooks.integration == integration, webhooks.connection_id == connection_id)
         connection.execute(sa.delete(schema.webhooks).where(*of_it))
         return connection.execute(sa.delete(_table).where(*_named(integration, connection_id))).rowcount == 1
 
     return db.transact(work)
-
-
-def _forget(
-    connection: Connection,
-    db: Database,
-    sync_ids: Iterable[int],
-    scheduled: sa.ColumnElement[bool],
-    is_deleted: Callable[[datasets.Dataset], bool],
-) -> int:
-    """Delete schedules and datasets of syncs with their jobs, records and rows; return the number of schedules.
-
-    `scheduled` selects the schedules, `is_deleted` the datasets.
-    """
-    ids = sorted(sync_ids)
-    query = sa.select(_schedules.id, _schedules.sync_id, _schedules.connection_id, _schedules.variant)
-    rows = connection.execute(query.where(_schedules.sync_id.in_(ids), scheduled)).all()
-    stored = [dataset for id in ids for dataset in datasets.of_sync(connection, id) if is_deleted(dataset)]
-    targets = {Target.of(row) for row in [*rows, *stored]}
-    with queue.deleting(connection, db, targets):
-        for target in targets:
-            connection.execute(sa.delete(schema.jobs).where(target.condition(schema.jobs.c)))
-        for dataset in stored:
-            tables.forget_dataset(connection, db, dataset)
-            for table in schema.OF_DATASET:
-                connection.execute(sa.delete(table).where(table.c.dataset_id == dataset.id))
-            connection.execute(sa.delete(schema.datasets).where(schema.datasets.c.id == dataset.id))
-        connection.execute(sa.delete(schema.schedules).where(_schedules.id.in_([row.id for row in rows])))
-    return len(rows)
 
 
 # --- variants -----------------------------------------------------------------------------------------------------
@@ -395,7 +367,7 @@ def remove_variant(db: Database, sync_id: int, connection_id: str, variant: str)
         def is_deleted(dataset: datasets.Dataset) -> bool:
             return (dataset.connection_id, dataset.variant) == (connection_id, variant)
 
-        count = _forget(connection, db, [sync_id], scheduled, is_deleted)
+        count = erase(connection, db, [sync_id], scheduled, is_deleted)
         webhooks = schema.webhooks.c
         of_it = (webhooks.connection_id == connection_id, webhooks.variant == variant)
         syncs.forget_notifications(connection, sync_id, *of_it)

@@ -210,7 +210,7 @@ def _read(db: Database, query: Select[Any]) -> list[Job]:
 
 
 def replace_warnings(connection: Connection, target: Target, before: Sequence[str], after: Sequence[str]) -> None:
-    """Replace warnings of the target's last job that are not true any more, since its rows changed after the job."""
+    """Replace the warnings of the target's last job that ceased to be true when its rows changed after the job."""
     same = (_of.sync_id == target.sync_id, _of.connection_id == target.connection_id, _of.variant == target.variant)
     job = connection.execute(select(_of.id, _of.warnings).where(*same).order_by(_of.id.desc()).limit(1)).first()
     warnings = [] if job is None else json.loads(job.warnings)

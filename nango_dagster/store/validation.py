@@ -20,7 +20,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Places:
-    """Where a script saves the records of a batch: each place counts for the records from a position on.
+    """The places in a script that saved the records of a batch.
+
+    A place is that of all records from its position up to the next place.
 
     >>> places = Places()
     >>> places.add(0, "of the yield, issues.py line 12")
@@ -39,8 +41,8 @@ class Places:
 
     def of(self, position: int) -> str:
         """The end of a sentence about a record; empty where no place is known."""
-        at = bisect_right(self._starts, position) - 1
-        return f" in a record {self._places[at]}" if at >= 0 else ""
+        index = bisect_right(self._starts, position) - 1
+        return f" in a record {self._places[index]}" if index >= 0 else ""
 
 
 class Validation:
@@ -60,8 +62,9 @@ class Validation:
     def rejected(self, texts: Sequence[bytes], tally: Tally, places: Places) -> dict[int, str]:
         """The positions of the records that must not be stored, and why; all misfits are counted.
 
-        `places` are where a script saves the records; they are part of the reasons. Raises ModelMismatch where the
-        config has `validate: fail` and a record does not fit.
+        `places` are the places in a script that saved the records; the reasons name them.
+
+        Raises ModelMismatch where the config has `validate: fail` and a record does not fit.
         """
         misfits = {
             at: f"{reason}{places.of(at)}"
