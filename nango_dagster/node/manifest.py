@@ -208,8 +208,10 @@ class _Describer:
         if header["t"] == "described":
             answer: dict[str, Any] = msgspec.json.decode(body)
             return answer
-        text = str(header["error"]["message"]).replace(f"{self._root}{os.sep}", "")
-        return text if script.where in text else f"{script.where}: {text}"
+        frame, *_ = [*header["error"]["frames"], script.where]
+        text = str(header["error"]["message"])
+        sentence = text if str(script.entry) in text else f"{frame}: {text}"
+        return sentence.replace(f"{self._root}{os.sep}", "")
 
 
 def _broken(script: Script, digest: str, sentence: str) -> Entry:

@@ -6,7 +6,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { Buffer } from 'node:buffer';
 import { Worker } from 'node:worker_threads';
 
-import { describe } from './describe.mjs';
+import { compiled, describe } from './describe.mjs';
 import { described } from './errors.mjs';
 import { receive, send } from './frames.mjs';
 import { Bundle, close } from './modules.mjs';
@@ -34,7 +34,7 @@ class Execution {
     async run() {
         try {
             const { sandbox, facts } = this;
-            const namespace = await this.bundle.load(sandbox.context, exported);
+            const namespace = await this.bundle.load(sandbox.context, { nango: exported });
             const script = namespace.default ?? namespace.fetchData;
             const nango = nangoFor({ call: this.call.bind(this), tell: this.tell.bind(this), sandbox, facts });
             await (typeof script === 'function' ? script(nango) : script.exec(nango));
@@ -101,10 +101,14 @@ const handlers = {
     stop: ({ x }) => executions.get(x)?.end(new Error('stopped')),
     ping: ({ n }) => send({ t: 'pong', n, rss: rss(), open: executions.size }),
     describe: async ({ x }, body) => {
+        let bundle;
         try {
-            send({ t: 'described', x }, Buffer.from(JSON.stringify(await describe(JSON.parse(body.toString())))));
+            bundle = compiled(JSON.parse(body.toString()));
+            const { entry, root, modules } = bundle;
+            const answer = { description: await describe(bundle), bundle: { entry, root, modules } };
+            send({ t: 'described', x }, Buffer.from(JSON.stringify(answer)));
         } catch (error) {
-            send({ t: 'fail', x, error: described(error) });
+            send({ t: 'fail', x, error: described(error, bundle) });
         }
     },
 };

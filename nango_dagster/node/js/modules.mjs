@@ -50,8 +50,8 @@ export class Bundle {
         }
     }
 
-    // The exports of new instances of its files in a context; `nango` has the exports of the module of that name.
-    async load(context, nango) {
+    // The exports of new instances of its files in a context; `given` has the exports of some packages by their names.
+    async load(context, given) {
         const made = new Map();
         const load = async (path) => {
             if (made.has(path)) return made.get(path).exports;
@@ -61,7 +61,7 @@ export class Bundle {
             made.set(path, module);
             const needed = new Map();
             const imported = (specifier) => needed.get(specifier);
-            const importing = (specifier) => this.#imported(String(specifier), path, nango, load);
+            const importing = (specifier) => this.#imported(String(specifier), path, given, load);
             const make = this.#script(path, code).runInContext(context);
             const steps = make(module.exports, (specifier) => unwrapped(imported(specifier)), module, imported, importing);
             if (!path.endsWith('.cjs')) await steps.next();
@@ -79,8 +79,8 @@ export class Bundle {
         return packages.get(key);
     }
 
-    async #imported(specifier, from, nango, load) {
-        if (specifier === 'nango') return nango;
+    async #imported(specifier, from, given, load) {
+        if (Object.hasOwn(given, specifier)) return given[specifier];
         if (!specifier.startsWith('.') && !specifier.startsWith('/')) return this.package(specifier, from);
         const path = specifier.startsWith('/') ? specifier : join(dirname(from), specifier);
         const stem = path.replace(/\.(c|m)?js$/, '');
