@@ -48,19 +48,28 @@ if (!(Person instanceof z.ZodObject) || !('name' in Person.shape)) throw new Err
 
 export const models = {
     Person, Tree, List, Status,
-    Texts: z.object({ a: z.string().min(1).max(5), b: z.string().regex(/^x/), c: z.email(), d: z.iso.datetime(), e: z.url() }),
-    Numbers: z.object({ a: z.int(), b: z.number().gte(0).lt(7), c: z.coerce.number(), d: z.literal(1), e: z.literal(['1', 'x']) }),
+    Texts: z.object({ a: z.string().min(1).max(5), b: z.string().regex(/^x/), c: z.email(),
+        d: z.iso.datetime(), e: z.url() }),
+    Numbers: z.object({ a: z.int(), b: z.number().gte(0).lt(7), c: z.coerce.number(),
+        d: z.literal(1), e: z.literal(['1', 'x']) }),
     Told: z.object({ a: Named, b: z.string().describe('Another name'), c: z.string(), d: Named.optional() }),
-    Some: Person.pick({ id: true }), Less: Person.omit({ id: true }), More: Person.extend({ age: z.number().nullish() }),
-    Loose: Person.partial().passthrough(), Strict: z.strictObject({ id: z.string() }), Rest: z.object({}).catchall(z.boolean()),
+    Some: Person.pick({ id: true }),
+    Less: Person.omit({ id: true }), More: Person.extend({ age: z.number().nullish() }),
+    Loose: Person.partial().passthrough(), Strict: z.strictObject({ id: z.string() }),
+    Rest: z.object({}).catchall(z.boolean()),
     Spread: z.object({ ...Person.shape, at: z.date() }), Inner: z.object({ name: Person.shape.name.unwrap() }),
-    Either: z.union([z.string(), z.null(), z.array(z.unknown())]), Kind: z.discriminatedUnion('kind', [
+    Either: z.union([z.string(), z.null(), z.array(z.unknown())]),
+    Kind: z.discriminatedUnion('kind', [
         z.object({ kind: z.literal('a') }), z.object({ kind: z.literal('b'), big: z.bigint() })]),
-    Both: Person.and(z.object({ more: z.any() })), Pair: z.tuple([z.string(), z.number()]), Map: z.record(z.string(), Person),
-    Changed: z.object({ a: z.string().transform(Number), b: z.preprocess(String, z.string()), c: z.string().refine(Boolean) }),
+    Both: Person.and(z.object({ more: z.any() })), Pair: z.tuple([z.string(), z.number()]),
+    Map: z.record(z.string(), Person),
+    Changed: z.object({ a: z.string().transform(Number), b: z.preprocess(String, z.string()),
+        c: z.string().refine(Boolean) }),
     Default: z.object({ a: z.string().default('x'), b: z.boolean().readonly(), c: z.string().catch('y') }),
-    Whole: all.object({ a: all.z.string(), b: all.string().meta({ id: 'Text', title: 'A text' }), c: z.string().brand() }),
-    Big: z.object({ a: z.literal(1n), b: z.literal(1), c: z.literal('1'), d: z.literal(null), e: z.literal(undefined) }),
+    Whole: all.object({ a: all.z.string(), b: all.string().meta({ id: 'Text', title: 'A text' }),
+        c: z.string().brand() }),
+    Big: z.object({ a: z.literal(1n), b: z.literal(1), c: z.literal('1'),
+        d: z.literal(null), e: z.literal(undefined) }),
 };
 """
 SYNC = """

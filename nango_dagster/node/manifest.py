@@ -208,9 +208,9 @@ class _Describer:
         if header["t"] == "described":
             answer: dict[str, Any] = msgspec.json.decode(body)
             return answer
-        frame, *_ = [*header["error"]["frames"], script.where]
+        frames: Sequence[str] = header["error"]["frames"]
         text = str(header["error"]["message"])
-        sentence = text if str(script.entry) in text else f"{frame}: {text}"
+        sentence = text if str(script.entry) in text else f"{frames[0] if frames else script.where}: {text}"
         return sentence.replace(f"{self._root}{os.sep}", "")
 
 
