@@ -33,6 +33,16 @@ TOKEN = {"from": "response", "token_path": "t", "request_path": "token"}
             "incremental.step reads windows, and full_refresh the whole list in one piece",
         ),
         ({"incremental": {**RECORD, "format": "isoo"}}, 'incremental.format is "isoo"; wanted one of iso,'),
+        ({"incremental": {**RECORD, "format": "%s"}}, "wanted unix instead of %s"),
+        ({"incremental": {**RECORD, "format": "number", "lag": 60}}, "incremental.lag is for times, and format"),
+        (
+            {"incremental": {**RECORD, "format": "number", "start": "2026-01-01"}},
+            "incremental.start is a time, and format: number says that the cursor is none; wanted a number.",
+        ),
+        (
+            {"incremental": {"from": "run_start", "request_path": "since", "format": "number"}},
+            "incremental.format is number, and the request has a time",
+        ),
         ({"incremental": {**RECORD, "start": "soon"}}, "incremental.start is \"soon\"; wanted a date or time"),
         ({"incremental": {**RECORD, "feild": 1}}, '"incremental.feild" is no field of incremental; did you mean field'),
         ({"query_params": {"s": "${since}"}}, "${since} is a value of the block incremental, which is missing"),

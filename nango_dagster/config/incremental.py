@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -13,13 +14,16 @@ from nango_dagster.config import fields as f
 from nango_dagster.config.frequency import every, interval_of, seconds
 from nango_dagster.errors import ConfigError
 
-FORMATS = ("iso", "iso_seconds", "date", "unix", "unix_ms", "http_date")
+FORMATS = ("iso", "iso_seconds", "date", "unix", "unix_ms", "http_date", "number")
 _FORMAT = f"one of {', '.join(FORMATS)}, or a text with strftime codes such as %Y-%m-%d %H:%M"
 _START = 'a date or time such as 2024-01-01, a number, or text such as "90 days ago"'
+_IS_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch
 _AGO = re.compile(r"(?P<duration>.+)\s+ago", re.IGNORECASE)
 
 
 def _format(text: str) -> str:
+    if "%s" in text:
+        raise ValueError("unix instead of %s, which is in the time zone of this machine")
     if text in FORMATS or re.search(r"%[A-Za-z]", text):
         return text
     raise ValueError(_FORMAT)
@@ -50,7 +54,7 @@ def start_at(start: str | float, now: datetime) -> datetime | str | float:
     try:
         if ago is not None:
             return now - timedelta(seconds=seconds(ago["duration"]))
-        if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", start):
+        if _IS_NUMBER(start):
             return start
         moment = datetime.fromisoformat(start.strip().replace("Z", "+00:00"))
     except (ConfigError, ValueError):
@@ -112,7 +116,7 @@ class Incremental(f.Part):
     format: Annotated[str, AfterValidator(_format)] | None = Field(
         None,
         description=f"The form of the cursor in the request: {_FORMAT}. By default it is that of the records, and "
-        "`iso_seconds` with `from: run_start`.",
+        "`iso_seconds` with `from: run_start`. `number` is for numbers that are no times, such as ids.",
     )
     start: Start | None = Field(
         None, description=f"The cursor of the first execution: {_START}. Without it everything is read."
@@ -182,7 +186,9 @@ def _of_block(
         yield ("incremental",), "incremental goes with sync_type: incremental; add that."
     if "unique_key" not in fields:
         yield ("incremental",), "incremental adds changes to the records there are, which takes a unique_key; add it."
-    for name, sentence in [*_origin(block), *_sending(block, placeholders), *_times(block, placeholders)]:
+    for name, sentence in chain(
+        _origin(block), *(check(block, placeholders) for check in (_sending, _times, _numbers))
+    ):
         yield ("incremental", name), f"incremental.{name} {sentence}"
     if fields.get("track_deletes") and "full_refresh" not in block:
         yield (
@@ -250,3 +256,16 @@ def _times(block: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[t
         yield "step", "reads windows, and full_refresh the whole list in one piece; keep one of them."
     if "step" in block and block.get("order", "none") != "none":
         yield "step", "moves the cursor with each window, and order with each page; keep one of them."
+
+
+def _numbers(block: Mapping[str, Any], placeholders: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Problems of fields for times beside numbers that are none."""
+    if block.get("format") != "number":
+        return
+    if block.get("from", "record") == "run_start" or "until" in placeholders:
+        yield "format", "is number, and the request has a time; leave it out."
+    for name in ("lag", "until", "step"):
+        if name in block:
+            yield name, "is for times, and format: number says that the cursor is none; leave it out."
+    if not _IS_NUMBER(str(block.get("start", 0))):
+        yield "start", "is a time, and format: number says that the cursor is none; wanted a number."

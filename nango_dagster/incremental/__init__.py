@@ -15,7 +15,7 @@ from .cursor import CursorRules
 from .definition import block_of, definition_of
 from .state import MAX_POSITION, State, moment_of, of_position, position_of
 from .tracking import Tracking
-from .values import Cursor, bound, capped, cursor_of, of_moment, written, written_like, written_time
+from .values import Cursor, bound, capped, cursor_of, is_surely_before, of_moment, written, written_like, written_time
 
 __all__ = [
     "MAX_POSITION",
@@ -28,6 +28,7 @@ __all__ = [
     "capped",
     "cursor_of",
     "definition_of",
+    "is_surely_before",
     "moment_of",
     "of_moment",
     "of_position",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ..config import Incremental, start_at
 from .state import Scalar, State, moment_of
-from .values import Cursor, bound, capped, cursor_of, of_moment, written_time
+from .values import Cursor, bound, capped, cursor_of, of_moment, of_one_kind, written_time
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class CursorRules:
     def later(self, cursor: Scalar | None, new: Cursor) -> Scalar:
         """The later one of the stored cursor and another one."""
         known = None if cursor is None else self.cursor(cursor)
-        return new.written if known is None or known.kind != new.kind or new.value >= known.value else known.written
+        pair = None if known is None else of_one_kind(new, known)
+        return new.written if known is None or pair is None or pair[0].value >= pair[1].value else known.written
 
     def first_bound(self) -> Cursor | None:
         """The lower bound of the whole list, which is `start`."""
@@ -60,9 +61,9 @@ class CursorRules:
         lag = None if block.lag is None else timedelta(seconds=block.lag)
         if state.cursor is not None:
             cursor = self.cursor(state.cursor)
-            return cursor if block.from_ == "response" else bound(cursor, lag)
+            return cursor if block.from_ == "response" else bound(cursor, lag, self.started_at)
         if state.started_at is not None and block.from_ == "run_start":
-            return bound(of_moment(moment_of(state.started_at)), lag)
+            return bound(of_moment(moment_of(state.started_at)), lag, self.started_at)
         if state.started_at is not None and state.highest is not None and block.from_ == "record":
-            return bound(capped(self.cursor(state.highest), moment_of(state.started_at)), lag)
+            return bound(capped(self.cursor(state.highest), moment_of(state.started_at)), lag, self.started_at)
         return self.first_bound() if block.step is not None else None

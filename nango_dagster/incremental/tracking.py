@@ -9,7 +9,7 @@ from datetime import datetime
 from ..errors import RecordRejected
 from ..records import decode
 from ..sentences import number_of
-from .values import Cursor, cursor_of
+from .values import Cursor, cursor_of, of_one_kind
 
 Reader = Callable[[Sequence[bytes]], list[bytes]]
 """Reads the JSON text of one field of many records; empty where it is missing."""
@@ -23,17 +23,33 @@ class Tracking:
     form: str | None
     now: datetime
     """The start of the execution; later values are in the future."""
-    highest: Cursor | None = None
+    greatest: Cursor | None = None
+    """The greatest value, however late it is."""
     missing: int = 0
     """Records without a value."""
     future: int = 0
-    """Records with a value after the start of the execution."""
+    """Records with a time after the start of the execution."""
+    doubtful: int = 0
+    """Records with a number that would be a time in the future."""
     odd: int = 0
     """Records whose value cannot be compared with the others."""
     is_ascending: bool = True
     is_descending: bool = True
     last: Cursor | None = field(default=None, repr=False)
     """The value of the last record that had one."""
+    _greatest_past: Cursor | None = field(default=None, init=False, repr=False)
+    """The greatest value that is, or may be, a time before the start of the execution."""
+
+    def __post_init__(self) -> None:
+        if self.greatest is not None:
+            self._note_past(self.greatest)
+
+    @property
+    def highest(self) -> Cursor | None:
+        """The value that a cursor may move to: the greatest one, but none of the future beside those of the past."""
+        if self.greatest is None or self._greatest_past is None or not self.greatest.is_after(self.now):
+            return self.greatest
+        return self._greatest_past
 
     def see(self, records: Sequence[bytes]) -> list[bool]:
         """Take a page into account; which of its records have a value."""
@@ -43,8 +59,6 @@ class Tracking:
             present.append(cursor is not None)
             if cursor is None:
                 self.missing += 1
-            elif self.highest is not None and cursor.kind != self.highest.kind:
-                self.odd += 1
             else:
                 self._add(cursor)
         return present
@@ -57,7 +71,12 @@ class Tracking:
         if self.future:
             sentences.append(
                 f"{number_of(self.future, 'record')} had a time at {name} after the start of the execution; the "
-                "cursor stops at the start."
+                "cursor stays before it."
+            )
+        if self.doubtful and self._greatest_past is not None:
+            sentences.append(
+                f"{number_of(self.doubtful, 'record')} had a number at {name} that would be a time in the future; the "
+                "cursor stays before it. Give incremental.format: unix for times, or number for other numbers."
             )
         if self.odd:
             sentences.append(
@@ -75,11 +94,27 @@ class Tracking:
             return None
 
     def _add(self, cursor: Cursor) -> None:
-        if cursor.kind == "time" and cursor.value > self.now:
-            self.future += 1
+        pair = None if self.greatest is None else of_one_kind(cursor, self.greatest)
+        if self.greatest is not None and pair is None:
+            self.odd += 1
+            self.is_ascending = self.is_descending = False
+            return
+        if cursor.is_after(self.now):
+            self.future += cursor.kind == "time"
+            self.doubtful += cursor.kind == "number"
+        self._note_past(cursor)
+        self._note_order(cursor)
+        if pair is None or pair[0].value > pair[1].value:
+            self.greatest = cursor
+
+    def _note_past(self, cursor: Cursor) -> None:
+        moment, past = cursor.moment, self._greatest_past
+        if moment is not None and moment <= self.now and (past is None or cursor.value > past.value):
+            self._greatest_past = cursor
+
+    def _note_order(self, cursor: Cursor) -> None:
         if self.last is not None:
-            self.is_ascending &= bool(cursor.value >= self.last.value)
-            self.is_descending &= bool(cursor.value <= self.last.value)
+            one, other = of_one_kind(self.last, cursor) or (self.last, self.last)
+            self.is_ascending &= bool(one.value <= other.value)
+            self.is_descending &= bool(one.value >= other.value)
         self.last = cursor
-        if self.highest is None or cursor.value > self.highest.value:
-            self.highest = cursor

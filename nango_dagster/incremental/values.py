@@ -1,27 +1,35 @@
-"""The values of a cursor: numbers, times and texts, compared by what they mean and written as the API writes them."""
+"""The values of a cursor: numbers, times and texts, compared by what they mean and written as the API writes them.
+
+A time may come later with an earlier value, and may lie in the future. Therefore a lower bound is `lag` before the
+greatest time, and a cursor never passes the start of the execution. A plain number may be a time, too: then both hold
+for it as well, and cost a number that is none only some records that are read again.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal, InvalidOperation
-from email.utils import format_datetime, parsedate_to_datetime
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any, Final, Literal
+
+from .time_texts import EPOCH, MINUTE, SECOND, http_date, milliseconds, moment_of_text, shifted, time_text
 
 Kind = Literal["time", "number", "text"]
 
-MINUTE: Final = timedelta(minutes=1)
+NUMBER: Final = "number"
+"""The `format` of numbers that are no times, such as ids."""
 _DAY: Final = timedelta(days=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MILLISECONDS_FROM: Final = Decimal(10) ** 11  # as seconds this is the year 5138
-_LATEST: Final = Decimal(253_402_300_799)  # the last second of the year 9999
-_ISO: Final = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)(?:(?P<gap>[T ])(?P<minute>\d\d:\d\d)(?P<second>:\d\d)?(?P<fraction>\.\d{1,9})?"
-    r"\s?(?P<zone>Z|z|[+-]\d\d(?::?\d\d)?)?)?",
-    re.ASCII,
-)
+_UNITS: Final = ((Decimal(10) ** 17, 10**9), (Decimal(10) ** 14, 10**6), (Decimal(10) ** 11, 10**3))
+"""From such a size on a number is in nano-, micro- or milliseconds since 1970, so many of which are a second."""
+_EARLY: Final = Decimal(10) ** 9
+"""Seconds since 1970, in September 2001. A smaller number without a `format` is no time."""
 _NUMBER: Final = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
+_MOST_DIGITS: Final = 100
+_NO_DATE: Final = re.compile(r"0000-00-00(?:[T ][0:.]*Z?)?", re.ASCII)
+"""A date of MySQL that is not set."""
+_FIXED_WIDTH: Final = re.compile(r"[0-9A-Za-z_-]{16,}", re.ASCII)
+"""Ids that sort by time as texts of one length: ULID, KSUID, ObjectId, UUID of version 7."""
 
 
 @dataclass(frozen=True)
@@ -32,78 +40,109 @@ class Cursor:
     kind: Kind
     value: Any
     """A datetime, a Decimal or a text; only values of one kind are compared."""
+    may_be_time: bool = False
+    """Whether a number may be a time, because no `format` says what it is."""
 
     @property
     def granule(self) -> timedelta:
         """The time that two different values are apart at least, for a time of days or minutes."""
-        match = _ISO.fullmatch(self.written.strip()) if isinstance(self.written, str) else None
-        if match is None or match["second"]:
-            return timedelta(seconds=1)
-        return MINUTE if match["minute"] else _DAY
+        known = time_text(self.written.strip()) if isinstance(self.written, str) else None
+        return SECOND if known is None else known.granule
+
+    @property
+    def moment(self) -> datetime | None:
+        """The time that it is or may be; None for a text, and for a number that is none."""
+        if self.kind == "time":
+            moment: datetime = self.value
+            return moment
+        if not self.may_be_time or self.value < _EARLY * _unit(self.value):
+            return None
+        return _moment_of_number(self.value)
+
+    def is_after(self, moment: datetime) -> bool:
+        """Whether it is or may be a time after this one."""
+        return self.moment is not None and self.moment > moment
 
 
 def cursor_of(value: Any, form: str | None) -> Cursor | None:
     """A value of a record as a cursor; None where it is none, such as null or a list.
 
-    With a `form`, which is the config's `format`, numbers are seconds or milliseconds since 1970. A time without a zone
-    is in UTC.
+    With a `form`, which is the config's `format`, numbers are times: seconds, milliseconds, micro- or nanoseconds since
+    1970, by their size. With `number` they are none.
 
     >>> cursor_of("2026-01-01T01:00:00+01:00", None).value == cursor_of("2026-01-01 00:00", None).value
     True
     >>> cursor_of("10", None).value > cursor_of(9, None).value, cursor_of(1767225600000, "unix").value.isoformat()
     (True, '2026-01-01T00:00:00+00:00')
+    >>> cursor_of(Decimal("1767225600.25"), None).written, cursor_of("0000-00-00 00:00:00", None)
+    (1767225600.25, None)
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    text = str(value).strip()
+    if not text or len(text) > 1000 or _NO_DATE.fullmatch(text):
         return None
     if isinstance(value, str):
-        text = value.strip()
-        if not text or len(text) > 1000:
-            return None
-        moment = _time_of(text, form)
+        moment = None if form == NUMBER else moment_of_text(text, form)
         if moment is not None:
             return Cursor(value, "time", moment)
         if not _NUMBER.fullmatch(text):
             return Cursor(value, "text", text) if form is None else None
     try:
-        number = Decimal(str(value).strip())
+        number = Decimal(text)
     except InvalidOperation:
         return None
-    if not number.is_finite():
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         return None
-    if form is None:
-        return Cursor(value, "number", number)
-    seconds = number / 1000 if abs(number) >= _MILLISECONDS_FROM else number
-    if not 0 <= seconds <= _LATEST:
+    as_written = _exactly(value) if isinstance(value, Decimal) else value
+    if form is None or form == NUMBER:
+        return Cursor(as_written, "number", number, may_be_time=form is None)
+    moment = _moment_of_number(number)
+    return None if moment is None else Cursor(as_written, "time", moment)
+
+
+def _exactly(number: Decimal) -> float | str:
+    """A number of JSON as it is stored and sent: as a text where a float would round it."""
+    nearest = float(number)
+    return nearest if Decimal(repr(nearest)) == number else format(number, "f")
+
+
+def of_one_kind(one: Cursor, other: Cursor) -> tuple[Cursor, Cursor] | None:
+    """Two cursors that can be compared; None where they cannot. An id may consist of digits by chance.
+
+    >>> pair = of_one_kind(cursor_of("65f0c0ffee01", None), cursor_of("650000000001", None))
+    >>> pair[0].value > pair[1].value, of_one_kind(cursor_of("2026-01-01", None), cursor_of(7, None))
+    (True, None)
+    """
+    if one.kind == other.kind:
+        return one, other
+    texts = one.written, other.written
+    if "time" in (one.kind, other.kind) or not isinstance(texts[0], str) or not isinstance(texts[1], str):
         return None
-    return Cursor(value, "time", _EPOCH + timedelta(microseconds=int(seconds * 1_000_000)))
-
-
-def _time_of(text: str, form: str | None) -> datetime | None:
-    match = _ISO.fullmatch(text)
-    try:
-        if match is not None:
-            fraction = (match["fraction"] or ".0")[:7]
-            time = f"{match['minute'] or '00:00'}{match['second'] or ':00'}{fraction.ljust(7, '0')}"
-            return datetime.fromisoformat(f"{match['date']}T{time}+00:00") - _offset(match["zone"])
-        if form is not None and "%" in form:
-            return _in_utc(datetime.strptime(text, form))  # noqa: DTZ007 - without a zone it is in UTC
-        if "," in text:
-            return _in_utc(parsedate_to_datetime(text))
-    except (ValueError, OverflowError, TypeError):
+    if len(texts[0]) != len(texts[1]):
         return None
-    return None
+    return Cursor(texts[0], "text", texts[0]), Cursor(texts[1], "text", texts[1])
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+def is_surely_before(one: Cursor, other: Cursor) -> bool:
+    """Whether a value is before another one in the order of any API: not so for versions, or dates such as 03/29/2026.
 
-
-def _offset(zone: str | None) -> timedelta:
-    """The distance of a written zone from UTC."""
-    if zone is None or zone in ("Z", "z"):
-        return timedelta()
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    return (-1 if zone[0] == "-" else 1) * timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    >>> is_surely_before(cursor_of("9", None), cursor_of("10", None))
+    True
+    >>> is_surely_before(cursor_of("v1.10", None), cursor_of("v1.9", None))
+    False
+    """
+    pair = of_one_kind(one, other)
+    if pair is None or not pair[0].value < pair[1].value:
+        return False
+    if pair[0].kind == "time":
+        return True
+    if not isinstance(one.written, str) or not isinstance(other.written, str):
+        return True
+    texts = one.written.strip(), other.written.strip()
+    if pair[0].kind == "number":  # "1.10" may be a version after "1.9"
+        return len(texts[0].partition(".")[2]) == len(texts[1].partition(".")[2])
+    return len(texts[0]) == len(texts[1]) and all(map(_FIXED_WIDTH.fullmatch, texts))
 
 
 def of_moment(moment: datetime) -> Cursor:
@@ -112,31 +151,37 @@ def of_moment(moment: datetime) -> Cursor:
 
 
 def capped(cursor: Cursor, moment: datetime) -> Cursor:
-    """The cursor, or the moment in the same form where the cursor is later.
+    """The cursor, or the moment in the same form where the cursor is later; an id may be any number.
 
     >>> capped(cursor_of("2099-01-01", None), datetime(2026, 5, 4, 3, tzinfo=timezone.utc)).written
     '2026-05-04'
     """
-    if cursor.kind != "time" or cursor.value <= moment:
+    at = cursor.moment
+    if at is None or at <= moment or (cursor.kind == "number" and at > shifted(moment, _DAY)):
         return cursor
-    return Cursor(written_like(cursor.written, moment), "time", moment)
+    return _at(cursor, moment)
 
 
-def bound(cursor: Cursor, lag: timedelta | None) -> Cursor:
+def bound(cursor: Cursor, lag: timedelta | None, now: datetime) -> Cursor:
     """The lower bound of the next request: `lag` before the cursor, by default a minute or the cursor's granule.
 
-    >>> bound(cursor_of("2026-01-01T00:00:30.5Z", None), None).written, bound(cursor_of(17, None), None).written
-    ('2025-12-31T23:59:30.5Z', 17)
-    >>> bound(cursor_of("0001-01-01T00:00:00Z", None), None).written  # no time, as some APIs write it
-    '0001-01-01T00:00:00Z'
+    >>> now = datetime(2026, 5, 4, tzinfo=timezone.utc)
+    >>> values = "2026-01-01T00:00:30.5Z", 1767225630, 17, "0001-01-01T00:00:00Z"  # the last one means no time
+    >>> [bound(cursor_of(value, None), None, now).written for value in values]
+    ['2025-12-31T23:59:30.5Z', 1767225570, 17, '0001-01-01T00:00:00Z']
     """
-    if cursor.kind != "time":
+    moment = cursor.moment
+    if moment is None or moment <= EPOCH or (cursor.kind == "number" and moment > now):
         return cursor
     step = max(MINUTE, cursor.granule) if lag is None else lag
-    if not step or cursor.value <= _EPOCH:
-        return cursor
-    earlier = max(_EPOCH, cursor.value - step)
-    return Cursor(written_like(cursor.written, earlier), "time", earlier)
+    return _at(cursor, max(EPOCH, shifted(moment, -step))) if step else cursor
+
+
+def _at(cursor: Cursor, moment: datetime) -> Cursor:
+    """A cursor at a time, in the form of another one."""
+    written = written_like(cursor.written, moment)
+    value = moment if cursor.kind == "time" else Decimal(str(written))
+    return Cursor(written, cursor.kind, value, cursor.may_be_time)
 
 
 def written(cursor: Cursor, form: str | None) -> str | int | float:
@@ -161,31 +206,42 @@ def written_time(moment: datetime, form: str) -> str | int:
     if form == "date":
         return moment.date().isoformat()
     if form == "unix":
-        return (moment - _EPOCH) // timedelta(seconds=1)
+        return (moment - EPOCH) // SECOND
     if form == "unix_ms":
-        return (moment - _EPOCH) // timedelta(milliseconds=1)
+        return milliseconds(moment)
     if form == "http_date":
-        return format_datetime(moment.replace(microsecond=0), usegmt=True)
+        return http_date(moment)
     return moment.strftime(form)
 
 
 def written_like(sample: str | int | float, moment: datetime) -> str | int | float:
-    """A time, rounded down, in the form that a sample has."""
-    if not isinstance(sample, str):
-        large = abs(sample) >= float(_MILLISECONDS_FROM)
-        return (moment - _EPOCH) // timedelta(milliseconds=1 if large else 1000)
-    match = _ISO.fullmatch(sample.strip())
-    if match is None:
-        if _NUMBER.fullmatch(sample.strip()):
-            return str(written_like(float(sample), moment))
-        return written_time(moment, "http_date" if "," in sample else "iso")
-    if not match["minute"]:
-        return moment.astimezone(timezone.utc).date().isoformat()
-    zone = match["zone"]
-    local = moment.astimezone(timezone.utc).replace(tzinfo=None) + _offset(zone)
-    text = f"{local:%Y-%m-%d}{match['gap']}{local:%H:%M}"
-    if match["second"]:
-        text += f"{local:%S}".rjust(3, ":")
-    if match["fraction"]:
-        text += f".{local:%f}"[: min(7, len(match["fraction"]))].ljust(len(match["fraction"]), "0")
-    return text + (zone or "")
+    """A time, rounded down, in the form that a sample has.
+
+    >>> moment = datetime(2026, 1, 1, 0, 0, 30, 123456, tzinfo=timezone.utc)
+    >>> [written_like(sample, moment) for sample in (1700000000, "1700000000.12", 1700000000000000000)]
+    [1767225630, '1767225630.12', 1767225630123456000]
+    """
+    text = str(sample).strip()
+    if isinstance(sample, str) and not _NUMBER.fullmatch(text):
+        known = time_text(text)
+        return known.like(moment) if known is not None else written_time(moment, "iso")
+    per_second = _unit(Decimal(text))
+    decimals = len(text.partition(".")[2]) if "e" not in text else 0
+    number = Decimal((moment - EPOCH) // timedelta(microseconds=1)) * per_second / 1_000_000
+    number = number.quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR)
+    if isinstance(sample, str):
+        return format(number, "f")
+    return float(number) if isinstance(sample, float) else int(number)
+
+
+def _unit(number: Decimal) -> int:
+    """How many of the units of a number are a second."""
+    return next((per_second for size, per_second in _UNITS if abs(number) >= size), 1)
+
+
+def _moment_of_number(number: Decimal) -> datetime | None:
+    """The time of a number since 1970; None outside the years 1 to 9999."""
+    try:
+        return EPOCH + timedelta(microseconds=int((number * 1_000_000 / _unit(number)).to_integral_value(ROUND_FLOOR)))
+    except (OverflowError, InvalidOperation):
+        return None

@@ -28,6 +28,7 @@ from ..incremental import (
     block_of,
     capped,
     definition_of,
+    is_surely_before,
     moment_of,
     of_position,
     position_of,
@@ -400,7 +401,7 @@ class _Reading:
         """Why no further page is read, although there may be one."""
         lower, last = bounds.lower, tracking and tracking.last
         is_descending = self._block is not None and self._block.order == "desc" and tracking and tracking.is_descending
-        if is_descending and lower and last and last.kind == lower.kind and last.value < lower.value:
+        if is_descending and lower and last and is_surely_before(last, lower):
             return OLDER
         is_slow = self._reads_whole and self._sync.resumable and self._block is not None
         if is_slow and self._pending is not None and page.next is not None and clock.monotonic() >= self._next_at:
