@@ -103,7 +103,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("declarative",),
         ("for_each",),
     ),
-    "incremental": (("time_texts",), ("state", "values"), ("cursor", "definition", "tracking")),
+    "incremental": (("time_texts",), ("state", "values"), ("cursor", "definition", "tracking"), ("manual",)),
     "cli": (
         ("connection_input", "formatting", "ports", "processes"),
         ("command",),

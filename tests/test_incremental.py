@@ -12,6 +12,9 @@ import sqlalchemy as sa
 
 from nango_dagster import runs
 from nango_dagster.config import from_body
+from nango_dagster.control import checkpoints
+from nango_dagster.control.selection import Selection
+from nango_dagster.errors import ConfigError
 from nango_dagster.runs import Outcome, Wishes
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, schema, syncs
@@ -217,10 +220,11 @@ def test_what_could_not_be_stored_or_was_not_read_is_asked_for_again(
 )
 def test_another_request_or_definition_begins_again(feed: Feed, change: dict[str, Any]) -> None:
     feed.run(feed.sync(RECORD), [item(1, 1)])
-    feed.run(feed.sync(RECORD, timeout=5, description="nothing that reads"), [])
-    assert feed.sent() != [None]
-    feed.run(feed.sync(RECORD, **change), [item(1, 1)])
+    outcome = feed.run(feed.sync(RECORD, timeout=5, description="nothing that reads"), [])
+    assert feed.sent() != [None] and not outcome.warnings
+    outcome = feed.run(feed.sync(RECORD, **change), [item(1, 1)])
     assert feed.sent() == [None]
+    assert "the request or its definition has changed; everything is read again." in outcome.warnings
 
 
 def test_another_value_of_metadata_begins_again_also_with_the_last_sync_date(feed: Feed) -> None:
@@ -236,6 +240,18 @@ def test_another_value_of_metadata_begins_again_also_with_the_last_sync_date(fee
             assert execution.run().status == "succeeded"
         sent += feed.sent()
     assert [since and since[:4] for since in sent] == ["1970", str(datetime.now(timezone.utc).year), "1970"]
+
+
+def test_an_execution_begins_at_the_cursor_that_a_person_sets(feed: Feed) -> None:
+    row = feed.sync({**RECORD, "format": "unix"})
+    feed.run(row, [item(1, 5)])
+    checkpoints.replace(Selection(feed.db, row), {"cursor": DAY.format(2)})
+    assert not feed.run(row, [item(1, 5)]).warnings
+    assert feed.sent() == ["1767311940"] and feed.checkpoint()["cursor"] == DAY.format(5)
+    with pytest.raises(ConfigError, match="the checkpoint's cursor is 'soon'; wanted a value for format: unix"):
+        checkpoints.replace(Selection(feed.db, row), {"cursor": "soon"})
+    with pytest.raises(ConfigError, match="items reads the whole list each time and has no checkpoint"):
+        checkpoints.replace(Selection(feed.db, feed.sync()), {"cursor": 5})
 
 
 def test_a_list_of_several_numbered_pages_is_read_twice(feed: Feed) -> None:

@@ -42,7 +42,7 @@ class Script:
 
 @pytest.fixture
 def row(db: Database) -> SyncRow:
-    return syncs.register(db, [Sync(name="crm", url="http://localhost/crm", unique_key="id")])["crm"]
+    return syncs.register(db, [Sync(name="crm", url="http://localhost/crm", unique_key="id", resumable=True)])["crm"]
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def save_in_window(*keys: int) -> Body:
 
 @pytest.fixture
 def command(settings_env: dict[str, str], row: SyncRow) -> Command:
-    write_sync("crm", url="http://localhost/crm", unique_key="id")
+    write_sync("crm", url="http://localhost/crm", unique_key="id", resumable=True)
 
     def call(*arguments: str) -> tuple[int, str]:
         said = Cli(settings_env)("checkpoint", "crm", *arguments)
@@ -240,7 +240,7 @@ def test_people_see_set_and_clear_a_checkpoint(db: Database, command: Command, r
     run(lambda context, sink: given.append(context.checkpoint))
     command("--clear")
     run(lambda context, sink: given.append(context.checkpoint))
-    assert given == [{"page": 7}, None]
+    assert given == [{"definition": "any", "page": 7}, None]
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
@@ -250,6 +250,9 @@ def test_people_see_set_and_clear_a_checkpoint(db: Database, command: Command, r
         ("page 3", "the checkpoint is no JSON"),
         ("[1]", "the checkpoint is [1]; wanted an object"),
         ('{"page": {}}', "the checkpoint's field 'page' is {}; wanted a text, a finite number or a boolean"),
+        ('{"pages": 3}', 'a checkpoint has no field "pages"; did you mean page?'),
+        ('{"page": true}', "the checkpoint's field 'page' is True; wanted a whole number."),
+        ('{"started_at": "today"}', "the checkpoint's field 'started_at' is 'today'; wanted a time such as"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_stored_is_refused(command: Command, text: str, sentence: str) -> None:

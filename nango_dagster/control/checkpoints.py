@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..errors import ConfigError, Refused
+from ..incremental import manual_checkpoint
 from ..partition_keys import BASE
 from ..store import queue
 from ..store.status import Status
@@ -40,8 +41,11 @@ def replace(selection: Selection, checkpoint: Checkpoint | None) -> Report:
     """Set the checkpoints of the selection, or clear them with None; the next execution begins there.
 
     Raises Refused while one of them is being executed, whose checkpoint would replace it, and ConfigError for a
-    checkpoint that is not flat.
+    checkpoint that is not flat, or that the list of a config cannot continue at.
     """
+    sync = selection.row.sync
+    if checkpoint is not None and sync.script is None:
+        checkpoint = manual_checkpoint(sync, checkpoint)
     if selection.running:
         raise Refused(f"{selection} is being executed; cancel that first (nango-dagster cancel). Nothing was done.")
     count = selection.apply(queue.set_checkpoint, checkpoint=checkpoint)

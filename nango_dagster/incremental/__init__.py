@@ -13,7 +13,8 @@ The rules that lose no record:
 
 from .cursor import CursorRules
 from .definition import block_of, definition_of
-from .state import MAX_POSITION, State, moment_of, of_position, position_of
+from .manual import manual_checkpoint
+from .state import MAX_POSITION, State, belongs_to, moment_of, of_position, position_of
 from .tracking import Tracking
 from .values import Cursor, bound, capped, cursor_of, is_surely_before, of_moment, written, written_like, written_time
 
@@ -23,12 +24,14 @@ __all__ = [
     "CursorRules",
     "State",
     "Tracking",
+    "belongs_to",
     "block_of",
     "bound",
     "capped",
     "cursor_of",
     "definition_of",
     "is_surely_before",
+    "manual_checkpoint",
     "moment_of",
     "of_moment",
     "of_position",

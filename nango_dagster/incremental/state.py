@@ -12,6 +12,8 @@ from ..http import Request
 
 Scalar = str | int | float
 MAX_POSITION: Final = 4000  # characters, as of any text in a checkpoint
+ANY: Final = "any"
+"""The definition of a checkpoint that a person set: it belongs to the list that the config describes."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ class State:
         >>> State.of({"definition": "a1b2", "cursor": 7}, "c3d4")
         State(definition='c3d4', cursor=None, ...)
         """
-        if checkpoint is None or checkpoint.get("definition") != definition:
+        if checkpoint is None or not belongs_to(checkpoint, definition):
             return cls(definition)
         known = {field.name: field.type for field in fields(cls)}
-        return cls(**{name: value for name, value in checkpoint.items() if name in known})
+        values = {name: value for name, value in checkpoint.items() if name in known}
+        return cls(**{**values, "definition": definition})
 
     def without_whole(self) -> State:
         """The state when no reading of the whole list goes on."""
@@ -65,6 +68,11 @@ class State:
         """The fields that differ from their defaults."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def belongs_to(checkpoint: Mapping[str, Any], definition: str) -> bool:
+    """Whether a checkpoint is one of the list with this definition."""
+    return checkpoint.get("definition") in (definition, ANY)
 
 
 def position_of(request: Request, opening: Request) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -63,7 +63,7 @@ def time_text(text: str) -> TimeText | None:
     """
     try:
         if match := _ISO.fullmatch(text):
-            return TimeText(_iso_moment(match), lambda moment: _iso_like(match, moment), _iso_granule(match))
+            return TimeText(_iso_moment(match), partial(_iso_like, match), _iso_granule(match))
         if match := _DOTNET.fullmatch(text):
             moment = shifted(EPOCH, timedelta(milliseconds=int(match["milliseconds"])))
             return TimeText(moment, lambda moment: f"/Date({milliseconds(moment)}{match['zone'] or ''})/")

@@ -25,6 +25,7 @@ from ..incremental import (
     CursorRules,
     State,
     Tracking,
+    belongs_to,
     block_of,
     capped,
     definition_of,
@@ -99,6 +100,8 @@ class _Reading:
         self._state = State.of(context.checkpoint, definition_of(sync, context.facts))
         self._saver = PageSaver(sync, sink)
         self._warnings: list[str] = []
+        if context.checkpoint is not None and not belongs_to(context.checkpoint, self._state.definition):
+            self._warnings.append("the request or its definition has changed; everything is read again.")
         self._counts_pages = style(sync).counts
         self._next_at = clock.monotonic() + (sync.next_slot(self._now) - self._now).total_seconds()
         """When the next execution is due, by the monotonic clock."""
