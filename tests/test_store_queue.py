@@ -346,19 +346,6 @@ def _waits_for_a_lock(db: Database) -> bool:
         return bool(connection.execute(query).scalar_one())
 
 
-@pytest.fixture
-def pg_db(pg_server: str, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A fresh store on PostgreSQL, for what SQLite has no counterpart of."""
-    from tests.conftest import fresh_schema
-
-    with fresh_schema(pg_server) as name:
-        database = open_database(Settings.from_env({"NANGO_DB_URL": pg_server, "NANGO_DB_SCHEMA": name}, dotenv=None))
-        try:
-            yield database
-        finally:
-            database.close()
-
-
 @contextlib.contextmanager
 def impatient(db: Database) -> Iterator[Database]:
     """The PostgreSQL store with a statement timeout of one second."""

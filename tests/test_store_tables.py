@@ -19,7 +19,6 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, schema, tables
 from nango_dagster.store.tables import rebuilding
 from nango_dagster.store.upsert import BATCH_RECORDS, Upsert
-from tests.conftest import fresh_schema
 from tests.writing import Target
 
 KEYED: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}
@@ -28,15 +27,6 @@ KEYED: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1
 @pytest.fixture
 def target(db: Database) -> Target:
     return Target(db, **KEYED)
-
-
-@pytest.fixture
-def pg(pg_server: str) -> Iterator[Database]:
-    """A PostgreSQL database for what only PostgreSQL does."""
-    with fresh_schema(pg_server) as name:
-        database = open_database(Settings.from_env({"NANGO_DB_URL": pg_server, "NANGO_DB_SCHEMA": name}, dotenv=None))
-        yield database
-        database.close()
 
 
 def run(db: Database, statement: str) -> None:
@@ -164,10 +154,10 @@ def test_a_column_that_somebody_added_is_left_alone(target: Target) -> None:
     }
 
 
-def test_a_table_that_is_locked_costs_its_new_columns_until_the_next_execution(pg: Database) -> None:
-    target = Target(pg, **KEYED)
+def test_a_table_that_is_locked_costs_its_new_columns_until_the_next_execution(pg_db: Database) -> None:
+    target = Target(pg_db, **KEYED)
     target.write([{"id": 1, "name": "a"}])
-    with pg.engine.sqlalchemy.connect() as reader:  # a long report
+    with pg_db.engine.sqlalchemy.connect() as reader:  # a long report
         reader.execute(sa.text('SELECT count(*) FROM "_nango_sync_1"'))
         written = target.write([{"id": 2, "name": "b", "new": "x"}], *([{"id": n, "new": n}] for n in range(3, 6)))
         assert (written.added, written.new_columns) == (4, ())
@@ -179,13 +169,13 @@ def test_a_table_that_is_locked_costs_its_new_columns_until_the_next_execution(p
     target.assert_exact({"new": 3})
 
 
-def test_a_full_table_takes_no_more_columns_and_loses_no_record(pg: Database) -> None:
+def test_a_full_table_takes_no_more_columns_and_loses_no_record(pg_db: Database) -> None:
     """PostgreSQL counts dropped columns too."""
-    target = Target(pg, **KEYED)
+    target = Target(pg_db, **KEYED)
     target.write([{"id": 1}])
     adds = ", ".join(f"ADD COLUMN c{n} int" for n in range(1590))
-    run(pg, f'ALTER TABLE "_nango_sync_1" {adds}')
-    run(pg, f'ALTER TABLE "_nango_sync_1" {", ".join(f"DROP COLUMN c{n}" for n in range(1590))}')
+    run(pg_db, f'ALTER TABLE "_nango_sync_1" {adds}')
+    run(pg_db, f'ALTER TABLE "_nango_sync_1" {", ".join(f"DROP COLUMN c{n}" for n in range(1590))}')
     fields = {f"f{n}": n for n in range(10)}
     many = [{"id": n} for n in range(3, BATCH_RECORDS + 3)]
     written = target.write([{"id": 2, **fields}], many, [{"id": 1, **fields}])
