@@ -79,6 +79,9 @@ def take_partitions(stack: Stack, browser: Browser, api: DemoApi) -> None:
     until(lambda: len(stack.runs("nango_dispatch", "SUCCESS")) > 1, 600, "the second run has ended")
     run = stack.runs("nango_dispatch", "SUCCESS")[0]["id"]
     asset = f"{stack.url}/assets/crm/contacts"
+    browser.resize(1000)
+    browser.open(asset, "2,500", "failing_connections", "connections, such as customer-017")
+    browser.picture(PICTURES / "overview.png")
     browser.resize(900)
     browser.open(f"{asset}?view=partitions&partition=customer-117", "Failed (20)", "Materialized (480)", "next_try")
     browser.picture(PICTURES / "partitions.png")

@@ -447,7 +447,9 @@ def test_below_its_limit_a_run_succeeds_and_only_the_failed_partitions_are_red(
     }
     check = project.check(result)
     assert not check.passed and check.severity is dg.AssetCheckSeverity.WARN
-    assert check.description is not None and check.description.startswith("2 of 4 connections failed: bob, dan. bob: ")
+    assert check.description is not None and check.description.startswith(
+        "2 of 4 connections failed: bob, dan. 2 connections, such as bob: contacts for bob: GET "
+    )
     (beside,) = project.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert beside.tags["nango/failed_partitions"] == "2" and beside.tags["nango/run"] == result.run_id
     log = [event.message for event in project.instance.all_logs(beside.run_id)]
@@ -510,6 +512,42 @@ def test_the_overview_shows_the_totals_of_all_connections(
     found = project.metadata("crm/contacts")
     assert (found["dagster/row_count"], found["all_connections"], found["failing_connections"]) == (6, 3, 1)
     assert found["dagster/partition_row_count"] == 3 and "dagster/column_schema" in found
+    assert found["failure_reasons"].startswith("- cyd: GET http")
+
+
+def test_the_overview_says_how_many_fail_and_why_also_after_a_run_without_changes(
+    make: MakeProject, db: Database, source: Source, sync: Sync, row: SyncRow
+) -> None:
+    sync = sync.model_copy(update={"fail_run_when": "never"})
+    project = make(sync)
+    add(db, "ann", "bob", "cyd", "dan")
+    project.scheduled(sync)
+    assert "failure_reasons" not in project.metadata("crm/contacts")
+    due_again(db, row)
+    fail_for(source, "bob", "dan")
+    result = project.scheduled(sync)
+    (again,) = [event.partition for event in result.all_events if event.is_step_materialization]
+    assert again in ("ann", "cyd")
+    found = project.metadata("crm/contacts")
+    assert (found["dagster/row_count"], found["failing_connections"]) == (12, 2)
+    assert found["failure_reasons"].startswith("- 2 connections, such as bob: GET http")
+    due_again(db, row)
+    result = project.scheduled(sync)  # they are shown as failed already
+    assert "ASSET_MATERIALIZATION" not in kinds(result)
+
+
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_an_asset_that_was_never_materialized_says_in_its_last_observation_why(
+    project: Project, db: Database, source: Source, sync: Sync
+) -> None:
+    add(db, "ann", "bob")
+    fail_for(source, "ann", "bob")
+    assert not project.scheduled(sync).success
+    last = project.instance.fetch_observations(names.asset_key(sync), limit=9).records[0]
+    observation = last.event_log_entry.asset_observation
+    assert observation is not None and observation.metadata["failing_connections"].value == 2
+    reasons = str(observation.metadata["failure_reasons"].value)
+    assert reasons.startswith("- 2 connections, such as ann: GET http")
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

@@ -13,6 +13,7 @@ from ..runs import Outcome
 from ..sources import PARENTS_READ
 from ..store.jobs import Job
 from ..store.validation import sentence
+from .failures import sentences_of
 from .names import CHECK
 
 COLLAPSE = 0.5
@@ -157,7 +158,7 @@ def _result(key: AssetKey, errors: list[str], warnings: list[str], numbers: dict
 
 
 def _failed_connections(failed: Mapping[str, str], executed: int) -> str:
-    """The connections that failed, by name, and the reason of the first one.
+    """The connections that failed, by name, and the most frequent reasons.
 
     The sentence alone where the sync as a whole failed.
     """
@@ -166,7 +167,8 @@ def _failed_connections(failed: Mapping[str, str], executed: int) -> str:
     names = sorted(filter(None, failed))
     count = len(names)
     of = f"{count:,} of {executed:,} connections failed" if executed > 1 else "the connection failed"
-    return f"{of}: {_listed(names)}. {names[0]}: {failed[names[0]]}"
+    reasons = sentences_of({name: failed[name] for name in names})
+    return " ".join([f"{of}: {_listed(names)}.", *(f"{reason.rstrip('.')}." for reason in reasons)])
 
 
 def _errors(outcome: Outcome) -> list[str]:

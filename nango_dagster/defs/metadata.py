@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -30,6 +29,7 @@ from ..runs import ModelOutcome, Outcome
 from ..store import Database, tables
 from ..store.queue import REAUTHORISE_AFTER
 from ..store.status import Totals
+from .failures import REQUEST, sentences_of
 from .placements import Placement
 
 _SHOWN_COLUMNS = 8
@@ -147,13 +147,20 @@ def of_model(model: ModelOutcome, database: Database, *, partition: bool = False
     return metadata
 
 
-def of_totals(totals: Totals) -> dict[str, Any]:
-    """The metadata of a run's last materialization about all connections; the overview of the asset shows it."""
-    return {
+def of_totals(totals: Totals, errors: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of a run's last materialization about all connections; the overview of the asset shows it.
+
+    `errors` has the error of each failing connection, by its partition.
+    """
+    metadata: dict[str, Any] = {
         "dagster/row_count": totals.records,
         "all_connections": totals.connections,
         "failing_connections": totals.failing,
     }
+    if errors:  # a text of 1,000 characters would be hidden behind a button
+        reasons = [f"- {_markdown(sentence)}" for sentence in sentences_of(errors)]
+        metadata["failure_reasons"] = MetadataValue.md("\n".join(reasons))
+    return metadata
 
 
 def of_failed_partition(sync: Sync, failed: FailedPartition) -> dict[str, Any]:
@@ -177,7 +184,7 @@ def _request_in(sentence: str) -> str | None:
     >>> _request_in("contacts: GET https://api.example.com/contacts?page=2 answered 500: moved")
     'GET https://api.example.com/contacts?page=2'
     """
-    match = re.search(r"\b[A-Z]{3,7} https?://\S+", sentence)
+    match = REQUEST.search(sentence)
     return match and match[0].rstrip(":,;")
 
 
@@ -264,7 +271,11 @@ def sample_of(records: Iterable[Any]) -> MarkdownMetadataValue:
 def _cell(value: Any) -> str:
     """A value as the text of a Markdown cell."""
     text = "" if value is None else " ".join(str(value).split())
-    text = text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
+    return _markdown(text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…")
+
+
+def _markdown(text: str) -> str:
+    """A text in which no character has a meaning in Markdown."""
     for char in "\\`*_[]<>|":
         text = text.replace(char, f"\\{char}")
     return text.encode("utf-8", "backslashreplace").decode()

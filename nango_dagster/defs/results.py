@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from dagster import (
     AssetCheckResult,
@@ -133,7 +134,7 @@ class Results:
         """Show the failed partitions and give the check of each sync; the caller then calls `raise_failure`."""
         for result in self._syncs.values():
             key = self._nango.placement(result.row.sync).asset_key
-            self._keep_fresh(result, key)
+            self._keep_current(result, key)
             self._log_materializations(result)
             self._show_failed(result, key)
             if result.row.sync.partitioned:
@@ -173,23 +174,38 @@ class Results:
                     "nango/run": self._context.run.run_id,
                 },
             )
+        # The overview of an asset that was never materialized shows the last observation.
+        totals = {} if result.logged else self._totals(result)
+        last = list(result.newly_failed)[-1]
         for partition, failed in result.newly_failed.items():
             internals.show_as_failed(self._context, key, partition or None, run_id)
             if partition:
                 reason = metadata.of_failed_partition(sync, failed)
-                self._context.log_event(AssetObservation(key, partition=partition, metadata=reason))
+                shown = {**totals, **reason} if partition == last else reason
+                self._context.log_event(AssetObservation(key, partition=partition, metadata=shown))
         self._note_shown(
             "FAILED", [failed.schedule_id for failed in result.newly_failed.values() if failed.schedule_id]
         )
 
-    def _keep_fresh(self, result: SyncResult, key: AssetKey) -> None:
-        """Materialize the last connection again if the run changed nothing and the asset would be overdue otherwise."""
+    def _keep_current(self, result: SyncResult, key: AssetKey) -> None:
+        """Materialize the last connection again in a run that changed no rows, if the asset's overview needs it.
+
+        The overview shows the metadata of the last materialization: without a new one it would not show connections
+        that failed now, and the asset would become overdue.
+        """
         if result.logged or result.materialized or result.last is None or not result.row.sync.partitioned:
             return
         event = self._context.instance.get_latest_materialization_event(key)
         long_ago = clock.now() - metadata.longest_gap(result.row.sync) / 2
-        if event is None or event.timestamp < long_ago.timestamp():
+        if result.newly_failed or event is None or event.timestamp < long_ago.timestamp():
             result.materialized.append(result.last)
+
+    def _totals(self, result: SyncResult) -> dict[str, Any]:
+        """The metadata about all connections of a sync, with the reasons of those that fail."""
+        database, sync_id, prefix = self._nango.database, result.row.id, f"{result.row.sync.display_name}: "
+        totals = status.totals(database, sync_id)
+        errors = status.failing(database, sync_id) if totals.failing else {}
+        return metadata.of_totals(totals, {key: error.removeprefix(prefix) for key, error in errors.items()})
 
     # --- one execution ------------------------------------------------------------------------------------------------
 
@@ -266,8 +282,7 @@ class Results:
                     events.insert(0, AssetMaterialization(model_key, partition=partition, metadata=shown))
         schedules = [done.claim.schedule_id for done, _ in executions if done.claim is not None and sync.partitioned]
         if is_last and sync.partitioned:
-            totals = metadata.of_totals(status.totals(self._nango.database, result.row.id))
-            events[-1] = events[-1].with_metadata({**events[-1].metadata, **totals})
+            events[-1] = events[-1].with_metadata({**self._totals(result), **events[-1].metadata})
         internals.materialized(self._context, events)
         result.logged += len(executions)
         del result.materialized[: len(executions)]

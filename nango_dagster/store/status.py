@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ..partition_keys import key_of
 from . import jobs, schema
 from .database import Database
 from .jobs import Job
@@ -96,6 +97,20 @@ def totals(db: Database, sync_id: int) -> Totals:
     with db.ask() as connection:
         connections, failed, live_count = connection.execute(query).one()
     return Totals(int(connections), int(failed), int(live_count))
+
+
+def failing(db: Database, sync_id: int) -> dict[str, str]:
+    """The error of each connection and variant whose last execution failed, by its partition key."""
+    error = sa.func.coalesce(schema.jobs.c.error_message, "")
+    query = (
+        sa.select(_of.connection_id, _of.variant, error)
+        .select_from(_schedules)
+        .join(schema.jobs, schema.jobs.c.id == jobs.newest(_schedules))
+        .where(_of.sync_id == sync_id, _of.failures > 0)
+    )
+    with db.ask() as connection:
+        rows = connection.execute(query).all()
+    return {key_of(connection_id, variant): message for connection_id, variant, message in rows}
 
 
 def read(
