@@ -32,8 +32,8 @@ connections = group(
     "connections",
     """Show and change connections.
 
-    A connection is one customer's account at an API. A sync whose config names its `integration` runs for each
-    connection of it, with that connection's credentials and metadata.
+    A connection is one customer's account at an API. A sync with an `integration` runs for each connection of that
+    integration, with the connection's credentials and metadata.
     """,
     example="connections list",
 )
@@ -41,8 +41,8 @@ variants = group(
     "variants",
     """Show and change variants.
 
-    A variant is an additional copy of a sync for a connection, with its own rows, state and frequency. The config reads
-    its name from `${variant}`. Each connection has the variant `base`.
+    A variant is an additional copy of a sync for a connection, with its own rows, state and frequency. `${variant}` in
+    the config is its name. Each connection has the variant `base`.
     """,
     example="variants list issues",
 )
@@ -69,8 +69,8 @@ def add(
 ) -> None:
     """Add a connection.
 
-    Every sync of its integration starts for it at once, except those with `auto_start: false`. Credentials are
-    encrypted before they are stored, and no command shows them; docs/reference/connections.md lists their types.
+    Every sync of its integration starts for it at once, except syncs with `auto_start: false`. Credentials are
+    encrypted before they are stored, and no command shows them. docs/reference/connections.md lists their types.
 
     With --json: integration, connection_id, created, syncs (those that run for it).
     """
@@ -97,8 +97,8 @@ def import_(session: Session, file: str) -> None:
     """Add or change many connections.
 
     FILE (- is standard input) contains a JSON object on each line, or a JSON list of objects. Each object has
-    integration, connection_id, and optionally credentials, metadata and config. An error names the line, and nothing is
-    done then.
+    integration, connection_id, and optionally credentials, metadata and config. An error names the line, and no
+    connection is changed then.
 
     With --json: created, changed, integrations.
     """
@@ -157,8 +157,8 @@ def _listed(row: ConnectionRow) -> dict[str, Any]:
 def show(session: Session, integration: str, connection_id: str) -> None:
     """Show a connection.
 
-    Of the credentials it shows the type and the names of the fields; of metadata and config, no value whose name looks
-    secret.
+    It shows the type of the credentials and the names of their fields. In metadata and config, it hides values whose
+    names look secret.
 
     With --json: the fields of `connections list`, credentials (type, fields; null for none), metadata, config,
     variants (sync, variant, state).
@@ -207,7 +207,7 @@ def _kind(row: ConnectionRow, held: dict[str, Any] | None) -> str:
 def remove(session: Session, integration: str, connection_id: str, yes: bool) -> None:
     """Delete a connection with everything that is stored for it.
 
-    This includes its records, mapped rows and jobs of every sync. It asks first; with --json it needs --yes.
+    This includes its records, mapped rows and jobs of every sync. The command asks first; with --json it needs --yes.
 
     With --json: integration, connection_id, removed, records.
     """
@@ -271,7 +271,7 @@ _variant = click.option("--variant", metavar="VARIANT", required=True, help="The
 def add_variant(session: Session, name: str, integration: str | None, connection_id: str, variant: str) -> None:
     """Add a variant of a sync to a connection.
 
-    It has a schedule of its own and runs at once, unless the sync has auto_start: false.
+    The variant has its own schedule. It runs at once, unless the sync has auto_start: false.
 
     With --json: sync, connection_id, variant, created.
     """
@@ -295,7 +295,7 @@ def remove_variant(
 ) -> None:
     """Delete a variant with everything that is stored for it.
 
-    It asks first; with --json it needs --yes. The variant `base` goes with its connection only.
+    The command asks first; with --json it needs --yes. The variant `base` is deleted only with its connection.
 
     With --json: sync, connection_id, variant, removed, records.
     """

@@ -76,17 +76,17 @@ class FetchedRecords:
 def dry_run(session: Session, name: str, pages: int, connection: str | None, **script: Any) -> None:
     """Fetch and show records without storing them.
 
-    Shows the first records, the columns and types that a new table would get from them, what the unique_key finds,
-    and what paging would do next, or why it stopped. The database is opened only for connections, and for a sync with
-    for_each: it reads the list of one example parent, a stored record or else the first one of the parents' API.
+    It shows the first records, the columns and types of a new table, the values of the unique_key, and the next
+    request, or the reason why paging stopped. It opens the database only for connections, and for a sync with for_each:
+    it reads the list of one example parent, a stored record or the first record of the parents' API.
 
-    A script runs to its end, whatever --pages says, and what it would save is compared with its models.
+    A script runs to its end; --pages does not apply. The records that it would save are compared with its models.
 
-    With --json: sync, parent (the record, null without for_each), pages, requests, records (all that were fetched),
-    rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), misfits (why
-    records do not fit their model, with counts; null without a model), next_request, stop (reason,
-    complete), rules (that decided what an answer means), doubt (about the end of the list), error. Of a script: sync,
-    saved, updated and deleted (by model), checkpoint, metadata, rejected, warnings, requests, error.
+    With --json: sync, parent (the record; null without for_each), pages, requests, records (all that were fetched),
+    rejected, columns (name, type, path), keys (unique_key, distinct, repeated, missing), misfits (why records do not
+    fit their model, with counts; null without a model), next_request, stop (reason, complete), rules (that decided the
+    meaning of an answer), doubt (about the end of the list), error. For a script: sync, saved, updated and deleted (by
+    model), checkpoint, metadata, rejected, warnings, requests, error.
     """
     from ..fetch import Fetch
 

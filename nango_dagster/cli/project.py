@@ -54,13 +54,12 @@ def init(session: Session, folder: Path, template: bool) -> None:
     """Make a project with a first sync.
 
     The project has a sync config, a template of settings, and a workspace file for Dagster. Default of DIR: the current
-    folder.
-    Existing files are not changed, except that .gitignore gets the entries .nango/ and .env if it lacks them. The first
-    sync reads a sample API that comes with the package, so it can be run at once and offline.
+    folder. Existing files are not changed; .gitignore gets the entries .nango/ and .env if it lacks them. The first
+    sync reads a sample API of the package, so it can run at once and offline.
 
-    The scripts of --template show a CRM's list with what changed, a variant for each repository, a list for each
-    channel, a calendar with sync tokens, and one model from two APIs. `nango-dagster test` and pytest run them against
-    their recorded answers.
+    --template adds five examples: a list of changes in a CRM, a variant for each repository, a list for each channel, a
+    calendar with sync tokens, and one model from two APIs. `nango-dagster test` and pytest run them with their recorded
+    answers.
     """
     made = Made([], [])
     try:
@@ -115,15 +114,16 @@ def _ignore(path: Path, made: Made) -> None:
 def validate(session: Session, schema: str | None, shows_diff: bool) -> None:
     """Check the sync configs and the integrations.
 
-    Prints a line for each problem: file, line, field, the value found and the values allowed. The status is 1 if there
-    is a problem. It sends no request and opens no database, so it can run in CI.
+    It prints a line for each problem: file, line, field, the value found and the allowed values. The exit status is 1
+    if there is a problem. It sends no request and opens no database, so it can run in CI.
 
-    A variable without a value, such as ${env.TOKEN}, is a warning: it may be set only where the sync runs. So is a line
-    of a nango.yaml that was read with some tolerance, and its actions, which do not run here.
+    These are warnings: a variable without a value, such as ${env.TOKEN}, because it may be set only where the sync
+    runs; a line of a nango.yaml that was corrected while it was read; and the actions of a nango.yaml, which do not run
+    here.
 
-    --diff reads the database: it shows which columns the next execution of each sync would add to its table, which have
-    another type than its model says, which would get another comment (PostgreSQL), and how many records would be mapped
-    again. Nothing is changed.
+    --diff reads the database and changes nothing. It shows, for each table, the effect of the next execution: the
+    columns that it adds, the columns whose type differs from the model, the comments that it changes (PostgreSQL), and
+    the number of records that it maps again.
 
     With --json: valid, syncs (names), integrations (names), problems (file, line, field, found, wanted, sentence),
     warnings; with --diff: diff (sync, table, is_new, added and unfilled (name, type, path), retyped (name, path, from,

@@ -48,7 +48,8 @@ def records(
 ) -> None:
     """Show the changed records of a sync.
 
-    The latest changes, newest first; with --after, the changes after a cursor, in the order of `GET /records`.
+    Without --after, it shows the latest changes, newest first. With --after, it shows the changes after a cursor, in
+    the order of `GET /records`.
 
     With --json: sync, integration, connection_id, variant, model, records (id, action, first_seen_at,
     last_modified_at, deleted_at, pruned_at, cursor, record), next_cursor (with --after, null at the end).

@@ -20,7 +20,7 @@ or after its name:
 
 - `--configs DIR`: the folder with the sync configs. Default: the environment variable `NANGO_SYNC_CONFIGS`, or
   `./sync_configs`.
-- `--json`: print one JSON document on stdout and nothing else. When a command fails, its `error` is the reason.
+- `--json`: print one JSON document on stdout and nothing else. If a command fails, the field `error` has the reason.
 
 The exit status is 0 for success, 1 for a failure (a sentence on stderr gives the reason), and 2 for a wrong command
 line. `LOG_LEVEL` sets the level of the log on stderr; `NO_COLOR=1` turns colors off. The other settings are those of

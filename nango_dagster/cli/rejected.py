@@ -29,12 +29,12 @@ _SHOWN = 80  # characters of a record
 def rejected(session: Session, name: str, integration: str | None, connection_id: str | None, retry: bool) -> None:
     """Show the records of a sync that could not be stored.
 
-    The latest come first, with the reason. A record leaves the list when an execution stores it, or has read the whole
-    list without it. At most 1,000 of each connection are kept. --retry stores them once more, for example after
-    unique_key was corrected.
+    The latest records come first, with the reason. A record leaves the list when an execution stores it, or reads the
+    whole list without it. At most 1,000 records of each connection are kept. --retry stores them again, for example
+    after a correction of unique_key.
 
-    With --json, for each: connection_id, variant, id, place, reason, first_seen_at, last_seen_at, record (its text, or
-    null where it is too large); with --retry: sync, stored, rejected.
+    With --json, for each: connection_id, variant, id, place, reason, first_seen_at, last_seen_at, record (its text;
+    null if it is too large). With --retry: sync, stored, rejected.
     """
     from ..store import datasets
     from ..store import rejected as store

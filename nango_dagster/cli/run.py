@@ -41,17 +41,16 @@ Report = Callable[["Progress"], None]
 @click.option(
     "--empty-cache", is_flag=True, help="Delete the stored records first, so that all of them are added again."
 )
-@click.option(
-    "--accept-deletes", is_flag=True, help="Delete missing records, however many: turns off the guard of deletions."
-)
+@click.option("--accept-deletes", is_flag=True, help="Delete all missing records, without the limit of deletions.")
 def run(session: Session, name: str, connection: str | None, variant: str | None, **wishes: bool) -> None:
     """Run a sync now, through Dagster.
 
-    One execution in this process, for one connection if the sync has an integration (`trigger` runs all of them). The
-    Dagster UI with the same DAGSTER_HOME (by default $NANGO_HOME/dagster) shows it. The status is 0 if it succeeded,
-    else 1 with the reason. Ctrl-C cancels it; the pages that were read are kept.
+    It executes the sync once in this process, for one connection if the sync has an integration; `trigger` executes all
+    connections. The run appears in the Dagster UI with the same DAGSTER_HOME (default: $NANGO_HOME/dagster). The exit
+    status is 0 if the run succeeded, and 1 with the reason if it failed. Ctrl-C cancels the run; the pages that were
+    read are kept.
 
-    With --json: sync, run_id, status, error, job (as in `status`; null when none was begun).
+    With --json: sync, run_id, status, error, job (as in `status`; null if no execution began).
     """
     session.describe_scripts()
     tags = {f"nango/{wish}": "true" for wish, is_set in wishes.items() if is_set}

@@ -136,7 +136,7 @@ def script_options(function: Any) -> Any:
                      help="A script: write its requests and results to a file that `test` replays."),
         click.option("--variant", metavar="NAME", default="base", help="A script: the variant."),
         click.option("--last-sync-date", metavar="TIME", help="A script: its last_sync_date."),
-        click.option("--metadata", metavar="JSON", help="A script: the metadata in place of the connection's."),
+        click.option("--metadata", metavar="JSON", help="A script: the metadata instead of that of the connection."),
         click.option("--checkpoint", metavar="JSON", help="A script: the checkpoint to begin at."),
     ):  # fmt: skip
         function = decorator(function)

@@ -33,10 +33,10 @@ class _Tested:
 def test(session: Session, files: Sequence[Path]) -> None:
     """Run sync scripts against recorded answers, and compare what they save.
 
-    FILES are files that `dry-run --save` has written, Nango's own *.test.json, or its folders mocks/SYNC; any other
-    folder stands for all of them in it. Those of a Nango project's actions are left out. By default all in the folder
-    of configs, in the folder tests and in the Nango project. Neither the network nor the database is used. The status
-    is 1 if a script does something else than its file says.
+    FILES are files that `dry-run --save` has written, files *.test.json of Nango, or folders mocks/SYNC of Nango. Any
+    other folder stands for all such files in it. Default: the folder of configs, the folder tests and the Nango
+    project. Files of actions are left out. The command uses no network and no database. The exit status is 1 if a
+    script differs from its file.
 
     With --json: tested (file, sync, differences), failed.
     """

@@ -55,12 +55,12 @@ def api(session: Session, host: str, port: int | None, workers: int) -> None:
 def dev(session: Session, port: int, api_port: int | None) -> None:
     """Start the Dagster UI, its daemon and the API.
 
-    The daemon runs the schedules. It loads the code locations of workspace.yaml in this folder, else every sync of
-    the config folder. When a file of that folder or of the Nango project changes, it loads them again within seconds.
-    Ctrl-C or SIGTERM ends all processes within half a minute. A shell that starts it with & makes it ignore Ctrl-C; use
-    SIGTERM then. When one process dies, the others are ended and its exit status is returned.
+    The daemon runs the schedules. It loads the code locations of workspace.yaml in this folder, or else every sync of
+    the config folder. When a file of that folder or of the Nango project changes, the daemon loads it again within
+    seconds. Ctrl-C or SIGTERM ends all processes within half a minute. A shell that starts the command with & makes it
+    ignore Ctrl-C; use SIGTERM then. When one process ends, the command ends the others and returns its exit status.
 
-    With --json: ui, api (their URLs), once both answer; the logs go to stderr.
+    With --json: ui, api (their URLs), as soon as both respond; the logs go to stderr.
     """
     api_port = api_port or session.settings.port
     if port == api_port:

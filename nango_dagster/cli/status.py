@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @command("status", example="status")
 @click.argument("name", metavar="[SYNC]", required=False, shell_complete=complete_sync)
-@click.option("--connection", "connection_id", metavar="ID", help="Only this connection, of one sync or of all.")
+@click.option("--connection", "connection_id", metavar="ID", help="Only this connection.")
 @click.option("--variant", metavar="VARIANT", help="Only this variant.")
 @click.option("--integration", metavar="KEY", help="Only syncs of this integration.")
 @click.option(
@@ -40,22 +40,24 @@ def status(
     integration: str | None,
     limit: int,
 ) -> None:
-    """Show how each sync is doing.
+    """Show the state and the last job of each sync.
 
-    Its state, its last job, when it runs next or why it does not, and what went wrong. States: scheduled, running,
-    paused, stopped (in Dagster), disabled, "not loaded yet" (no process has read its file), no connections, on demand
-    (an asset of your own), "not configured" and "of another project". One that is due waits for a run that takes it:
-    `nango-dagster dev`, or the daemon of your Dagster. On a terminal of fewer than 100 columns the tables are shorter.
+    It shows the state, the last job, the next run or the reason why there is none, and the last error. The states are
+    scheduled, running, paused, stopped (in Dagster), disabled, "not loaded yet" (no process has read its file), no
+    connections, on demand (an asset of your own), "not configured" and "of another project". A due sync waits for
+    `nango-dagster dev`, or for the daemon of your Dagster. The tables are shorter on a terminal of fewer than 100
+    columns.
 
-    A sync of an integration is shown in numbers of its connections, of which each variant counts as one. With SYNC or
-    --connection there is a line for each of them, those that failed first.
+    A sync of an integration is one line with the numbers of its connections; each variant counts as a connection. With
+    SYNC or --connection, each connection has a line, and failed connections come first.
 
-    With --json, for each sync: name, integration, state, next_run_at (past when it is due), no_next_run (why), error
-    (of the last job), last_job (id, run_id, status, started_at, ended_at, attempt, stop_reason, warnings, added,
-    updated, deleted, unchanged, rejected, fetched, pages, requests, retries); of an integration's also connections
-    (total, succeeded, failed, never_run, running, paused, due, needs_reauthorisation, lost, records). With SYNC one of
-    these, and in it statuses, all of them: connection_id, variant, state (RUNNING, PAUSED, STOPPED, ERROR or SUCCESS),
-    due, needs_reauthorisation, frequency, next_run_at, no_next_run, records, lost_runs, checkpoint, error, last_job.
+    With --json, for each sync: name, integration, state, next_run_at (in the past if it is due), no_next_run (the
+    reason), error (of the last job), last_job (id, run_id, status, started_at, ended_at, attempt, stop_reason,
+    warnings, added, updated, deleted, unchanged, rejected, fetched, pages, requests, retries). A sync of an integration
+    also has connections (total, succeeded, failed, never_run, running, paused, due, needs_reauthorisation, lost,
+    records). With SYNC: one such object with statuses, for each connection: connection_id, variant, state (RUNNING,
+    PAUSED, STOPPED, ERROR or SUCCESS), due, needs_reauthorisation, frequency, next_run_at, no_next_run, records,
+    lost_runs, checkpoint, error, last_job.
     """
     session.warn_of_configs()
     with session.database() as database:

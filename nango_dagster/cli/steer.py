@@ -119,7 +119,7 @@ def cancel(session: Session, **names: Any) -> None:
 def frequency(session: Session, every: str | None, default: bool, **names: Any) -> None:
     """Set a frequency for connections.
 
-    EVERY is "every 5 minutes", "every hour", "every day" or the like. The slots count from the moment at which the
+    EVERY is "every 5 minutes", "every hour", "every day" or the like. The slots count from the time at which the
     connection got the sync.
 
     With --json: sync, integration, connection_id, variant, changed (how many), frequency, next_run_at.
@@ -136,11 +136,11 @@ def frequency(session: Session, every: str | None, default: bool, **names: Any) 
 @click.option("--set", "text", metavar="JSON", help="Replace the checkpoint by this flat JSON object.")
 @click.option("--clear", is_flag=True, help="Delete the checkpoint: the next execution reads from the start.")
 def checkpoint(session: Session, text: str | None, clear: bool, **names: Any) -> None:
-    """Show how far the executions of a sync have read, or change it.
+    """Show or change the position up to which a sync has read.
 
-    The checkpoint of an incremental sync holds its cursor, that of a resumable one the request of the next page, that
-    of a script whatever the script saved. It is stored with the records before it. Setting or clearing it ends a
-    deletion window that several executions share.
+    The checkpoint of an incremental sync is its cursor. The checkpoint of a resumable sync is the request of the next
+    page. The checkpoint of a script is the value that the script saved. It is stored with the records before it.
+    Setting or clearing it ends a deletion window of several executions.
 
     With --json: sync, integration, connection_id, variant, checkpoints (of each: connection_id, variant, checkpoint);
     after a change changed (how many) and checkpoint.

@@ -72,12 +72,12 @@ def known(session: Session, database: Database) -> list[Known]:
 def list_syncs(session: Session, of_integrations: bool) -> None:
     """List the syncs.
 
-    Those of config files, those posted over HTTP, and assets of your own that the IO manager writes. A sync whose file
-    is gone is "not configured" and does not run any more, but its rows stay until `nango-dagster remove`. A second
-    table shows the integrations that files declare.
+    It lists the syncs of config files, the syncs posted over HTTP, and your own assets that the IO manager writes. A
+    sync whose file is deleted is "not configured": it does not run any more, but its rows stay until `nango-dagster
+    remove`. A second table shows the integrations that files declare.
 
-    With --integrations: only the integrations, also those that only syncs and connections name. With --json, for each:
-    name, display_name, provider, base_url, declared (by a file), syncs (names).
+    With --integrations: only the integrations, also those without a declaration. With --json, for each: name,
+    display_name, provider, base_url, declared (by a file), syncs (names).
 
     With --json, for each sync: name, id (null before it is first stored), integration, origin (file, http or asset),
     project (the owner; null for a posted sync), configured, enabled, url, mode, unique_key, schedule, table.
@@ -132,7 +132,8 @@ def adopt(session: Session, name: str, integration: str | None) -> None:
     """Take over a sync that belongs to another project, with its rows.
 
     A sync belongs to the project that has its config file: NANGO_PROJECT, or the name of the folder that contains
-    sync_configs. Afterwards the config of this project is used, and the other project is refused.
+    sync_configs. `adopt` gives the sync to this project. Afterwards this project's config is used, and the other
+    project is refused.
 
     With --json: name, integration, project, previous_project.
     """

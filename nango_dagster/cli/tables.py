@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def tables(ctx: click.Context, /, **options: Any) -> None:
     """Show the mapped tables.
 
-    Their columns with type and JSON path, how many rows they have, and which syncs fill them.
+    It shows the columns with type and JSON path, the number of rows, and the syncs that fill the table.
 
     With --json, for each table: name, rows, syncs (names), columns (name, type, path).
     """
@@ -66,12 +66,12 @@ def _table_for_people(table: TableInfo) -> list[Any]:
 def rebuild(session: Session, name: str, only_show: bool, yes: bool) -> None:
     """Map a sync's stored records again.
 
-    The rows are made again from _nango_raw with the current config, without any request. Rows of records whose payload
-    was pruned stay as they are. The next execution does the same if the mapping has changed or the table is missing;
-    this command does it at once.
+    The rows are made from _nango_raw with the current config, without any request. Rows whose records have no payload
+    any more stay as they are. The next execution does the same if the mapping has changed or the table is missing; this
+    command does it now.
 
-    A column whose values fit another type better gets that type, after a question. The column is created again, so the
-    rows of pruned records lose their value in it.
+    If all values of a column fit another type better, the command asks, and then gives the column that type. The column
+    is created again, so rows without a payload lose their value in it.
 
     With --json: sync, table, types (column, path, from, to, fitting, would_fit), rows, pruned (records whose rows
     stay), misfits (column: values that did not fit). It needs --yes if a type changes.
@@ -214,8 +214,7 @@ def remove(session: Session, name: str, with_data: bool, yes: bool) -> None:
     """Delete a sync with everything that it stored.
 
     This includes its records, mapped rows, own table and jobs. To stop a sync and keep its rows, delete its config
-    file, or write `enabled: false` into it. If its config file still exists, the next execution stores all records
-    again.
+    file, or set `enabled: false` in it. If the config file still exists, the next execution stores all records again.
 
     With --json: sync, removed, records. --json needs --yes.
     """

@@ -20,8 +20,8 @@ webhooks = group(
     "webhooks",
     """Show and repeat notifications that are not delivered.
 
-    When a sync has changed records, or has failed, the sensor `nango_webhooks` notifies NANGO_WEBHOOK_URL. A delivery
-    that fails is tried again for more than a day; then it is dead.
+    When a sync has changed records or has failed, the sensor `nango_webhooks` notifies NANGO_WEBHOOK_URL. A failed
+    delivery is tried again for more than a day. After that, the notification is dead.
     """,
     example="webhooks list",
 )
@@ -115,8 +115,8 @@ def _document(webhook: Listed) -> dict[str, Any]:
 def redeliver(session: Session, ids: tuple[int, ...], all_: bool) -> None:
     """Try dead notifications again.
 
-    Those with the given ids of `webhooks list`, or all. The sensor sends them within seconds, with as many tries as new
-    ones and with the same delivery id as before.
+    It repeats the notifications with the given ids of `webhooks list`, or all dead ones with --all. The sensor sends
+    them within seconds. They keep their delivery id and get the full number of tries.
 
     With --json: redelivered (how many).
     """
