@@ -448,7 +448,7 @@ def test_below_its_limit_a_run_succeeds_and_only_the_failed_partitions_are_red(
     check = project.check(result)
     assert not check.passed and check.severity is dg.AssetCheckSeverity.WARN
     assert check.description is not None and check.description.startswith(
-        "2 of 4 connections failed: bob, dan. 2 connections, such as bob: contacts for bob: GET "
+        "2 of 4 connections failed: bob, dan. 2 connections, such as bob: GET "
     )
     (beside,) = project.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert beside.tags["nango/failed_partitions"] == "2" and beside.tags["nango/run"] == result.run_id

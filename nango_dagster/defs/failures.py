@@ -40,14 +40,14 @@ def reasons_of(errors: Mapping[str, str]) -> list[Reason]:
     ...     "cyan": "contacts for cyan: GET https://cyan.example.com/v1 answered 500",
     ... }):
     ...     print(reason)
-    2 connections, such as acme: contacts for acme: GET https://acme.example.com/v1 answered 401
-    cyan: contacts for cyan: GET https://cyan.example.com/v1 answered 500
+    2 connections, such as acme: GET https://acme.example.com/v1 answered 401
+    cyan: GET https://cyan.example.com/v1 answered 500
     """
     partitions: dict[str, list[str]] = {}
     for partition in sorted(errors):
         partitions.setdefault(_kind(partition, errors[partition]), []).append(partition)
     ordered = sorted(partitions.values(), key=len, reverse=True)
-    return [Reason(names[0], errors[names[0]], len(names)) for names in ordered]
+    return [Reason(names[0], _without_connection(names[0], errors[names[0]]), len(names)) for names in ordered]
 
 
 def sentences_of(errors: Mapping[str, str]) -> list[str]:
@@ -55,6 +55,12 @@ def sentences_of(errors: Mapping[str, str]) -> list[str]:
     reasons = reasons_of(errors)
     others = sum(reason.connections for reason in reasons[_SHOWN:])
     return [*map(str, reasons[:_SHOWN]), *([f"{others:,} connections with other errors"] if others else [])]
+
+
+def _without_connection(partition: str, sentence: str) -> str:
+    """An error without the sync and the connection at its start, which the reason names already."""
+    start, _, rest = sentence.partition(": ")
+    return rest if start.endswith(f" for {names_of(partition)[0]}") else sentence
 
 
 def _kind(partition: str, sentence: str) -> str:
