@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import json
 import os
 import time
@@ -93,6 +94,18 @@ def test_what_is_deleted(project: ScriptProject, lines: list[str], options: str,
     project.run(scripted(FULL, options=options), "acme")
     outcome = project.run(scripted(*lines, options=options), "acme", accept_deletes=True)
     assert (outcome.status, "".join(project.ids())) == (status, kept), outcome.error
+
+
+def test_garbage_is_collected_as_before_after_a_script(project: ScriptProject) -> None:
+    """While it runs, collections skip the objects that were there before; those of the process itself stay exempt."""
+    project.connect()
+    gc.unfreeze()
+    script = scripted("import gc", "yield [{'id': gc.get_freeze_count() > 1000}]", "raise ValueError('x')")
+    assert project.run(script, "acme").status == "failed"
+    assert (project.ids(), gc.get_freeze_count()) == (["true"], 0)
+    gc.freeze()
+    project.run(script, "acme")
+    assert gc.get_freeze_count() > 1000
 
 
 def test_a_failed_execution_keeps_its_batches_and_its_checkpoint(project: ScriptProject) -> None:

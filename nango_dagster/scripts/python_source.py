@@ -17,6 +17,7 @@ from ..errors import Cancelled, NangoError, ScriptError
 from ..sources import Ending, Model, Sink, SourceContext
 from .execution import ScriptExecution, model_names
 from .fence import FencedSink
+from .garbage import older_objects_exempt
 from .nango import NangoSync
 from .output import printing_to
 from .watchdog import Limits, run_watched
@@ -53,7 +54,7 @@ class PythonScript:
         file = inspect.unwrap(function).__code__.co_filename if hasattr(function, "__code__") else None
         limits = Limits(self.sync.display_name, file, self.sync.max_duration, context.is_stopped, self.most_bytes)
         fence = FencedSink(sink)
-        with ScriptExecution(self.sync, context, fence) as execution:
+        with older_objects_exempt(), ScriptExecution(self.sync, context, fence) as execution:
 
             def script() -> Ending:
                 with printing_to(execution.log):
