@@ -17,7 +17,7 @@ from nango_dagster.store import Database, connections
 from nango_dagster.testing import replay_file, run_script
 from tests.commands import Cli
 from tests.conftest import ROOT
-from tests.fake_api import FakeApi, Received, Reply
+from tests.fake_api import Answer, FakeApi, Received, Reply
 from tests.script_project import ScriptProject
 
 EXAMPLES = ROOT / "nango_dagster" / "cli" / "script_project"
@@ -376,3 +376,89 @@ def test_a_message_that_comes_while_another_channel_is_read_is_not_lost() -> Non
     result = run_script(namespace["slack_channel_messages"], answers, checkpoint=before)
     assert result.checkpoint is not None
     assert before["oldest"] < str(result.checkpoint["oldest"]) < f"{time.time() - 59:.6f}"
+
+
+class _ChangingDeals:
+    """A list by the time of the last change, in pages by position. The first deal changes after each page."""
+
+    PAGE = 2
+
+    def __init__(self) -> None:
+        self.changed_at = {f"{n}": n for n in range(1, 10)}  # the number of a deal: seconds since 2026
+        self.last = 1_000
+
+    def page(self, since: int, position: int) -> tuple[list[str], bool]:
+        """The ids of a page, and whether there are more."""
+        ids = sorted((id for id, at in self.changed_at.items() if at >= since), key=self.changed_at.__getitem__)
+        if len(ids) > position + self.PAGE and self.last < 1_005:
+            self.last += 1
+            self.changed_at[ids[0]] = self.last
+        return ids[position : position + self.PAGE], len(ids) > position + self.PAGE
+
+
+YEAR = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def test_a_deal_that_changes_while_the_list_is_read_costs_no_other_one(
+    db: Database, settings: Settings, api: FakeApi
+) -> None:
+    """The examples read by time and position: a change moves all later records of the list."""
+    source = _ChangingDeals()
+    project = ScriptProject(db, settings, api)
+    text = (EXAMPLES / "hubspot_deals.py.txt").read_text().replace("https://api.hubapi.com", api.url)
+
+    def search(request: Received) -> Any:
+        body = request.json
+        since = int(body["filterGroups"][0]["filters"][0]["value"]) / 1000 - YEAR.timestamp()
+        position = int(body.get("after", 0))
+        ids, has_more = source.page(max(0, int(since)), position)
+        deals = [
+            {
+                "id": id,
+                "properties": {"dealname": id, "amount": "1"},
+                "updatedAt": (YEAR + timedelta(seconds=source.changed_at[id])).isoformat(),
+            }
+            for id in ids
+        ]
+        return {"results": deals, **({"paging": {"next": {"after": str(position + len(ids))}}} if has_more else {})}
+
+    api.route("/crm/v3/objects/deals/search", search)
+    (project.folder / "hubspot_deals.py").write_text(text)
+    connections.add(db, None, connections.NewConnection("hubspot", "acme"))
+    outcome = project.execute(project.rows()["hubspot_deals"], "acme")
+    assert outcome.status == "succeeded", outcome.error
+    assert sorted(project.ids()) == sorted(source.changed_at)
+
+
+def test_an_issue_that_changes_while_the_list_is_read_costs_no_other_one(
+    db: Database, settings: Settings, api: FakeApi
+) -> None:
+    source = _ChangingDeals()
+    project = ScriptProject(db, settings, api)
+    text = (EXAMPLES / "github_repository_issues.py.txt").read_text().replace("https://api.github.com", api.url)
+
+    def issues(request: Received) -> Any:
+        since = (
+            datetime.fromisoformat(request.params.get("since", "1970-01-01T00:00:00Z").replace("Z", "+00:00")) - YEAR
+        ).total_seconds()
+        ids, has_more = source.page(max(0, int(since)), (int(request.params.get("page", 1)) - 1) * source.PAGE)
+        body = [
+            {
+                "id": int(id),
+                "number": int(id),
+                "title": id,
+                "state": "open",
+                "updated_at": f"{YEAR + timedelta(seconds=source.changed_at[id]):%Y-%m-%dT%H:%M:%SZ}",
+            }
+            for id in ids
+        ]
+        link = {"link": f'<?page={int(request.params.get("page", 1)) + 1}>; rel="next"'}
+        return Answer(body=body, headers=link if has_more else {})
+
+    api.route("/repos/acme/widgets/issues", issues)
+    (project.folder / "github_repository_issues.py").write_text(text)
+    metadata = {"repositories": {"base": "acme/widgets"}}
+    connections.add(db, None, connections.NewConnection("github", "acme", metadata=metadata))
+    outcome = project.execute(project.rows()["github_repository_issues"], "acme")
+    assert outcome.status == "succeeded", outcome.error
+    assert sorted(project.ids()) == sorted(source.changed_at)

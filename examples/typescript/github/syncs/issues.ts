@@ -34,20 +34,16 @@ export default createSync({
     exec: async (nango) => {
         const { repository } = await nango.getMetadata<z.infer<typeof Metadata>>();
         const checkpoint = await nango.getCheckpoint();
-        const pages = nango.paginate<GithubIssue>({
-            endpoint: `/repos/${repository}/issues`,
-            params: {
-                state: 'all',
-                sort: 'updated',
-                direction: 'asc',
-                ...(checkpoint && { since: String(checkpoint['updated_after']) })
-            },
-            paginate: { type: 'link', link_rel_in_response_header: 'next', limit_name_in_request: 'per_page', limit: 100 },
-            retries: 5
-        });
-        for await (const page of pages) {
+        let since = String(checkpoint?.['updated_after'] ?? '1970-01-01T00:00:00Z');
+        let page = 1;
+        while (true) {
+            const { data, headers } = await nango.get<GithubIssue[]>({
+                endpoint: `/repos/${repository}/issues`,
+                params: { state: 'all', sort: 'updated', direction: 'asc', per_page: '100', since, page: String(page) },
+                retries: 5
+            });
             // The API lists pull requests as issues, too.
-            const issues = page.filter((issue) => issue.pull_request === undefined);
+            const issues = data.filter((issue) => issue.pull_request === undefined);
             await nango.batchSave(
                 issues.map((issue) => ({
                     id: String(issue.id),
@@ -59,10 +55,17 @@ export default createSync({
                 })),
                 'Issue'
             );
-            const last = page.at(-1);
-            if (last) {
-                await nango.saveCheckpoint({ updated_after: last.updated_at });
+            const latest = data.at(-1)?.updated_at;
+            if (latest === undefined) {
+                return;
             }
+            await nango.saveCheckpoint({ updated_after: latest });
+            if (!String(headers['link'] ?? '').includes('rel="next"')) {
+                return;
+            }
+            // An issue that changes now moves to the end of the list, and the issues after it move to earlier pages.
+            // Therefore each request begins at the last time that was read, unless all issues of a page have the same time.
+            [since, page] = latest > since ? [latest, 1] : [since, page + 1];
         }
     }
 });
