@@ -32,7 +32,7 @@ Shell completion completes commands, options and the names of syncs. Add one lin
 |---|---|---|
 | bash 4.4 or newer | `~/.bashrc` | `eval "$(_NANGO_DAGSTER_COMPLETE=bash_source nango-dagster)"` |
 | zsh | `~/.zshrc` | `eval "$(_NANGO_DAGSTER_COMPLETE=zsh_source nango-dagster)"` |
-| fish | `~/.config/fish/config.fish` | `_NANGO_DAGSTER_COMPLETE=fish_source nango-dagster \\| source` |
+| fish | `~/.config/fish/config.fish` | <code>_NANGO_DAGSTER_COMPLETE=fish_source nango-dagster &#124; source</code> |
 """
 
 

@@ -129,7 +129,7 @@ record (`unique_key`, `ignore_fields`, columns) are dotted paths.
 | selected value | query |
 | --- | --- |
 | the link whose relation is `next` | `$.link[?@.relation == 'next'].url` |
-| the first of two places that has a value | `$.paging.next \| $.next_url` |
+| the first of two places that has a value | <code>$.paging.next &#124; $.next_url</code> |
 | the values of an object, or of several lists | `$.query.pages.*`, `$.groups[*].items[*]` |
 
 If one value is needed, it is the first one found. At `response_path`, a query that can find several values (with `*`, a

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 Selector = Callable[[Sync], bool]
 """Whether a sync is loaded."""
-_DEFAULT_OPTIONS = SyncOptions()
 
 
 def build_definitions(
@@ -36,15 +35,16 @@ def build_definitions(
     key_prefix: str | Sequence[str] = (),
     translator: NangoSyncTranslator | None = None,
     select: Selector | None = None,
-    options: SyncOptions = _DEFAULT_OPTIONS,
+    options: SyncOptions | None = None,
     scripts: str | Path | bool = True,
 ) -> Definitions:
-    """An asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
+    """Make an asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
 
-    `configs` is a folder (default: the folder of the settings, and the posted syncs) or syncs that were made in Python.
-    A folder comes with the TypeScript syncs of the Nango project `scripts`, by default that of the settings.
-    `key_prefix` begins the key of each asset, `translator` makes the specs of the assets, and `select` chooses syncs.
-    The definitions have no executor, so that they merge with those of any project. Those of several calls merge, too.
+    `configs` is a folder, or a list of syncs that were made in Python. The default is the folder of the settings. Unless
+    it is a list, posted syncs and the TypeScript syncs of the Nango project `scripts` are loaded, too; the default of
+    `scripts` is the project of the settings. The key of each asset begins with `key_prefix`, `translator` makes the specs
+    of the assets, and `select` chooses syncs. The definitions have no default executor. They can be merged with those of
+    the project and of other calls.
 
     An invalid config is logged with file and line, and shown in the UI as an asset of the group `not_loaded`; the other
     syncs are loaded. `dagster definitions validate` and `dg check defs` fail: there ConfigError is raised.
@@ -54,7 +54,7 @@ def build_definitions(
     >>> [job.name for job in definitions.jobs]
     ['pokemon_job', 'nango_dispatch', 'nango_control', 'nango_retention']
     """
-    settings = settings or Settings.from_env()
+    settings, options = settings or Settings.from_env(), options or SyncOptions()
     logs.follow(settings)
     common = shared.of(settings, options.default_status)
     prefix = (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix)
