@@ -40,11 +40,11 @@ def build_definitions(
 ) -> Definitions:
     """Make an asset, a job, a schedule and a check for every sync, with the IO manager and the resource that they need.
 
-    `configs` is a folder, or a list of syncs that were made in Python. The default is the folder of the settings. Unless
-    it is a list, posted syncs and the TypeScript syncs of the Nango project `scripts` are loaded, too; the default of
-    `scripts` is the project of the settings. The key of each asset begins with `key_prefix`, `translator` makes the specs
-    of the assets, and `select` chooses syncs. The definitions have no default executor. They can be merged with those of
-    the project and of other calls.
+    `configs` is a folder, or a list of syncs that were made in Python. The default is the folder of the settings.
+    Unless it is a list, posted syncs and the TypeScript syncs of the Nango project `scripts` are loaded, too; the
+    default of `scripts` is the project of the settings. The key of each asset begins with `key_prefix`, `translator`
+    makes the specs of the assets, and `select` chooses syncs. The definitions have no default executor. They can be
+    merged with those of the project and of other calls.
 
     An invalid config is logged with file and line, and shown in the UI as an asset of the group `not_loaded`; the other
     syncs are loaded. `dagster definitions validate` and `dg check defs` fail: there ConfigError is raised.
