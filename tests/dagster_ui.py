@@ -1,4 +1,4 @@
-"""What tests of the Dagster UI share: `nango-dagster dev` on an API that changes, GraphQL, and a real browser."""
+"""Helpers of tests of the Dagster UI: `nango-dagster dev` on an API that changes, GraphQL, and a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of Dagster's view share: definitions of a test's syncs, and what a run made of them."""
+"""Helpers of tests of Dagster: the definitions of a test's syncs, and the events of their runs."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def kinds(result: dg.ExecuteInProcessResult) -> list[str]:
 
 
 def tick(project: Project, sync: Sync, at: datetime | None = None) -> dg.RunRequest | str:
-    """What the sync's schedule decides: a run, or the reason why there is none."""
+    """The decision of the sync's schedule: a run, or the reason why there is none."""
     decided = ticks(project, sync, at)
     return decided[0] if isinstance(decided, list) else decided
 
@@ -114,7 +114,7 @@ def ticks(project: Project, sync: Sync, at: datetime | None = None) -> list[dg.R
 
 
 def look(project: Project) -> dg.RunRequest | str:
-    """What the dispatcher decides."""
+    """The decision of the dispatcher."""
     sensor = project.defs.resolve_sensor_def(names.DISPATCHER)
     with dg.build_sensor_context(instance=project.instance, resources={names.RESOURCE: project.nango}) as context:
         decided = sensor.evaluate_tick(context)
@@ -134,7 +134,7 @@ def making_projects(settings: Settings, **always: Any) -> Iterator[MakeProject]:
 
 
 def repository_origin() -> Any:
-    """Where Dagster believes that our definitions come from; a webserver would make it, by these private names."""
+    """The origin that Dagster assumes for our definitions; a webserver would make it, by these private names."""
     from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 

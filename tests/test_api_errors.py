@@ -1,4 +1,4 @@
-"""Whatever a request is, the answer says in a sentence what is wrong with it, and the server goes on."""
+"""For each wrong request the answer is a sentence that says what is wrong, and the server goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is sent: no 500, no hang, answers as the reference says them, and no row touched by a refused call."""
+"""Random requests: no 500, no hang, answers as in the reference, and no row changed by a refused call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.executions import execute
 from tests.fake_api import FakeApi
 from tests.strategies import json_values
 
-# What is well formed may still name what is not there; and a list of one text is a text in a URL.
+# A valid request may name an object that does not exist; and a list of one text is a text in a URL.
 NO_CHECKS = [positive_data_acceptance, negative_data_rejection]
 KEY = {"Authorization": "Bearer key"}
 PATIENCE = 10  # seconds; a call takes a few milliseconds

@@ -33,7 +33,7 @@ LOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {"__typ
 
 
 class FakeDagster:
-    """What a webserver answers about its code locations, and which of them it was asked to reload."""
+    """The answers of a webserver about its code locations, and the locations that it was asked to reload."""
 
     def __init__(self, api: FakeApi) -> None:
         self.url = api.url

@@ -1,4 +1,4 @@
-"""What Nango's client asks of syncs over HTTP: run, start, pause, cancel, frequency, status, variants."""
+"""The requests of Nango's client that steer syncs: run, start, pause, cancel, frequency, status, variants."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 
 def schedules(db: Database) -> dict[str, Schedule]:
-    """What runs, by the names of its sync, connection and variant."""
+    """The running executions, by the names of their sync, connection and variant."""
     names = {row.id: row.name for row in syncs.all(db)}
     return {f"{names[one.sync_id]} {one.connection_id} {one.variant}": one for one in queue.schedules(db)}
 

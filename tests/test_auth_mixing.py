@@ -1,4 +1,4 @@
-"""What belongs to one connection never reaches another: tokens, rows, errors; whatever happens at the same time."""
+"""Tokens, rows and errors of one connection never reach another one, also if both are executed at the same time."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ STEPS = st.lists(
 def test_no_window_of_time_sees_more_than_the_budget(
     requests: int, seconds: float, steps: list[tuple[int, str, float]]
 ) -> None:
-    """Whoever takes, waits and dies, in whatever order, requests are an interval apart."""
+    """In every order of takes, waits and deaths, requests are an interval apart."""
     line = Line(seconds / requests)
     for process, what, wait in steps:
         line.now += wait * line.interval

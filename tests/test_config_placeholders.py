@@ -14,7 +14,7 @@ PIZZLY = {"pizzly_connection_id": "user1", "pizzly_provider_config_key": "github
 
 
 def said(**fields: Any) -> list[str]:
-    """What is wrong with a sync's placeholders, and with what belongs to them."""
+    """The problems of a sync's placeholders and of the fields that belong to them."""
     try:
         from_body({"url": URL, **fields})
     except ConfigError as error:

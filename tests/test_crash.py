@@ -292,7 +292,7 @@ def test_a_process_stopped_inside_a_transaction_does_not_hold_others_up_for_ever
         assert execute(db, settings, row).status == "succeeded"
     source.records = items(*range(9), name="fresh")
     with db.begin() as connection:
-        # Whoever writes raw rows has to wait for us, in the middle of its transaction.
+        # A writer of raw rows has to wait for this transaction, in the middle of its own.
         connection.exec_driver_sql("LOCK TABLE _nango_raw IN SHARE ROW EXCLUSIVE MODE")
         sleeper = workers.start("items", run_id="sleeper", stuck=1)
         until(lambda: _somebody_waits(db), what="the child waits for the table")

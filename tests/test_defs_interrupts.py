@@ -24,7 +24,7 @@ from tests.materializing import dagster_process
 
 
 class Told(BaseException):
-    """What Dagster's own handler would raise."""
+    """The exception of Dagster's own handler."""
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ from tests.materializing import Project
 
 @pytest.fixture
 def receiver() -> Iterator[FakeApi]:
-    """Who wants to be told."""
+    """The receiver of the webhooks."""
     with FakeApi() as server:
         server.route("/hook", {})
         yield server
 
 
 def tick(project: Project) -> str:
-    """What a tick says that it did."""
+    """The message of a tick."""
     sensor = project.defs.resolve_sensor_def(names.WEBHOOKS)
     with dg.build_sensor_context(instance=project.instance, resources={names.RESOURCE: project.nango}) as context:
         decided = sensor.evaluate_tick(context)

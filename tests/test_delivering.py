@@ -1,4 +1,4 @@
-"""What waits in the outbox arrives: at whom, how often, and what becomes of what does not."""
+"""Deliveries of the outbox: their receivers, how often they are sent, and the end of those that fail."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_what_a_python_example_imports_from_us_exists(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [one for one in blocks("python") if "Definitions.merge(" in one.text], ids=str)
 def test_a_module_of_definitions_is_loaded_by_dagster(block: Block, tmp_path: Path, settings: Settings) -> None:
-    # What `dagster -f` asks; by itself it would start a process for each block.
+    # The question of `dagster -f`, which by itself would start a process for each block.
     from dagster._core.workspace.autodiscovery import loadable_targets_from_python_file
 
     (tmp_path / "sync_configs").mkdir()

@@ -825,7 +825,7 @@ def test_no_style_loses_a_record(server: FakeApi, style: str, method: str, data:
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_no_style_runs_for_ever(server: FakeApi, style: str, data: st.DataObject) -> None:
-    """Wherever a list leads, each place is visited once: it ends, or is an error."""
+    """Each place of a list is visited once: the list ends, or is an error."""
     size = data.draw(st.integers(1, 6))
     leads_to = data.draw(st.lists(st.none() | st.integers(0, size - 1), min_size=size, max_size=size))
     asked = 0

@@ -48,7 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
 
-# What a unit must not import although it stands above: the store knows neither APIs nor how they are read.
+# Units that a unit must not import although it is above them: the store knows neither APIs nor how they are read.
 APART: Mapping[str, frozenset[str]] = {
     "store": frozenset({"auth", "fetch", "paging", "webhooks"}),
     "scripts": frozenset({"store"}),
@@ -203,7 +203,7 @@ SAME = {
     "dagster_graphql": "dagster",
 }
 
-# Where the name to import is not the name to install, or what we import comes with something we declare.
+# Packages whose name to import is not the name to install, or that a declared dependency brings.
 DISTRIBUTIONS = {
     "dagster_shared": "dagster",
     "jsonpath": "python-jsonpath",

@@ -32,7 +32,7 @@ LIMIT = {"paging_limit": 3, "paging_limit_request_path": "limit"}
 
 @dataclass(frozen=True)
 class Result:
-    """What a sync read: the records before an error, the error, and why the list ended."""
+    """The result of a sync: the records before an error, the error, and why the list ended."""
 
     records: list[Any]
     error: str = ""

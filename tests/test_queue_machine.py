@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the queue does what its rules say, and neither rows nor changes are lost."""
+"""In every order of events the queue follows its rules, and neither rows nor changes are lost."""
 
 from __future__ import annotations
 

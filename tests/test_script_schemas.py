@@ -73,7 +73,7 @@ def test_metadata_that_does_not_fit_fails_before_the_first_request(project: Scri
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error_with_the_line(project: ScriptProject) -> None:
-    """What was saved before is kept, and so is the checkpoint before."""
+    """The records and the checkpoint that were saved before are kept."""
     assert project.run(typed("dataclass"), "acme").status == "succeeded"
     set_metadata(project, next=["three"])
     outcome = project.run(None, "acme")

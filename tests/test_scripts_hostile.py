@@ -206,7 +206,7 @@ def test_a_process_whose_scripts_do_not_return_starts_no_more(
 def test_c_code_that_stops_all_threads_ends_the_process_with_the_line(
     project: ScriptProject, settings_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it saved before is kept; the execution counts as lost, and the next one goes on."""
+    """Records that it saved before are kept; the execution counts as lost, and the next one goes on."""
     head = "import os, re\nfrom nango_dagster import sync\nfrom nango_dagster.scripts import watchdog\n"
     body = """
         watchdog.FROZEN_SECONDS = float(os.environ.get("FROZEN_SECONDS", watchdog.FROZEN_SECONDS))

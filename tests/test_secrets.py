@@ -148,7 +148,7 @@ def echo(api: FakeApi) -> Echo:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Where Dagster keeps everything."""
+    """The folder of all that Dagster keeps."""
     return tmp_path / "dagster"
 
 

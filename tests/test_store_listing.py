@@ -69,7 +69,7 @@ def test_a_reader_of_many_connections_sees_every_change_while_processes_write(se
 
 
 def assert_has_seen_all(records: list[changes.Record], target: Target) -> None:
-    """What a reader has seen is in order, and the last that he saw of each record is what is stored."""
+    """A reader has seen the records in order, and last saw each of them as it is stored."""
     order = [(one.last_modified_at, one.external_id) for one in records]
     assert order == sorted(set(order))
     stored = {key: (row.last_modified_at, row.text) for key, row in target.raw().items()}

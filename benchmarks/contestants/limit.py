@@ -68,13 +68,13 @@ def pull(task: Task, known: Known, write: Write) -> tuple[list[Row], list[int]]:
 
 
 class Key(msgspec.Struct):
-    """What is read of every record."""
+    """The fields that are read of every record."""
 
     id: int
 
 
 class Next(msgspec.Struct):
-    """Where the next page begins."""
+    """The beginning of the next page."""
 
     after: str | int
 

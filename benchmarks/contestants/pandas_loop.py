@@ -21,7 +21,7 @@ def main() -> None:
     task = Task.read()
     frame = pd.json_normalize([record for page in pages(task.list_url) for record in page], sep="_")
     frame["labels"] = frame["labels"].map(json.dumps)  # a column cannot hold a list
-    # Where an object is null json_normalize adds a column of its own name, beside those of its fields.
+    # If an object is null, json_normalize adds a column of its own name, beside those of its fields.
     frame = frame.drop(columns=["assignee", "milestone"], errors="ignore")
     engine = sa.create_engine(task.database_url.replace("postgresql://", "postgresql+psycopg2://"))
     frame.to_sql("issues", engine, if_exists="replace", index=False)

@@ -13,7 +13,7 @@ from .kinds import can_refresh, lasting, secrets_in, signed, token_of
 
 
 class CredentialSource(Protocol):
-    """Where a connection's credentials come from."""
+    """The source of a connection's credentials."""
 
     def credentials(self, fresh: bool) -> Mapping[str, Any]:
         """The credentials as they are now; `fresh` where the API has just refused them."""

@@ -133,7 +133,7 @@ def dry_run(session: Session, name: str, pages: int, connection: str | None, **s
 
 
 def _reach(session: Session, sync: Sync) -> Reach:
-    """Where its requests may lead; the database says so of a host that the file leaves to a connection."""
+    """The addresses that its requests may lead to; the database knows a host that the file leaves to a connection."""
     from ..runs.access import has_own_host, reach_of
 
     if has_own_host(sync):

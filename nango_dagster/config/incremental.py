@@ -86,7 +86,7 @@ Status = Annotated[int, Field(ge=400, le=599)]
 
 
 class Until(f.Part):
-    """Where the upper bound of a request is sent."""
+    """The place of the upper bound in a request."""
 
     request_path: f.Query = Field(description="The query parameter, or the path in the body, of the upper bound.")
 

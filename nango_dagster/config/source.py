@@ -24,14 +24,14 @@ Found = tuple[Place, Problem]
 
 @dataclass(frozen=True)
 class Source:
-    """Where fields were read: a file, and the lines and columns of the places in it."""
+    """The origin of fields: a file, and the lines and columns of the places in it."""
 
     file: str | None = None
     marks: Mapping[Place, Mark] = field(default_factory=dict)
     # The sync's own place in the file, and that of the defaults it shares.
     prefixes: tuple[Place, ...] = ((),)
     inherited: Source | None = None
-    """Where the fields were read that are not in this file: the declaration of the integration."""
+    """The origin of the fields that are not in this file: the declaration of the integration."""
 
     def mark(self, place: Place) -> Mark | None:
         """The line and column of a place, or of the nearest one around it."""

@@ -1,4 +1,4 @@
-"""Where a sync stands in a Dagster project: its asset key, its job and schedule, and the function that executes it."""
+"""The place of a sync in a Dagster project: its asset key, its job and schedule, and the function that executes it."""
 
 from __future__ import annotations
 

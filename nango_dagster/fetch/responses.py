@@ -43,7 +43,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the list the answer's request was, as far as its meaning depends on that."""
+    """The place of a request in the list, as far as the meaning of its answer depends on it."""
 
     number: int = 1
     is_numbered: bool = False

@@ -43,12 +43,12 @@ def _is_valid(name: str) -> bool:
 
 # --- paths ----------------------------------------------------------------------------------------------------------
 
-# What stands in a path as it is; the rest is quoted, so that any database keeps it.
+# Texts that a path contains as they are; others are quoted, so that any database keeps them.
 _PLAIN = re.compile(r'[^.\[\]"\\\x00-\x1f\ud800-\udfff]+')
 
 
 def path_text(steps: Steps) -> str:
-    """Where a column's values stand in the record.
+    """The place of a column's values in the record.
 
     >>> path_text(("list", 0, "id")), path_text(("a.b", "c"))
     ('list[0].id', '["a.b"].c')

@@ -11,7 +11,7 @@ from .answer import Answer, Style, is_end, is_end_beside_records
 
 
 class Destination(Protocol):
-    """Where a cursor goes in the next request."""
+    """The place of a cursor in the next request."""
 
     def put(self, request: Request, cursor: Any) -> Request:
         """The request with the cursor."""

@@ -38,7 +38,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Shape:
-    """Where the records stand in an answer, and what is a record there: the fields of a sync."""
+    """The place of the records in an answer, and their form: the fields of a sync."""
 
     response_path: str | None = None
     records: Literal["list", "object", "values", "plain"] = "list"

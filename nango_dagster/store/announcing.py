@@ -28,7 +28,7 @@ from .webhook_settings import Target
 OVERRIDE: Final = "webhook_url_override"
 """The key of a connection's config that holds its own webhook URL."""
 WebhookUrlSource = Literal["http", "operator"]
-"""Where a connection's own webhook URL came from: the HTTP API, whose caller may be a stranger, or the operator.
+"""The source of a connection's own webhook URL: the HTTP API, whose caller may be a stranger, or the operator.
 
 A URL from the HTTP API must not reach every host.
 """

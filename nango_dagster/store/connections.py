@@ -54,7 +54,7 @@ class ConnectionRow:
     metadata: dict[str, Any]
     config: dict[str, Any]
     webhook_url_source: WebhookUrlSource | None
-    """Where the `webhook_url_override` of its config came from; None where it has none."""
+    """The source of the `webhook_url_override` of its config; None if it has none."""
     has_credentials: bool
     auth_failures: int
     created_at: datetime
@@ -76,7 +76,7 @@ class NewConnection:
     metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     config: Mapping[str, Any] | None = field(default=None, repr=False)
     webhook_url_source: WebhookUrlSource = "operator"
-    """Where the `webhook_url_override` in `config` came from."""
+    """The source of the `webhook_url_override` in `config`."""
 
     @property
     def name(self) -> tuple[str, str]:

@@ -70,7 +70,7 @@ class Job:
     warnings: list[str]
 
 
-# Where a name differs between the table, which people query, and Python.
+# The names that differ between the table, which people query, and Python.
 _COLUMN_OF = {
     "sync_name": "sync_friendly_name",
     "pages": "page_count",

@@ -23,7 +23,7 @@ from .problems import Problems
 
 BATCH_KEYS = 500  # of one IN (...); few enough to stay a cached statement
 RAW_COLUMNS = "dataset_id, external_id, sync_id, byte_hash, content_hash, first_seen_at, last_modified_at, data"
-# What a look-up has to know of a row besides its hashes; NULL for most rows.
+# The state of a row that a look-up needs besides its hashes; NULL for most rows.
 STATE = "CASE WHEN deleted_at IS NOT NULL THEN 'deleted' WHEN payload_wanted THEN 'wanted' END"
 
 # The JSON as it was stored; PostgreSQL's driver would decode it.

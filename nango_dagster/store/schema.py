@@ -210,7 +210,7 @@ jobs = Table(
     Index("_nango_jobs_worker", "worker_id"),
 )
 
-# What was last done to a record. Each record is in the index of one of them, so that a reader of any, or of all, begins
+# The last change of a record. Each record is in the index of one of them, so that a reader of any, or of all, begins
 # at once where it left off; the databases know the index by these very words.
 CHANGES = {
     "added": "deleted_at IS NULL AND first_seen_at = last_modified_at",

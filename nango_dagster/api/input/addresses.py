@@ -1,4 +1,4 @@
-"""Where a URL that arrived over HTTP may lead."""
+"""The addresses that a URL from the HTTP API may lead to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// What a script threw, as plain values: its kind, its sentence, and the lines of its own files.
+// An error that a script threw, as plain values: its kind, its sentence, and the lines of the script's files.
 import { SourceMap } from 'node:module';
 
 const MAX_LINES = 6;

@@ -122,7 +122,7 @@ function endWithParent() {
     new Worker(source, { eval: true, stdout: false, stderr: false }).unref();
 }
 
-// What was thrown outside of any call of the engine belongs to the execution that it came from.
+// An error outside of all calls of the engine belongs to the execution that it came from.
 function thrown(error) {
     const execution = current.getStore();
     if (execution !== undefined) execution.end(error);

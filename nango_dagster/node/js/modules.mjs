@@ -120,7 +120,7 @@ function jsonModule(text) {
     return { ...members, default: value };
 }
 
-// What `require` gives for a module that `import` has loaded.
+// The value that `require` returns for a module that `import` has loaded.
 function unwrapped(module) {
     return module !== undefined && 'module.exports' in module ? module['module.exports'] : module;
 }
