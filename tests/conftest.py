@@ -70,10 +70,10 @@ def _own_directory(_same_environment: None, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="session", autouse=True)
 def _made_once() -> None:
-    from tests import compiled_statements, dagster_revisions
+    from tests import compiled_statements, dagster_storage
 
     compiled_statements.keep()
-    dagster_revisions.keep()
+    dagster_storage.keep()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,8 @@ class Project:
         self, settings: Settings, *syncs: Sync, own: dg.Definitions | None = None, home: Path | None = None
     ) -> None:
         self.syncs = syncs
-        if home:
-            home.mkdir(exist_ok=True)
+        if home and not (home / "history").exists():
+            shutil.copytree(_new_home(), home, dirs_exist_ok=True)
         # One in memory knows no schedules and sensors.
         self.instance = dg.DagsterInstance.local_temp(str(home)) if home else dg.DagsterInstance.ephemeral()
         shared.forget()  # each project is a code location of its own
@@ -79,6 +83,15 @@ class Project:
         """The one check that a run evaluated."""
         (evaluation,) = result.get_asset_check_evaluations()
         return evaluation
+
+
+@cache
+def _new_home() -> Path:
+    """The folder of a Dagster instance that nobody has used; to create its tables takes longer than many a run."""
+    folder = Path(tempfile.mkdtemp(prefix="dagster-home-"))
+    atexit.register(shutil.rmtree, folder)
+    dg.DagsterInstance.local_temp(str(folder)).dispose()
+    return folder
 
 
 def sentence(result: dg.ExecuteInProcessResult) -> str:

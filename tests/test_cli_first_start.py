@@ -26,7 +26,7 @@ OPEN = """\
 import os, sys, tempfile, traceback
 from nango_dagster.cli.instance import open_instance
 from nango_dagster.settings import Settings
-from tests import dagster_revisions
+from tests import dagster_storage
 import dagster_postgres
 
 def open_storage(settings):
@@ -34,7 +34,7 @@ def open_storage(settings):
         instance.get_runs_count()
         instance.get_dynamic_partitions("none")
 
-dagster_revisions.keep()
+dagster_storage.keep()
 with tempfile.TemporaryDirectory() as folder:
     open_storage(Settings.from_env({"NANGO_HOME": folder}, dotenv=None))
 begin, start = os.pipe()
