@@ -158,10 +158,19 @@ def get(url: str) -> Any:
         return None
 
 
-def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
+def test_dev_runs_new_syncs_serves_both_and_ctrl_c_cancels_a_run_and_ends_all_its_children(
     settings_env: dict[str, str], db: Database, source: Source
 ) -> None:
     source.api.route("/hook", {})
+    slow = Source(source.api, items(*range(1, 11)), path="/slow")
+    asked = Path("asked").absolute()
+
+    def hang(request: Received) -> Reply:
+        asked.touch()
+        slow.api.stopped.wait(SLOW)
+        return slow.page(3)
+
+    slow.broken[3] = hang
     with started(Cli(settings_env), NANGO_WEBHOOK_URL=source.api.url + "/hook") as dev:
         dev.until(lambda: "Ready: " in dev.stdout, "it says that it is ready")
         assert f"{dev.ui} (Dagster UI), {dev.api}/docs (HTTP API)" in dev.stdout
@@ -169,46 +178,22 @@ def test_dev_runs_new_syncs_serves_both_and_ends_with_all_its_children(
         (listed,) = dev.until(lambda: get(f"{dev.api}/v1/syncs"), "the API answers")["syncs"]
         row = syncs.get(db, listed["id"])
         assert row is not None and row.name == "items"
+        # A file that is added while the first sync runs.
+        write_sync("slow", url=slow.api.url + slow.path, unique_key="id", retries=0, frequency="every day", **PAGING)
         dev.until(lambda: [job for job in jobs.list_jobs(db, row.id) if job.status == "succeeded"], "its first run")
         assert_exact(db, row, source.records)
         told = dev.until(lambda: [one.json for one in source.api.requests if one.path == "/hook"], "its webhook")
         assert [(one["syncName"], one["responseResults"]["added"]) for one in told] == [("items", 10)]
-        write_sync("added", url=source.api.url + source.path, unique_key="id", frequency="every day", **PAGING)
-        added = dev.until(lambda: syncs.by_name(db, "added"), "the file that was added is loaded")
-        dev.until(lambda: [job for job in jobs.list_jobs(db, added.id) if job.status == "succeeded"], "its first run")
-        home = Path(settings_env["NANGO_HOME"], "dagster").absolute()
-        dev.until(lambda: statuses(home).keys() == {"SUCCESS"}, "no run of Dagster is at work")
+        dev.until(asked.exists, "the third page of the sync that was added is asked for")
         dev.process.send_signal(signal.SIGINT)
         assert dev.ended() == 0, dev.stderr
         assert dev.left() == []
         assert len(dev.seen) >= 4, "the UI, the daemon, a code server and the API were seen"
         assert "Traceback" not in dev.stderr and "Aborted" not in dev.stderr
     assert_nothing_runs(db)
-
-
-@pytest.mark.parametrize("settings_env", ["postgresql"], indirect=True)  # a run that is cancelled: test_defs_interrupts
-def test_ctrl_c_ends_a_run_that_is_at_work_as_cancelled(
-    settings_env: dict[str, str], db: Database, source: Source
-) -> None:
-    asked = Path("asked").absolute()
-
-    def hang(request: Received) -> Reply:
-        asked.touch()
-        source.api.stopped.wait(SLOW)
-        return source.page(3)
-
-    source.broken[3] = hang
-    with started(Cli(settings_env), "--json") as dev:
-        dev.until(asked.exists, "the third page is asked for")
-        dev.until(lambda: dev.stdout, "it says that it is ready")
-        assert json.loads(dev.stdout) == {"ui": dev.ui, "api": dev.api}
-        dev.process.send_signal(signal.SIGINT)
-        assert dev.ended() == 0, dev.stderr
-        assert dev.left() == []
-    row = syncs.by_name(db, "items")
-    assert row is not None and last_job(db, row).status == "cancelled"
-    assert_nothing_runs(db)
-    assert_exact(db, row, source.records[:6])
+    added = syncs.by_name(db, "slow")
+    assert added is not None and last_job(db, added).status == "cancelled"
+    assert_exact(db, added, slow.records[:6])
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
@@ -246,11 +231,14 @@ def test_what_a_machine_that_died_left_undone_is_done_when_it_is_up_again_and_th
     died.set()
     bury(db)
     make_old(home)
-    with started(Cli(settings_env)) as dev:
+    with started(Cli(settings_env), "--json") as dev:
+        dev.until(lambda: dev.stdout, "it says that it is ready")
+        assert json.loads(dev.stdout) == {"ui": dev.ui, "api": dev.api}
         dev.until(lambda: ended(db, row, "succeeded") == set(names), "all are done")
         dev.until(lambda: statuses(home).keys() <= {"SUCCESS", "FAILURE"}, "Dagster sees an end of every run")
         dev.process.send_signal(signal.SIGINT)
         assert dev.ended() == 0, dev.stderr
+        assert dev.left() == []
     assert statuses(home)["FAILURE"] == 1
     assert_exact(db, row, source.records * 30)
     assert_nothing_runs(db)
