@@ -19,7 +19,7 @@ from nango_dagster.settings import Settings
 from nango_dagster.store import Database, open_database, schema, tables
 from nango_dagster.store.tables import rebuilding
 from nango_dagster.store.upsert import BATCH_RECORDS, Upsert
-from tests.writing import Target
+from tests.writing import Target, text_of
 
 KEYED: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}}
 
@@ -130,6 +130,16 @@ def test_what_the_next_execution_goes_on_with_keeps_nothing_else_of_the_last_one
     del writer, table
     gc.collect()
     assert [one() for one in gone] == [None, None]
+
+
+def test_the_first_batch_of_a_process_is_mapped_fast_once_its_shape_is_known(target: Target) -> None:
+    """No column tells a new process of a field that is always null."""
+    target.write([{"id": 1, "name": "a", "nothing": None}])
+    table = target.open_table()
+    assert table is not None
+    texts = [text_of({"id": number, "name": "b", "nothing": None, "new": number}) for number in range(100)]
+    prepared = table.prepare(list(map(str, range(100))), texts)
+    assert (len(prepared.fast), len(prepared.rows)) == (100, 0)
 
 
 def test_a_store_that_was_closed_takes_no_memory(db: Database, settings: Settings) -> None:

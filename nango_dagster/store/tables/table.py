@@ -30,6 +30,7 @@ from .names import Transform
 log = logging.getLogger(__name__)
 
 _LOCKED_SECONDS = 60.0
+_SAMPLE = 30  # records of a batch
 MOST_FAST_ROWS = 50  # per execution; it does not pay where every record has another shape
 
 
@@ -111,7 +112,7 @@ class MappedTable:
         New columns are added in a short transaction of their own. Raises ConfigError where the records have fields
         that a mapping with `extra: fail` does not declare.
         """
-        fast_rows = self._current_fast_rows()
+        fast_rows = self._fast_rows_for(texts)
         if fast_rows is None:
             return self.prepare_generally(keys, texts)
         # COPY's CSV takes keys without control characters.
@@ -121,6 +122,23 @@ class MappedTable:
         prepared.fast = [(key, row) for key, row in zip(keys, fast, strict=True) if row is not None]
         prepared.fast_columns = fast_rows.columns
         return prepared
+
+    def _fast_rows_for(self, texts: Sequence[bytes]) -> mapping.FastRows | None:
+        """The fast rows for a batch. The layout first learns the shape of a few records if they are refused.
+
+        Fields that are always null have no column, so a process knows of them only after it has seen them.
+        """
+        fast_rows = self._current_fast_rows()
+        if fast_rows is None or len(texts) < 2 * _SAMPLE or any(fast_rows(texts[:_SAMPLE])):
+            return fast_rows
+        failed: Counter[str] = Counter()
+        self._grow(self.layout.flatten(_decoded(text, failed) for text in texts[:_SAMPLE]))
+        return self._current_fast_rows()
+
+    def _grow(self, flat: mapping.Flat) -> None:
+        """Add the columns that flat rows need."""
+        if self.layout.new_columns(flat) and not self._evolve(flat):
+            self.incomplete = True
 
     def _current_fast_rows(self) -> mapping.FastRows | None:
         """The fast rows of the current layout; None with a transform, or where the layout changed too often."""
@@ -143,8 +161,7 @@ class MappedTable:
                 f"{self.sync.display_name}: the API sends fields that {declaration} does not declare: "
                 f"{', '.join(paths[:20])}. Declare them, or set mapping.extra to ignore or evolve."
             )
-        if self.layout.new_columns(flat) and not self._evolve(flat):
-            self.incomplete = True
+        self._grow(flat)
         result = self.layout.rows(flat)
         rows = list(zip(keys, result.values, strict=True))
         return Prepared(
