@@ -132,6 +132,16 @@ def test_a_delta_url_replaces_the_request_and_a_refused_one_reads_everything(fee
     assert feed.checkpoint()["cursor"] == f"{url}c"
 
 
+def test_a_record_that_went_while_a_token_was_too_old_is_deleted_with_track_deletes(feed: Feed) -> None:
+    block = {"from": "response", "token_path": "token", "request_path": "sync"}
+    row = feed.sync(block, deleted_path="gone", track_deletes={"max_fraction": 1})
+    feed.run(row, {"results": [item(1), item(2), item(3)], "token": "a"})
+    assert feed.run(row, {"results": [item(4)], "token": "b"}).counts.deleted == 0, "a list of changes lacks the rest"
+    feed.api.route("/items", lambda r: Answer(410) if "sync" in r.params else feed.answer(r))
+    assert feed.run(row, {"results": [item(1), item(4)], "token": "c"}).counts.deleted == 2
+    assert feed.live() == [1, 4]
+
+
 def test_windows_end_at_the_start_of_the_execution_and_move_the_cursor_one_by_one(feed: Feed) -> None:
     now = datetime.now(timezone.utc)
     start = (now - timedelta(days=5)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -190,7 +190,7 @@ def _of_block(
         _origin(block), *(check(block, placeholders) for check in (_sending, _times, _numbers))
     ):
         yield ("incremental", name), f"incremental.{name} {sentence}"
-    if fields.get("track_deletes") and "full_refresh" not in block:
+    if fields.get("track_deletes") and "full_refresh" not in block and block.get("from") != "response":
         yield (
             ("track_deletes",),
             "track_deletes compares the whole list, and an incremental execution reads only changes; add "
