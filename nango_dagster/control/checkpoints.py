@@ -46,9 +46,9 @@ def replace(selection: Selection, checkpoint: Checkpoint | None) -> Report:
     sync = selection.row.sync
     if checkpoint is not None and sync.script is None:
         checkpoint = manual_checkpoint(sync, checkpoint)
-    if selection.running:
+    count = 0 if selection.running else selection.apply(queue.set_checkpoint, checkpoint=checkpoint)
+    if not count:
         raise Refused(f"{selection} is being executed; cancel that first (nango-dagster cancel). Nothing was done.")
-    count = selection.apply(queue.set_checkpoint, checkpoint=checkpoint)
     document = selection.document(changed=count, checkpoint=checkpoint)
     if checkpoint is None:
         return Report(f"Cleared the checkpoint of {selection}.", "The next execution begins at the start.", document)
