@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nango_dagster.config import Configs, Sync, from_body, read_dir, read_file
 from nango_dagster.config.document import read_json, read_yaml
 from nango_dagster.errors import ConfigError
+from tests.conftest import ROOT
 
 URL = "https://api.example.com/items"
 
@@ -384,3 +385,18 @@ def test_a_wrong_rule_is_found_at_its_line_and_column(tmp_path: Path) -> None:
         'items.yaml:4:30: responses[1].action is "stop"; wanted one of list, empty, end, skip, retry, '
         "refresh_credentials, fail."
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(file.read_text(encoding="utf-8") for file in sorted((ROOT / "examples").rglob("*.yaml"))),
+        "a: 'é😀x'\n😀: [1, 😀b, {c: 2}]\nd: &x {e: no}\nf: *x\ng: |\n  text\nh: 010\ni: ~\nj:\n",
+        "\ufeffa: 1\n",
+        "# nothing\n",
+    ],
+)
+def test_both_yaml_loaders_read_the_same_values_at_the_same_places(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = read_yaml(text, "a.yaml", lambda place: False)
+    monkeypatch.setattr("nango_dagster.config.document._FastLoader", None)
+    assert read_yaml(text, "a.yaml", lambda place: False) == fast
