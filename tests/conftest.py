@@ -330,12 +330,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Acceptance tests run last, so that a small mistake is seen at once; those that one process runs begin first."""
-    items.sort(key=lambda item: (_is_acceptance(item), not item.nodeid.startswith(ONE_PROCESS)))
+    """Acceptance tests run last, so that a small mistake is seen at once. Those that one process runs begin first."""
+    items.sort(key=_place)
 
 
-def _is_acceptance(item: pytest.Item) -> bool:
-    return item.get_closest_marker("acceptance") is not None
+def _place(item: pytest.Item) -> tuple[bool, ...]:
+    is_acceptance, is_long = (item.get_closest_marker(name) is not None for name in ("acceptance", "long"))
+    return is_acceptance, not item.nodeid.startswith(ONE_PROCESS), not is_long
 
 
 @pytest.hookimpl(optionalhook=True)

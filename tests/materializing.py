@@ -6,8 +6,6 @@ import atexit
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -16,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._cli import main as dagster_main
 
 from nango_dagster.config import Sync
 from nango_dagster.defs import NangoResource, build_definitions, names, shared
 from nango_dagster.settings import Settings
+from tests.processes import Command
 
 
 class Project:
@@ -155,14 +155,8 @@ def repository_origin() -> Any:
     return RemoteRepositoryOrigin(location, "__repository__")
 
 
-def dagster_process(arguments: list[str], folder: Path, env: dict[str, str]) -> subprocess.Popen[str]:
+def dagster_process(arguments: list[str], folder: Path, env: dict[str, str]) -> Command:
     """Dagster, in a process of its own, as a run worker is."""
-    (folder / "dagster").mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "dagster", *arguments],
-        cwd=folder,
-        env={**os.environ, **env, "DAGSTER_HOME": str(folder / "dagster")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    home = folder / "dagster"
+    home.mkdir(exist_ok=True)
+    return Command(dagster_main, arguments, folder, {**os.environ, **env, "DAGSTER_HOME": str(home)})

@@ -33,6 +33,7 @@ OUTCOMES = {step.name: records.outcome(step.list, COUNT) for step in STEPS}
 
 
 @pytest.mark.acceptance
+@pytest.mark.long
 def test_every_contestant_does_every_step_rightly(tmp_path: Path) -> None:
     """On SQLite; the outcomes are compared by the benchmark itself, which fails where one is wrong."""
     document, said = benchmark(tmp_path, "--only", "sqlite")

@@ -29,7 +29,7 @@ from tests.crashing import bury
 from tests.executions import PAGING, Source, assert_exact, assert_nothing_runs, items, last_job, until
 from tests.fake_api import FakeApi, Received, Reply
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 SLOW = 120  # seconds that a loaded machine may need
 

@@ -208,10 +208,10 @@ def test_two_dagster_runs_of_one_sync_at_the_same_time_never_work_on_the_same_co
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         assert instance.get_runs() == []  # its tables are there: two that make them at once get in each other's way
     runs = [dagster_process([*execute, *as_scheduled], tmp_path, settings_env) for _ in range(2)]
-    until(lambda: len(crm.held) == 16 or any(run.poll() for run in runs), 120, "both are at work")
+    until(lambda: len(crm.held) == 16 or any(run.returncode for run in runs), 120, "both are at work")
     crm.open.set()
     for run in runs:
-        said, _ = run.communicate(timeout=120)
+        said = run.communicate(timeout=120)
         assert run.returncode == 0, said
     assert_shared(db, row, crm)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from nango_dagster.store import Database, connections, jobs, queue, syncs
 from tests.executions import Source, assert_nothing_runs, items, stored, until
 from tests.fake_api import FakeApi, Received, Reply
 from tests.materializing import dagster_process
+from tests.processes import Command
 
 # --- the signal itself ---------------------------------------------------------------------------------------------
 
@@ -124,11 +124,11 @@ def configure(folder: Path, sync: Sync) -> None:
     (folder / "sync_configs" / "items.yaml").write_text(yaml.safe_dump(sync.document()))
 
 
-def terminate(process: subprocess.Popen[str]) -> float:
+def terminate(process: Command) -> float:
     """End it as a termination in the UI or Kubernetes does; how many seconds that took."""
     began = monotonic()
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output = process.communicate(timeout=60)
     assert process.returncode != 0, output
     return monotonic() - began
 

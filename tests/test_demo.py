@@ -143,6 +143,7 @@ def test_make_run_ends_with_real_rows_and_a_second_time_without_new_ones(tmp_pat
 
 
 @pytest.mark.acceptance
+@pytest.mark.long
 def test_the_ui_of_the_demo_serves_its_port_and_ends_on_sigterm_in_the_background(tmp_path: Path) -> None:
     """As `make ui PORT=... &` starts it: a shell's `&` makes the process ignore Ctrl-C."""
     shutil.copytree(ROOT / "sync_configs", tmp_path / "sync_configs")

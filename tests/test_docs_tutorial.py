@@ -120,6 +120,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.acceptance
+@pytest.mark.long
 @pytest.mark.timeout(900)  # on a busy machine
 def test_the_tutorial_typed_as_written_ends_with_a_change_that_reaches_the_application(reader: Reader) -> None:
     installation, *steps = blocks_of(PAGE)

@@ -18,7 +18,7 @@ from tests.crash_worker import Result, Workers
 from tests.executions import PAGING
 from tests.fake_api import Answer, FakeApi, Received
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 FEW = 10_000
 MANY = int(os.environ.get("MEMORY_TEST_RECORDS", "100000"))

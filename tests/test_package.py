@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 # Runs at the start of every Python of the environment: a connection to anything but this machine is an error.
 NO_NETWORK = """\
