@@ -117,6 +117,15 @@ def test_warnings_of_a_run_are_said_once_and_do_not_fail_it(cli: Cli, db: Databa
     assert said.stderr.count("unique_key") == 1, said
 
 
+@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+def test_children_that_run_before_their_parents_are_a_warning(cli: Cli, source: Source) -> None:
+    """Also in a new folder, where nothing has stored the sync of the parents yet."""
+    for_each = {"sync": "items", "path": "id"}
+    write_sync("notes", url=source.api.url + "/${parent.id}/notes", unique_key="id", for_each=for_each)
+    said = cli("run", "notes")
+    assert said.status == 0 and "items, has read nothing yet" in said.stderr, said
+
+
 def test_a_posted_sync_is_run_and_stays_posted(cli: Cli, db: Database, source: Source) -> None:
     Path("sync_configs/items.yaml").unlink()
     body = {"name": "items", "url": source.api.url + source.path, "unique_key": "id", **PAGING}

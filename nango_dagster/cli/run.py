@@ -56,6 +56,7 @@ def run(session: Session, name: str, connection: str | None, variant: str | None
     tags = {f"nango/{wish}": "true" for wish, is_set in wishes.items() if is_set}
     with session.database() as database:
         sync, is_posted = _find(session, database, name)
+        _register_parents(session, database, sync)
         partition = _partition(database, sync, is_posted, connection, variant)
         with _progress(session, sync) as report, sample_api(session, [sync]) as session:
             # A posted sync is known only to the definitions of the whole folder.
@@ -86,6 +87,16 @@ def _find(session: Session, database: Database, name: str) -> tuple[Sync, bool]:
     if not sync.enabled:
         raise Refused(f"{name} has enabled: false; take that out of its config to run it.")
     return sync, is_posted
+
+
+def _register_parents(session: Session, database: Database, sync: Sync) -> None:
+    """Store the syncs of the parents, whose records the lists of a sync with `for_each` are read for."""
+    from ..store import syncs
+
+    siblings = {other.name: other for other in session.configs.syncs if other.integration_key == sync.integration_key}
+    while sync.for_each is not None and (parent := siblings.pop(sync.for_each.sync, None)) is not None:
+        syncs.register(database, [parent])
+        sync = parent
 
 
 def _partition(
