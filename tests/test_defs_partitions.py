@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from nango_dagster.config import Sync
-from nango_dagster.defs import names, partitions
+from nango_dagster.defs import checks, names, partitions
 from nango_dagster.settings import Settings
 from nango_dagster.store import Database, connections, jobs, queue, schema, syncs
 from nango_dagster.store.sync_row import SyncRow
@@ -534,6 +534,18 @@ def test_the_overview_says_how_many_fail_and_why_also_after_a_run_without_change
     due_again(db, row)
     result = project.scheduled(sync)  # they are shown as failed already
     assert "ASSET_MATERIALIZATION" not in kinds(result)
+
+
+def test_the_check_lists_each_reason_with_the_number_of_connections() -> None:
+    key, summary = dg.AssetKey("contacts"), checks.Summary(rejected=3)
+    failed = {"ann": "contacts for ann: GET http://a answered 401", "bob": "contacts for bob: it is no JSON."}
+    failed["cyd"] = failed["ann"].replace("ann", "cyd")
+    check = checks.evaluate_many(key, summary, failed, executed=9, fails=True)
+    assert check.description == (
+        "3 of 9 connections failed: ann, bob, cyd.\n\n"
+        "- 2 connections, such as ann: GET http://a answered 401.\n- bob: it is no JSON.\n\n"
+        "3 records could not be stored."
+    )
 
 
 @pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)

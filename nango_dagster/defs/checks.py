@@ -147,12 +147,14 @@ def evaluation(result: AssetCheckResult, key: AssetKey) -> AssetCheckEvaluation:
 
 
 def _result(key: AssetKey, errors: list[str], warnings: list[str], numbers: dict[str, Any]) -> AssetCheckResult:
+    sentences = errors + warnings
+    between = "\n\n" if any("\n" in sentence for sentence in sentences) else " "  # the UI shows Markdown
     return AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=not errors and not warnings,
+        passed=not sentences,
         severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
-        description=" ".join(errors + warnings) or "All records were stored.",
+        description=between.join(sentences) or "All records were stored.",
         metadata=numbers,
     )
 
@@ -167,8 +169,8 @@ def _failed_connections(failed: Mapping[str, str], executed: int) -> str:
     names = sorted(filter(None, failed))
     count = len(names)
     of = f"{count:,} of {executed:,} connections failed" if executed > 1 else "the connection failed"
-    reasons = sentences_of({name: failed[name] for name in names})
-    return " ".join([f"{of}: {_listed(names)}.", *(f"{reason.rstrip('.')}." for reason in reasons)])
+    reasons = [f"{reason.rstrip('.')}." for reason in sentences_of({name: failed[name] for name in names})]
+    return f"{of}: {_listed(names)}." + (f" {reasons[0]}" if len(reasons) == 1 else "\n\n- " + "\n- ".join(reasons))
 
 
 def _errors(outcome: Outcome) -> list[str]:
