@@ -21,6 +21,7 @@ from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.databases import Sqlite
 from benchmarks.for_each import Api, measure
 from benchmarks.for_each import serving as serving_parents
+from benchmarks.incremental import Figures
 from benchmarks.measure import BenchmarkFailed, Usage
 from benchmarks.records import CHANGED_COMMENTS, List, Outcome
 from benchmarks.report import medians
@@ -164,3 +165,11 @@ def test_as_many_lists_are_requested_as_parents_changed(settings: Settings) -> N
     with serving_parents(api):
         steps = measure(settings, api, changed=5)
     assert [(step.name, step.lists) for step in steps] == [("first", 40), ("changed", 5), ("unchanged", 0)]
+
+
+def test_an_incremental_execution_is_compared_with_both_full_ones() -> None:
+    figures = Figures(100_000, 1000, first=20, full=8, incremental=0.6, unchanged=0.1, process_start=0.5)
+    assert figures.is_cheap and "full, 1 % changed                         8.00         7.5%              0.66" in str(
+        figures
+    )
+    assert not Figures(100_000, 1000, first=20, full=4, incremental=0.6, unchanged=0.1, process_start=0.5).is_cheap

@@ -30,7 +30,8 @@ from .names import Transform
 log = logging.getLogger(__name__)
 
 _LOCKED_SECONDS = 60.0
-_SAMPLE = 30  # records of a batch
+_PROBE = 3  # records of a batch that show whether the fast rows know its shape
+_SAMPLE = 30  # records that the layout learns a shape from
 MOST_FAST_ROWS = 50  # per execution; it does not pay where every record has another shape
 
 
@@ -129,7 +130,7 @@ class MappedTable:
         Fields that are always null have no column, so a process knows of them only after it has seen them.
         """
         fast_rows = self._current_fast_rows()
-        if fast_rows is None or len(texts) < 2 * _SAMPLE or any(fast_rows(texts[:_SAMPLE])):
+        if fast_rows is None or len(texts) < 2 * _SAMPLE or any(fast_rows(texts[:_PROBE])):
             return fast_rows
         failed: Counter[str] = Counter()
         self._grow(self.layout.flatten(_decoded(text, failed) for text in texts[:_SAMPLE]))
