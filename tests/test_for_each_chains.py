@@ -18,6 +18,9 @@ from tests.fake_api import Answer, FakeApi, Received, Reply
 TRACKED: dict[str, Any] = {"unique_key": "id", "track_deletes": {"max_fraction": 1.0}, "retries": 0}
 
 
+SQLITE = pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+
+
 class Tree:
     """Teams, the boards of each team, and the cards of each board, behind an API with one URL for each list."""
 
@@ -107,6 +110,7 @@ def test_a_parent_that_is_deleted_and_added_again_has_its_children_again(tree: T
     assert sorted(tree.live("cards")) == ["a2x", "a9x", "b1x", "b2x"]
 
 
+@SQLITE
 def test_an_incremental_sync_may_be_the_parent(tree: Tree) -> None:
     block = {"field": "at", "request_path": "since", "full_refresh": "every day"}
     tree.declare(teams={"sync_type": "incremental", "incremental": block})
@@ -133,7 +137,7 @@ def test_a_reset_of_the_children_alone_reads_all_lists_and_a_deleted_parent_stil
     assert sorted(tree.live("cards")) == ["a1x", "a2x"]
 
 
-@pytest.mark.parametrize("settings_env", ["sqlite"], indirect=True)
+@SQLITE
 @pytest.mark.parametrize("id_", ["a/b", "a b+c", "ü?x=1&y#z", "100%", "%2F", "..", ".", "a;b", "{x}", "$5"])
 def test_a_value_of_the_parent_is_one_part_of_the_path(tree: Tree, id_: str) -> None:
     tree.lists["/teams"] = [{"id": id_, "at": "1"}]
@@ -147,6 +151,7 @@ def test_a_value_of_the_parent_is_one_part_of_the_path(tree: Tree, id_: str) -> 
         assert outcome.error is None and tree.live("boards") == {"x": id_}
 
 
+@SQLITE
 def test_a_parent_without_a_list_fails_the_execution_unless_a_rule_says_that_it_is_empty(tree: Tree) -> None:
     tree.declare()
     tree.run()
@@ -164,6 +169,7 @@ def test_a_parent_without_a_list_fails_the_execution_unless_a_rule_says_that_it_
     assert sorted(tree.live("cards")) == ["a2x", "a2y", "b1x", "b2x"]
 
 
+@SQLITE
 def test_a_record_of_two_lists_has_a_row_for_each_with_the_value_of_its_parent_in_the_key(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
