@@ -140,7 +140,8 @@ def checkpoint(session: Session, text: str | None, clear: bool, **names: Any) ->
 
     The checkpoint of an incremental sync is its cursor. The checkpoint of a resumable sync is the request of the next
     page. The checkpoint of a script is the value that the script saved. It is stored with the records before it.
-    Setting or clearing it ends a deletion window of several executions.
+    Setting or clearing it ends a deletion window of several executions. An incremental sync begins at a time with
+    --set '{"cursor": "2026-01-31T10:00:00Z"}'.
 
     With --json: sync, integration, connection_id, variant, checkpoints (of each: connection_id, variant, checkpoint);
     after a change changed (how many) and checkpoint.
