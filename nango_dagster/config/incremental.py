@@ -92,7 +92,7 @@ class Until(f.Part):
 
 
 class Incremental(f.Part):
-    """How an execution asks for what changed since the last one."""
+    """The request of an execution for the changes since the last one."""
 
     from_: Literal["record", "run_start", "response"] = Field(
         "record",
@@ -123,8 +123,8 @@ class Incremental(f.Part):
     )
     lag: Lag | None = Field(
         None,
-        description="How far before the cursor each execution begins; for records that appear late, and for clocks "
-        "that differ. One minute by default, and a day where the cursor is a date.",
+        description="The time before the cursor at which each execution begins, for records that appear late and for "
+        "clocks that differ. One minute by default, and a day if the cursor is a date.",
     )
     order: Literal["none", "asc", "desc"] = Field(
         "none",
@@ -141,7 +141,7 @@ class Incremental(f.Part):
         "with `from: response`.",
     )
     full_refresh: EveryInterval | None = Field(
-        None, description="How often everything is read beside the changes, such as `every 7 days`."
+        None, description="The interval at which everything is read, such as `every 7 days`."
     )
     missing: Literal["keep", "skip", "fail"] = Field(
         "keep",

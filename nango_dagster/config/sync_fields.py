@@ -72,12 +72,12 @@ class SyncFields(_Validated):
     metadata_model: f.JsonSchema | None = Field(
         None,
         description="With `script`: the model of the connection's metadata, in a form of `models`. An execution fails "
-        "before its first request where the metadata does not fit.",
+        "before its first request if the metadata does not fit.",
     )
     checkpoint_model: f.JsonSchema | None = Field(
         None,
-        description="With `script`: the model of the checkpoint, in a form of `models`. To save one that does not fit "
-        "is an error; a stored one that does not fit any more is left out.",
+        description="With `script`: the model of the checkpoint, in a form of `models`. Saving a checkpoint that "
+        "does not fit is an error. A stored checkpoint that does not fit any more is ignored.",
     )
 
     # The request to the external API; it may hold secrets, which no repr shows
@@ -207,13 +207,13 @@ class SyncFields(_Validated):
     )
     max_total: f.Total | None = Field(
         None,
-        description="Stop after this many records; for trying a sync out. With `unique_key` an execution that it ends "
-        "deletes nothing; without, these records are all the rows.",
+        description="Stop after this many records, to try a sync out. With `unique_key` such an execution deletes "
+        "nothing. Without, these records are all the rows.",
     )
     max_pages: int | None = Field(
         None,
         ge=1,
-        description="Stop after this many pages. An execution that it ends deletes nothing; without `unique_key` it "
+        description="Stop after this many pages. Such an execution deletes nothing. Without `unique_key` it "
         "fails, and the rows stay as they are.",
     )
 
@@ -241,8 +241,8 @@ class SyncFields(_Validated):
     max_runs: int = Field(1, ge=1, description="The largest number of runs of the sync at the same time.")
     fail_run_when: f.FailureLimit = Field(
         DEFAULT_FAILURE_LIMIT,
-        description="How many connections have to fail for the run to fail: any, a number, a share such as 5%, or "
-        "never; below it the check warns, and only the failed partitions are red.",
+        description="The number of failed connections at which a run fails: any, a number, a share such as 5%, or "
+        "never. Below it the check warns, and only the failed partitions are red.",
     )
 
     # When it runs
@@ -253,15 +253,15 @@ class SyncFields(_Validated):
     cron: f.Cron | None = Field(None, description="The schedule as a cron expression of five fields.")
     timezone: f.Timezone | None = Field(None, description="The time zone of `cron`; UTC by default.")
     sync_type: Literal["full", "incremental"] = Field(
-        "full", description="The content of an execution: the whole list (`full`), or what changed (`incremental`)."
+        "full", description="The content of an execution: the whole list (`full`), or the changes (`incremental`)."
     )
     incremental: Incremental | None = Field(
         None, description="With `sync_type: incremental`: the cursor, its origin and its place in the request."
     )
     resumable: bool = Field(
         False,
-        description="Whether the position in the whole list is kept, so that an execution that breaks is continued by "
-        "the next one.",
+        description="Whether the position in the whole list is stored, so that the next execution continues an "
+        "interrupted one.",
     )
     auto_start: bool = Field(True, description="Whether a new sync or connection starts without a command.")
     events: Literal["changed", "all"] = Field(
