@@ -288,13 +288,16 @@ def test_numbers_that_may_be_times_get_the_lag_and_a_future_one_hides_nothing(
     db: Database, settings: Settings, api: FakeApi, values: list[Any], sent: str, sentence: str
 ) -> None:
     source = Source(api, Decimal)
-    reader = Reader.of(db, settings, source)
+    reader = Reader.of(db, settings, source, until={"request_path": "to"})
     for id_, value in enumerate(values):
         source.put(id_, value, Decimal(value))
     assert sentence in " ".join(reader.run().warnings)
     api.requests.clear()
     reader.run()
-    assert api.requests[0].params["since"] == sent
+    params = api.requests[0].params
+    assert params["since"] == sent
+    is_time = sent.startswith("17")
+    assert not is_time or (len(params["to"]), params["to"] > sent) == (len(sent), True), "both bounds have one form"
 
 
 def test_newest_first_reads_the_whole_list_where_the_order_of_texts_is_not_known(

@@ -97,7 +97,6 @@ class Tracking:
         pair = None if self.greatest is None else of_one_kind(cursor, self.greatest)
         if self.greatest is not None and pair is None:
             self.odd += 1
-            self.is_ascending = self.is_descending = False
             return
         if cursor.is_after(self.now):
             self.future += cursor.kind == "time"

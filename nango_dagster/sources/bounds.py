@@ -44,7 +44,7 @@ class Bounds:
         return values
 
     def _upper(self, form: str | None) -> str | int | float:
-        if form is None and self.lower is not None and self.lower.kind == "time":
+        if form is None and self.lower is not None and self.lower.moment is not None:
             return written_like(self.lower.written, self.until)
         return written_time(self.until, form or "iso_seconds")
 

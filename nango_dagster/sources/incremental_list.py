@@ -160,7 +160,8 @@ class _Reading:
         """Read the time from the cursor to now window by window; the cursor moves with each."""
         if lower.kind != "time":
             raise ApiError(
-                f"{self._sync.display_name}: incremental.step is a time, and the cursor is {lower.written!r}."
+                f"{self._sync.display_name}: incremental.step is a time, and the cursor is {lower.written!r}; give "
+                "incremental.format, such as unix, which says what it means."
             )
         start = lower.value
         while True:
