@@ -155,11 +155,15 @@ def dagster_database(pg_server: str) -> Iterator[str]:
 
 @contextmanager
 def fresh_schema(url: str) -> Iterator[str]:
-    """The name of a schema that no other test has; dropped afterwards with all that is in it."""
-    from tests.prepared_store import PreparedSchemas
+    """The name of a schema that no other test has, also on a server that is killed meanwhile; dropped afterwards."""
+    import psycopg
 
-    with closing(PreparedSchemas(url)) as schemas, schemas.fresh() as name:
-        yield name
+    schema = f"nango_test_{uuid.uuid4().hex[:12]}"
+    try:
+        yield schema
+    finally:
+        with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as admin:
+            admin.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
 
 
 @pytest.fixture(scope="session")

@@ -181,9 +181,15 @@ def assert_nothing_runs(db: Database) -> None:
 
 
 def until(condition: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
-    """The value of `condition` once it is true; raises AssertionError when that takes too long."""
+    """The value of `condition` once it is true; raises AssertionError when that takes too long.
+
+    It looks for at most a fifth of the time, so that the work it waits for has the processor.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
-        time.sleep(0.01)
-    return found
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
+        now = time.monotonic()
+        assert now < deadline, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(min(max(0.01, 4 * (now - began)), 1))

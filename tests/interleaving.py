@@ -41,6 +41,8 @@ class Actor:
         """The statement that it is about to send; None while it is at work."""
         self.connection: Any = None
         self._writing_connection: Any = None
+        self.stands = threading.Event()
+        """Set when it is about to send a statement, or about to end."""
         self._go = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(db, program), daemon=True)
 
@@ -66,9 +68,11 @@ class Actor:
             self._note_end(connection)
             return
         self.connection, self.statement = connection, statement
+        self.stands.set()
         self._go.acquire()
 
     def step(self) -> None:
+        self.stands.clear()
         statement, self.statement = self.statement or "", None
         if statement.startswith("BEGIN IMMEDIATE"):
             self._writing_connection = self.connection
@@ -82,6 +86,8 @@ class Actor:
             program(db)
         except BaseException as error:
             self.error = error
+        finally:
+            self.stands.set()
 
     def _note_end(self, connection: Any) -> None:
         if connection is self._writing_connection:
@@ -180,7 +186,7 @@ class Stage:
             if actor.has_ended or self._waits_for_a_lock(actor):
                 return False
             assert time.monotonic() < deadline, "a program neither ends nor sends a statement"
-            time.sleep(0.003)
+            actor.stands.wait(0.003)
         return True
 
     def _may_go_on(self, actors: Sequence[Actor], actor: Actor) -> bool:

@@ -176,6 +176,7 @@ def _sqlalchemy_engine(url: URL, schema: str, serving: bool, connections: int | 
         pool_size=connections or MAX_POOL,
         max_overflow=0 if connections else MAX_POOL if serving else 2,
         pool_timeout=engine.SERVING_SECONDS if serving else POOL_SECONDS,
+        use_native_hstore=False,  # no column is one, and the first connection would ask the server for the type
         connect_args={**_KEEP_ALIVE, "application_name": "nango-dagster"},
     )
     quoted = _quoted(created, schema)
