@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from ..errors import RecordRejected
 from ..records import decode
 from ..sentences import number_of
 from .values import Cursor, cursor_of, of_one_kind
+
+_LOOKS_LIKE_TIME: Final = re.compile(
+    r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\d:\d\d", re.ASCII
+).search
 
 Reader = Callable[[Sequence[bytes]], list[bytes]]
 """Reads the JSON text of one field of many records; empty where it is missing."""
@@ -77,6 +83,11 @@ class Tracking:
             sentences.append(
                 f"{number_of(self.doubtful, 'record')} had a number at {name} that would be a time in the future; the "
                 "cursor stays before it. Give incremental.format: unix for times, or number for other numbers."
+            )
+        if self.greatest is not None and self.greatest.kind == "text" and _LOOKS_LIKE_TIME(str(self.greatest.written)):
+            sentences.append(
+                f"the values at {name}, such as {str(self.greatest.written)[:40]!r}, are compared as texts and have no "
+                "lag. Give incremental.format if these are times, such as %m/%d/%Y."
             )
         if self.odd:
             sentences.append(
