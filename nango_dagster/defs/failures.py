@@ -65,6 +65,8 @@ def _without_connection(partition: str, sentence: str) -> str:
 
 def _kind(partition: str, sentence: str) -> str:
     """The part of an error that it shares with the errors of other connections."""
-    for name in filter(None, {partition, *names_of(partition)}):
-        sentence = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", sentence)
-    return _ID.sub("", REQUEST.sub("", sentence))
+    sentence = REQUEST.sub("", _without_connection(partition, sentence))
+    for name in {partition, *names_of(partition)}:
+        if name in sentence:
+            sentence = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", sentence)
+    return _ID.sub("", sentence)

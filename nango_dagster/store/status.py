@@ -20,6 +20,7 @@ from .target import Target
 
 State = Literal["RUNNING", "PAUSED", "STOPPED", "ERROR", "SUCCESS"]
 
+_LONGEST_ERROR = 500  # characters; a sync may have 100,000 failing connections
 _schedules = schema.schedules
 _of = schema.schedules.c
 
@@ -100,8 +101,8 @@ def totals(db: Database, sync_id: int) -> Totals:
 
 
 def failing(db: Database, sync_id: int) -> dict[str, str]:
-    """The error of each connection and variant whose last execution failed, by its partition key."""
-    error = sa.func.coalesce(schema.jobs.c.error_message, "")
+    """The beginning of the error of each connection and variant whose last execution failed, by its partition key."""
+    error = sa.func.substr(sa.func.coalesce(schema.jobs.c.error_message, ""), 1, _LONGEST_ERROR)
     query = (
         sa.select(_of.connection_id, _of.variant, error)
         .select_from(_schedules)
