@@ -98,7 +98,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "sources": (
         ("source",),
-        ("bounds", "saving", "user_value"),
+        ("bounds", "change_token", "saving", "user_value"),
         ("incremental_list",),
         ("declarative",),
         ("for_each",),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from .. import clock, records
@@ -20,7 +21,6 @@ from ..errors import ApiError
 from ..fetch import Fetch, Page, Place, first_request, opening_request
 from ..http import secrets_of
 from ..incremental import (
-    MAX_POSITION,
     Cursor,
     CursorRules,
     State,
@@ -36,9 +36,9 @@ from ..incremental import (
     written_like,
     written_time,
 )
-from ..paging import Answer, style
-from ..paths import MISSING
+from ..paging import style
 from .bounds import BoundAccess, Bounds
+from .change_token import is_storable, token_of, token_problem
 from .saving import PageSaver
 from .source import PAGING_NOT_FOUND, Ending, Model, Sink, SourceContext
 
@@ -232,25 +232,22 @@ class _Reading:
         if block.from_ == "run_start":
             return written_time(started_at, "iso")
         if block.from_ == "response":
-            return self._checked_token(read.token)
+            return self._later_token(read.token, block)
         highest = read.tracking.highest if read.tracking else None
         return cursor if highest is None else self._rules.later(cursor, capped(highest, started_at))
 
-    def _checked_token(self, token: Any) -> str | int | float | None:
-        """The API's token. A credential in it is not stored, and then the token before stays."""
-        path = self._block and (self._block.token_path or self._block.token_url_path)
-        if isinstance(token, bool) or not isinstance(token, str | int | float) or token == "":
-            self._warnings.append(f'no answer had a token at "{path}"; the next execution reads the same again.')
-        elif not self._is_public(str(token)):
-            self._warnings.append(f'the token at "{path}" holds a credential of the connection, and is not kept.')
-        else:
-            return token
+    def _later_token(self, token: Any, block: Incremental) -> str | int | float | None:
+        """The API's token; the one before stays if this one cannot be stored."""
+        problem = token_problem(token, block, self._secrets())
+        if problem is None:
+            later: str | int | float = token
+            return later
+        self._warnings.append(problem)
         return self._state.cursor
 
-    def _is_public(self, text: str) -> bool:
+    def _secrets(self) -> set[str]:
         access = self._context.access
-        secrets = {*(access.secrets() if access else ()), *secrets_of(first_request(self._sync))}
-        return len(text) <= MAX_POSITION and not any(secret and secret in text for secret in secrets)
+        return {*(access.secrets() if access else ()), *secrets_of(first_request(self._sync))}
 
     # --- the whole list -----------------------------------------------------------------------------------------------
 
@@ -314,7 +311,7 @@ class _Reading:
         else:
             self._sink.commit()
         position = None if page.next is None else position_of(page.next, opening_request(self._sync))
-        if position is None or not self._is_public(position):
+        if position is None or not is_storable(position, self._secrets()):
             self._pending = None
             return
         highest = tracking.highest.written if tracking and tracking.highest else None
@@ -353,7 +350,7 @@ class _Reading:
             reach=self._context.reach,
             limiter=self._context.limiter,
             start=start or Place(bounds.request(self._sync, self._block, form)),
-            note=self._token_of,
+            note=partial(token_of, block=self._block),
         )
         try:
             with fetch:
@@ -381,11 +378,6 @@ class _Reading:
             return None
         highest = None if self._state.highest is None else self._rules.cursor(self._state.highest)
         return Tracking(records.token_reader(self._block.field), self._rules.form, self._now, highest)
-
-    def _token_of(self, answer: Answer) -> Any:
-        path = None if self._block is None else self._block.token_path or self._block.token_url_path
-        token = MISSING if path is None or not answer.envelope.document.text else answer.envelope.dig(path)
-        return None if token is MISSING else token
 
     def _stored(self, page: Page, tracking: Tracking | None) -> Sequence[bytes]:
         """The page's records without those that the config leaves out."""
