@@ -45,8 +45,8 @@ def test_one_run_reads_all_customers_and_shows_those_that_failed(stack: Stack, b
     (beside,) = dispatched(stack, "FAILURE")
     assert (beside["nango/run"], beside["nango/failed_partitions"]) == (run["id"], str(len(ILL)))
     began = monotonic()
-    shown = ("Row count", f"{5 * (CUSTOMERS - len(ILL))}", "failing_connections", "The token was revoked.")
-    browser.open(f"{stack.url}/assets/{ASSET}", *shown)
+    totals = ("Row count", f"{5 * (CUSTOMERS - len(ILL))}", "failing_connections", "The token was revoked.")
+    browser.open(f"{stack.url}/assets/{ASSET}", *totals)
     overview_seconds = monotonic() - began
     shown = (f"Failed ({len(ILL)})", f"Materialized ({CUSTOMERS - len(ILL)})", "Missing (0)")
     browser.open(f"{stack.url}/assets/{ASSET}?view=partitions", *shown, within=10 + 5 * overview_seconds)
