@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
 
 from ..settings import Settings
 from ..store import Database
@@ -53,6 +54,16 @@ _ROUTES = (
 _DESCRIPTION = "Syncs from external APIs into your database, run by Dagster."
 
 
+class _Compression(GZipMiddleware):
+    """Compresses answers. Requests that accept no gzip are passed on at once; Starlette would copy their answers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        accepted = b",".join(value for name, value in scope.get("headers", ()) if name == b"accept-encoding")
+        answer = super().__call__ if b"gzip" in accepted else self.app
+        await answer(scope, receive, send)
+
+
 def create_app(settings: Settings, database: Database | None = None, shared: Path | None = None) -> FastAPI:
     """Nango's HTTP API on the store that the settings name, or on one that is open already.
 
@@ -86,7 +97,7 @@ def create_app(settings: Settings, database: Database | None = None, shared: Pat
     authentication = Authentication.of(settings)
     openapi.describe(app, authentication)
     rates = Rates.open(settings.api_rate_limit, len(settings.secret_keys), shared and shared / "rates")
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
+    app.add_middleware(_Compression, minimum_size=1000, compresslevel=4)
     app.add_middleware(
         Guard,
         authentication=authentication,
