@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 from sqlalchemy.util import LRUCache
 
@@ -27,7 +28,7 @@ class _Statements(LRUCache[Any, Any]):
 
 def keep() -> None:
     """Let the engines of each dialect share their compiled statements for the life of this process."""
-    Engine.__init__ = _sharing  # type: ignore[assignment, method-assign]  # a function in place of a method
+    pytest.MonkeyPatch().setattr(Engine, "__init__", _sharing)
 
 
 def _sharing(engine: Engine, pool: Any, dialect: Any, *arguments: Any, **options: Any) -> None:

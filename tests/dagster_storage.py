@@ -1,4 +1,4 @@
-"""What Dagster's storages make anew for each question, made once in a test process: revisions and SQLAlchemy engines.
+"""Revisions and SQLAlchemy engines of Dagster's storages, made once in a test process instead of for each question.
 
 Each storage of a Dagster instance, and the event log of each run on SQLite, imports the same hundred files of Dagster
 to learn its newest revision, and each question to a storage on SQLite makes an engine. Both took half of the time of
@@ -10,9 +10,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import pytest
 import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+
+# Private: Dagster has no setting for the engines of its storages, and no product code depends on this.
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
@@ -23,9 +26,10 @@ _revisions: dict[str, ScriptDirectory] = {}
 
 def keep() -> None:
     """Keep the revisions of Dagster's storages, and the engines of its SQLite files, for the life of this process."""
-    ScriptDirectory.from_config = staticmethod(_kept)  # type: ignore[method-assign]  # a function in place of a class method
+    patch = pytest.MonkeyPatch()
+    patch.setattr(ScriptDirectory, "from_config", _kept)
     for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        vars(module)["create_engine"] = _engine
+        patch.setattr(module, "create_engine", _engine)
 
 
 def _kept(config: Config) -> ScriptDirectory:

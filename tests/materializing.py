@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._cli import main as dagster_main
 
 from nango_dagster.config import Sync
 from nango_dagster.defs import NangoResource, build_definitions, names, shared
 from nango_dagster.settings import Settings
-from tests.processes import Command
+from tests.processes import DAGSTER, Command
 
 
 class Project:
@@ -159,4 +158,4 @@ def dagster_process(arguments: list[str], folder: Path, env: dict[str, str]) -> 
     """Dagster, in a process of its own, as a run worker is."""
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
-    return Command(dagster_main, arguments, folder, {**os.environ, **env, "DAGSTER_HOME": str(home)})
+    return Command(DAGSTER.load(), arguments, folder, {**os.environ, **env, "DAGSTER_HOME": str(home)})

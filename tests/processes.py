@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
 Main: TypeAlias = Callable[[], None]
 
+(DAGSTER,) = entry_points(group="console_scripts", name="dagster")
+"""The command `dagster`, as pip installs it."""
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["dagster._cli", "nango_dagster.defs", "tests.executions"])
+PROCESSES.set_forkserver_preload([DAGSTER.module, "nango_dagster.defs", "tests.executions"])
 
 
 class Command:
@@ -40,7 +43,7 @@ class Command:
         os.kill(self._process.pid, number)
 
     def communicate(self, timeout: float) -> str:
-        """What it has printed, once it has ended."""
+        """Wait for its end, and return its output."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired([*self._arguments], timeout, self._output.read_bytes())

@@ -24,8 +24,9 @@ def test_every_name_in_the_repository_is_on_the_page(settings_env: None) -> None
     ]
     options = SyncOptions(job_prefix="raw_")
     repository = build_definitions(syncs, key_prefix="raw", options=options).get_repository_def()
-    of_asset = repository.asset_graph.get
-    assets = [of_asset(key) for key in repository.asset_graph.get_all_asset_keys()]
+    graph = repository.asset_graph
+    assets = [graph.get(key) for key in repository.asset_graph.get_all_asset_keys()]
+    partitioned = [asset.partitions_def for asset in assets]
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
     names = {
         *(job.name for job in jobs),
@@ -34,7 +35,7 @@ def test_every_name_in_the_repository_is_on_the_page(settings_env: None) -> None
         *(sensor.name for sensor in repository.sensor_defs),
         *(name for name in repository.get_top_level_resources()),
         *(check.name for asset in assets for check in asset.check_keys),
-        *(str(asset.partitions_def.name) for asset in assets if asset.partitions_def is not None),  # type: ignore[attr-defined]
+        *(str(partitions.name) for partitions in partitioned if isinstance(partitions, dg.DynamicPartitionsDefinition)),
         *(kind for asset in assets for kind in asset.kinds),
         *(tag for job in jobs for tag in job.tags),
     }

@@ -68,9 +68,9 @@ class Reader:
 
     @classmethod
     def of(cls, db: Database, settings: Settings, source: Source, **block: Any) -> Reader:
-        where = {} if "order" in block else {"request_path": "since"}
+        request = {} if "order" in block else {"request_path": "since"}
         body: dict[str, Any] = {"name": "items", "url": f"{source.api.url}/items", "unique_key": "id", "retries": 0}
-        body |= {"sync_type": "incremental", "incremental": {"field": "at", **where, **block}, **PAGING}
+        body |= {"sync_type": "incremental", "incremental": {"field": "at", **request, **block}, **PAGING}
         return cls(db, settings, syncs.register(db, [from_body({**body, "response_path": "results"})])["items"])
 
     def run(self) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -396,6 +397,14 @@ class _ChangingDeals:
         return ids[position : position + self.PAGE], len(ids) > position + self.PAGE
 
 
+def _project_of_example(db: Database, settings: Settings, api: FakeApi, name: str) -> ScriptProject:
+    """A project with one example, whose API is the fake one."""
+    project = ScriptProject(db, settings, api)
+    text = (EXAMPLES / f"{name}.py.txt").read_text()
+    (project.folder / f"{name}.py").write_text(re.sub(r"https://api\.\w+\.com", api.url, text))
+    return project
+
+
 YEAR = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -404,8 +413,7 @@ def test_a_deal_that_changes_while_the_list_is_read_costs_no_other_one(
 ) -> None:
     """The examples read by time and position: a change moves all later records of the list."""
     source = _ChangingDeals()
-    project = ScriptProject(db, settings, api)
-    text = (EXAMPLES / "hubspot_deals.py.txt").read_text().replace("https://api.hubapi.com", api.url)
+    project = _project_of_example(db, settings, api, "hubspot_deals")
 
     def search(request: Received) -> Any:
         body = request.json
@@ -423,7 +431,6 @@ def test_a_deal_that_changes_while_the_list_is_read_costs_no_other_one(
         return {"results": deals, **({"paging": {"next": {"after": str(position + len(ids))}}} if has_more else {})}
 
     api.route("/crm/v3/objects/deals/search", search)
-    (project.folder / "hubspot_deals.py").write_text(text)
     connections.add(db, None, connections.NewConnection("hubspot", "acme"))
     outcome = project.execute(project.rows()["hubspot_deals"], "acme")
     assert outcome.status == "succeeded", outcome.error
@@ -434,8 +441,7 @@ def test_an_issue_that_changes_while_the_list_is_read_costs_no_other_one(
     db: Database, settings: Settings, api: FakeApi
 ) -> None:
     source = _ChangingDeals()
-    project = ScriptProject(db, settings, api)
-    text = (EXAMPLES / "github_repository_issues.py.txt").read_text().replace("https://api.github.com", api.url)
+    project = _project_of_example(db, settings, api, "github_repository_issues")
 
     def issues(request: Received) -> Any:
         since = (
@@ -456,7 +462,6 @@ def test_an_issue_that_changes_while_the_list_is_read_costs_no_other_one(
         return Answer(body=body, headers=link if has_more else {})
 
     api.route("/repos/acme/widgets/issues", issues)
-    (project.folder / "github_repository_issues.py").write_text(text)
     metadata = {"repositories": {"base": "acme/widgets"}}
     connections.add(db, None, connections.NewConnection("github", "acme", metadata=metadata))
     outcome = project.execute(project.rows()["github_repository_issues"], "acme")

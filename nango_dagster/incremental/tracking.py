@@ -124,7 +124,7 @@ class Tracking:
 
     def _note_order(self, cursor: Cursor) -> None:
         if self.last is not None:
-            one, other = of_one_kind(self.last, cursor) or (self.last, self.last)
-            self.is_ascending &= bool(one.value <= other.value)
-            self.is_descending &= bool(one.value >= other.value)
+            last, new = of_one_kind(self.last, cursor) or (self.last, self.last)
+            self.is_ascending &= bool(last.value <= new.value)
+            self.is_descending &= bool(last.value >= new.value)
         self.last = cursor

@@ -156,8 +156,10 @@ def capped(cursor: Cursor, moment: datetime) -> Cursor:
     >>> capped(cursor_of("2099-01-01", None), datetime(2026, 5, 4, 3, tzinfo=timezone.utc)).written
     '2026-05-04'
     """
-    at = cursor.moment
-    if at is None or at <= moment or (cursor.kind == "number" and at > shifted(moment, _DAY)):
+    own_moment = cursor.moment
+    if own_moment is None or own_moment <= moment:
+        return cursor
+    if cursor.kind == "number" and own_moment > shifted(moment, _DAY):  # no time: it may be an id
         return cursor
     return _at(cursor, moment)
 
